@@ -1,0 +1,55 @@
+# Every task of the project. `make help` lists them; a second call installs nothing.
+
+PYTHON  ?= python3
+PORT    ?= 5006
+ADDRESS ?= localhost
+ARGS    ?=
+
+VENV := .venv
+RUN  := $(VENV)/bin/python
+PIP  := $(RUN) -m pip install --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help dashboard test notebooks lint format benchmark clean
+
+help: ## list these tasks
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+dashboard: $(VENV)/.runtime ## serve the dashboard (PORT=5006, ADDRESS=localhost)
+	$(RUN) -m toolkit dashboard --port $(PORT) --address $(ADDRESS)
+
+test: $(VENV)/.dev ## run the whole test suite (ARGS="-k sbpca" runs a part)
+	$(RUN) -m pytest $(ARGS)
+
+notebooks: $(VENV)/.runtime ## open the tutorials in JupyterLab
+	$(RUN) -m jupyterlab notebooks
+
+lint: $(VENV)/.dev ## check style and types
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(RUN) -m mypy
+
+format: $(VENV)/.dev ## put the code in the project's style
+	$(RUN) -m ruff check --fix
+	$(RUN) -m ruff format
+
+benchmark: $(VENV)/.dev ## measure ratios against real alternatives
+	$(RUN) -m pytest benchmarks $(ARGS)
+
+clean: ## remove .venv, caches and builds
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find toolkit dashboards notebooks tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+# A stamp is newer than what it was installed from; the development install holds the runtime one.
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(RUN)
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(RUN)
+	$(PIP) --editable '.[dev]'
+	@touch $(VENV)/.runtime $@
+
+$(RUN):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, '$(PYTHON)' is not: try 'make PYTHON=python3.12 ...'" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
+	  echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }

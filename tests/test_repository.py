@@ -1,0 +1,89 @@
+"""The shape of the house: which part imports what, and what is under version control."""
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+LIBRARIES = {
+    *("bokeh", "dask", "distributed", "h5netcdf", "h5py", "holoviews", "jupyterlab", "panel"),
+    *("param", "sklearn", "tqdm", "xarray", "zarr"),
+}
+PAGES = {"bokeh", "dashboards", "holoviews", "panel"}
+FORBIDDEN = {
+    "lowrank": LIBRARIES | {"scipy", "dashboards"},
+    "crossbar": LIBRARIES | {"dashboards"},
+    "training": PAGES,
+    "results": PAGES,
+    "plots": {"dashboards", "panel"},
+}
+PARTS_ALLOWED = {
+    "lowrank": {"lowrank"},
+    "crossbar": {"crossbar", "lowrank"},
+    "training": {"training", "crossbar", "lowrank", "results"},
+    "results": {"results"},
+    "plots": {"plots", "results"},
+}
+PARTS = {f"toolkit.{part}" for part in (*PARTS_ALLOWED, "cli")}
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that ``path`` imports, with its parents, at any depth of the code."""
+    found: set[str] = set()
+    package = path.relative_to(ROOT).parent.parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
+    return {".".join(n.split(".")[:i]) for n in found for i in range(1, n.count(".") + 2)}
+
+
+@pytest.mark.parametrize("part", FORBIDDEN)
+def test_imports_point_one_way(part):
+    forbidden = FORBIDDEN[part] | PARTS - {f"toolkit.{name}" for name in PARTS_ALLOWED[part]}
+    wrong = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in (ROOT / "toolkit" / part).rglob("*.py")
+        for name in imports(path) & forbidden
+    }
+    assert not wrong
+
+
+def test_scipy_is_used_in_crossbar_by_wires_only():
+    users = {p.name for p in (ROOT / "toolkit/crossbar").rglob("*.py") if "scipy" in imports(p)}
+    assert users <= {"wires.py"}
+
+
+def test_importing_toolkit_is_light():
+    heavy = LIBRARIES | {"torch", "numpy", "scipy"}
+    code = f"import sys, toolkit; print(*sys.modules.keys() & {heavy})"
+    command = [sys.executable, "-c", code]
+    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert not loaded.strip()
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("notebooks/*.ipynb")), ids=lambda p: p.name)
+def test_notebook_is_kept_without_outputs(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    kept = [c for c in cells if c.get("outputs") or c.get("execution_count")]
+    assert not kept, f"{len(kept)} cells hold outputs: run nbstripout {path.name}"
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_refuses_an_old_python(tmp_path):
+    old = tmp_path / "python3.9"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    command = ["make", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}", "dashboard"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode != 0
+    assert "Python 3.11 or newer is needed" in run.stderr
+    assert not (tmp_path / "venv").exists()
