@@ -1,0 +1,33 @@
+"""Low-rank gradient estimators: streams of (errors, activations) in, rank-k factors out.
+
+Tensor maths only. Every estimator approximates ``errors.T @ activations``, the matrix that
+autograd leaves in ``weight.grad``, and none but the documented dense baselines forms it.
+"""
+
+from toolkit.lowrank.estimator import Estimator
+from toolkit.lowrank.factors import LowRank
+from toolkit.lowrank.full import FullGradient
+from toolkit.lowrank.registry import estimator_knobs, estimator_names, make_estimator
+from toolkit.lowrank.sbpca import SBPCA
+from toolkit.lowrank.spectrum import (
+    captured_energy,
+    optimal_energy,
+    principal_angles,
+    singular_values,
+)
+from toolkit.lowrank.svd import TruncatedSVD
+
+__all__ = [
+    "SBPCA",
+    "Estimator",
+    "FullGradient",
+    "LowRank",
+    "TruncatedSVD",
+    "captured_energy",
+    "estimator_knobs",
+    "estimator_names",
+    "make_estimator",
+    "optimal_energy",
+    "principal_angles",
+    "singular_values",
+]

@@ -1,0 +1,186 @@
+"""What every estimator is: the base class, the checks on its input, and its state.
+
+The recursions themselves live in one file each; :mod:`toolkit.lowrank.registry` finds them.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from toolkit.lowrank.factors import LowRank
+
+__all__ = ["Estimator", "RankedEstimator", "as_generator", "check_batch", "check_count"]
+
+
+def check_count(name: str, value: Any, minimum: int = 1) -> int:
+    """Return value as an int. TypeError if it is not whole, ValueError if below minimum."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an integer; got {value!r}")
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer; got {value!r}") from None
+    if count < minimum:
+        raise ValueError(f"{name} must be at least {minimum}; got {count}")
+    return count
+
+
+def as_generator(seed: int | torch.Generator) -> torch.Generator:
+    """Return the generator itself, or a new CPU generator with this seed."""
+    if isinstance(seed, torch.Generator):
+        return seed
+    return torch.Generator().manual_seed(check_count("seed", seed, minimum=0))
+
+
+def check_batch(errors: Tensor, activations: Tensor) -> float:
+    """Check one batch and return max |errors| * max |activations|, zero if there is no gradient.
+
+    Raises
+    ------
+    TypeError
+        If either is not a float32 or float64 tensor, or if their dtypes differ.
+    ValueError
+        If they are not (batch, m) and (batch, n) with batch >= 1, lie on two devices, or hold
+        a NaN or an infinity.
+    """
+    for name, tensor in (("errors", errors), ("activations", activations)):
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor; got {type(tensor).__name__}")
+        if tensor.dtype not in (torch.float32, torch.float64):
+            raise TypeError(f"{name} must be float32 or float64; got {tensor.dtype}")
+        if tensor.ndim != 2 or 0 in tensor.shape:
+            raise ValueError(
+                f"{name} must be (batch, features), neither empty; got {tuple(tensor.shape)}"
+            )
+    if errors.dtype != activations.dtype:
+        raise TypeError(
+            f"errors and activations must have one dtype; got {errors.dtype}, {activations.dtype}"
+        )
+    if errors.device != activations.device:
+        raise ValueError(
+            f"errors and activations must be on one device; "
+            f"got {errors.device} and {activations.device}"
+        )
+    if errors.shape[0] != activations.shape[0]:
+        raise ValueError(
+            f"errors and activations must have the same batch size; "
+            f"got {errors.shape[0]} and {activations.shape[0]}"
+        )
+    return _largest("errors", errors) * _largest("activations", activations)
+
+
+def _largest(name: str, tensor: Tensor) -> float:
+    largest = float(torch.linalg.vector_norm(tensor, ord=math.inf))
+    if not math.isfinite(largest):
+        raise ValueError(f"{name} must be finite; got a NaN or an infinity")
+    return largest
+
+
+class Estimator(ABC):
+    """Turns a stream of batches into low-rank approximations of ``errors.T @ activations``.
+
+    A subclass gives ``name`` (its name in the registry), ``_estimate`` (the mathematics, on
+    checked input) and ``_state`` (the attributes to save). ``_estimate`` computes first and
+    assigns last, so that an error leaves the state as it was.
+    """
+
+    name: ClassVar[str]
+    _state: ClassVar[tuple[str, ...]] = ()
+
+    @torch.no_grad()
+    def update(self, errors: Tensor, activations: Tensor) -> LowRank:
+        """Take one batch and return the estimate of ``errors.T @ activations``.
+
+        Parameters
+        ----------
+        errors : Tensor, shape (batch, m)
+            Back-propagated errors, float32 or float64. With a mean-reduced loss they already
+            carry 1/batch, and the estimate is the gradient of the mean loss.
+        activations : Tensor, shape (batch, n)
+            The layer's inputs, of the same dtype and on the same device.
+
+        Returns
+        -------
+        LowRank
+            Factors of an (m, n) matrix, in the dtype and on the device of the input.
+
+        Raises
+        ------
+        TypeError, ValueError
+            On malformed or non-finite input, a shape other than the one learned, or a rank
+            above min(m, n). The state is then unchanged.
+        """
+        scale = check_batch(errors, activations)
+        return self._estimate(errors.detach(), activations.detach(), scale)
+
+    @abstractmethod
+    def _estimate(self, errors: Tensor, activations: Tensor, scale: float) -> LowRank:
+        """Estimate from checked input; ``scale`` is 0 exactly if the gradient is."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of everything the next update depends on but the knobs."""
+        state = {name.lstrip("_"): _copy(getattr(self, name)) for name in self._state}
+        return {"estimator": self.name, **state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state. ValueError if it is another estimator's or incomplete."""
+        names = {name.lstrip("_"): name for name in self._state}
+        if state.get("estimator") != self.name or set(state) != {"estimator", *names}:
+            raise ValueError(
+                f"state must be of a {self.name!r} estimator with {sorted(names)}; "
+                f"got {state.get('estimator')!r} with {sorted(set(state) - {'estimator'})}"
+            )
+        for key, name in names.items():
+            _restore(self, name, state[key])
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, torch.Generator):
+        return value.get_state()
+    return value.clone() if isinstance(value, Tensor) else value
+
+
+def _restore(target: object, name: str, value: Any) -> None:
+    present = getattr(target, name)
+    if isinstance(present, torch.Generator):
+        present.set_state(value)
+    else:
+        setattr(target, name, _copy(value))
+
+
+class RankedEstimator(Estimator):
+    """An estimator whose result has a chosen rank.
+
+    Parameters
+    ----------
+    rank : int
+        Number of outer products in the result. May be set between updates.
+    """
+
+    _state: ClassVar[tuple[str, ...]] = ("_rank",)
+
+    def __init__(self, *, rank: int) -> None:
+        self._rank = check_count("rank", rank)
+
+    @property
+    def rank(self) -> int:
+        """Number of outer products in the result."""
+        return self._rank
+
+    @rank.setter
+    def rank(self, rank: int) -> None:
+        self._rank = check_count("rank", rank)
+
+    def _check_rank(self, m: int, n: int) -> None:
+        if self._rank > min(m, n):
+            raise ValueError(
+                f"rank must be at most min(m, n) = {min(m, n)} for a layer of {m} x {n}; "
+                f"got {self._rank}"
+            )

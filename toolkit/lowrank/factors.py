@@ -1,0 +1,68 @@
+"""The one value that estimators hand out: a matrix as left, sigma and right factors.
+
+Applying it to conductances belongs to :mod:`toolkit.crossbar`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+__all__ = ["LowRank"]
+
+
+@dataclass(frozen=True, eq=False)
+class LowRank:
+    """A matrix of rank at most k, ``left @ diag(sigma) @ right.T``.
+
+    Parameters
+    ----------
+    left : Tensor, shape (m, k)
+        Error-side vectors, one per column.
+    sigma : Tensor, shape (k,)
+        Weight of each outer product. Not squared, not sorted, and possibly negative.
+    right : Tensor, shape (n, k)
+        Activation-side vectors, one per column.
+
+    Raises
+    ------
+    ValueError
+        If the three shapes do not fit together.
+
+    Notes
+    -----
+    The factors may share memory with the estimator that made them: read them, do not write them.
+    """
+
+    left: Tensor
+    sigma: Tensor
+    right: Tensor
+
+    def __post_init__(self) -> None:
+        shapes = [tuple(part.shape) for part in (self.left, self.sigma, self.right)]
+        if [len(shape) for shape in shapes] != [2, 1, 2] or len({s[-1] for s in shapes}) != 1:
+            raise ValueError(f"left, sigma and right must be (m, k), (k,) and (n, k); got {shapes}")
+
+    @property
+    def rank(self) -> int:
+        """Number of outer products, k."""
+        return self.sigma.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Shape (m, n) of the matrix that the factors stand for."""
+        return self.left.shape[0], self.right.shape[0]
+
+    def dense(self) -> Tensor:
+        """Return the (m, n) matrix ``left @ diag(sigma) @ right.T``."""
+        return (self.left * self.sigma) @ self.right.T
+
+    def add_to(self, weights: Tensor, alpha: float = 1.0) -> Tensor:
+        """Add ``alpha * left @ diag(sigma) @ right.T`` to (m, n) weights, in place.
+
+        Returns the weights. Raises ValueError if their shape is not :attr:`shape`.
+        """
+        if tuple(weights.shape) != self.shape:
+            raise ValueError(f"weights must have shape {self.shape}; got {tuple(weights.shape)}")
+        return weights.addmm_(self.left * self.sigma, self.right.T, alpha=alpha)

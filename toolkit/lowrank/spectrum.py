@@ -1,0 +1,114 @@
+"""Diagnostics of the gradient and of its estimates, from the factors alone.
+
+No function here forms the (m, n) gradient; all take the same errors (batch, m) and activations
+(batch, n) as an estimator does.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from toolkit.lowrank.estimator import check_batch, check_count
+from toolkit.lowrank.factors import LowRank
+from toolkit.lowrank.linalg import thin_core
+
+__all__ = ["captured_energy", "optimal_energy", "principal_angles", "singular_values"]
+
+
+@torch.no_grad()
+def singular_values(errors: Tensor, activations: Tensor, count: int | None = None) -> Tensor:
+    """Return the leading singular values of ``errors.T @ activations``, largest first.
+
+    Parameters
+    ----------
+    errors, activations : Tensor, shapes (batch, m) and (batch, n)
+    count : int, optional
+        How many, at most min(m, n); by default min(batch, m, n). Those beyond the batch's rank
+        are zeros.
+
+    Returns
+    -------
+    Tensor, shape (count,)
+    """
+    check_batch(errors, activations)
+    _, core, _ = thin_core(errors, activations)
+    values = torch.linalg.svdvals(core)
+    if count is None:
+        return values
+    limit = min(errors.shape[1], activations.shape[1])
+    if check_count("count", count) > limit:
+        raise ValueError(f"count must be at most min(m, n) = {limit}; got {count}")
+    padded = values.new_zeros(max(count, values.shape[0]))
+    padded[: values.shape[0]] = values
+    return padded[:count]
+
+
+@torch.no_grad()
+def captured_energy(update: LowRank, errors: Tensor, activations: Tensor) -> float:
+    """Return the share of the gradient's squared norm that an estimate accounts for.
+
+    ``1 - ||G - Ghat||_F^2 / ||G||_F^2``: 1 for a perfect estimate, 0 for none (Ghat = 0), and
+    negative for one that is worse than none. For G = 0 it is 1 if Ghat = 0, else -inf.
+    """
+    check_batch(errors, activations)
+    _check_shape(update, errors, activations)
+    _, core, _ = thin_core(errors, activations)
+    energy = float(core.square().sum())
+    left = update.left * update.sigma
+    inner = float(((errors @ left) * (activations @ update.right)).sum())
+    own = float(((left.T @ left) * (update.right.T @ update.right)).sum())
+    if energy == 0.0:
+        return 1.0 if own == 0.0 else -float("inf")
+    return (2.0 * inner - own) / energy
+
+
+@torch.no_grad()
+def optimal_energy(errors: Tensor, activations: Tensor, rank: int) -> float:
+    """Return the largest captured energy that any matrix of this rank reaches.
+
+    ``sum_{p<=k} sigma_p^2 / sum_p sigma_p^2`` over the true singular values (Eckart and Young,
+    1936); 1 for a zero gradient.
+    """
+    squares = singular_values(errors, activations).square()
+    total = float(squares.sum())
+    return float(squares[: check_count("rank", rank)].sum()) / total if total else 1.0
+
+
+@torch.no_grad()
+def principal_angles(first: Tensor, second: Tensor) -> Tensor:
+    """Return the angles in radians between two column spaces, largest first.
+
+    Parameters
+    ----------
+    first, second : Tensor, shapes (m, p) and (m, q)
+        Columns need not be orthonormal, but must be linearly independent.
+
+    Returns
+    -------
+    Tensor, shape (min(p, q),)
+        Each in [0, pi/2].
+
+    Notes
+    -----
+    Cosines are the singular values of ``Q1.T @ Q2``; angles below 45 degrees are taken from the
+    sines instead, which keep their digits there (Knyazev and Argentati, SIAM J. Sci. Comput. 23,
+    2002).
+    """
+    if first.ndim != 2 or second.ndim != 2 or first.shape[0] != second.shape[0]:
+        raise ValueError(
+            f"first and second must be (m, p) and (m, q); "
+            f"got {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+    wide, narrow = sorted((first, second), key=lambda t: t.shape[1], reverse=True)
+    q1, q2 = torch.linalg.qr(wide)[0], torch.linalg.qr(narrow)[0]
+    overlap = q1.T @ q2
+    cosines = torch.linalg.svdvals(overlap).clamp(max=1.0).flip(0)
+    sines = torch.linalg.svdvals(q2 - q1 @ overlap).clamp(max=1.0)
+    return torch.where(cosines.square() > 0.5, torch.asin(sines), torch.acos(cosines))
+
+
+def _check_shape(update: LowRank, errors: Tensor, activations: Tensor) -> None:
+    expected = errors.shape[1], activations.shape[1]
+    if update.shape != expected:
+        raise ValueError(f"update must have shape {expected}; got {update.shape}")
