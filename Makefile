@@ -50,6 +50,6 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(RUN)
 
 $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Python 3.11 or newer is needed, '$(PYTHON)' is not: try 'make PYTHON=python3.12 ...'" >&2; exit 1; }
+	  echo "Python 3.11 or newer is needed, '$(PYTHON)' is older or missing; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
 	  echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
