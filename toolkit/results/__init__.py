@@ -1,0 +1,13 @@
+"""What was measured: one xarray schema, files, provenance. No training and no plotting here."""
+
+from toolkit.results.files import open_results, save_results, to_bytes
+from toolkit.results.schema import SCHEMA_VERSION, build_tree, root_attributes
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "build_tree",
+    "open_results",
+    "root_attributes",
+    "save_results",
+    "to_bytes",
+]

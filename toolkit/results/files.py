@@ -1,0 +1,126 @@
+"""Results on disk: netCDF (through h5netcdf) and Zarr, written beside and renamed.
+
+What a tree holds is declared in ``schema.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import xarray as xr
+
+from toolkit.results.schema import SCHEMA_VERSION
+
+_COMPRESSION = {"zlib": True, "complevel": 4, "shuffle": True}
+
+
+def save_results(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
+    """Write ``tree`` to ``path``: ``.nc`` is netCDF-4 (losslessly compressed), ``.zarr`` Zarr.
+
+    The file is written beside ``path`` and renamed, so ``path`` holds either the whole new tree or
+    what it held before.
+
+    Raises
+    ------
+    ValueError
+        If ``path`` ends in neither ``.nc`` nor ``.zarr``.
+    FileNotFoundError
+        If the folder of ``path`` does not exist.
+    """
+    target = Path(path)
+    kind = check_path(target)
+    with _beside(target) as scratch:
+        if kind == ".nc":
+            tree.to_netcdf(scratch, engine="h5netcdf", encoding=_encoding(tree))
+        else:
+            with warnings.catch_warnings():  # consolidated: what plain xarray opens in silence
+                warnings.filterwarnings("ignore", "Consolidated metadata")
+                tree.to_zarr(scratch, mode="w")
+    return target
+
+
+def open_results(path: str | os.PathLike[str] | BytesIO) -> xr.DataTree:
+    """Read a run back, whole, from ``.nc``, ``.zarr`` or netCDF bytes; equal to what was saved.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is at ``path``.
+    ValueError
+        If it cannot be read, is no run of this toolkit, or has a schema newer than this version.
+    """
+    shown = "the bytes" if isinstance(path, BytesIO) else repr(str(path))
+    source = path if isinstance(path, BytesIO) else Path(path)
+    if isinstance(source, Path) and not source.exists():
+        raise FileNotFoundError(f"path {shown}: no such file.")
+    engine = "h5netcdf" if isinstance(source, BytesIO) or _kind(source) == ".nc" else "zarr"
+    try:
+        with xr.open_datatree(source, engine=engine) as tree:
+            loaded = tree.load()
+    except (OSError, KeyError, ValueError) as error:
+        raise ValueError(f"path {shown} is damaged or no {engine} file: {error}") from error
+    return _checked(loaded, shown)
+
+
+def to_bytes(tree: xr.DataTree) -> bytes:
+    """The bytes of ``tree`` as a netCDF file, for a download."""
+    return bytes(tree.to_netcdf(engine="h5netcdf", encoding=_encoding(tree)))
+
+
+def check_path(path: Path) -> str:
+    """The suffix of ``path``, ``.nc`` or ``.zarr``; raises like :func:`save_results` if unfit."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"path {str(path)!r}: the folder {str(path.parent)!r} does not exist."
+        )
+    return _kind(path)
+
+
+def _kind(path: Path) -> str:
+    if path.suffix not in (".nc", ".zarr"):
+        raise ValueError(f"path {str(path)!r} must end in .nc or .zarr.")
+    return path.suffix
+
+
+def _encoding(tree: xr.DataTree) -> dict[str, dict[str, dict[str, object]]]:
+    return {
+        node.path: {
+            str(name): dict(_COMPRESSION)
+            for name, variable in node.to_dataset(inherit=False).variables.items()
+            if variable.dtype.kind in "fiu" and variable.size > 1
+        }
+        for node in tree.subtree
+    }
+
+
+def _checked(tree: xr.DataTree, shown: str) -> xr.DataTree:
+    version = tree.attrs.get("schema_version")
+    if version is None:
+        raise ValueError(
+            f"path {shown} is no run of this toolkit: it has no schema_version attribute."
+        )
+    if int(version) > SCHEMA_VERSION:
+        raise ValueError(
+            f"path {shown} has schema_version {version}; this toolkit reads up to {SCHEMA_VERSION}."
+        )
+    return tree
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A scratch path in the folder of ``target`` that replaces it once the block has succeeded."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        yield folder / target.name
+        if target.is_dir():
+            target.rename(folder / "old")
+        (folder / target.name).replace(target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

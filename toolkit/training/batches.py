@@ -1,0 +1,36 @@
+"""The order in which samples are seen, cut into batches whose size may change at any time."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class SampleOrder:
+    """An endless stream of sample indices: one fresh permutation after another.
+
+    A batch may straddle two permutations, so every batch has the size that was asked for and every
+    sample is used once a pass.
+    """
+
+    def __init__(self, samples: int, *, seed: int) -> None:
+        self._samples = samples
+        self._generator = torch.Generator().manual_seed(seed)
+        self._left = self._permutation()
+        self._taken = 0
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the samples done, with the fraction of the present one."""
+        return self._taken / self._samples
+
+    def take(self, batch_size: int) -> Tensor:
+        """Indices (batch_size,) of the next batch."""
+        while len(self._left) < batch_size:
+            self._left = torch.cat([self._left, self._permutation()])
+        picked, self._left = self._left[:batch_size], self._left[batch_size:]
+        self._taken += batch_size
+        return picked
+
+    def _permutation(self) -> Tensor:
+        return torch.randperm(self._samples, generator=self._generator)

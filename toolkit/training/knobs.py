@@ -1,0 +1,138 @@
+"""Knobs: ``param`` parameters that also carry a unit, and what they promise about bad input.
+
+A knob is declared once, on :class:`toolkit.training.settings.Settings`. Its default, bounds, doc,
+unit and whether it may change during a run (``constant=True`` says it may not) are read from there
+by the command line, the dashboard, the files and the README. What the knobs *mean* lives in
+``settings.py``, not here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from typing import Any
+
+import param
+
+
+class Real(param.Number):
+    """A finite real number with a unit; ``None`` only where the knob says so."""
+
+    __slots__ = ["unit"]
+
+    def __init__(self, default: float | None, *, unit: str = "1", **kwargs: Any) -> None:
+        self.unit = unit
+        super().__init__(default, **kwargs)
+
+    def _validate_value(self, val: Any, allow_None: bool) -> None:
+        if isinstance(val, bool) or (isinstance(val, float) and not math.isfinite(val)):
+            raise ValueError(f"{self.name} must be a finite number, not {val!r}.")
+        super()._validate_value(val, allow_None)
+
+
+class Whole(param.Integer):
+    """A whole number with a unit; ``None`` only where the knob says so."""
+
+    __slots__ = ["unit"]
+
+    def __init__(self, default: int | None, *, unit: str = "1", **kwargs: Any) -> None:
+        self.unit = unit
+        super().__init__(default, **kwargs)
+
+    def _validate_value(self, val: Any, allow_None: bool) -> None:
+        if isinstance(val, bool):
+            raise ValueError(f"{self.name} must be a whole number, not {val!r}.")
+        super()._validate_value(val, allow_None)
+
+
+class Choice(param.Selector):
+    """One name out of a fixed list."""
+
+    __slots__ = ["unit"]
+
+    def __init__(self, default: str, *, objects: list[str], **kwargs: Any) -> None:
+        self.unit = ""
+        super().__init__(default=default, objects=objects, **kwargs)
+
+    def _validate(self, val: Any) -> None:
+        if val not in self.objects:
+            allowed = ", ".join(self.objects)
+            raise ValueError(f"{self.name} must be one of {allowed}; got {val!r}.")
+
+
+class Widths(param.List):
+    """The widths of the hidden layers, a list of whole numbers."""
+
+    __slots__ = ["unit"]
+
+    def __init__(self, default: list[int], *, unit: str = "neurons", **kwargs: Any) -> None:
+        self.unit = unit
+        super().__init__(default=default, item_type=int, **kwargs)
+
+    def _validate(self, val: Any) -> None:
+        super()._validate(val)
+        if any(isinstance(width, bool) or not 1 <= width <= 4096 for width in val):
+            raise ValueError(f"{self.name} must be widths between 1 and 4096, not {val!r}.")
+
+
+Knob = Real | Whole | Choice | Widths
+
+
+def knobs_of(settings: type[param.Parameterized] | param.Parameterized) -> dict[str, Knob]:
+    """Every knob declared on ``settings``, by name, in the order of declaration."""
+    found = {name: settings.param[name] for name in settings.param if name != "name"}
+    return dict(sorted(found.items(), key=lambda item: item[1].precedence or 0.0))
+
+
+def is_live(knob: Knob) -> bool:
+    """Whether the knob may change during a run."""
+    return not knob.constant
+
+
+def describe(knob: Knob) -> str:
+    """The knob's doc and unit in one line, as tooltips and ``--help`` show it."""
+    doc = " ".join((knob.doc or "").split())
+    return f"{doc} [{knob.unit}]" if knob.unit not in ("", "1") else doc
+
+
+def add_arguments(parser: argparse.ArgumentParser, settings: type[param.Parameterized]) -> None:
+    """Give ``parser`` one ``--option`` per knob of ``settings``.
+
+    Values are left as text or numbers; what is allowed is checked by the knobs themselves.
+    """
+    for name, knob in knobs_of(settings).items():
+        kinds: dict[type, Any] = {Real: float, Whole: int, Widths: int}
+        extra: dict[str, Any] = {"nargs": "+"} if isinstance(knob, Widths) else {}
+        if type(knob) in kinds:
+            extra["type"] = kinds[type(knob)]
+        default = "the preset's" if knob.default is None else knob.default
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            dest=name,
+            default=argparse.SUPPRESS,
+            metavar=name.upper() if not isinstance(knob, Choice) else "NAME",
+            help=f"{describe(knob)} (default: {default})".replace("%", "%%"),
+            **extra,
+        )
+
+
+def markdown_table(settings: type[param.Parameterized]) -> str:
+    """The reference table of the README: one row a knob."""
+    rows = ["| knob | default | allowed | unit | live | what it does |", "|" + " --- |" * 6]
+    for name, knob in knobs_of(settings).items():
+        default = "preset" if knob.default is None else knob.default
+        unit = "" if knob.unit == "1" else knob.unit
+        doc = " ".join((knob.doc or "").split())
+        live = "yes" if is_live(knob) else "no"
+        rows.append(f"| `{name}` | {default} | {_allowed(knob)} | {unit} | {live} | {doc} |")
+    return "\n".join(rows) + "\n"
+
+
+def _allowed(knob: Knob) -> str:
+    if isinstance(knob, Choice):
+        return ", ".join(f"`{name}`" for name in knob.objects)
+    if isinstance(knob, Widths):
+        return "1 to 4096 each"
+    low, high = knob.bounds or (None, None)
+    text = f"{'above ' if not knob.inclusive_bounds[0] else ''}{low}"
+    return f"{text} to {high}" if high is not None else f"{text} or more"

@@ -1,0 +1,236 @@
+"""The recorder: keeps what a run measures, within bounds, and hands it out as xarray.
+
+It computes spectra from the factors alone. What the variables mean is declared in
+``toolkit.results.schema``; when to record is the experiment's choice.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array as typed_array
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from toolkit.lowrank import (
+    LowRank,
+    TruncatedSVD,
+    captured_energy,
+    principal_angles,
+    singular_values,
+)
+from toolkit.results import schema
+from toolkit.training.layers import Array
+
+MAX_RECORDS = 200
+MAX_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One training step: what ``Experiment.steps`` yields."""
+
+    step: int
+    epoch: int
+    loss: float
+    accuracy: float
+    learning_rate: float
+    rank: int
+    batch_size: int
+    samples_seen: int
+    pulses: int
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """One layer's gradient at one step, against its estimate.
+
+    ``singular_value`` (min(m, n),) of the true gradient, zeros past its rank; ``sigma``
+    (min(m, n),) of the estimate, sorted, NaN past its rank; energies are fractions of |G|^2 and
+    ``largest_angle`` is in degrees, all NaN where there is no gradient.
+    """
+
+    rank: int
+    singular_value: np.ndarray
+    sigma: np.ndarray
+    captured_energy: float
+    optimal_energy: float
+    largest_angle: float
+
+
+def spectrum(update: LowRank, errors: Tensor, activations: Tensor) -> Spectrum:
+    """Compare ``update`` with ``errors.T @ activations``, neither formed.
+
+    An update of a rank above min(m, n) (the full gradient) has the gradient's own values.
+    """
+    width = min(update.shape)
+    rank = min(update.rank, width)
+    true = _padded(singular_values(errors, activations), width, fill=0.0)
+    exact = update.rank > width
+    sigma = (
+        true if exact else _padded(update.sigma.sort(descending=True).values, width, fill=np.nan)
+    )
+    if not true[0] > 0:
+        return Spectrum(rank, true, sigma, np.nan, np.nan, np.nan)
+    return Spectrum(
+        rank,
+        true,
+        sigma,
+        1.0 if exact else float(captured_energy(update, errors, activations)),
+        float((true[:rank] ** 2).sum() / (true**2).sum()),
+        0.0 if exact else _largest_angle(update, errors, activations),
+    )
+
+
+def _largest_angle(update: LowRank, errors: Tensor, activations: Tensor) -> float:
+    best = TruncatedSVD(rank=update.rank).update(errors, activations)
+    sides = ((update.left, best.left), (update.right, best.right))
+    return float(torch.rad2deg(max(principal_angles(*side).max() for side in sides)))
+
+
+def _padded(values: Tensor, width: int, *, fill: float) -> np.ndarray:
+    padded = np.full(width, fill)
+    padded[: len(values)] = values[:width].detach().double().cpu().numpy()
+    return padded
+
+
+class Recorder:
+    """Columns that grow by a number a step, and layer records of bounded number and size.
+
+    When there are more layer records than ``MAX_RECORDS``, or they hold more than ``MAX_BYTES``,
+    every second one is dropped and from then on only every second one offered is kept: a run of any
+    length keeps an even coverage of its whole past.
+    """
+
+    def __init__(self, layer_names: list[str]) -> None:
+        names = [field.name for field in fields(StepRecord)]
+        self._steps = {name: typed_array("d") for name in names}
+        self._evaluations: list[tuple[int, float, float]] = []
+        self._events: list[tuple[int, str, Any, Any]] = []
+        self._layers: dict[str, list[dict[str, Any]]] = {name: [] for name in layer_names}
+        self._record_steps: list[int] = []
+        self._stride, self._offered = 1, 0
+
+    def step(self, record: StepRecord) -> None:
+        """Keep one training step."""
+        for name, column in self._steps.items():
+            column.append(getattr(record, name))
+
+    def evaluation(self, step: int, loss: float, accuracy: float) -> None:
+        """Keep one evaluation on the test set."""
+        self._evaluations.append((step, loss, accuracy))
+
+    def event(self, step: int, knob: str, old: Any, new: Any) -> None:
+        """Keep one change of a knob."""
+        self._events.append((step, knob, old, new))
+
+    def wants_layers(self) -> bool:
+        """Whether the next offer of layer records is kept; counts as the offer."""
+        self._offered += 1
+        return (self._offered - 1) % self._stride == 0
+
+    def layers(self, step: int, spectra: dict[str, Spectrum], arrays: dict[str, Array]) -> None:
+        """Keep every layer's spectrum and a copy of its array."""
+        self._record_steps.append(step)
+        for name, found in spectra.items():
+            self._layers[name].append(vars(found) | _copy_of(arrays[name]))
+        if len(self._record_steps) > MAX_RECORDS or self._bytes() > MAX_BYTES:
+            self._record_steps = self._record_steps[::2]
+            self._layers = {name: kept[::2] for name, kept in self._layers.items()}
+            self._stride *= 2
+
+    def _bytes(self) -> int:
+        """Bytes held by layer records: all records of a layer are alike."""
+        last = [kept[-1] for kept in self._layers.values()]
+        each = sum(np.size(value) * 8 for record in last for value in record.values())
+        return each * len(self._record_steps)
+
+    @property
+    def step_count(self) -> int:
+        """Steps kept."""
+        return len(self._steps["step"])
+
+    @property
+    def last_layer_step(self) -> int:
+        """The step of the newest layer record, 0 where there is none."""
+        return self._record_steps[-1] if self._record_steps else 0
+
+    def column(self, name: str) -> np.ndarray:
+        """One per-step column as float64, a copy."""
+        return np.array(self._steps[name])
+
+    @property
+    def evaluations(self) -> np.ndarray:
+        """(evaluations, 3): step, test loss, test accuracy."""
+        return np.array(self._evaluations, dtype=float).reshape(-1, 3)
+
+    @property
+    def events(self) -> list[tuple[int, str, Any, Any]]:
+        """Every change of a knob: step, knob, old and new value."""
+        return list(self._events)
+
+    def training(self) -> xr.Dataset:
+        """The ``/training`` group."""
+        names = [variable.name for variable in schema.TRAINING]
+        steps = schema.dataset(
+            schema.TRAINING,
+            {name: self.column(name) for name in names},
+            coords={"step": ("step", self.column("step").astype("int64"))},
+        )
+        return steps.merge(
+            schema.dataset(
+                schema.EVALUATION,
+                dict(
+                    zip(
+                        (variable.name for variable in schema.EVALUATION),
+                        self.evaluations.T,
+                        strict=True,
+                    )
+                ),
+            )
+        )
+
+    def events_dataset(self) -> xr.Dataset:
+        """The ``/events`` group."""
+        columns = [[event[i] for event in self._events] for i in range(4)]
+        columns[2:] = [[json.dumps(value) for value in column] for column in columns[2:]]
+        names = (variable.name for variable in schema.EVENTS)
+        return schema.dataset(schema.EVENTS, dict(zip(names, columns, strict=True)))
+
+    def layer_dataset(self, name: str) -> xr.Dataset:
+        """The ``/layers/<name>`` group; ``sigma`` is NaN past the rank of its record."""
+        kept = self._layers[name]
+        columns = {
+            variable.name: _stack(variable, kept)
+            for variable in schema.LAYER
+            if any(record[variable.name] is not None for record in kept)
+        }
+        coords: dict[str, Any] = {"step": schema.labelled(schema.STEP, self._record_steps)}
+        if "conductance" in columns:
+            coords["polarity"] = schema.labelled(schema.POLARITY, ["plus", "minus"])
+        return schema.dataset(schema.LAYER, columns, coords=coords)
+
+
+def _copy_of(array: Array) -> dict[str, np.ndarray | None]:
+    """Weights, conductances and pulse counts as numpy; None where the array has none."""
+    found = {
+        "weight": array.weights,
+        "conductance": array.conductance,
+        "pulse_count": array.pulse_count,
+    }
+    return {
+        name: None if tensor is None else tensor.detach().cpu().numpy().copy()
+        for name, tensor in found.items()
+    }
+
+
+def _stack(variable: schema.Variable, records: list[dict[str, Any]]) -> np.ndarray:
+    """Stack records along a new first axis; one without the value gets NaN (0 for counts)."""
+    missing = np.nan if np.dtype(variable.dtype).kind == "f" else 0
+    values = [record[variable.name] for record in records]
+    shape = next(np.shape(value) for value in values if value is not None)
+    return np.stack([np.full(shape, missing) if value is None else value for value in values])
