@@ -1,0 +1,55 @@
+"""Checks of what users hand to an array: one clear error, before any state changes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from toolkit.lowrank import LowRank
+
+
+def check_weights(weights: Tensor) -> Tensor:
+    """Detached two-dimensional finite floating-point weights, or an error."""
+    if not isinstance(weights, Tensor):
+        raise TypeError(f"weights must be a torch.Tensor, got {type(weights).__name__}")
+    if weights.ndim != 2 or 0 in weights.shape or not weights.is_floating_point():
+        raise ValueError(
+            "weights must be a non-empty floating-point matrix (outputs, inputs), "
+            f"got shape {tuple(weights.shape)}, {weights.dtype}"
+        )
+    if not bool(torch.isfinite(weights).all()):
+        raise ValueError("weights must be finite, got NaN or infinite entries")
+    return weights.detach()
+
+
+def check_signal(name: str, signal: Tensor, width: int) -> None:
+    """A finite ``(batch, width)`` input of a read, or an error."""
+    if signal.ndim != 2 or signal.shape[1] != width:
+        raise ValueError(f"{name} must have shape (batch, {width}), got {tuple(signal.shape)}")
+    if not bool(torch.isfinite(signal).all()):
+        raise ValueError(f"{name} must be finite, got NaN or infinite entries")
+
+
+def check_finite(**values: float) -> None:
+    """Finite numbers, or an error naming the one that is not."""
+    for name, value in values.items():
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be finite, got {value}")
+
+
+def check_positive(**values: float) -> None:
+    """Finite positive numbers, or an error naming the one that is not."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be positive and finite, got {value}")
+
+
+def check_update(update: LowRank, shape: tuple[int, int]) -> None:
+    """An update of that shape with finite factors, or an error."""
+    if tuple(update.shape) != shape:
+        raise ValueError(f"update must have shape {shape}, got {tuple(update.shape)}")
+    for name in ("left", "sigma", "right"):
+        if not bool(torch.isfinite(getattr(update, name)).all()):
+            raise ValueError(f"update.{name} must be finite, got NaN or infinite entries")

@@ -1,0 +1,94 @@
+"""Plain weights behind the interface of a crossbar, so that one path serves both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toolkit.crossbar.array import SCHEMES
+from toolkit.crossbar.checks import check_finite, check_signal, check_update, check_weights
+from toolkit.lowrank import LowRank
+
+
+class DigitalArray:
+    """Weights ``(m, n)`` in ordinary memory: exact reads, exact additions, nothing wears out.
+
+    Has no device: ``device``, ``conductance`` and ``pulse_count`` are None.
+    """
+
+    device = None
+    conductance = None
+    pulse_count = None
+
+    def __init__(self, weights: Tensor) -> None:
+        self._weights = check_weights(weights).clone()
+
+    @classmethod
+    def from_weights(cls, weights: Tensor) -> DigitalArray:
+        """Array holding a copy of ``weights`` (m, n).
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``weights`` is not a finite floating-point matrix.
+        """
+        return cls(weights)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n): outputs, inputs."""
+        rows, columns = self._weights.shape
+        return rows, columns
+
+    @property
+    def weights(self) -> Tensor:
+        """A copy of the weights, (m, n)."""
+        return self._weights.clone()
+
+    def read(self, activations: Tensor) -> Tensor:
+        """``activations @ weights.T``: (batch, n) -> (batch, m)."""
+        check_signal("activations", activations, self.shape[1])
+        return activations @ self._weights.T
+
+    def read_transposed(self, errors: Tensor) -> Tensor:
+        """``errors @ weights``: (batch, m) -> (batch, n)."""
+        check_signal("errors", errors, self.shape[0])
+        return errors @ self._weights
+
+    def apply(
+        self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
+    ) -> None:
+        """Descend: ``weights -= learning_rate * left @ diag(sigma) @ right.T``, any scheme alike.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ, a value is not finite or the scheme is unknown.
+        """
+        check_finite(learning_rate=learning_rate)
+        check_update(update, self.shape)
+        if scheme not in SCHEMES:
+            raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
+        scaled = update.left * update.sigma
+        self._weights.addmm_(scaled, update.right.T, alpha=-learning_rate)
+
+    def state_dict(self) -> dict[str, Any]:
+        """State to save: the weights."""
+        return {"weights": self._weights.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave.
+
+        Raises
+        ------
+        ValueError
+            If the shape differs or a weight is not finite.
+        """
+        weights = check_weights(state["weights"])
+        if weights.shape != self._weights.shape:
+            raise ValueError(
+                f"weights must have shape {self.shape}, got {tuple(weights.shape)} in the state"
+            )
+        self._weights = torch.empty_like(self._weights).copy_(weights)
