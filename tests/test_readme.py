@@ -1,0 +1,74 @@
+"""What README.md and CONTRIBUTING.md tell people to run, runs; their tables and links are true.
+
+``python tests/test_readme.py`` writes the knob table into README.md anew.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDES = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+KNOBS = re.compile(r"(?<=<!-- knobs:begin -->\n).*(?=<!-- knobs:end -->)", re.DOTALL)
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+def commands() -> list[str]:
+    """Every ``python -m toolkit`` line of the README that ends by itself."""
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    return [x for x in lines if x.startswith("python -m toolkit") and "dashboard" not in x]
+
+
+def knob_table() -> str:
+    from toolkit.training.knobs import markdown_table
+    from toolkit.training.settings import Settings
+
+    return markdown_table(Settings)
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.split()[1])
+def test_python_block_runs(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, "README.md", "exec"), {})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command_runs(command, tmp_path):
+    arguments = [sys.executable, *shlex.split(command)[1:]]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    wanted = re.findall(r"--out (\S+)", command)
+    assert all((tmp_path / name).exists() for name in wanted)
+
+
+def test_knob_table_is_what_the_knobs_declare():
+    assert KNOBS.search(README)[0] == knob_table(), "run: python tests/test_readme.py"
+
+
+def test_make_targets_exist():
+    named = set(re.findall(r"\bmake (?:[A-Z]+=\S+ )*([a-z]+)\b", GUIDES, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"dashboard", "test"} <= named <= targets
+
+
+def test_links_lead_to_files():
+    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", GUIDES)
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT))
+    table = knob_table()
+    (ROOT / "README.md").write_text(KNOBS.sub(lambda _: table, README), encoding="utf-8")
