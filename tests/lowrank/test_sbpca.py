@@ -36,14 +36,14 @@ def started(k, m, n, *, block_size, seed=3, sigma=1.0):
 
 def load(estimator, left, sigma, right):
     state = estimator.state_dict()
-    parts = {"left": left, "sigma": sigma, "right": right}
-    state.update({name: torch.as_tensor(part) for name, part in parts.items()})
+    parts = {"left": left.T, "sigma": sigma, "right": right.T}  # vectors are rows in the state
+    state.update({name: torch.as_tensor(part.copy()) for name, part in parts.items()})
     estimator.load_state_dict(state)
 
 
 def parts(estimator):
     state = estimator.state_dict()
-    return tuple(state[name].numpy() for name in ("left", "sigma", "right"))
+    return tuple(state[name].numpy().T for name in ("left", "sigma", "right"))
 
 
 def distance(update, reference):

@@ -15,10 +15,23 @@ class FullGradient(Estimator):
 
     ``left = errors.T``, ``sigma = 1``, ``right = activations.T``, so that
     ``left @ diag(sigma) @ right.T`` is ``errors.T @ activations`` to the last bit. Written
-    rank by rank on a crossbar this is per-sample training.
+    rank by rank on a crossbar this is per-sample training, which needs neither memory nor sums;
+    the costs below are those of summing the batch first.
     """
 
     name = "sgd"
 
-    def _estimate(self, errors: Tensor, activations: Tensor, scale: float) -> LowRank:  # noqa: ARG002
+    def words(self, m: int, n: int) -> int:
+        """Return m n, the accumulator that summing a batch takes."""
+        return m * n
+
+    def buffer_words(self, m: int, n: int, batch: int) -> int:  # noqa: ARG002
+        """Return m + n: samples are summed one by one."""
+        return m + n
+
+    def macs(self, m: int, n: int, batch: int) -> int:
+        """Return batch m n, to sum a batch."""
+        return batch * m * n
+
+    def _estimate(self, errors: Tensor, activations: Tensor, nonzero: bool) -> LowRank:  # noqa: ARG002
         return LowRank(errors.T, errors.new_ones(errors.shape[0]), activations.T)

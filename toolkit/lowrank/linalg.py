@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["orthonormal_columns", "random_matrix", "thin_core"]
+__all__ = ["factored_svd", "orthonormal_rows", "random_matrix", "thin_core"]
 
 
 def random_matrix(rows: int, columns: int, like: Tensor, generator: torch.Generator) -> Tensor:
@@ -23,37 +23,58 @@ def random_matrix(rows: int, columns: int, like: Tensor, generator: torch.Genera
     return drawn.to(like)
 
 
-def orthonormal_columns(matrix: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Gram-Schmidt of the columns: Q and the signs of diag(R), with sign(0) = +1.
+def orthonormal_rows(matrix: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Gram-Schmidt of the rows: Q and the signs of diag(R), with sign(0) = +1.
 
-    ``Q * signs`` is the Q of the QR factorisation whose R has a non-negative diagonal; it varies
-    continuously with the matrix. A column that lies in the span of the ones before it to working
-    precision has no direction of its own: it is drawn afresh from the generator.
+    ``signs[:, None] * q`` is the transposed Q of the QR factorisation of ``matrix.T`` whose R has
+    a non-negative diagonal; it varies continuously with the matrix. A row that lies in the span
+    of the ones before it to working precision has no direction of its own: it is drawn afresh.
 
     Parameters
     ----------
-    matrix : Tensor, shape (rows, k), rows >= k
-        Columns to orthonormalise. Their lengths do not matter.
+    matrix : Tensor, shape (k, columns), columns >= k
+        Rows to orthonormalise. Their lengths do not matter.
     generator : torch.Generator
         Source of the replacements.
 
     Returns
     -------
-    q : Tensor, shape (rows, k)
-        Orthonormal columns.
+    q : Tensor, shape (k, columns)
+        Orthonormal rows.
     signs : Tensor, shape (k,)
         +1 or -1.
     """
-    q, r = torch.linalg.qr(matrix)
+    q, r = torch.linalg.qr(matrix.T)
     diagonal = r.diagonal()
-    lengths = torch.linalg.vector_norm(r, dim=0)
-    dead = diagonal.abs() <= 4 * torch.finfo(r.dtype).eps * lengths
+    dead = diagonal.abs() <= 4 * torch.finfo(r.dtype).eps * torch.linalg.vector_norm(r, dim=0)
     if dead.any():
         rows, columns = matrix.shape
         fresh = random_matrix(rows, columns, like=matrix, generator=generator)
-        q, r = torch.linalg.qr(torch.where(dead, fresh, matrix))
+        q, r = torch.linalg.qr(torch.where(dead[:, None], fresh, matrix).T)
         diagonal = r.diagonal()
-    return q, torch.copysign(torch.ones_like(diagonal), diagonal)
+    return q.T, torch.copysign(torch.ones_like(diagonal), diagonal)
+
+
+def factored_svd(
+    left: Tensor, right: Tensor, rank: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Singular value decomposition of ``left.T @ right`` from its factors.
+
+    Parameters
+    ----------
+    left, right : Tensor, shapes (q, m) and (q, n)
+    rank : int, optional
+        How many leading triplets to return; by default all min(q, m, n).
+
+    Returns
+    -------
+    u, s, v : Tensor, shapes (m, k), (k,) and (n, k)
+        ``left.T @ right = u @ diag(s) @ v.T`` up to the triplets left out.
+    """
+    q_left, core, q_right = thin_core(left, right)
+    u, s, vh = torch.linalg.svd(core, full_matrices=False)
+    u, s, v = u[:, :rank], s[:rank], vh[:rank].T
+    return u if q_left is None else q_left @ u, s, v if q_right is None else q_right @ v
 
 
 def thin_core(errors: Tensor, activations: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None]:

@@ -60,6 +60,6 @@ def _import_siblings() -> None:
 
 def _subclasses(base: type[Estimator]) -> Iterator[type[Estimator]]:
     for cls in base.__subclasses__():
-        if "name" in vars(cls):
+        if "name" in vars(cls) and not inspect.isabstract(cls):
             yield cls
         yield from _subclasses(cls)

@@ -5,17 +5,18 @@ Its rank-1 predecessor and its relatives have files of their own.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from toolkit.lowrank.estimator import RankedEstimator, as_generator, check_count
+from toolkit.lowrank.estimator import SubspaceEstimator, check_count, check_nonnegative
 from toolkit.lowrank.factors import LowRank
-from toolkit.lowrank.linalg import orthonormal_columns, random_matrix
 
 __all__ = ["SBPCA"]
 
 
-class SBPCA(RankedEstimator):
+class SBPCA(SubspaceEstimator):
     r"""Streaming batch principal component analysis of the gradient (SBPCA).
 
     Left vectors :math:`\Delta` (m, k), right vectors X (n, k) and singular values sigma (k,) are
@@ -38,6 +39,16 @@ class SBPCA(RankedEstimator):
         keeps the directions of largest \|sigma\|.
     block_size : int
         Samples per block, b.
+    sweeps : int
+        How often each batch is read; every sweep treats what came before it as the past.
+    history : float
+        How many blocks the past counts as. 1 is the paper's; 0 keeps only the directions, as a
+        warm start.
+    core : {"diagonal", "full"}
+        "diagonal" is the paper's recursion above. "full" carries the k x k matrix
+        :math:`S = \Delta^T \hat G X` through a batch in place of diag(sigma), so that the past
+        :math:`\Delta S X^T` is not blurred as the directions turn, and diagonalises it by a small
+        SVD at the end of the batch. This is not the paper's.
     seed : int or torch.Generator
         Draws the first directions and the replacements of directions that died.
 
@@ -48,8 +59,8 @@ class SBPCA(RankedEstimator):
     - sigma is in the scale of ``errors.T @ activations`` (hence B/b, not 1/b, above), so the
       estimate does not jump when the batch size changes.
     - The last block may be shorter. Each block weighs as many samples as it has,
-      :math:`w_i = b_i / (b + b_0 + \dots + b_i)`, which is 1/(i+2) for full blocks. A batch
-      smaller than b is one block, and the past counts as much as it.
+      :math:`w_i = b_i / (h b + b_0 + \dots + b_i)` with history h, which is 1/(i+2) for full
+      blocks and h = 1. A batch smaller than b is one block, and the past counts as much as it.
     - The first batch has no past: its past counts 0, not as one block of sigma = 1.
     - The columns are multiplied by sigma instead of the innovation divided by it. qr ignores the
       lengths of columns, so the result is the same, and sigma = 0 is harmless.
@@ -64,17 +75,24 @@ class SBPCA(RankedEstimator):
     """
 
     name = "sbpca"
-    _state = (*RankedEstimator._state, "_left", "_sigma", "_right", "_generator")
 
     def __init__(
-        self, *, rank: int = 1, block_size: int = 32, seed: int | torch.Generator = 0
+        self,
+        *,
+        rank: int = 1,
+        block_size: int = 32,
+        sweeps: int = 1,
+        history: float = 1.0,
+        core: Literal["diagonal", "full"] = "diagonal",
+        seed: int | torch.Generator = 0,
     ) -> None:
-        super().__init__(rank=rank)
+        super().__init__(rank=rank, seed=seed)
         self.block_size = block_size
-        self._generator = as_generator(seed)
-        self._left: Tensor | None = None
-        self._sigma: Tensor | None = None
-        self._right: Tensor | None = None
+        self.sweeps = check_count("sweeps", sweeps)
+        self.history = check_nonnegative("history", history)
+        if core not in ("diagonal", "full"):
+            raise ValueError(f"core must be 'diagonal' or 'full'; got {core!r}")
+        self.core = core
 
     @property
     def block_size(self) -> int:
@@ -85,59 +103,82 @@ class SBPCA(RankedEstimator):
     def block_size(self, block_size: int) -> None:
         self._block_size = check_count("block_size", block_size)
 
-    def _estimate(self, errors: Tensor, activations: Tensor, scale: float) -> LowRank:
-        batch, m, n = errors.shape[0], errors.shape[1], activations.shape[1]
-        self._check_rank(m, n)
+    def words(self, m: int, n: int) -> int:
+        """Return the numbers kept between batches: k (m + n) + k."""
+        return self.rank * (m + n + 1)
+
+    def buffer_words(self, m: int, n: int, batch: int) -> int:
+        """Return the numbers held within a batch besides: one block, and the full core's k^2."""
+        core = self.rank**2 if self.core == "full" else 0
+        return min(self.block_size, batch) * (m + n) + core
+
+    def macs(self, m: int, n: int, batch: int) -> int:
+        """Return k (3 m + 2 n) per sample and k^2 (m + n) per block for Gram-Schmidt.
+
+        The full core adds 3 k^2 (m + n) per block to turn the past, and k^2 per sample.
+        """
+        k, blocks = self.rank, -(-batch // self.block_size)
+        count = batch * k * (3 * m + 2 * n) + blocks * k * k * (m + n)
+        if self.core == "full":
+            count += batch * k * k + blocks * 3 * k * k * (m + n)
+        return self.sweeps * count
+
+    def _estimate(self, errors: Tensor, activations: Tensor, nonzero: bool) -> LowRank:
+        batch = errors.shape[0]
         block = min(self.block_size, batch)
-        past = 0 if self._sigma is None else block
-        left, sigma, right = self._directions(m, n, like=errors)
-        if scale == 0.0:
-            sigma = sigma * (past / (past + batch))
-            self._left, self._sigma, self._right = left, sigma, right
-            return LowRank(left, sigma, right)
-        seen = past
-        for d, a in zip(errors.split(block), activations.split(block), strict=True):
-            seen += d.shape[0]
-            w = d.shape[0] / seen
-            gain = batch / seen  # w * B / b
-            kept = (1 - w) * sigma
-            right = self._orthonormal(torch.addmm(right * kept, a.T, d @ left, alpha=gain), sigma)
-            projected = a @ right
-            left = self._orthonormal(torch.addmm(left * kept, d.T, projected, alpha=gain), sigma)
-            sigma = kept + gain * ((d @ left) * projected).sum(0)
-        if not torch.isfinite(sigma).all():
-            raise ValueError(f"errors.T @ activations overflows {errors.dtype}")
-        self._left, self._sigma, self._right = left, sigma, right
-        return LowRank(left, sigma, right)
+        past = 0.0 if self._fresh else self.history * block
+        left, sigma, right = self._directions(errors, activations)
+        if not nonzero:
+            return self._keep(left, sigma * (past / (past + batch)), right)
+        step = self._diagonal_step if self.core == "diagonal" else self._full_step
+        core = sigma if self.core == "diagonal" else torch.diag(sigma)
+        for _ in range(self.sweeps):
+            seen = past
+            for d, a in zip(errors.split(block), activations.split(block), strict=True):
+                seen += d.shape[0]
+                w = d.shape[0] / seen
+                left, core, right = step(left, core, right, d, a, 1 - w, batch / seen)
+            past = self.history * block
+        if self.core == "full":
+            return self._keep(*self._diagonalised(left, core, right))
+        return self._keep(left, core, right)
 
-    def _orthonormal(self, columns: Tensor, sigma: Tensor) -> Tensor:
-        q, signs = orthonormal_columns(columns, self._generator)
-        return q * torch.copysign(signs, signs * sigma)
+    def _diagonal_step(
+        self,
+        left: Tensor,
+        sigma: Tensor,
+        right: Tensor,
+        d: Tensor,
+        a: Tensor,
+        keep: float,
+        w: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One block of the published recursion; w holds B/b as well. Vectors are rows."""
+        past = (keep * sigma)[:, None]
+        right = self._orthonormal(torch.addmm(past * right, left @ d.T, a, alpha=w), sigma)
+        projected = right @ a.T
+        left = self._orthonormal(torch.addmm(past * left, projected, d, alpha=w), sigma)
+        return left, keep * sigma + w * ((left @ d.T) * projected).sum(1), right
 
-    def _directions(self, m: int, n: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the state with exactly ``rank`` directions, in the dtype and device of like."""
-        if self._left is None or self._sigma is None or self._right is None:
-            left, sigma, right = like.new_zeros(m, 0), like.new_zeros(0), like.new_zeros(n, 0)
-        else:
-            left, sigma, right = (t.to(like) for t in (self._left, self._sigma, self._right))
-        if (left.shape[0], right.shape[0]) != (m, n):
-            raise ValueError(
-                f"errors and activations must have {left.shape[0]} and {right.shape[0]} "
-                f"features, as before; got {m} and {n}"
-            )
-        missing = self.rank - sigma.shape[0]
-        if missing < 0:
-            largest = sigma.abs().topk(self.rank).indices.sort().values
-            return left[:, largest], sigma[largest], right[:, largest]
-        if missing > 0:
-            return (
-                self._with_random(left, missing),
-                torch.cat([sigma, sigma.new_zeros(missing)]),
-                self._with_random(right, missing),
-            )
-        return left, sigma, right
+    def _full_step(
+        self, left: Tensor, core: Tensor, right: Tensor, d: Tensor, a: Tensor, keep: float, w: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One block with the past left.T @ core @ right kept whole. Vectors are rows."""
+        past = keep * core
+        new_right, _ = self._rows(torch.addmm(past @ right, left @ d.T, a, alpha=w))
+        projected = new_right @ a.T
+        turned = past @ (right @ new_right.T)
+        new_left, _ = self._rows(torch.addmm(turned.T @ left, projected, d, alpha=w))
+        core = torch.addmm((new_left @ left.T) @ turned, new_left @ d.T, projected.T, alpha=w)
+        return new_left, core, new_right
 
-    def _with_random(self, columns: Tensor, missing: int) -> Tensor:
-        fresh = random_matrix(columns.shape[0], missing, like=columns, generator=self._generator)
-        q, signs = orthonormal_columns(torch.cat([columns, fresh], dim=1), self._generator)
-        return q * signs
+    def _orthonormal(self, rows: Tensor, sigma: Tensor) -> Tensor:
+        q, signs = self._rows(rows)
+        return q * torch.copysign(signs, signs * sigma)[:, None]
+
+    @staticmethod
+    def _diagonalised(left: Tensor, core: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if not torch.isfinite(core).all():
+            return left, core.diagonal(), right  # refused, by name, where it would be kept
+        u, sigma, vh = torch.linalg.svd(core)
+        return u.T @ left, sigma, vh @ right

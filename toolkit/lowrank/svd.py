@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from toolkit.lowrank.estimator import RankedEstimator
 from toolkit.lowrank.factors import LowRank
-from toolkit.lowrank.linalg import thin_core
+from toolkit.lowrank.linalg import factored_svd
 
 __all__ = ["TruncatedSVD"]
 
@@ -30,14 +29,24 @@ class TruncatedSVD(RankedEstimator):
     def __init__(self, *, rank: int = 1) -> None:
         super().__init__(rank=rank)
 
-    def _estimate(self, errors: Tensor, activations: Tensor, scale: float) -> LowRank:  # noqa: ARG002
+    def words(self, m: int, n: int) -> int:  # noqa: ARG002
+        """Return 0: nothing is kept."""
+        return 0
+
+    def buffer_words(self, m: int, n: int, batch: int) -> int:
+        """Return batch (m + n): the whole batch must be there at once."""
+        return batch * (m + n)
+
+    def macs(self, m: int, n: int, batch: int) -> int:
+        """Return B^2 (m + n) for the QRs, about 10 B^3 for the SVD, and k B (m + n) to go back.
+
+        B stands for min(batch, m) or min(batch, n) where that is smaller.
+        """
+        p, q, k = min(batch, m), min(batch, n), self.rank
+        qr = batch * p * m + batch * q * n
+        return qr + batch * p * q + 10 * p * q * min(p, q) + k * (p * m + q * n)
+
+    def _estimate(self, errors: Tensor, activations: Tensor, nonzero: bool) -> LowRank:  # noqa: ARG002
         self._check_rank(errors.shape[1], activations.shape[1])
-        q_left, core, q_right = thin_core(errors, activations)
-        u, s, vh = torch.linalg.svd(core, full_matrices=False)
-        k = min(self.rank, s.shape[0])  # a batch smaller than k has fewer triplets than k
-        left, right = u[:, :k], vh[:k].T
-        return LowRank(
-            left if q_left is None else q_left @ left,
-            s[:k],
-            right if q_right is None else q_right @ right,
-        )
+        # a batch smaller than k has fewer triplets than k
+        return LowRank(*factored_svd(errors, activations, self.rank))
