@@ -34,7 +34,7 @@ _KNOBS = frozenset(knobs_of(Settings))
 
 
 class DivergenceError(ArithmeticError):
-    """The loss is no longer a finite number; what was recorded until then is kept."""
+    """Loss, weights or gradient are no longer finite; what was recorded until then is kept."""
 
 
 class Experiment(Settings):
@@ -119,7 +119,7 @@ class Experiment(Settings):
     def results(self) -> xr.DataTree:
         """Everything recorded so far, the present state included (``toolkit.results.schema``)."""
         if self.history.last_layer_step < self.step_count:
-            self._record_layers()
+            self._record_layers(provisional=True)
         title = f"SBPCA Toolkit run: {self.dataset}, {self.method}, rank {self.rank}, {self.device}"
         return build_tree(
             root_attributes(
@@ -142,28 +142,40 @@ class Experiment(Settings):
         Raises
         ------
         ValueError
-            If ``epochs`` is below 1.
+            If ``epochs`` is no whole number of 1 or more.
         DivergenceError
             If the loss is no longer finite.
         """
-        if epochs < 1:
-            raise ValueError(f"epochs must be 1 or more, not {epochs!r}.")
+        if not isinstance(epochs, int) or epochs < 1:
+            raise ValueError(f"epochs must be a whole number, 1 or more; got {epochs!r}.")
         last = math.floor(self.epoch) + epochs
         while self.epoch < last:
             yield self.step()
 
     def step(self) -> StepRecord:
-        """Train on one batch; the test set is evaluated when an epoch ends."""
+        """Train on one batch; the test set is evaluated when an epoch ends.
+
+        Raises
+        ------
+        DivergenceError
+            If loss, weights or gradient are no longer finite.
+        """
+        try:
+            return self._train_on_batch()
+        except (ValueError, torch.linalg.LinAlgError) as error:  # how the parts refuse NaN
+            raise DivergenceError(
+                f"training diverged at step {self.step_count + 1}: {error}; "
+                f"try a learning_rate below {self.learning_rate:g}."
+            ) from error
+
+    def _train_on_batch(self) -> StepRecord:
         epochs_before = math.floor(self.epoch)
         picked = self._order.take(self.batch_size)
         labels = self._data.train_labels[picked]
         scores = self.model(self._data.train_inputs[picked])
         loss = functional.cross_entropy(scores, labels)
         if not math.isfinite(loss.item()):
-            raise DivergenceError(
-                f"training diverged at step {self.step_count + 1}: the loss is {loss.item()}; "
-                f"try a learning_rate below {self.learning_rate:g}."
-            )
+            raise ValueError(f"the loss is {loss.item()}")
         loss.backward()
         for name, layer in self.layers.items():
             self._update(name, layer)
@@ -203,14 +215,16 @@ class Experiment(Settings):
         if (record.step - 1) % self.record_every == 0 and self.history.wants_layers():
             self._record_layers()
 
-    def _record_layers(self) -> None:
+    def _record_layers(self, *, provisional: bool = False) -> None:
         arrays = {name: layer.array for name, layer in self.layers.items()}
-        self.history.layers(self.step_count, self.spectra(), arrays)
+        self.history.layers(self.step_count, self.spectra(), arrays, provisional=provisional)
 
     # --- knobs -------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _KNOBS and self.__dict__.get("_ready"):
+        if not self.__dict__.get("_ready"):
+            super().__setattr__(name, value)
+        elif name in _KNOBS or not hasattr(self, name):  # a misspelt knob must not pass in silence
             self.change(**{name: value})
         else:
             super().__setattr__(name, value)
@@ -230,7 +244,8 @@ class Experiment(Settings):
         present = self.knob_values()
         proposal = Settings(**(present | knobs))
         self._check_against_data(proposal)
-        changed = {name: value for name, value in knobs.items() if value != present[name]}
+        wanted = {name: getattr(proposal, name) for name in knobs}
+        changed = {name: value for name, value in wanted.items() if value != present[name]}
         for name, value in changed.items():
             super().__setattr__(name, value)
             self.history.event(self.step_count, name, present[name], value)

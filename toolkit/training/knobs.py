@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import math
+import numbers
+from collections.abc import Callable
 from typing import Any
 
 import param
@@ -19,30 +21,37 @@ class Real(param.Number):
     """A finite real number with a unit; ``None`` only where the knob says so."""
 
     __slots__ = ["unit"]
+    kind = "a finite number"
 
     def __init__(self, default: float | None, *, unit: str = "1", **kwargs: Any) -> None:
         self.unit = unit
         super().__init__(default, **kwargs)
 
-    def _validate_value(self, val: Any, allow_None: bool) -> None:
-        if isinstance(val, bool) or (isinstance(val, float) and not math.isfinite(val)):
-            raise ValueError(f"{self.name} must be a finite number, not {val!r}.")
-        super()._validate_value(val, allow_None)
+    def _validate(self, val: Any) -> None:
+        _check_number(self, val, super()._validate)
+
+    def plain(self, value: Any) -> Any:
+        """``value`` as a Python float or int where it is another library's real number."""
+        known = isinstance(value, numbers.Real) and not isinstance(value, bool | int)
+        return float(value) if known else value
 
 
 class Whole(param.Integer):
     """A whole number with a unit; ``None`` only where the knob says so."""
 
     __slots__ = ["unit"]
+    kind = "a whole number"
 
     def __init__(self, default: int | None, *, unit: str = "1", **kwargs: Any) -> None:
         self.unit = unit
         super().__init__(default, **kwargs)
 
-    def _validate_value(self, val: Any, allow_None: bool) -> None:
-        if isinstance(val, bool):
-            raise ValueError(f"{self.name} must be a whole number, not {val!r}.")
-        super()._validate_value(val, allow_None)
+    def _validate(self, val: Any) -> None:
+        _check_number(self, val, super()._validate)
+
+    def plain(self, value: Any) -> Any:
+        """``value`` as a Python int where it is another library's whole number."""
+        return _plain_whole(value)
 
 
 class Choice(param.Selector):
@@ -59,6 +68,10 @@ class Choice(param.Selector):
             allowed = ", ".join(self.objects)
             raise ValueError(f"{self.name} must be one of {allowed}; got {val!r}.")
 
+    def plain(self, value: Any) -> Any:
+        """``value`` itself."""
+        return value
+
 
 class Widths(param.List):
     """The widths of the hidden layers, a list of whole numbers."""
@@ -67,12 +80,16 @@ class Widths(param.List):
 
     def __init__(self, default: list[int], *, unit: str = "neurons", **kwargs: Any) -> None:
         self.unit = unit
-        super().__init__(default=default, item_type=int, **kwargs)
+        super().__init__(default=default, **kwargs)
 
     def _validate(self, val: Any) -> None:
-        super()._validate(val)
-        if any(isinstance(width, bool) or not 1 <= width <= 4096 for width in val):
-            raise ValueError(f"{self.name} must be widths between 1 and 4096, not {val!r}.")
+        widths = val if isinstance(val, list) else [None]
+        if not all(type(width) is int and 1 <= width <= 4096 for width in widths):
+            raise ValueError(f"{self.name} must be a list of widths, 1 to 4096 each; got {val!r}.")
+
+    def plain(self, value: Any) -> Any:
+        """``value`` as a list of Python ints where it is a sequence of whole numbers."""
+        return [_plain_whole(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 Knob = Real | Whole | Choice | Widths
@@ -80,8 +97,26 @@ Knob = Real | Whole | Choice | Widths
 
 def knobs_of(settings: type[param.Parameterized] | param.Parameterized) -> dict[str, Knob]:
     """Every knob declared on ``settings``, by name, in the order of declaration."""
-    found = {name: settings.param[name] for name in settings.param if name != "name"}
-    return dict(sorted(found.items(), key=lambda item: item[1].precedence or 0.0))
+    found: dict[str, Any] = {
+        name: settings.param[name] for name in settings.param if name != "name"
+    }
+    return found
+
+
+def _check_number(knob: Real | Whole, value: Any, declared: Callable[[Any], None]) -> None:
+    """Refuse what the declaration refuses, booleans and NaN, all in the same words."""
+    try:
+        declared(value)
+        fits = value is None or (not isinstance(value, bool) and math.isfinite(value))
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ValueError(f"{knob.name} must be {knob.kind}, {_allowed(knob)}; got {value!r}.")
+
+
+def _plain_whole(value: Any) -> Any:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return int(value) if whole else value
 
 
 def is_live(knob: Knob) -> bool:

@@ -63,10 +63,12 @@ class Spectrum:
 
 
 def spectrum(update: LowRank, errors: Tensor, activations: Tensor) -> Spectrum:
-    """Compare ``update`` with ``errors.T @ activations``, neither formed.
+    """Compare ``update`` with ``errors.T @ activations``, neither formed, in float64.
 
     An update of a rank above min(m, n) (the full gradient) has the gradient's own values.
     """
+    errors, activations = errors.double(), activations.double()
+    update = LowRank(update.left.double(), update.sigma.double(), update.right.double())
     width = min(update.shape)
     rank = min(update.rank, width)
     true = _padded(singular_values(errors, activations), width, fill=0.0)
@@ -103,7 +105,8 @@ class Recorder:
 
     When there are more layer records than ``MAX_RECORDS``, or they hold more than ``MAX_BYTES``,
     every second one is dropped and from then on only every second one offered is kept: a run of any
-    length keeps an even coverage of its whole past.
+    length keeps an even coverage of its whole past. A provisional record, made because somebody
+    asked for results between two of them, gives way to the next.
     """
 
     def __init__(self, layer_names: list[str]) -> None:
@@ -114,6 +117,7 @@ class Recorder:
         self._layers: dict[str, list[dict[str, Any]]] = {name: [] for name in layer_names}
         self._record_steps: list[int] = []
         self._stride, self._offered = 1, 0
+        self._provisional = False
 
     def step(self, record: StepRecord) -> None:
         """Keep one training step."""
@@ -133,15 +137,29 @@ class Recorder:
         self._offered += 1
         return (self._offered - 1) % self._stride == 0
 
-    def layers(self, step: int, spectra: dict[str, Spectrum], arrays: dict[str, Array]) -> None:
+    def layers(
+        self,
+        step: int,
+        spectra: dict[str, Spectrum],
+        arrays: dict[str, Array],
+        *,
+        provisional: bool = False,
+    ) -> None:
         """Keep every layer's spectrum and a copy of its array."""
+        if self._provisional:
+            self._keep_records(slice(-1))
+        self._provisional = provisional
         self._record_steps.append(step)
         for name, found in spectra.items():
             self._layers[name].append(vars(found) | _copy_of(arrays[name]))
-        if len(self._record_steps) > MAX_RECORDS or self._bytes() > MAX_BYTES:
-            self._record_steps = self._record_steps[::2]
-            self._layers = {name: kept[::2] for name, kept in self._layers.items()}
+        full = len(self._record_steps) > MAX_RECORDS or self._bytes() > MAX_BYTES
+        if full and not provisional:
+            self._keep_records(slice(None, None, 2))
             self._stride *= 2
+
+    def _keep_records(self, which: slice) -> None:
+        self._record_steps = self._record_steps[which]
+        self._layers = {name: kept[which] for name, kept in self._layers.items()}
 
     def _bytes(self) -> int:
         """Bytes held by layer records: all records of a layer are alike."""

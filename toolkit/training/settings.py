@@ -91,7 +91,7 @@ class Settings(param.Parameterized):
         known = knobs_of(type(self))
         if unknown := sorted(set(knobs) - set(known)):
             raise ValueError(f"unknown knob {unknown[0]!r}; allowed: {', '.join(known)}.")
-        super().__init__(**knobs)
+        super().__init__(**{name: known[name].plain(value) for name, value in knobs.items()})
         if self.block_size > self.batch_size:
             raise ValueError(
                 f"block_size={self.block_size} is above batch_size={self.batch_size}; "
