@@ -6,8 +6,13 @@ autograd leaves in ``weight.grad``, and none but the documented dense baselines 
 
 from toolkit.lowrank.estimator import Estimator
 from toolkit.lowrank.factors import LowRank
+from toolkit.lowrank.feedback import FeedbackPCA
 from toolkit.lowrank.full import FullGradient
+from toolkit.lowrank.lrt import LRT
+from toolkit.lowrank.nmf import NMF
+from toolkit.lowrank.power import PowerIteration
 from toolkit.lowrank.registry import estimator_knobs, estimator_names, make_estimator
+from toolkit.lowrank.sbe import SBE
 from toolkit.lowrank.sbpca import SBPCA
 from toolkit.lowrank.spectrum import (
     captured_energy,
@@ -18,10 +23,15 @@ from toolkit.lowrank.spectrum import (
 from toolkit.lowrank.svd import TruncatedSVD
 
 __all__ = [
+    "LRT",
+    "NMF",
+    "SBE",
     "SBPCA",
     "Estimator",
+    "FeedbackPCA",
     "FullGradient",
     "LowRank",
+    "PowerIteration",
     "TruncatedSVD",
     "captured_energy",
     "estimator_knobs",

@@ -243,7 +243,7 @@ class SubspaceEstimator(RankedEstimator):
         return self._sigma is None
 
     def _directions(self, errors: Tensor, activations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the carried rows, exactly ``rank`` of them, in the input's dtype and device."""
+        """Return the carried rows, :meth:`_kept` of them, with the input's dtype and device."""
         m, n = errors.shape[1], activations.shape[1]
         self._check_rank(m, n)
         if self._left is None or self._sigma is None or self._right is None:
@@ -255,14 +255,18 @@ class SubspaceEstimator(RankedEstimator):
                 f"errors and activations must have {left.shape[1]} and {right.shape[1]} "
                 f"features, as before; got {m} and {n}"
             )
-        return self._with_rank(left, sigma, right)
+        return self._resized(left, sigma, right, self._kept(m, n))
 
-    def _with_rank(
-        self, left: Tensor, sigma: Tensor, right: Tensor
+    def _kept(self, m: int, n: int) -> int:  # noqa: ARG002
+        """Return how many directions are carried between batches."""
+        return self.rank
+
+    def _resized(
+        self, left: Tensor, sigma: Tensor, right: Tensor, count: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        missing = self.rank - sigma.shape[0]
+        missing = count - sigma.shape[0]
         if missing < 0:
-            largest = sigma.abs().topk(self.rank).indices.sort().values
+            largest = sigma.abs().topk(count).indices.sort().values
             return left[largest], sigma[largest], right[largest]
         if missing > 0:
             left, right = self._with_random(left, missing), self._with_random(right, missing)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["factored_svd", "orthonormal_rows", "random_matrix", "thin_core"]
+__all__ = ["column_lengths", "factored_svd", "orthonormal_rows", "random_matrix", "thin_core"]
 
 
 def random_matrix(rows: int, columns: int, like: Tensor, generator: torch.Generator) -> Tensor:
@@ -21,6 +21,16 @@ def random_matrix(rows: int, columns: int, like: Tensor, generator: torch.Genera
         rows, columns, generator=generator, dtype=torch.float64, device=generator.device
     )
     return drawn.to(like)
+
+
+def column_lengths(matrix: Tensor) -> Tensor:
+    """Return the Euclidean lengths of the columns, (..., 1, k), where squares would overflow too.
+
+    They are taken along the second dimension from the end.
+    """
+    largest = matrix.abs().amax(dim=-2, keepdim=True)
+    scaled = matrix / torch.where(largest > 0, largest, 1.0)
+    return largest * torch.linalg.vector_norm(scaled, dim=-2, keepdim=True)
 
 
 def orthonormal_rows(matrix: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -46,7 +56,7 @@ def orthonormal_rows(matrix: Tensor, generator: torch.Generator) -> tuple[Tensor
     """
     q, r = torch.linalg.qr(matrix.T)
     diagonal = r.diagonal()
-    dead = diagonal.abs() <= 4 * torch.finfo(r.dtype).eps * torch.linalg.vector_norm(r, dim=0)
+    dead = diagonal.abs() <= 4 * torch.finfo(r.dtype).eps * r.abs().amax(dim=0)
     if dead.any():
         rows, columns = matrix.shape
         fresh = random_matrix(rows, columns, like=matrix, generator=generator)
