@@ -12,54 +12,15 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import torch
 import xarray as xr
 
 from toolkit.training.experiment import DivergenceError, Experiment
-from toolkit.training.recorder import Spectrum
+from toolkit.training.snapshot import Camera, Snapshot
 
 SNAPSHOTS_PER_SECOND = 15
-HISTORY_POINTS = 800
-
-
-@dataclass(frozen=True)
-class LayerView:
-    """One layer now: its spectrum (None before the first step), array contents as float32."""
-
-    spectrum: Spectrum | None
-    weight: np.ndarray
-    conductance: np.ndarray | None
-    conductance_range: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """What a page shows: copies, never touched again by the worker.
-
-    ``loss_steps`` and ``losses`` are block means of the whole past in at most ``HISTORY_POINTS``
-    points; ``evaluations`` is (count, 3): step, test loss, test accuracy.
-    """
-
-    number: int
-    running: bool
-    step: int
-    epoch: float
-    loss_steps: np.ndarray
-    losses: np.ndarray
-    evaluations: np.ndarray
-    events: list[tuple[int, str, Any, Any]]
-    knobs: Mapping[str, Any]
-    nonidealities: Mapping[str, float]
-    pulses: int
-    gradient_words: tuple[int, int]
-    layer_ranks: Mapping[str, int]
-    layers: Mapping[str, LayerView]
-    steps_per_second: float
 
 
 class LiveRun:
@@ -70,12 +31,11 @@ class LiveRun:
     """
 
     def __init__(self, **knobs: Any) -> None:
-        self._experiment = Experiment(**knobs)
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.messages: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._running, self._closing = False, threading.Event()
-        self._pace = _Pace()
-        self._snapshots = itertools.count()
+        self._snapshot_numbers = itertools.count()
+        self._begin(knobs)
         self._snapshot = self._take_snapshot()
         self._thread = threading.Thread(target=self._work, name="live-run", daemon=True)
         self._thread.start()
@@ -169,6 +129,7 @@ class LiveRun:
 
     def _begin(self, knobs: dict[str, Any]) -> None:
         self._experiment = Experiment(**knobs)
+        self._camera = Camera(self._experiment)
         self._set_running(False)
 
     def _set_running(self, running: bool) -> None:
@@ -176,33 +137,9 @@ class LiveRun:
         self._pace = _Pace()
 
     def _take_snapshot(self) -> Snapshot:
-        run = self._experiment
-        steps, losses = _block_means(run.history.column("loss"), HISTORY_POINTS)
-        spectra = run.spectra()
-        device = run.device_with_overrides()
-        return Snapshot(
-            number=next(self._snapshots),
+        return self._camera.take(
+            number=next(self._snapshot_numbers),
             running=self._running,
-            step=run.step_count,
-            epoch=run.epoch,
-            loss_steps=steps,
-            losses=losses,
-            evaluations=run.history.evaluations,
-            events=run.history.events,
-            knobs=run.knob_values(),
-            nonidealities=run.nonidealities(),
-            pulses=run.pulses,
-            gradient_words=run.gradient_words(),
-            layer_ranks={name: run.layer_rank(name) for name in run.layers},
-            layers={
-                name: LayerView(
-                    spectra.get(name),
-                    _copy(layer.array.weights),
-                    _copy_or_none(layer.array.conductance),
-                    None if device is None else (device.g_min, device.g_max),
-                )
-                for name, layer in run.layers.items()
-            },
             steps_per_second=self._pace.rate,
         )
 
@@ -226,24 +163,6 @@ class _Pace:
             self._begin, self._steps = now, 0
         self._last = now
         return True
-
-
-def _block_means(values: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
-    """(last step, mean) of each of at most ``points`` equal blocks of steps."""
-    block = max(1, -(-len(values) // points))
-    starts = np.arange(0, len(values), block)
-    if not len(starts):
-        return np.zeros(0), np.zeros(0)
-    ends = np.minimum(starts + block, len(values))
-    return ends.astype(float), np.add.reduceat(values, starts) / (ends - starts)
-
-
-def _copy(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().float().cpu().numpy().copy()
-
-
-def _copy_or_none(tensor: torch.Tensor | None) -> np.ndarray | None:
-    return None if tensor is None else _copy(tensor)
 
 
 def _shut_down(

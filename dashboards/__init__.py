@@ -1,0 +1,1 @@
+"""Panel apps: widgets, layout and the frame loop. No maths and no training here."""

@@ -1,0 +1,75 @@
+"""Widgets made from knobs: one a knob, with the knob's own doc, bounds and unit.
+
+Which widget suits which kind of knob is decided here; what turning one does is the page's business.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import panel_material_ui as pmui
+
+from toolkit.training.knobs import Choice, Knob, describe, is_live, knobs_of
+from toolkit.training.settings import Settings
+
+# Stops of sliders whose useful values lie far apart; the knob's own bounds still hold.
+STOPS: dict[str, list[Any]] = {
+    "block_size": [2**i for i in range(11)],
+    "batch_size": [2**i for i in range(11)],
+    "learning_rate": [
+        0.003,
+        0.01,
+        0.02,
+        0.03,
+        0.05,
+        0.1,
+        0.2,
+        0.3,
+        0.5,
+        0.7,
+        1.0,
+        1.5,
+        2.0,
+        3.0,
+        5.0,
+    ],
+    "levels": [2, 4, 8, 16, 32, 64, 97, 128, 256, 512, 1000, 2000, 5000, 10_000],
+    "rank": [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64],
+}
+STEPS = {
+    "nonlinearity_up": 0.1,
+    "nonlinearity_down": 0.1,
+    "cycle_to_cycle": 0.005,
+    "device_to_device": 0.05,
+    "read_noise": 0.005,
+}
+
+
+def live_widgets() -> dict[str, Any]:
+    """One widget for every live knob, by name, showing the knob's default."""
+    return {name: _widget(name, knob) for name, knob in knobs_of(Settings).items() if is_live(knob)}
+
+
+def label_of(name: str) -> str:
+    """``learning_rate`` -> ``Learning rate``."""
+    return name.replace("_", " ").capitalize()
+
+
+def show(widget: Any, value: Any) -> None:
+    """Set a widget to ``value``, adding a stop to its slider where it has none there."""
+    if isinstance(widget, pmui.DiscreteSlider) and value not in widget.options:
+        widget.options = sorted([*widget.options, value])
+    widget.value = value
+
+
+def _widget(name: str, knob: Knob) -> Any:
+    common = {"label": label_of(name), "description": describe(knob), "size": "small", "width": 250}
+    if isinstance(knob, Choice):
+        return pmui.Select(options=list(knob.objects), value=knob.default, **common)
+    if name in STOPS:
+        value = knob.default if knob.default is not None else STOPS[name][0]
+        return pmui.DiscreteSlider(options=STOPS[name], value=value, **common)
+    low, high = knob.bounds or (0, 1)
+    return pmui.FloatSlider(
+        start=low, end=high, step=STEPS[name], format="0[.]000", value=0.0, disabled=True, **common
+    )

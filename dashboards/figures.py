@@ -1,0 +1,95 @@
+"""The playground's figures: which there are, their layout, and what a snapshot puts in them."""
+
+from __future__ import annotations
+
+import numpy as np
+import panel as pn
+from bokeh.palettes import RdBu11, Viridis256, interp_palette
+
+from toolkit.plots import (
+    LiveFigure,
+    accuracy_curve,
+    energy_curves,
+    heat_map,
+    loss_curve,
+    spectrum_points,
+)
+from toolkit.plots.elements import siemens_prefix, spectrum_columns
+from toolkit.training.snapshot import LayerView, Snapshot
+
+_NONE = np.zeros(0)
+_SEQUENTIAL, _DIVERGING = list(Viridis256), list(interp_palette(RdBu11, 255))
+
+
+class Figures:
+    """Six figures whose data follow the snapshots; drawn once, updated in place."""
+
+    MAPS = ("conductance", "weights")
+
+    def __init__(self) -> None:
+        blank = heat_map(np.zeros((2, 2)), title=" ", unit=" ", limits=(-1.0, 1.0))
+        self.loss = LiveFigure(loss_curve(_NONE, _NONE))
+        self.accuracy = LiveFigure(accuracy_curve(_NONE, _NONE), follow="x")
+        self.energy = LiveFigure(energy_curves(_NONE, _NONE, _NONE), follow="x")
+        self.spectrum = LiveFigure(spectrum_points(_NONE, _NONE))
+        self.left = LiveFigure(blank, follow="")
+        self.right = LiveFigure(blank, follow="")
+
+    def grid(self) -> pn.viewable.Viewable:
+        """The figures, two or three a row as the window allows."""
+        figures = (self.loss, self.accuracy, self.energy, self.spectrum, self.left, self.right)
+        return pn.Column(
+            *(pn.pane.Bokeh(live.figure, sizing_mode="stretch_width") for live in figures),
+            sizing_mode="stretch_width",
+            styles={
+                "display": "grid",
+                "grid-template-columns": "repeat(auto-fit, minmax(320px, 1fr))",
+                "gap": "6px",
+            },
+        )
+
+    def draw(self, snapshot: Snapshot, *, layer: str, maps: str) -> None:
+        """Put a snapshot into the figures; spectrum, energy and maps are of ``layer``."""
+        view = snapshot.layers[layer]
+        self.loss.set_columns(0, {"step": snapshot.loss_steps, "loss": snapshot.losses})
+        self.loss.set_columns(1, {"x": np.array([float(event[0]) for event in snapshot.events])})
+        evaluations = snapshot.evaluations
+        percent = {"step": evaluations[:, 0], "accuracy": 100 * evaluations[:, 2]}
+        self.accuracy.set_columns(0, percent)
+        self.accuracy.set_columns(1, percent)
+        self._draw_gradient(view, layer)
+        if view.conductance is None or maps == "weights":
+            self._draw_weights(view, layer, snapshot.knobs["w_max"])
+        else:
+            self._draw_conductances(view, layer)
+
+    def _draw_gradient(self, view: LayerView, layer: str) -> None:
+        steps, captured, optimal = view.energy.T
+        self.energy.set_columns(0, {"step": steps, "energy": 100 * optimal})
+        self.energy.set_columns(1, {"step": steps, "energy": 100 * captured})
+        self.energy.set_title(f"Captured energy, {layer}")
+        self.spectrum.set_title(f"Gradient spectrum, {layer}")
+        found = view.spectrum
+        self.spectrum.set_columns(0, spectrum_columns(found.singular_value if found else _NONE))
+        self.spectrum.set_columns(1, spectrum_columns(found.sigma if found else _NONE))
+
+    def _draw_conductances(self, view: LayerView, layer: str) -> None:
+        assert view.conductance is not None and view.conductance_range is not None
+        low, high = view.conductance_range
+        factor, unit = siemens_prefix(high)
+        for live, values, name in zip(
+            (self.left, self.right), view.conductance, ("G+", "G−"), strict=True
+        ):
+            live.set_palette(_SEQUENTIAL)
+            live.set_image(values * factor, limits=(low * factor, high * factor), unit=unit)
+            live.set_title(f"Conductance {name}, {layer}")
+
+    def _draw_weights(self, view: LayerView, layer: str, w_max: float) -> None:
+        change = view.weight - view.first_weight
+        for live, values, name, limit in (
+            (self.left, view.weight, "Weight", w_max / 2),
+            (self.right, change, "Change since start", w_max / 4),
+        ):
+            live.set_palette(_DIVERGING)
+            live.set_image(values, limits=(-limit, limit), unit="weight")
+            live.set_title(f"{name}, {layer}")

@@ -1,0 +1,59 @@
+"""The server: which page stands at which address, and how it begins and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from typing import Any
+
+import panel as pn
+import torch
+from tornado.websocket import WebSocketClosedError
+
+SESSION_MS = 10_000
+
+
+def prepare() -> None:
+    """Set up Panel and torch for pages that train: everything from this server, one torch thread.
+
+    Layers of a page's size run fastest on one thread, and several visitors share the processor.
+    """
+    pn.extension(notifications=True)
+    torch.set_num_threads(1)
+
+
+def serve(*, port: int = 5006, address: str = "127.0.0.1", show: bool = False) -> None:
+    """Serve the pages until the process is told to stop (Ctrl-C or SIGTERM)."""
+    from dashboards.playground import playground
+
+    prepare()
+    logging.getLogger("bokeh.server.views.ws").setLevel(logging.ERROR)
+    server = pn.serve(
+        {"/": playground},
+        title="SBPCA Toolkit",
+        port=port,
+        address=address,
+        show=False,
+        start=False,
+        verbose=False,
+        websocket_origin=[f"{host}:{port}" for host in {address, "localhost", "127.0.0.1"}],
+        unused_session_lifetime_milliseconds=SESSION_MS,
+        check_unused_sessions_milliseconds=1000,
+    )
+    loop = server.io_loop.asyncio_loop
+    loop.set_exception_handler(_report)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, loop.stop)
+    server.start()
+    print(f"Serving http://{address}:{port} (Ctrl-C stops)", flush=True)
+    if show:
+        server.show("/")
+    server.io_loop.start()
+    server.stop()
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what went wrong, except that a visitor left while a frame was on its way."""
+    if not isinstance(context.get("exception"), WebSocketClosedError):
+        loop.default_exception_handler(context)

@@ -1,0 +1,23 @@
+"""HoloViews elements: what a run looks like. No training, no widgets, no page."""
+
+from toolkit.plots.elements import (
+    accuracy_curve,
+    energy_curves,
+    heat_map,
+    loss_curve,
+    spectrum_points,
+)
+from toolkit.plots.live import LiveFigure
+from toolkit.plots.runs import conductance_maps, convergence, gradient_spectrum
+
+__all__ = [
+    "LiveFigure",
+    "accuracy_curve",
+    "conductance_maps",
+    "convergence",
+    "energy_curves",
+    "gradient_spectrum",
+    "heat_map",
+    "loss_curve",
+    "spectrum_points",
+]

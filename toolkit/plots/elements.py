@@ -1,0 +1,122 @@
+"""Elements from plain arrays: one function a figure, with its labels, units and colours.
+
+``runs.py`` draws them from results, ``live.py`` keeps them moving in a page.
+"""
+
+from __future__ import annotations
+
+import holoviews as hv
+import numpy as np
+
+if "bokeh" not in hv.Store.registry:
+    hv.extension("bokeh", logo=False)
+
+# Okabe and Ito's colours, told apart by colour-blind readers
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7f7f7f"
+SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
+_FONTS = {"title": "11pt", "labels": "10pt", "ticks": "9pt", "legend": "9pt", "cticks": "9pt"}
+_LEGEND = {"legend_opts": {"background_fill_alpha": 0.6, "padding": 3, "spacing": 0}}
+_FRAME = {"responsive": True, "height": 270, "show_grid": True, "fontsize": _FONTS}
+
+
+def loss_curve(
+    steps: np.ndarray, losses: np.ndarray, changes: np.ndarray | None = None
+) -> hv.Overlay:
+    """Training loss over steps, on a log axis; a vertical line marks each knob change."""
+    lines = hv.VLines([] if changes is None else changes).opts(color=GREY, alpha=0.5, line_width=1)
+    curve = hv.Curve((steps, losses), "step", "loss").opts(color=BLUE, line_width=1.5)
+    return (curve * lines).opts(
+        logy=True, xlabel="training step", ylabel="cross-entropy (nat)", title="Loss", **_FRAME
+    )
+
+
+def accuracy_curve(steps: np.ndarray, accuracy: np.ndarray) -> hv.Overlay:
+    """Test accuracy in percent over steps; ``accuracy`` is a fraction."""
+    percent = 100 * np.asarray(accuracy, dtype=float)
+    data = (steps, percent)
+    curve = hv.Curve(data, "step", "accuracy").opts(color=GREEN, line_width=1.5)
+    points = hv.Scatter(data, "step", "accuracy").opts(color=GREEN, size=4)
+    return (curve * points).opts(
+        ylim=(0, 100),
+        xlabel="training step",
+        ylabel="correct (%)",
+        title="Test accuracy",
+        **_FRAME,
+    )
+
+
+def spectrum_points(singular_value: np.ndarray, sigma: np.ndarray) -> hv.Overlay:
+    """Singular values of the true gradient against sigma of the estimate, on a log axis."""
+    true = spectrum_columns(singular_value)
+    curve = hv.Curve(true, "component", "value", label="true").opts(color=GREY)
+    points = hv.Scatter(spectrum_columns(sigma), "component", "value", label="sigma").opts(
+        color=ORANGE, size=7
+    )
+    return (curve * points).opts(
+        logy=True,
+        legend_position="top_right",
+        **_LEGEND,
+        xlabel="component",
+        ylabel="singular value",
+        title="Gradient spectrum",
+        **_FRAME,
+    )
+
+
+def energy_curves(steps: np.ndarray, captured: np.ndarray, optimal: np.ndarray) -> hv.Overlay:
+    """Energy (percent of |G|^2) that the estimate captures, and the most that its rank can."""
+    best = hv.Curve((steps, 100 * np.asarray(optimal)), "step", "energy", label="optimal")
+    found = hv.Curve((steps, 100 * np.asarray(captured)), "step", "energy", label="captured")
+    return (best.opts(color=GREY) * found.opts(color=ORANGE)).opts(
+        ylim=(-5, 105),
+        legend_position="bottom_right",
+        **_LEGEND,
+        xlabel="training step",
+        ylabel="gradient energy (%)",
+        title="Captured energy",
+        **_FRAME,
+    )
+
+
+def heat_map(
+    values: np.ndarray,
+    *,
+    title: str,
+    unit: str,
+    limits: tuple[float, float],
+    diverging: bool = False,
+) -> hv.Image:
+    """A matrix (outputs, inputs) as colours between fixed ``limits``, row 0 on top."""
+    rows, columns = values.shape
+    return hv.Image(
+        values[::-1], kdims=["input", "output"], vdims=["value"], bounds=(0, 0, columns, rows)
+    ).opts(
+        cmap=DIVERGING if diverging else SEQUENTIAL,
+        clim=limits,
+        colorbar=True,
+        clabel=unit,
+        invert_yaxis=True,
+        xlabel="input (column)",
+        ylabel="output (row)",
+        title=title,
+        **{**_FRAME, "show_grid": False},
+    )
+
+
+def siemens_prefix(largest: float) -> tuple[float, str]:
+    """The factor and unit in which conductances up to ``largest`` siemens read well."""
+    for factor, unit in ((1e9, "nS"), (1e6, "µS"), (1e3, "mS")):
+        if largest * factor < 1000:
+            return factor, unit
+    return 1.0, "S"
+
+
+def spectrum_columns(values: np.ndarray) -> dict[str, np.ndarray]:
+    """``component`` counted from 1 and ``value``, without what a log axis cannot show.
+
+    Values below 1e-7 of the largest are rounding (float32) and left out.
+    """
+    values = np.asarray(values, dtype=float)
+    floor = 1e-7 * np.nanmax(values, initial=0.0)
+    shown = values > floor
+    return {"component": np.flatnonzero(shown) + 1, "value": values[shown]}

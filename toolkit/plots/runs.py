@@ -1,0 +1,87 @@
+"""Figures of a finished or running run, from its results tree (``toolkit.results``)."""
+
+from __future__ import annotations
+
+import holoviews as hv
+import numpy as np
+import xarray as xr
+
+from toolkit.plots.elements import (
+    accuracy_curve,
+    energy_curves,
+    heat_map,
+    loss_curve,
+    siemens_prefix,
+    spectrum_points,
+)
+
+
+def convergence(tree: xr.DataTree) -> hv.Layout:
+    """Training loss, with knob changes marked, beside test accuracy."""
+    training, events = tree["training"].to_dataset(), tree["events"].to_dataset()
+    changes = events["event_step"].values if "event_step" in events else None
+    loss = loss_curve(training["step"].values, training["loss"].values, changes)
+    if "test_accuracy" not in training:
+        return hv.Layout([loss])
+    return loss + accuracy_curve(
+        training["evaluation_step"].values, training["test_accuracy"].values
+    )
+
+
+def gradient_spectrum(tree: xr.DataTree, layer: str = "layer1", record: int = -1) -> hv.Layout:
+    """One record's singular values and sigma, beside captured and optimal energy over all records.
+
+    Raises
+    ------
+    ValueError
+        If the run has no such layer or no record of it yet.
+    """
+    data = _layer(tree, layer)
+    one = data.isel(record=record)
+    points = spectrum_points(one["singular_value"].values, one["sigma"].values)
+    energy = energy_curves(
+        data["step"].values, data["captured_energy"].values, data["optimal_energy"].values
+    )
+    return points.opts(title=f"Gradient spectrum, {layer}, step {int(one['step'])}") + energy
+
+
+def conductance_maps(tree: xr.DataTree, layer: str = "layer1", record: int = -1) -> hv.Layout:
+    """One record's conductances, plus and minus, on one scale; the weights where there are none.
+
+    Raises
+    ------
+    ValueError
+        If the run has no such layer or no record of it yet.
+    """
+    one = _layer(tree, layer).isel(record=record)
+    if "conductance" not in one or not np.isfinite(one["conductance"]).any():
+        weight = one["weight"].values
+        limit = float(np.abs(weight).max())
+        return hv.Layout(
+            [heat_map(weight, title="Weights", unit="1", limits=(-limit, limit), diverging=True)]
+        )
+    factor, unit = siemens_prefix(float(one["conductance"].max()))
+    shown = one["conductance"] * factor
+    limits = (float(shown.min()), float(shown.max()))
+    names = {"plus": "G+", "minus": "G−"}
+    return hv.Layout(
+        [
+            heat_map(
+                shown.sel(polarity=polarity).values,
+                title=f"{name}, {layer}",
+                unit=unit,
+                limits=limits,
+            )
+            for polarity, name in names.items()
+        ]
+    )
+
+
+def _layer(tree: xr.DataTree, layer: str) -> xr.Dataset:
+    names = list(tree["layers"].children)
+    if layer not in names:
+        raise ValueError(f"layer must be one of {', '.join(names)}; got {layer!r}.")
+    data = tree[f"layers/{layer}"].to_dataset()
+    if data.sizes.get("record", 0) == 0:
+        raise ValueError(f"layer {layer!r} has no record yet: train for a step first.")
+    return data
