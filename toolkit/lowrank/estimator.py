@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from toolkit.lowrank.factors import LowRank
-from toolkit.lowrank.linalg import orthonormal_rows, random_matrix
+from toolkit.lowrank.linalg import finite, orthonormal_rows, random_matrix
 
 __all__ = [
     "Estimator",
@@ -282,7 +282,5 @@ class SubspaceEstimator(RankedEstimator):
         return orthonormal_rows(matrix, self._generator)
 
     def _keep(self, left: Tensor, sigma: Tensor, right: Tensor) -> LowRank:
-        if not torch.isfinite(sigma).all():
-            raise ValueError(f"errors.T @ activations must not overflow {sigma.dtype}; it does")
-        self._left, self._sigma, self._right = left, sigma, right
+        self._left, self._sigma, self._right = left, finite(sigma), right
         return LowRank(left.T, sigma, right.T)

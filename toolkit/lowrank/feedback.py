@@ -10,6 +10,7 @@ from torch import Tensor
 
 from toolkit.lowrank.estimator import SubspaceEstimator, check_count, check_nonnegative
 from toolkit.lowrank.factors import LowRank
+from toolkit.lowrank.linalg import finite
 
 __all__ = ["FeedbackPCA"]
 
@@ -124,7 +125,5 @@ class FeedbackPCA(SubspaceEstimator):
         new_left, _ = self._rows(torch.addmm(sigma[:, None] * left, right @ a.T, d))
         turned = (new_left @ left.T) * sigma
         basis, r = torch.linalg.qr(torch.addmm(turned @ right, new_left @ d.T, a).T)
-        if not torch.isfinite(r).all():
-            raise ValueError(f"errors.T @ activations must not overflow {r.dtype}; it does")
-        u, sigma, vh = torch.linalg.svd(r.T)
+        u, sigma, vh = torch.linalg.svd(finite(r.T))
         return u.T @ new_left, sigma, vh @ basis.T

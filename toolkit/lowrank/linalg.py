@@ -23,6 +23,13 @@ def random_matrix(rows: int, columns: int, like: Tensor, generator: torch.Genera
     return drawn.to(like)
 
 
+def finite(product: Tensor) -> Tensor:
+    """Return the tensor, made from errors and activations. ValueError if it overflowed."""
+    if not torch.isfinite(product).all():
+        raise ValueError(f"errors.T @ activations must not overflow {product.dtype}; it does")
+    return product
+
+
 def column_lengths(matrix: Tensor) -> Tensor:
     """Return the Euclidean lengths of the columns, (..., 1, k), where squares would overflow too.
 
@@ -80,9 +87,14 @@ def factored_svd(
     -------
     u, s, v : Tensor, shapes (m, k), (k,) and (n, k)
         ``left.T @ right = u @ diag(s) @ v.T`` up to the triplets left out.
+
+    Raises
+    ------
+    ValueError
+        If the product overflows.
     """
     q_left, core, q_right = thin_core(left, right)
-    u, s, vh = torch.linalg.svd(core, full_matrices=False)
+    u, s, vh = torch.linalg.svd(finite(core), full_matrices=False)
     u, s, v = u[:, :rank], s[:rank], vh[:rank].T
     return u if q_left is None else q_left @ u, s, v if q_right is None else q_right @ v
 

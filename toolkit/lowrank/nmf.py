@@ -9,7 +9,7 @@ from torch import Tensor
 
 from toolkit.lowrank.estimator import RankedEstimator, as_generator, check_count
 from toolkit.lowrank.factors import LowRank
-from toolkit.lowrank.linalg import column_lengths, random_matrix
+from toolkit.lowrank.linalg import column_lengths, finite, random_matrix
 
 __all__ = ["NMF"]
 
@@ -84,9 +84,7 @@ class NMF(RankedEstimator):
             for rows, part in _signed_rows(errors, activations):
                 product.baddbmm_(part.mT, left[:, rows])
             right, sigma = self._units(_hals(right * sigma, product, left.mT @ left))
-        if not torch.isfinite(sigma).all():
-            raise ValueError(f"errors.T @ activations must not overflow {errors.dtype}; it does")
-        order = sigma.argsort(dim=2, descending=True)  # a lower rank keeps the heaviest
+        order = finite(sigma).argsort(dim=2, descending=True)  # a lower rank keeps the heaviest
         self._left, self._sigma, self._right = (
             torch.take_along_dim(part, order, dim=2) for part in (left, sigma, right)
         )

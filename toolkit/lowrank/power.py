@@ -7,6 +7,7 @@ from torch import Tensor
 
 from toolkit.lowrank.estimator import SubspaceEstimator
 from toolkit.lowrank.factors import LowRank
+from toolkit.lowrank.linalg import finite
 
 __all__ = ["PowerIteration"]
 
@@ -75,9 +76,7 @@ class PowerIteration(SubspaceEstimator):
         if residual is not None:
             pulled = pulled + left @ residual
         basis, r = torch.linalg.qr(pulled.T)
-        if not torch.isfinite(r).all():
-            return self._keep(left, r.diagonal(), right)  # refused there, by name
-        u, sigma, vh = torch.linalg.svd(r.T)
+        u, sigma, vh = torch.linalg.svd(finite(r.T))
         update = self._keep(u.T @ left, sigma, vh @ basis.T)
         if self.error_feedback:
             gradient = errors.T @ activations

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from toolkit.lowrank.estimator import SubspaceEstimator, check_count, check_nonnegative
 from toolkit.lowrank.factors import LowRank
+from toolkit.lowrank.linalg import finite
 
 __all__ = ["SBPCA"]
 
@@ -178,7 +179,5 @@ class SBPCA(SubspaceEstimator):
 
     @staticmethod
     def _diagonalised(left: Tensor, core: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        if not torch.isfinite(core).all():
-            return left, core.diagonal(), right  # refused, by name, where it would be kept
-        u, sigma, vh = torch.linalg.svd(core)
+        u, sigma, vh = torch.linalg.svd(finite(core))
         return u.T @ left, sigma, vh @ right
