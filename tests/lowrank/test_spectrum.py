@@ -11,7 +11,9 @@ from toolkit.lowrank import (
     captured_energy,
     optimal_energy,
     principal_angles,
+    relative_error,
     singular_values,
+    stable_rank,
 )
 
 
@@ -60,6 +62,29 @@ def test_zero_gradient(batch):
     assert captured_energy(update, *zeros) == 1.0
     assert optimal_energy(*zeros, rank=2) == 1.0
     assert captured_energy(TruncatedSVD(rank=2).update(errors, activations), *zeros) == -math.inf
+
+
+@pytest.mark.parametrize("size", [3, 64])
+def test_stable_rank(batch, size):
+    data = batch(batch=size)
+    expected = np.linalg.norm(dense(data)) ** 2 / np.linalg.norm(dense(data), 2) ** 2
+    assert stable_rank(*data) == pytest.approx(expected, rel=1e-12)
+    assert stable_rank(0 * data[0], data[1]) == 0.0
+
+
+def test_relative_error_keeps_its_digits(batch):
+    data = batch()
+    update = TruncatedSVD(rank=3).update(*data)
+    expected = np.linalg.norm(dense(data) - update.dense().numpy()) / np.linalg.norm(dense(data))
+    assert relative_error(update, *data) == pytest.approx(expected, rel=1e-12)
+    nearly = TruncatedSVD(rank=12).update(*data)
+    nearly.sigma[0] *= 1 + 1e-11
+    assert relative_error(nearly, *data) == pytest.approx(
+        1e-11 * float(nearly.sigma[0]) / np.linalg.norm(dense(data)), rel=1e-3
+    )
+    zeros = torch.zeros_like(data[0]), data[1]
+    assert relative_error(update, *zeros) == math.inf
+    assert relative_error(TruncatedSVD(rank=1).update(*zeros), *zeros) == 0.0
 
 
 @pytest.mark.parametrize(("p", "q"), [(2, 2), (3, 1), (1, 4)])

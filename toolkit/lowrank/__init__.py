@@ -12,13 +12,16 @@ from toolkit.lowrank.lrt import LRT
 from toolkit.lowrank.nmf import NMF
 from toolkit.lowrank.power import PowerIteration
 from toolkit.lowrank.registry import estimator_knobs, estimator_names, make_estimator
+from toolkit.lowrank.samples import conv2d_samples, layer_samples, linear_samples
 from toolkit.lowrank.sbe import SBE
 from toolkit.lowrank.sbpca import SBPCA
 from toolkit.lowrank.spectrum import (
     captured_energy,
     optimal_energy,
     principal_angles,
+    relative_error,
     singular_values,
+    stable_rank,
 )
 from toolkit.lowrank.svd import TruncatedSVD
 
@@ -34,10 +37,15 @@ __all__ = [
     "PowerIteration",
     "TruncatedSVD",
     "captured_energy",
+    "conv2d_samples",
     "estimator_knobs",
     "estimator_names",
+    "layer_samples",
+    "linear_samples",
     "make_estimator",
     "optimal_energy",
     "principal_angles",
+    "relative_error",
     "singular_values",
+    "stable_rank",
 ]

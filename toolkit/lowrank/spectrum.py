@@ -13,7 +13,14 @@ from toolkit.lowrank.estimator import check_batch, check_count
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import thin_core
 
-__all__ = ["captured_energy", "optimal_energy", "principal_angles", "singular_values"]
+__all__ = [
+    "captured_energy",
+    "optimal_energy",
+    "principal_angles",
+    "relative_error",
+    "singular_values",
+    "stable_rank",
+]
 
 
 @torch.no_grad()
@@ -73,6 +80,35 @@ def optimal_energy(errors: Tensor, activations: Tensor, rank: int) -> float:
     squares = singular_values(errors, activations).square()
     total = float(squares.sum())
     return float(squares[: check_count("rank", rank)].sum()) / total if total else 1.0
+
+
+@torch.no_grad()
+def stable_rank(errors: Tensor, activations: Tensor) -> float:
+    """Return ``||G||_F^2 / ||G||_2^2 = sum_p sigma_p^2 / sigma_1^2``, how many directions matter.
+
+    Between 1 and the rank of G; 0 for a zero gradient.
+    """
+    squares = singular_values(errors, activations).square()
+    return float(squares.sum() / squares[0]) if squares[0] > 0 else 0.0
+
+
+@torch.no_grad()
+def relative_error(update: LowRank, errors: Tensor, activations: Tensor) -> float:
+    """Return ``||G - Ghat||_F / ||G||_F``, the square root of what is not captured.
+
+    For G = 0 it is 0 if Ghat = 0, else inf. Unlike ``sqrt(1 - captured_energy)`` it keeps its
+    digits where the estimate is nearly exact: the difference is taken on factors.
+    """
+    check_batch(errors, activations)
+    _check_shape(update, errors, activations)
+    left = torch.cat([errors, -(update.left * update.sigma).T])
+    _, difference, _ = thin_core(left, torch.cat([activations, update.right.T]))
+    lost = float(torch.linalg.vector_norm(difference))
+    _, core, _ = thin_core(errors, activations)
+    total = float(torch.linalg.vector_norm(core))
+    if total == 0.0:
+        return 0.0 if lost == 0.0 else float("inf")
+    return lost / total
 
 
 @torch.no_grad()
