@@ -50,11 +50,6 @@ def live_widgets() -> dict[str, Any]:
     return {name: _widget(name, knob) for name, knob in knobs_of(Settings).items() if is_live(knob)}
 
 
-def label_of(name: str) -> str:
-    """``learning_rate`` -> ``Learning rate``."""
-    return name.replace("_", " ").capitalize()
-
-
 def show(widget: Any, value: Any) -> None:
     """Set a widget to ``value``, adding a stop to its slider where it has none there."""
     if isinstance(widget, pmui.DiscreteSlider) and value not in widget.options:
@@ -63,7 +58,7 @@ def show(widget: Any, value: Any) -> None:
 
 
 def _widget(name: str, knob: Knob) -> Any:
-    common = {"label": label_of(name), "description": describe(knob), "size": "small", "width": 250}
+    common = {"label": knob.label, "description": describe(knob), "size": "small", "width": 250}
     if isinstance(knob, Choice):
         return pmui.Select(options=list(knob.objects), value=knob.default, **common)
     if name in STOPS:

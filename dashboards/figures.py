@@ -18,6 +18,7 @@ from toolkit.plots.elements import siemens_prefix, spectrum_columns
 from toolkit.training.snapshot import LayerView, Snapshot
 
 _NONE = np.zeros(0)
+_PANE = {"height": "max(255px, calc(50vh - 120px))"}  # two rows fill the window
 _SEQUENTIAL, _DIVERGING = list(Viridis256), list(interp_palette(RdBu11, 255))
 
 
@@ -34,16 +35,24 @@ class Figures:
         self.spectrum = LiveFigure(spectrum_points(_NONE, _NONE))
         self.left = LiveFigure(blank, follow="")
         self.right = LiveFigure(blank, follow="")
+        figures = (self.loss, self.accuracy, self.energy, self.spectrum, self.left, self.right)
+        self._captions = {live: pn.pane.HTML(_caption(live.title)) for live in figures}
 
     def grid(self) -> pn.viewable.Viewable:
-        """The figures, two or three a row as the window allows."""
-        figures = (self.loss, self.accuracy, self.energy, self.spectrum, self.left, self.right)
+        """The figures under their captions, two or three a row as the window allows."""
         return pn.Column(
-            *(pn.pane.Bokeh(live.figure, sizing_mode="stretch_width") for live in figures),
+            *(
+                pn.Column(
+                    self._captions[live],
+                    pn.pane.Bokeh(live.figure, styles=_PANE),
+                    sizing_mode="stretch_width",
+                )
+                for live in self._captions
+            ),
             sizing_mode="stretch_width",
             styles={
                 "display": "grid",
-                "grid-template-columns": "repeat(auto-fit, minmax(320px, 1fr))",
+                "grid-template-columns": "repeat(auto-fit, minmax(max(320px, 30%), 1fr))",
                 "gap": "6px",
             },
         )
@@ -67,8 +76,8 @@ class Figures:
         steps, captured, optimal = view.energy.T
         self.energy.set_columns(0, {"step": steps, "energy": 100 * optimal})
         self.energy.set_columns(1, {"step": steps, "energy": 100 * captured})
-        self.energy.set_title(f"Captured energy, {layer}")
-        self.spectrum.set_title(f"Gradient spectrum, {layer}")
+        self._set_caption(self.energy, f"Captured energy, {layer}")
+        self._set_caption(self.spectrum, f"Gradient spectrum, {layer}")
         found = view.spectrum
         self.spectrum.set_columns(0, spectrum_columns(found.singular_value if found else _NONE))
         self.spectrum.set_columns(1, spectrum_columns(found.sigma if found else _NONE))
@@ -82,7 +91,7 @@ class Figures:
         ):
             live.set_palette(_SEQUENTIAL)
             live.set_image(values * factor, limits=(low * factor, high * factor), unit=unit)
-            live.set_title(f"Conductance {name}, {layer}")
+            self._set_caption(live, f"Conductance {name}, {layer}")
 
     def _draw_weights(self, view: LayerView, layer: str, w_max: float) -> None:
         change = view.weight - view.first_weight
@@ -92,4 +101,11 @@ class Figures:
         ):
             live.set_palette(_DIVERGING)
             live.set_image(values, limits=(-limit, limit), unit="weight")
-            live.set_title(f"{name}, {layer}")
+            self._set_caption(live, f"{name}, {layer}")
+
+    def _set_caption(self, live: LiveFigure, text: str) -> None:
+        self._captions[live].object = _caption(text)
+
+
+def _caption(text: str) -> str:
+    return f'<h2 style="margin:0 0 0 58px;font-size:14px">{text}</h2>'

@@ -13,7 +13,7 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from dashboards.controls import label_of, live_widgets, show
+from dashboards.controls import live_widgets, show
 from dashboards.figures import Figures
 from toolkit.results import to_bytes
 from toolkit.training.live import LiveRun
@@ -92,7 +92,9 @@ class Playground:
 
     def page(self) -> pmui.Page:
         """The whole page; the run stops when the session ends."""
-        pn.state.add_periodic_callback(self.refresh, FRAME_MS)
+        if pn.state.curdoc:
+            # Bokeh's own: Panel's marks the page busy at each tick, which costs more than the frame
+            pn.state.curdoc.add_periodic_callback(self.refresh, FRAME_MS)
         pn.state.on_session_destroyed(self._on_session_destroyed)
         return pmui.Page(
             title="SBPCA Toolkit: low-rank training on crossbars",
@@ -208,7 +210,7 @@ def status_html(snapshot: Snapshot) -> str:
         "Speed": f"{snapshot.steps_per_second:.0f} steps/s" if snapshot.running else "–",
     }
     cells = "".join(
-        f'<div><dt style="font-size:11px;opacity:.75">{label_of(name)}</dt>'
+        f'<div><dt style="font-size:11px;opacity:.75">{name}</dt>'
         f'<dd style="margin:0;font-weight:600;font-variant-numeric:tabular-nums">{value}</dd></div>'
         for name, value in items.items()
     )

@@ -19,6 +19,8 @@ from bokeh.plotting import figure
 class LiveFigure:
     """A Bokeh ``figure`` rendered from an element, whose data can be replaced at the frame rate.
 
+    The element's title is kept in ``title`` and left to the page, whose theme colours it.
+
     ``follow`` names the axes ("x", "y", "xy" or "") that follow the data; the others stay as the
     element fixed them.
     """
@@ -27,23 +29,21 @@ class LiveFigure:
         self.figure: figure = hv.render(element, backend="bokeh")
         self.figure.output_backend = "canvas"  # webgl is many times slower without a GPU
         self.figure.toolbar_location = None  # ranges follow the data: zoom would not last
-        self.figure.update(sizing_mode="stretch_width", frame_align=False)
+        self.figure.update(sizing_mode="stretch_both", height=None, frame_align=False)
+        title = self.figure.title
+        self.title: str = title.text if isinstance(title, Title) else str(title or "")
+        self.figure.title = None
         if "x" in follow:
             self.figure.x_range = DataRange1d(range_padding=0.02)
         if "y" in follow:
             self.figure.y_range = DataRange1d(range_padding=0.08)
         self._glyphs = [r for r in self.figure.renderers if isinstance(r, GlyphRenderer)]
+        self._bars = [bar for bar in self.figure.right if isinstance(bar, ColorBar)]
         self._sources: list[Any] = [glyph.data_source for glyph in self._glyphs]
 
     def set_columns(self, glyph: int, columns: dict[str, Any]) -> None:
         """Replace all columns of the ``glyph``-th glyph, counted in the order of the overlay."""
         self._sources[glyph].data = columns
-
-    def set_title(self, title: str) -> None:
-        """Replace the title."""
-        shown = self.figure.title
-        if isinstance(shown, Title) and shown.text != title:
-            shown.text = title
 
     def set_image(self, values: np.ndarray, *, limits: tuple[float, float], unit: str) -> None:
         """Replace a heat map's matrix, and its limits and unit where they changed."""
@@ -54,8 +54,8 @@ class LiveFigure:
         mapper = self._glyphs[0].glyph.color_mapper
         if (mapper.low, mapper.high) != limits:
             mapper.update(low=limits[0], high=limits[1])
-        for bar in self.figure.select(ColorBar):
-            if isinstance(bar, ColorBar) and bar.title != unit:
+        for bar in self._bars:
+            if bar.title != unit:
                 bar.title = unit
 
     def set_palette(self, palette: list[str]) -> None:

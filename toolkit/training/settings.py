@@ -73,12 +73,16 @@ class Settings(param.Parameterized):
     )
     cycle_to_cycle = Real(
         None,
+        label="Cycle-to-cycle",
         bounds=(0.0, 0.5),
         unit="of range",
         doc="Noise of one pulse, standard deviation; grows with the square root of pulses.",
     )
     device_to_device = Real(
-        None, bounds=(0.0, 5.0), doc="Spread of the nonlinearity label between cells."
+        None,
+        label="Device-to-device",
+        bounds=(0.0, 5.0),
+        doc="Spread of the nonlinearity label between cells.",
     )
     levels = Whole(
         None, bounds=(2, 10_000), unit="pulses", doc="Pulses across the whole conductance range."
