@@ -62,13 +62,13 @@ def orthonormal_rows(matrix: Tensor, generator: torch.Generator) -> tuple[Tensor
         +1 or -1.
     """
     q, r = torch.linalg.qr(matrix.T)
-    diagonal = r.diagonal()
-    dead = diagonal.abs() <= 4 * torch.finfo(r.dtype).eps * r.abs().amax(dim=0)
+    magnitude = r.abs()
+    dead = magnitude.diagonal() <= magnitude.amax(dim=0) * (4 * torch.finfo(r.dtype).eps)
     if dead.any():
         rows, columns = matrix.shape
         fresh = random_matrix(rows, columns, like=matrix, generator=generator)
         q, r = torch.linalg.qr(torch.where(dead[:, None], fresh, matrix).T)
-        diagonal = r.diagonal()
+    diagonal = r.diagonal()
     return q.T, torch.copysign(torch.ones_like(diagonal), diagonal)
 
 
