@@ -1,16 +1,17 @@
-"""The crossbar: weights held as differential pairs of cells, read and written through pulses.
+"""The crossbar: weights held as pairs of cells, read and written through pulses.
 
-How a cell answers a pulse is in :mod:`toolkit.crossbar.response`. Here are the pair convention,
-the reads, and the writes: wanted change -> whole pulses -> response -> noise -> range.
+Here are the pair conventions, the reads and the writes. How a wanted change becomes pulses is in
+:mod:`toolkit.crossbar.pulses`, what pulses and time do to cells in :mod:`toolkit.crossbar.bank`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from toolkit.crossbar.bank import CellBank
 from toolkit.crossbar.checks import (
     check_finite,
     check_positive,
@@ -18,37 +19,83 @@ from toolkit.crossbar.checks import (
     check_update,
     check_weights,
 )
+from toolkit.crossbar.cost import Cost, Ledger
 from toolkit.crossbar.device import Device
+from toolkit.crossbar.pulses import (
+    PAIRS,
+    Coding,
+    Drive,
+    WholePulses,
+    half_selected,
+    sign_phases,
+)
 from toolkit.lowrank import LowRank
 
 SCHEMES = ("rank-sequential", "rank-sum")
+# One-sided pairs are refreshed when a cell passes this share of its range.
+_FULL = 0.9
+
+
+class Periphery(Protocol):
+    """Converters around an array; transposed reads go through converters of their own."""
+
+    def dac(self, signal: Tensor, *, transposed: bool) -> Tensor:
+        """Inputs as the lines see them."""
+
+    def adc(self, output: Tensor, *, transposed: bool) -> Tensor:
+        """Sums of the lines as the digital side sees them."""
+
+
+class Wires(Protocol):
+    """Lines with resistance."""
+
+    def currents(self, conductance: Tensor, voltages: Tensor, *, transposed: bool) -> Tensor:
+        """(m, n) siemens and (batch, n) volts -> (batch, m) amperes; transposed m and n swap."""
 
 
 class Crossbar:
-    """An array of differential pairs of cells.
+    """An array of pairs of cells, each pair a weight.
 
-    A pair holds ``w = (G_plus - G_minus) / (g_max - g_min) * w_max`` and is programmed symmetric
-    about mid-range, ``G_plus, G_minus = G_mid +- (w / w_max) (g_max - g_min) / 2``. A wanted change
-    ``dw > 0`` potentiates G_plus and depresses G_minus, each asked for half of it: ``N = |dw| / (2
-    w_max) * levels`` pulses with the levels of the direction, rounded stochastically to whole
-    pulses, cell by cell. ``n`` pulses in one write carry cycle-to-cycle noise
-    ``N(0, cycle_to_cycle) * sqrt(n)`` of the range, after which the state is clipped to the range.
+    ``pair="differential"``: ``w = (G_plus - G_minus) / (g_max - g_min) * w_max``, programmed
+    symmetric about mid-range. A wanted change ``dw > 0`` potentiates G_plus and depresses G_minus,
+    each asked for half of it: ``N = |dw| / (2 w_max) * levels`` pulses, with the levels of the
+    direction, rounded to whole pulses cell by cell.
 
-    Make one with :meth:`from_weights`. Attributes: ``w_max``, the largest weight a pair can hold.
+    ``pair="one-sided"``: the same w, but pulses only potentiate: G_plus for ``dw > 0``, G_minus for
+    ``dw < 0``, ``N = |dw| / w_max * levels_up``. :meth:`apply` ends with a :meth:`refresh` of pairs
+    that come near the end of the range.
+
+    ``pair="reference"``: G_minus is a fixed cell at the symmetry point of G_plus (mid-range if it
+    has none) and ``w = 2 w_max (G_plus - G_minus) / (g_max - g_min)``; N as for differential.
+
+    ``n`` pulses in one write carry noise of standard deviation ``sqrt(n)`` times that of one:
+    ``cycle_to_cycle + step_noise |dx| + state_noise x`` of the range, after which the state is
+    clipped to the bounds of the cell.
+
+    Make one with :meth:`from_weights`. Attributes: ``w_max``, ``pair``, ``periphery``, ``wires``,
+    and, to be set at any time, ``coding`` and ``half_select``.
     """
 
     def __init__(
-        self, state: Tensor, *, device: Device, w_max: float, generator: torch.Generator
+        self,
+        weights: Tensor,
+        *,
+        device: Device,
+        w_max: float,
+        generator: torch.Generator,
+        pair: str = "differential",
     ) -> None:
-        self.w_max = w_max
-        self._device = device
-        self._generator = generator
-        self._state = state  # (2, m, n): (G - g_min) / (g_max - g_min), plus then minus
-        self._pulse_count = torch.zeros(state.shape, dtype=torch.int64, device=state.device)
-        self._cell_seed = int(
-            torch.randint(2**62, (), generator=generator, device=generator.device)
-        )
-        self._renew_cells()
+        self.w_max, self.pair = w_max, pair
+        self.coding: Coding = WholePulses()
+        self.half_select = 0.0
+        self.periphery: Periphery | None = None
+        self.wires: Wires | None = None
+        self._gain = 2.0 * w_max if pair == "reference" else w_max
+        polarities = 1 if pair == "reference" else 2
+        state = torch.full_like(weights, 0.5).repeat(polarities, 1, 1)
+        self._bank = CellBank(state, device, generator)
+        self._ledger = Ledger(weights)
+        self._program(weights)
 
     @classmethod
     def from_weights(
@@ -58,8 +105,13 @@ class Crossbar:
         device: Device,
         w_max: float = 1.0,
         seed: int | torch.Generator = 0,
+        pair: str = "differential",
+        coding: Coding | None = None,
+        half_select: float = 0.0,
+        periphery: Periphery | None = None,
+        wires: Wires | None = None,
     ) -> Crossbar:
-        """Program ``weights`` (m, n) onto new cells, exactly, clipped to ``-w_max..w_max``.
+        """Program ``weights`` (m, n) onto new cells, exactly, clipped to what a pair can hold.
 
         Parameters
         ----------
@@ -71,41 +123,60 @@ class Crossbar:
             Weight at the end of the range.
         seed
             Of all randomness of this array: an int, or a generator on the device of ``weights``.
+        pair
+            "differential", "one-sided" or "reference": see the class.
+        coding
+            How wanted changes become pulses: ``WholePulses()`` (default) or ``Coincidence()``.
+        half_select
+            Share of a pulse's step that a half-selected cell makes (V/2 scheme), 0 to 1.
+        periphery, wires
+            Converters and line resistance of the read path; None: ideal.
 
         Raises
         ------
         TypeError, ValueError
-            If ``weights`` is not a finite floating-point matrix or ``w_max`` not positive.
+            If ``weights`` is not a finite floating-point matrix or another value is not allowed.
         """
         weights = check_weights(weights)
         check_positive(w_max=w_max)
-        if not isinstance(device, Device):
-            raise TypeError(f"device must be a Device, got {type(device).__name__}")
+        _check_device(device)
+        if pair not in PAIRS:
+            raise ValueError(f"pair must be one of {', '.join(PAIRS)}, got {pair!r}")
+        if not 0.0 <= half_select <= 1.0:
+            raise ValueError(f"half_select must be between 0 and 1, got {half_select}")
         if not isinstance(seed, torch.Generator):
             seed = torch.Generator(weights.device).manual_seed(seed)
-        state = _program(weights, w_max)
-        return cls(state, device=device, w_max=float(w_max), generator=seed)
+        array = cls(weights, device=device, w_max=float(w_max), generator=seed, pair=pair)
+        array.coding = array.coding if coding is None else coding
+        array.half_select, array.periphery, array.wires = half_select, periphery, wires
+        return array
 
     @property
     def shape(self) -> tuple[int, int]:
         """(m, n): outputs, inputs."""
-        _, rows, columns = self._state.shape
+        _, rows, columns = self._bank.state.shape
         return rows, columns
 
     @property
     def weights(self) -> Tensor:
         """The weights now held, (m, n), without read noise."""
-        return (self._state[0] - self._state[1]).mul_(self.w_max)
+        return self._weights().clone()
 
     @property
     def conductance(self) -> Tensor:
         """(2, m, n) siemens, plus then minus."""
-        return self._state * (self._device.g_max - self._device.g_min) + self._device.g_min
+        device = self._bank.device
+        return self._visible() * device.span + device.g_min
 
     @property
     def pulse_count(self) -> Tensor:
         """(2, m, n) int64: pulses issued to each cell so far, plus then minus."""
-        return self._pulse_count.clone()
+        return self._both(self._bank.pulse_count.long(), 0)
+
+    @property
+    def stuck(self) -> Tensor:
+        """(2, m, n) bool: cells that no longer move, stuck from the start or worn out."""
+        return self._both(self._bank.stuck, True)
 
     @property
     def device(self) -> Device:
@@ -115,32 +186,31 @@ class Crossbar:
         keeping its own standard-normal draws; with another, the present weights are programmed onto
         new cells, whose pulse counts start at zero.
         """
-        return self._device
+        return self._bank.device
 
     @device.setter
     def device(self, device: Device) -> None:
-        if not isinstance(device, Device):
-            raise TypeError(f"device must be a Device, got {type(device).__name__}")
-        same_range = (device.g_min, device.g_max) == (self._device.g_min, self._device.g_max)
-        if not same_range:
-            self._state = _program(self.weights, self.w_max)
-            self._pulse_count.zero_()
-        self._device = device
-        self._renew_cells()
+        _check_device(device)
+        old, weights = self._bank.device, self.weights
+        self._bank.settle(device)
+        if (device.g_min, device.g_max) != (old.g_min, old.g_max):
+            self._program(weights)
+        self._cache: Tensor | None = None
 
     def read(self, activations: Tensor) -> Tensor:
-        """``activations @ weights.T`` with read noise: (batch, n) -> (batch, m).
+        """``activations @ weights.T`` through converters, wires and read noise.
 
-        Every cell's current is ``V G (1 + N(0, read_noise))``, drawn anew for every input vector;
-        the sum over a line is drawn as one normal of the summed variance, which is the same thing.
+        (batch, n) -> (batch, m). Every cell's current is ``V G (1 + N(0, read_noise))``, drawn anew
+        for every input vector; the sum over a line is drawn as one normal of the summed variance,
+        which is the same thing.
         """
         check_signal("activations", activations, self.shape[1])
-        return self._multiply(activations, self._difference().T, transposed=False)
+        return self._read(activations, transposed=False)
 
     def read_transposed(self, errors: Tensor) -> Tensor:
-        """``errors @ weights`` with read noise: (batch, m) -> (batch, n)."""
+        """``errors @ weights``, (batch, m) -> (batch, n): the array driven from its outputs."""
         check_signal("errors", errors, self.shape[0])
-        return self._multiply(errors, self._difference(), transposed=True)
+        return self._read(errors, transposed=True)
 
     def apply(
         self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
@@ -148,33 +218,93 @@ class Crossbar:
         """Descend: wanted change of the weights ``-learning_rate * left diag(sigma) right.T``.
 
         ``rank-sequential`` writes one outer product after another into the cells, each rounded to
-        pulses of its own; ``rank-sum`` adds them outside and writes the sum once.
+        pulses of its own; ``rank-sum`` adds them outside and writes the sum once. A full gradient
+        applied rank-sequentially is per-sample training.
 
         Raises
         ------
         ValueError
-            If the shapes differ, a value is not finite or the scheme is unknown; then nothing
-            is written.
+            If the shapes differ, a value is not finite or the scheme is unknown; then nothing is
+            written.
         """
         check_finite(learning_rate=learning_rate)
         check_update(update, self.shape)
         if scheme not in SCHEMES:
             raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
-        left = (update.left * update.sigma).to(self._state) * (-learning_rate / (2.0 * self.w_max))
-        right = update.right.to(self._state)
+        bank = self._bank
+        left = (update.left * update.sigma).to(bank.state) * (-learning_rate / (2.0 * self.w_max))
+        right = update.right.to(bank.state)
+        drive = Drive.of(self.pair, bank.device)
         if scheme == "rank-sum":
-            self._write(left @ right.T)
+            self.coding.dense(bank.pulses, left @ right.T, drive, bank.noise)
+            self._issue_by_rows()
         else:
-            for column, row in zip(left.T, right.T, strict=True):
-                self._write(torch.outer(column, row))
+            phases = sign_phases(left, right)
+            for column, row, both in zip(left.T, right.T, phases, strict=True):
+                self.coding.outer(bank.pulses, column, row, drive, bank.noise)
+                self._issue(both, self.coding.slots(bank.pulses))
+        if self.pair == "one-sided":
+            self.refresh(_FULL)
+
+    def pulse(self, pulses: Tensor) -> None:
+        """Issue signed whole pulses cell by cell: (2, m, n), positive potentiates.
+
+        Raises
+        ------
+        ValueError
+            If the shape differs, a number is not whole, or pulses are meant for a reference cell.
+        """
+        if pulses.shape != (2, *self.shape) or not bool((pulses == pulses.round()).all()):
+            raise ValueError(
+                f"pulses must be whole numbers of shape {(2, *self.shape)}, "
+                f"got shape {tuple(pulses.shape)}"
+            )
+        if self.pair == "reference" and bool(pulses[1].any()):
+            raise ValueError("pulses must be 0 for the reference cells, pulses[1]")
+        self._bank.pulses.copy_(pulses[: len(self._bank.state)])
+        self._issue_by_rows()
+
+    def refresh(self, threshold: float) -> int:
+        """Set back pairs with a cell above ``threshold`` of the range; returns how many.
+
+        Both cells are reset and the difference is programmed anew, exactly (as a write-verify would
+        leave it), counted as one pulse of each cell. For one-sided pairs, which otherwise fill up.
+        """
+        full = (self._bank.state > threshold).any(0, keepdim=True).expand_as(self._bank.state)
+        pairs = int(full[0].sum())
+        if pairs:
+            self._bank.pulse_count += full
+            self._bank.put(full, self._targets(self._weights()))
+            self._cache = None
+        return pairs
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass: conductances follow the device's ``retention`` law, if it has one.
+
+        Waiting twice is waiting once for the sum; a write starts the clock of the cells it pulses
+        anew. Conductances stay within the bounds of their cells.
+
+        Raises
+        ------
+        ValueError
+            If ``seconds`` is negative or not finite.
+        """
+        check_finite(seconds=seconds)
+        if seconds < 0.0:
+            raise ValueError(f"seconds must be at least 0, got {seconds}")
+        self._bank.wait(seconds)
+        self._cache = None
+
+    def cost(self) -> Cost:
+        """Energy (joules) and time (seconds) of all reads and writes so far, to first order."""
+        return self._ledger.cost(self._bank.device, self.conductance)
 
     def state_dict(self) -> dict[str, Any]:
-        """State to save: cells, pulse counts and random generator (not the device)."""
+        """State to save: cells, counts, clocks, costs and random generator (not the device)."""
         return {
-            "state": self._state.clone(),
-            "pulse_count": self._pulse_count.clone(),
-            "cell_seed": self._cell_seed,
-            "generator": self._generator.get_state(),
+            "cells": self._bank.state_dict(),
+            "reference": self._reference.clone(),
+            "ledger": self._ledger.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -183,74 +313,100 @@ class Crossbar:
         Raises
         ------
         ValueError
-            If the shape differs or a state is not finite.
+            If something is missing, a shape differs or a state is not finite.
         """
-        cells = state["state"]
-        if cells.shape != self._state.shape or not bool(torch.isfinite(cells).all()):
-            raise ValueError(
-                f"state must be finite of shape {tuple(self._state.shape)}, "
-                f"got shape {tuple(cells.shape)}"
-            )
-        self._state = torch.empty_like(self._state).copy_(cells)
-        self._pulse_count.copy_(state["pulse_count"])
-        self._cell_seed = state["cell_seed"]
-        self._generator.set_state(state["generator"])
-        self._renew_cells()
+        self._bank.load_state_dict(state["cells"])
+        self._reference = state["reference"].to(self._bank.state)
+        self._ledger.load_state_dict(state["ledger"])
+        self._cache = None
 
-    def _renew_cells(self) -> None:
-        """Parameters of the cells of the present device, from this array's own draws."""
-        self._cells = self._device.response.cells(self._device, self._draw)
-        self._cells.clip(self._state)
-        self._weights_cache: Tensor | None = None
-
-    def _draw(self, index: int) -> Tensor:
-        """Standard normals of the cells, (2, m, n): the same for the same index at any time."""
-        generator = torch.Generator(self._state.device).manual_seed(self._cell_seed + index)
-        return torch.randn(
-            self._state.shape,
-            generator=generator,
-            dtype=self._state.dtype,
-            device=self._state.device,
+    def _issue(self, phases: tuple[int, int], slots: tuple[Tensor, Tensor]) -> None:
+        """Pulse the cells as prepared in the bank, in SET and RESET phases of so many slots."""
+        bank = self._bank
+        if self.half_select > 0.0:
+            for sign in (1.0, -1.0):
+                part = (sign * bank.pulses).clamp_(min=0.0)
+                bank.disturb(half_selected(part).mul_(sign * self.half_select))
+        pulses, count = bank.pulse()
+        seconds = (
+            phases[0] * slots[0] * bank.device.width_up,
+            phases[1] * slots[1] * bank.device.width_down,
         )
+        self._ledger.add_write(pulses, count, bank.state, phases, seconds)
+        self._cache = None
 
-    def _difference(self) -> Tensor:
-        if self._weights_cache is None:
-            self._weights_cache = self.weights
-        return self._weights_cache
+    def _issue_by_rows(self) -> None:
+        """Pulse row after row: one SET and one RESET phase each, as long as its longest train."""
+        by_row = self._bank.pulses.transpose(0, 1).flatten(1)
+        rises, falls = by_row.amax(1).clamp(min=0.0), (-by_row.amin(1)).clamp(min=0.0)
+        phases = int((rises > 0.0).sum()), int((falls > 0.0).sum())
+        mean = rises.sum() / max(phases[0], 1), falls.sum() / max(phases[1], 1)
+        self._issue(phases, mean)
 
-    def _multiply(self, signal: Tensor, matrix: Tensor, *, transposed: bool) -> Tensor:
-        output = signal @ matrix
-        if self._device.read_noise > 0.0:
-            span = self._device.g_max - self._device.g_min
-            power = (self._state + self._device.g_min / span).square_().sum(0)
-            variance = signal.square() @ (power if transposed else power.T)
-            noise = torch.empty_like(output).normal_(generator=self._generator)
-            output.addcmul_(noise, variance.sqrt_(), value=self._device.read_noise * self.w_max)
+    def _program(self, weights: Tensor) -> None:
+        """New cells that hold ``weights``."""
+        reference = self._bank.symmetry_point() if self.pair == "reference" else None
+        middle = torch.full_like(self._bank.state[:1], 0.5)
+        self._reference = middle if reference is None else reference.clamp(0.0, 1.0)
+        self._bank.renew(self._targets(weights))
+        self._cache = None
+
+    def _targets(self, weights: Tensor) -> Tensor:
+        """States that hold ``weights``, clipped to the range: (polarities, m, n)."""
+        share = weights / self._gain
+        if self.pair == "reference":
+            return (self._reference + share).clamp_(0.0, 1.0)
+        if self.pair == "one-sided":
+            return torch.stack([share.clamp(0.0, 1.0), (-share).clamp(0.0, 1.0)])
+        half = (share / 2.0).clamp(-0.5, 0.5)
+        return torch.stack([0.5 + half, 0.5 - half])
+
+    def _both(self, cells: Tensor, reference: float | Tensor) -> Tensor:
+        """Plus and minus: the bank's own cells, or them and the ``reference``."""
+        if self.pair != "reference":
+            return cells
+        return torch.cat([cells, torch.as_tensor(reference).to(cells).expand_as(cells)])
+
+    def _visible(self) -> Tensor:
+        return self._both(self._bank.visible(), self._reference)
+
+    def _weights(self) -> Tensor:
+        """The weights, computed once between writes. Not to be changed."""
+        if self._cache is None:
+            plus, minus = self._visible()
+            self._cache = torch.sub(plus, minus).mul_(self._gain)
+        return self._cache
+
+    def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
+        if self.periphery is not None:
+            signal = self.periphery.dac(signal, transposed=transposed)
+        output = self._line_sums(signal, transposed=transposed)
+        if self._bank.device.read_noise > 0.0:
+            self._add_read_noise(output, signal, transposed=transposed)
+        self._ledger.add_read(signal, transposed=transposed)
+        if self.periphery is not None:
+            output = self.periphery.adc(output, transposed=transposed)
         return output
 
-    def _write(self, wanted: Tensor) -> None:
-        """Write ``wanted`` (m, n): change of the plus cells as a fraction of the range."""
-        pulses = self._whole_pulses(wanted)
-        self._cells.step(self._state, pulses)
-        count = pulses.abs_()
-        self._pulse_count += count.to(torch.int64)
-        if self._device.cycle_to_cycle > 0.0:
-            noise = torch.empty_like(count).normal_(generator=self._generator)
-            self._state.addcmul_(noise, count.sqrt_(), value=self._device.cycle_to_cycle)
-        self._cells.clip(self._state)
-        self._weights_cache = None
+    def _line_sums(self, signal: Tensor, *, transposed: bool) -> Tensor:
+        """What the conductances make of the inputs, in units of weight x input."""
+        if self.wires is None:
+            weights = self._weights()
+            return signal @ (weights if transposed else weights.T)
+        plus, minus = (
+            self.wires.currents(conductance, signal, transposed=transposed)
+            for conductance in self.conductance
+        )
+        return (plus - minus) * (self._gain / self._bank.device.span)
 
-    def _whole_pulses(self, wanted: Tensor) -> Tensor:
-        """Signed whole pulses (2, m, n), stochastically rounded so that the mean is exact."""
-        up, down = self._device.levels_up, self._device.levels_down
-        pulses = torch.empty_like(self._state).uniform_(generator=self._generator)
-        rise, fall = wanted.clamp(min=0.0), wanted.clamp(max=0.0)
-        pulses[0].add_(rise, alpha=up).add_(fall, alpha=down)
-        pulses[1].sub_(rise, alpha=down).sub_(fall, alpha=up)
-        return pulses.floor_()
+    def _add_read_noise(self, output: Tensor, signal: Tensor, *, transposed: bool) -> None:
+        device = self._bank.device
+        power = (self._visible() + device.g_min / device.span).square().sum(0)
+        variance = signal.square() @ (power if transposed else power.T)
+        noise = torch.empty_like(output).normal_(generator=self._bank.noise.generator)
+        output.addcmul_(noise, variance.sqrt_(), value=device.read_noise * self._gain)
 
 
-def _program(weights: Tensor, w_max: float) -> Tensor:
-    """Normalised state (2, m, n) of pairs symmetric about mid-range."""
-    half = (weights / (2.0 * w_max)).clamp(-0.5, 0.5)
-    return torch.stack([0.5 + half, 0.5 - half])
+def _check_device(device: Device) -> None:
+    if not isinstance(device, Device):
+        raise TypeError(f"device must be a Device, got {type(device).__name__}")

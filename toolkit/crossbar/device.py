@@ -12,7 +12,24 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor
 
-from toolkit.crossbar.response import MAX_LABEL, Exponential, Response
+from toolkit.crossbar.ageing import Retention
+from toolkit.crossbar.response import MAX_LABEL, Exponential, Response, clip_
+
+_NOT_NEGATIVE = (
+    "cycle_to_cycle",
+    "device_to_device",
+    "step_noise",
+    "state_noise",
+    "write_noise",
+    "read_noise",
+    "width_up",
+    "width_down",
+    "width_read",
+    "endurance",
+    "endurance_spread",
+    "stuck_low",
+    "stuck_high",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +50,31 @@ class Device:
         Standard deviation of one pulse as a fraction of the range; n pulses give sqrt(n) of it.
     device_to_device
         Standard deviation of the nonlinearity labels from cell to cell.
+    step_noise
+        Standard deviation of one pulse relative to that pulse's own change; adds to the above.
+    state_noise
+        Standard deviation of one pulse as a fraction of the state above g_min; adds to the above.
+    write_noise
+        Standard deviation, as a fraction of the range, of an offset between the state that pulses
+        move and the conductance that is read; drawn anew for a cell whenever it is pulsed.
     read_noise
         Relative standard deviation of a cell's read current, drawn anew at every read.
     v_up, v_down
         Programming voltages, volts.
     width_up, width_down
         Programming pulse widths, seconds.
+    v_read, width_read
+        Voltage of an input of 1 and length of a read: volts, seconds. Only energies use them.
     response
         The formula of one pulse.
+    retention
+        How conductance changes with time alone; None: it does not.
+    endurance, endurance_spread
+        Median number of pulses after which a cell stays where it is (0: never), and the standard
+        deviation of its natural logarithm from cell to cell.
+    stuck_low, stuck_high
+        Fractions of the cells that are stuck at ``g_stuck_low`` and ``g_stuck_high`` (siemens;
+        None: at the end of the range).
     source
         Where the numbers come from.
 
@@ -59,12 +93,24 @@ class Device:
     nonlinearity_down: float = 0.0
     cycle_to_cycle: float = 0.0
     device_to_device: float = 0.0
+    step_noise: float = 0.0
+    state_noise: float = 0.0
+    write_noise: float = 0.0
     read_noise: float = 0.0
     v_up: float = 1.0
     v_down: float = -1.0
     width_up: float = 1e-7
     width_down: float = 1e-7
+    v_read: float = 0.2
+    width_read: float = 1e-8
     response: Response = field(default_factory=Exponential)
+    retention: Retention | None = None
+    endurance: float = 0.0
+    endurance_spread: float = 0.0
+    stuck_low: float = 0.0
+    stuck_high: float = 0.0
+    g_stuck_low: float | None = None
+    g_stuck_high: float | None = None
     source: str = ""
 
     def __post_init__(self) -> None:
@@ -75,14 +121,12 @@ class Device:
         if not 0.0 < self.g_min < self.g_max:
             raise ValueError(f"need 0 < g_min < g_max, got g_min={self.g_min}, g_max={self.g_max}")
         _at_least(1.0, levels_up=self.levels_up, levels_down=self.levels_down)
-        _at_least(
-            0.0,
-            cycle_to_cycle=self.cycle_to_cycle,
-            device_to_device=self.device_to_device,
-            read_noise=self.read_noise,
-            width_up=self.width_up,
-            width_down=self.width_down,
-        )
+        _at_least(0.0, **{name: getattr(self, name) for name in _NOT_NEGATIVE})
+        if self.stuck_low + self.stuck_high > 1.0:
+            raise ValueError(
+                "stuck_low + stuck_high must be at most 1, "
+                f"got {self.stuck_low} + {self.stuck_high}"
+            )
         for name in ("nonlinearity_up", "nonlinearity_down"):
             if abs(getattr(self, name)) > MAX_LABEL:
                 raise ValueError(f"{name} must be between -9 and 9, got {getattr(self, name)}")
@@ -91,6 +135,19 @@ class Device:
     def on_off(self) -> float:
         """Ratio of the largest to the smallest conductance."""
         return self.g_max / self.g_min
+
+    @property
+    def span(self) -> float:
+        """Width of the conductance range, siemens."""
+        return self.g_max - self.g_min
+
+    def symmetry_point(self) -> float | None:
+        """State of a nominal cell where one pulse up and one down are equally large.
+
+        Alternating pulses drift to it. None if there is none inside the range, or no single one.
+        """
+        point = self.response.cells(self).symmetry_point()
+        return None if point is None or not 0.0 <= float(point) <= 1.0 else float(point)
 
     def step(self, state: Tensor, pulses: Tensor) -> Tensor:
         """Nominal noiseless cells after signed ``pulses`` at once, clipped to the range.
@@ -101,9 +158,8 @@ class Device:
         state, pulses = torch.broadcast_tensors(state, pulses)
         state = state.clone()
         cells = self.response.cells(self)
-        cells.step(state, pulses.to(state.dtype))
-        cells.clip(state)
-        return state
+        cells.step(state, pulses.to(state.dtype), torch.empty(3, *state.shape).to(state))
+        return clip_(state, cells.low, cells.high)
 
     def trace(self, up: int = 400, down: int = 400, start: float = 0.0) -> Tensor:
         """State of one noiseless nominal cell through ``up`` then ``down`` pulses.

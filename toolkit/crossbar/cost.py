@@ -1,0 +1,105 @@
+"""First-order energy and time of reads and writes, from what was done to an array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toolkit.crossbar.device import Device
+
+
+@dataclass(frozen=True)
+class Cost:
+    r"""What an array has spent so far: joules and seconds, cells only (no drivers, no converters).
+
+    - ``write_energy``: sum over pulses of ``V^2 G t``, V and t of the pulse's direction, G the
+      conductance after the write of which the pulse was part;
+    - ``write_time``: sum over phases of slots x pulse width. A phase writes one direction and one
+      combination of signs of an outer product (at most 2 SET and 2 RESET); its slots are the
+      longest pulse train (whole pulses) or the bit length (coincidence). A rank-sum goes row by
+      row: one SET and one RESET phase each;
+    - ``read_energy``: sum over reads and lines of ``(v_read x)^2 width_read`` times the line's sum
+      of conductances now;
+    - ``read_time``: reads x ``width_read`` (all lines at once);
+    - ``set_phases``, ``reset_phases``, ``pulses_up``, ``pulses_down``, ``reads``: the counts.
+    """
+
+    write_energy: float
+    write_time: float
+    read_energy: float
+    read_time: float
+    set_phases: int
+    reset_phases: int
+    pulses_up: int
+    pulses_down: int
+    reads: int
+
+
+class Ledger:
+    """Running sums behind :class:`Cost`; the energies are formed when asked for."""
+
+    def __init__(self, weights: Tensor) -> None:
+        zeros = torch.zeros((), dtype=torch.float64, device=weights.device)
+        self.sums = zeros.new_zeros(6)  # n, |n|, n x, |n| x, seconds of SET, of RESET
+        self.inputs = zeros.new_zeros(weights.shape[1])  # sum of squared inputs of each line
+        self.inputs_transposed = zeros.new_zeros(weights.shape[0])
+        self.counts = [0, 0, 0]  # SET phases, RESET phases, reads
+
+    def add_write(
+        self,
+        pulses: Tensor,
+        count: Tensor,
+        state: Tensor,
+        phases: tuple[int, int],
+        seconds: tuple[Tensor, Tensor],
+    ) -> None:
+        """Signed pulses, their number, the state after them; phases and seconds, SET and RESET."""
+        flat = state.flatten()
+        sums = (pulses.sum(), count.sum(), pulses.flatten().dot(flat), count.flatten().dot(flat))
+        self.sums[:4] += torch.stack(sums)
+        self.sums[4] += seconds[0]
+        self.sums[5] += seconds[1]
+        self.counts[0] += phases[0]
+        self.counts[1] += phases[1]
+
+    def add_read(self, signal: Tensor, *, transposed: bool) -> None:
+        """Inputs of a batch of reads."""
+        inputs = self.inputs_transposed if transposed else self.inputs
+        inputs += signal.square().sum(0)
+        self.counts[2] += signal.shape[0]
+
+    def cost(self, device: Device, conductance: Tensor) -> Cost:
+        """The sums as energies and times of ``device``."""
+        net, total, net_state, total_state, set_time, reset_time = self.sums.tolist()
+        up, down = (total + net) / 2.0, (total - net) / 2.0
+        up_siemens = device.g_min * up + device.span * (total_state + net_state) / 2.0
+        down_siemens = device.g_min * down + device.span * (total_state - net_state) / 2.0
+        lines = conductance.double().sum(0)
+        reads = self.inputs @ lines.sum(0) + self.inputs_transposed @ lines.sum(1)
+        return Cost(
+            write_energy=device.v_up**2 * device.width_up * up_siemens
+            + device.v_down**2 * device.width_down * down_siemens,
+            write_time=set_time + reset_time,
+            read_energy=device.v_read**2 * device.width_read * float(reads),
+            read_time=self.counts[2] * device.width_read,
+            set_phases=self.counts[0],
+            reset_phases=self.counts[1],
+            pulses_up=round(up),
+            pulses_down=round(down),
+            reads=self.counts[2],
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums."""
+        tensors = (self.sums, self.inputs, self.inputs_transposed)
+        return {"tensors": [tensor.clone() for tensor in tensors], "counts": list(self.counts)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the sums."""
+        tensors = (self.sums, self.inputs, self.inputs_transposed)
+        for mine, saved in zip(tensors, state["tensors"], strict=True):
+            mine.copy_(saved)
+        self.counts = list(state["counts"])

@@ -1,0 +1,260 @@
+"""Step models with soft, exponential, power-law or tabulated dependence on the state.
+
+These are the models that aihwkit made common (Rasch et al., AICAS 2021; formulas in its
+documentation of the pulsed devices), in normalised state. A weight coordinate ``w`` between
+``w_min`` and ``w_max`` is ``x = (w - w_min) / (w_max - w_min)``, with ``w = 0`` at ``x = zero``;
+``dw_min`` is ``(w_max - w_min) / levels``. The NeuroSim curve is in
+:mod:`toolkit.crossbar.response`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from toolkit.crossbar.response import AffineCells, Draw, Parameter, like
+
+if TYPE_CHECKING:
+    from toolkit.crossbar.device import Device
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Steps:
+    """What the step models share: the size of a step at ``zero``, its asymmetry, the bounds.
+
+    A pulse at ``zero`` moves by ``scale (1 + min(asymmetry, 0)) / levels_up`` up and by
+    ``scale (1 - max(asymmetry, 0)) / levels_down`` down. The spreads are the standard deviations
+    from cell to cell: of ``scale`` (around 1; log-normal: of its logarithm), of the asymmetry, and
+    of the distances of the bounds from ``zero``, relative to them.
+    """
+
+    zero: float = 0.5
+    asymmetry: float = 0.0
+    step_spread: float = 0.0
+    step_log_normal: bool = False
+    asymmetry_spread: float = 0.0
+    high_spread: float = 0.0
+    low_spread: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.zero <= 1.0:
+            raise ValueError(f"zero must be between 0 and 1, got {self.zero}")
+        if not -1.0 < self.asymmetry < 1.0:
+            raise ValueError(f"asymmetry must be between -1 and 1, got {self.asymmetry}")
+        for name in ("step_spread", "asymmetry_spread", "high_spread", "low_spread"):
+            if not getattr(self, name) >= 0.0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+
+    def _sizes(self, device: Device, draw: Draw | None) -> tuple[Parameter, Parameter]:
+        """Step sizes at ``zero`` (both positive): up, down."""
+        up: Parameter = 1.0 + min(self.asymmetry, 0.0)
+        down: Parameter = 1.0 - max(self.asymmetry, 0.0)
+        if draw is not None and self.asymmetry_spread > 0.0:
+            lean = self.asymmetry_spread * draw(0)
+            up, down = up + lean, down - lean
+        if draw is not None and self.step_spread > 0.0:
+            spread = self.step_spread * draw(1)
+            scale = spread.exp() if self.step_log_normal else (1.0 + spread).abs()
+            up, down = up * scale, down * scale
+        return _absolute(up) / device.levels_up, _absolute(down) / device.levels_down
+
+    def _bounds(self, draw: Draw | None) -> tuple[Parameter, Parameter]:
+        """Lower and upper bound of every cell."""
+        low, high = self.zero, 1.0 - self.zero  # distances from zero
+        below = _spread(low, self.low_spread * low, draw, 2)
+        above = _spread(high, self.high_spread * high, draw, 3)
+        return self.zero - _absolute(below), self.zero + _absolute(above)
+
+
+def _spread(mean: float, deviation: float, draw: Draw | None, index: int) -> Parameter:
+    return mean if draw is None or deviation == 0.0 else mean + deviation * draw(index)
+
+
+def _absolute(value: Parameter) -> Parameter:
+    return value.abs() if isinstance(value, Tensor) else abs(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearStep(_Steps):
+    """``dw = s_up (1 - decrease_up w/w_max)``, ``dw = -s_down (1 - decrease_down w/w_min)``.
+
+    ConstantStep is ``decrease`` 0 (the default). ``decrease_spread`` is the standard deviation of
+    both decreases from cell to cell; their signs are dropped, so a step never grows towards its
+    bound. The slopes refer to the nominal bounds. Needs ``0 < zero < 1`` unless both decreases
+    are 0.
+    """
+
+    decrease_up: float = 0.0
+    decrease_down: float = 0.0
+    decrease_spread: float = 0.0
+
+    def cells(self, device: Device, draw: Draw | None = None) -> AffineCells:
+        """Affine cells: the closed form for many pulses applies."""
+        up, down = self._sizes(device, draw)
+        low, high = self._bounds(draw)
+        bend_up = _absolute(_spread(self.decrease_up, self.decrease_spread, draw, 4))
+        bend_down = _absolute(_spread(self.decrease_down, self.decrease_spread, draw, 5))
+        return _affine(self.zero, (up, down), (bend_up, bend_down), (0.0, 1.0), (low, high))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoftBounds(_Steps):
+    """``dw = s_up (1 - w/w_max)``, ``dw = -s_down (1 - w/w_min)``, with the bounds of each cell.
+
+    The step vanishes at the bound: exponential saturation. With a reference cell at the symmetry
+    point (``pair="reference"`` of an array) it is the SoftBoundsReference model.
+    """
+
+    def cells(self, device: Device, draw: Draw | None = None) -> AffineCells:
+        """Affine cells: the closed form for many pulses applies."""
+        bounds = self._bounds(draw)
+        return _affine(self.zero, self._sizes(device, draw), (1.0, 1.0), bounds, bounds)
+
+
+def _affine(
+    zero: float,
+    sizes: tuple[Parameter, Parameter],
+    bends: tuple[Parameter, Parameter],
+    references: tuple[Parameter, Parameter],
+    bounds: tuple[Parameter, Parameter],
+) -> AffineCells:
+    """Steps that fall to ``1 - bend`` of their size at ``zero`` when the reference is reached."""
+    (up, down), (bend_up, bend_down), (bottom, top) = sizes, bends, references
+    slope_up = -up * bend_up / _positive(top - zero)
+    slope_down = -down * bend_down / _positive(zero - bottom)
+    step_up, step_down = up - slope_up * zero, -down - slope_down * zero
+    return AffineCells(step_up, slope_up, step_down, slope_down, *bounds)
+
+
+def _positive(width: Parameter) -> Parameter:
+    return width.clamp(min=1e-6) if isinstance(width, Tensor) else max(width, 1e-6)
+
+
+@dataclass(frozen=True)
+class StepwiseCells:
+    """Cells without a closed form for many pulses: one pulse after another, pulsed cells only.
+
+    ``size(x, up, low, high)`` is the unsigned shape of a step relative to the step sizes.
+    """
+
+    size: Callable[[Tensor, bool, Parameter, Parameter], Tensor]
+    up: Parameter
+    down: Parameter
+    low: Parameter
+    high: Parameter
+
+    def step(self, state: Tensor, pulses: Tensor, scratch: Tensor) -> None:  # noqa: ARG002
+        """Pulse by pulse; the last part of a fractional count makes that fraction of a step."""
+        self._advance(state, pulses, up=True)
+        self._advance(state, -pulses, up=False)
+
+    def symmetry_point(self) -> Tensor | None:
+        """By bisection of ``up size_up(x) - down size_down(x)`` between the bounds."""
+        low, high = torch.broadcast_tensors(
+            torch.as_tensor(self.low, dtype=torch.float64),
+            torch.as_tensor(self.high, dtype=torch.float64),
+        )
+        if bool(((self._excess(low) <= 0.0) | (self._excess(high) >= 0.0)).any()):
+            return None
+        for _ in range(60):
+            middle = (low + high) / 2.0
+            rising = self._excess(middle) > 0.0
+            low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
+        return (low + high) / 2.0
+
+    def _excess(self, state: Tensor) -> Tensor:
+        rise = self.up * self.size(state, True, self.low, self.high)
+        return rise - self.down * self.size(state, False, self.low, self.high)
+
+    def _advance(self, state: Tensor, count: Tensor, *, up: bool) -> None:
+        places = (count > 0.0).nonzero(as_tuple=True)
+        left, low, high = count[places], _take(self.low, places), _take(self.high, places)
+        sign = _take(self.up, places) if up else -_take(self.down, places)
+        moved = state[places]
+        for _ in range(int(left.max().ceil()) if left.numel() else 0):
+            share = left.clamp(0.0, 1.0)
+            moved += sign * share * self.size(moved, up, low, high)
+            moved = torch.clamp(moved, like(low, moved), like(high, moved))
+            left -= share
+        state[places] = moved
+
+
+def _take(value: Parameter, places: tuple[Tensor, ...]) -> Parameter:
+    return value[places] if isinstance(value, Tensor) and value.ndim else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpStep(_Steps):
+    """``dw = +-s max(0, 1 - A exp(+-gamma z))`` with ``z = 2 a w / (w_max - w_min) + b``.
+
+    Upper signs up (``amplitude_up``, ``gamma_up``), lower signs down. ``w_max - w_min`` is the
+    cell's own range.
+    """
+
+    amplitude_up: float
+    amplitude_down: float
+    gamma_up: float
+    gamma_down: float
+    a: float = 1.0
+    b: float = 0.0
+
+    def cells(self, device: Device, draw: Draw | None = None) -> StepwiseCells:
+        """Cells pulsed one pulse after another."""
+        return StepwiseCells(self._size, *self._sizes(device, draw), *self._bounds(draw))
+
+    def _size(self, state: Tensor, up: bool, low: Parameter, high: Parameter) -> Tensor:
+        z = 2.0 * self.a * (state - self.zero) / _positive(high - low) + self.b
+        if up:
+            return (1.0 - self.amplitude_up * torch.exp(self.gamma_up * z)).clamp(min=0.0)
+        return (1.0 - self.amplitude_down * torch.exp(-self.gamma_down * z)).clamp(min=0.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowStep(_Steps):
+    """``dw = s omega^gamma`` up, ``-s (1 - omega)^gamma`` down.
+
+    ``omega = (w_max - w)/(w_max - w_min)`` in the cell's own range; ``s`` is here the step
+    at the far bound.
+    """
+
+    gamma_up: float = 1.0
+    gamma_down: float = 1.0
+
+    def cells(self, device: Device, draw: Draw | None = None) -> StepwiseCells:
+        """Cells pulsed one pulse after another."""
+        return StepwiseCells(self._size, *self._sizes(device, draw), *self._bounds(draw))
+
+    def _size(self, state: Tensor, up: bool, low: Parameter, high: Parameter) -> Tensor:
+        omega = ((high - state) / _positive(high - low)).clamp(0.0, 1.0)
+        return omega.pow(self.gamma_up) if up else (1.0 - omega).pow(self.gamma_down)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PiecewiseStep(_Steps):
+    """``dw = +-s f(w)`` with f linear between ``nodes`` evenly spaced over the cell's own range."""
+
+    nodes_up: tuple[float, ...] = (1.0, 1.0)
+    nodes_down: tuple[float, ...] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("nodes_up", "nodes_down"):
+            if len(getattr(self, name)) < 2:
+                raise ValueError(f"{name} must hold at least 2 values, got {getattr(self, name)}")
+
+    def cells(self, device: Device, draw: Draw | None = None) -> StepwiseCells:
+        """Cells pulsed one pulse after another."""
+        return StepwiseCells(self._size, *self._sizes(device, draw), *self._bounds(draw))
+
+    def _size(self, state: Tensor, up: bool, low: Parameter, high: Parameter) -> Tensor:
+        nodes = torch.tensor(
+            self.nodes_up if up else self.nodes_down, dtype=state.dtype, device=state.device
+        )
+        place = ((state - low) / _positive(high - low)).clamp(0.0, 1.0) * (len(nodes) - 1)
+        left = place.floor().clamp(max=len(nodes) - 2)
+        index = left.long()
+        return torch.lerp(nodes[index], nodes[index + 1], place - left)
