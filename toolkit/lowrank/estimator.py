@@ -274,7 +274,7 @@ class SubspaceEstimator(RankedEstimator):
         return left, sigma, right
 
     def _with_random(self, rows: Tensor, missing: int) -> Tensor:
-        fresh = random_matrix(missing, rows.shape[1], like=rows, generator=self._generator)
+        fresh = random_matrix(missing, rows.shape[1], self._generator, like=rows)
         q, signs = self._rows(torch.cat([rows, fresh]))
         return q * signs[:, None]
 

@@ -5,13 +5,15 @@ Nothing here knows about estimators, and nothing here is larger than its inputs.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 __all__ = ["column_lengths", "factored_svd", "orthonormal_rows", "random_matrix", "thin_core"]
 
 
-def random_matrix(rows: int, columns: int, like: Tensor, generator: torch.Generator) -> Tensor:
+def random_matrix(rows: int, columns: int, generator: torch.Generator, *, like: Tensor) -> Tensor:
     """Return (rows, columns) standard-normal numbers with the dtype and device of ``like``.
 
     They are drawn in float64 on the generator's device, so that every dtype and device sees
@@ -25,7 +27,7 @@ def random_matrix(rows: int, columns: int, like: Tensor, generator: torch.Genera
 
 def finite(product: Tensor) -> Tensor:
     """Return the tensor, made from errors and activations. ValueError if it overflowed."""
-    if not torch.isfinite(product).all():
+    if not math.isfinite(float(product.sum())) and not torch.isfinite(product).all():
         raise ValueError(f"errors.T @ activations must not overflow {product.dtype}; it does")
     return product
 
@@ -41,7 +43,7 @@ def column_lengths(matrix: Tensor) -> Tensor:
 
 
 def orthonormal_rows(matrix: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Gram-Schmidt of the rows: Q and the signs of diag(R), with sign(0) = +1.
+    """Gram-Schmidt of the rows: Q and the signs of diag(R), which are never 0.
 
     ``signs[:, None] * q`` is the transposed Q of the QR factorisation of ``matrix.T`` whose R has
     a non-negative diagonal; it varies continuously with the matrix. A row that lies in the span
@@ -62,14 +64,19 @@ def orthonormal_rows(matrix: Tensor, generator: torch.Generator) -> tuple[Tensor
         +1 or -1.
     """
     q, r = torch.linalg.qr(matrix.T)
-    magnitude = r.abs()
-    dead = magnitude.diagonal() <= magnitude.amax(dim=0) * (4 * torch.finfo(r.dtype).eps)
-    if dead.any():
+    dead = _dead_columns(r)
+    if any(dead):
         rows, columns = matrix.shape
-        fresh = random_matrix(rows, columns, like=matrix, generator=generator)
-        q, r = torch.linalg.qr(torch.where(dead[:, None], fresh, matrix).T)
-    diagonal = r.diagonal()
-    return q.T, torch.copysign(torch.ones_like(diagonal), diagonal)
+        fresh = random_matrix(rows, columns, generator, like=matrix)
+        mask = torch.tensor(dead, device=matrix.device)[:, None]
+        q, r = torch.linalg.qr(torch.where(mask, fresh, matrix).T)
+    return q.T, r.diagonal().sign()
+
+
+def _dead_columns(r: Tensor) -> list[bool]:
+    """Say which columns of a QR's R lie in the span of those before (small: plain floats)."""
+    tolerance = 4 * torch.finfo(r.dtype).eps
+    return [abs(c[p]) <= tolerance * max(map(abs, c)) for p, c in enumerate(r.T.tolist())]
 
 
 def factored_svd(

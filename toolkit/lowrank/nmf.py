@@ -112,7 +112,7 @@ class NMF(RankedEstimator):
 
     def _random(self, like: Tensor, count: int) -> Tensor:
         signs, rows, _ = like.shape
-        drawn = random_matrix(signs * rows, count, like=like, generator=self._generator)
+        drawn = random_matrix(signs * rows, count, self._generator, like=like)
         return drawn.abs().reshape(signs, rows, count)
 
     def _units(self, factor: Tensor) -> tuple[Tensor, Tensor]:

@@ -155,11 +155,12 @@ class SBPCA(SubspaceEstimator):
         w: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One block of the published recursion; w holds B/b as well. Vectors are rows."""
-        past = (keep * sigma)[:, None]
-        right = self._orthonormal(torch.addmm(past * right, left @ d.T, a, alpha=w), sigma)
+        past = keep * sigma
+        weight = past[:, None]
+        right = self._orthonormal(torch.addmm(weight * right, left @ d.T, a, alpha=w), sigma)
         projected = right @ a.T
-        left = self._orthonormal(torch.addmm(past * left, projected, d, alpha=w), sigma)
-        return left, keep * sigma + w * ((left @ d.T) * projected).sum(1), right
+        left = self._orthonormal(torch.addmm(weight * left, projected, d, alpha=w), sigma)
+        return left, torch.add(past, ((left @ d.T) * projected).sum(1), alpha=w), right
 
     def _full_step(
         self, left: Tensor, core: Tensor, right: Tensor, d: Tensor, a: Tensor, keep: float, w: float
