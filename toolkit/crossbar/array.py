@@ -327,12 +327,12 @@ class Crossbar:
             for sign in (1.0, -1.0):
                 part = (sign * bank.pulses).clamp_(min=0.0)
                 bank.disturb(half_selected(part).mul_(sign * self.half_select))
-        pulses, count = bank.pulse()
+        pulses = bank.pulse()
         seconds = (
             phases[0] * slots[0] * bank.device.width_up,
             phases[1] * slots[1] * bank.device.width_down,
         )
-        self._ledger.add_write(pulses, count, bank.state, phases, seconds)
+        self._ledger.add_write(pulses, bank.state, phases, seconds)
         self._cache = None
 
     def _issue_by_rows(self) -> None:

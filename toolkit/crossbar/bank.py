@@ -74,11 +74,11 @@ class CellBank:
         """The state that a read sees: write noise included. Not to be changed."""
         return self.state if self._offset is None else self.state + self._offset
 
-    def pulse(self) -> tuple[Tensor, Tensor]:
+    def pulse(self) -> Tensor:
         """Give every cell its signed number of ``self.pulses``; returns them and their sizes.
 
         Response, cycle-to-cycle noise, bounds, then what the device has of write noise, wear and
-        clock. The returned tensors are scratch: use them before the next pulse.
+        clock. The returned (2, cells) are scratch: use them before the next pulse.
         """
         pulses, count, noise = self._work[0], self._work[1], self._work[5]
         noisy = self.device.step_noise > 0.0 or self.device.state_noise > 0.0
@@ -89,12 +89,12 @@ class CellBank:
         if noisy:
             self.state.addcmul_(self.noise.normal_(noise), self._deviation(before, count))
         elif self.device.cycle_to_cycle > 0.0:
-            root = torch.sqrt(count, out=self._work[2])
+            root = _root(count, self._work[2])
             self.noise.normal_(noise)
             self.state.addcmul_(noise, root, value=self.device.cycle_to_cycle)
         clip_(self.state, self._low, self._high)
         self._after_write(count)
-        return pulses, count
+        return self._work[:2].flatten(1)
 
     def disturb(self, pulses: Tensor) -> None:
         """Move cells by signed fractions of pulses, without noise and uncounted."""
@@ -152,7 +152,7 @@ class CellBank:
         device = self.device
         change = (self.state - before).abs_().div_(count.clamp(min=1.0))
         one = change.mul_(device.step_noise).add_(before, alpha=device.state_noise)
-        return one.add_(device.cycle_to_cycle).mul_(count.sqrt())
+        return one.add_(device.cycle_to_cycle).mul_(_root(count, self._work[2]))
 
     def _after_write(self, written: Tensor) -> None:
         """Write noise, clock and wear of the cells where ``written`` is not 0."""
@@ -174,3 +174,8 @@ class CellBank:
         worn = self.pulse_count >= self._limit
         self._low = torch.where(worn, self.state, like(self._low, self.state))
         self._high = torch.where(worn, self.state, like(self._high, self.state))
+
+
+def _root(count: Tensor, out: Tensor) -> Tensor:
+    """sqrt(count), exactly 0 at 0; the library's square root is slow where zeros abound."""
+    return torch.clamp(count, min=1.0, out=out).rsqrt_().mul_(count)

@@ -43,7 +43,7 @@ class Ledger:
 
     def __init__(self, weights: Tensor) -> None:
         zeros = torch.zeros((), dtype=torch.float64, device=weights.device)
-        self.sums = zeros.new_zeros(6)  # n, |n|, n x, |n| x, seconds of SET, of RESET
+        self.sums = zeros.new_zeros(6)  # n, |n|, n x, |n| x; seconds of SET, of RESET
         self.inputs = zeros.new_zeros(weights.shape[1])  # sum of squared inputs of each line
         self.inputs_transposed = zeros.new_zeros(weights.shape[0])
         self.counts = [0, 0, 0]  # SET phases, RESET phases, reads
@@ -51,15 +51,13 @@ class Ledger:
     def add_write(
         self,
         pulses: Tensor,
-        count: Tensor,
         state: Tensor,
         phases: tuple[int, int],
         seconds: tuple[Tensor, Tensor],
     ) -> None:
-        """Signed pulses, their number, the state after them; phases and seconds, SET and RESET."""
-        flat = state.flatten()
-        sums = (pulses.sum(), count.sum(), pulses.flatten().dot(flat), count.flatten().dot(flat))
-        self.sums[:4] += torch.stack(sums)
+        """Signed pulses and their sizes (2, cells), the state after; SET and RESET phases."""
+        self.sums[:2] += pulses.sum(1)
+        self.sums[2:4] += pulses @ state.flatten()
         self.sums[4] += seconds[0]
         self.sums[5] += seconds[1]
         self.counts[0] += phases[0]

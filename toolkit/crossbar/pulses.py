@@ -94,7 +94,8 @@ class WholePulses:
 
     def slots(self, pulses: Tensor) -> tuple[Tensor, Tensor]:
         """The longest train of each direction."""
-        return pulses.amax().clamp(min=0.0), (-pulses.amin()).clamp(min=0.0)
+        least, most = torch.aminmax(pulses)
+        return most.clamp(min=0.0), (-least).clamp(min=0.0)
 
     def _start(self, out: Tensor, noise: CellNoise) -> None:
         if self.rounding == "stochastic":

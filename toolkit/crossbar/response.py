@@ -109,10 +109,10 @@ def _newton_change(bend: Tensor, height: Tensor) -> Tensor:
 class AffineCells:
     """Cells whose one-pulse step is affine in the state: ``dx = step + slope * x``.
 
-    ``n`` pulses at once: ``dx_n = expm1(n r) x + n phi(n r) s`` with the rate ``r = ln(1 + slope)``,
-    ``s = step r / slope`` and ``phi(e) = expm1(e) / e``; ``n * step`` where ``slope`` is 0. The fields
-    are floats or tensors of one value per cell, for potentiation and for depression (whose ``step``
-    is negative).
+    ``n`` pulses at once: ``dx_n = expm1(n r) x + n phi(n r) s`` with the rate
+    ``r = ln(1 + slope)``, ``s = step r / slope`` and ``phi(e) = expm1(e) / e``; ``n * step`` where
+    ``slope`` is 0. The fields are floats or tensors of one value per cell, for potentiation and
+    for depression (whose ``step`` is negative).
     """
 
     step_up: Parameter
@@ -177,7 +177,7 @@ class _Split:
 
 
 def _ratio(rate: Parameter, slope: Parameter) -> Parameter:
-    """rate / slope, 1 for a straight line."""
+    """Rate over slope, 1 for a straight line."""
     if isinstance(slope, Tensor):
         bent = slope.abs() > 1e-9
         return torch.where(bent, rate / torch.where(bent, slope, 1.0), 1.0)
