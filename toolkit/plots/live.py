@@ -31,7 +31,7 @@ class LiveFigure:
         self.figure.toolbar_location = None  # ranges follow the data: zoom would not last
         self.figure.update(sizing_mode="stretch_both", height=None, frame_align=False)
         title = self.figure.title
-        self.title: str = title.text if isinstance(title, Title) else str(title or "")
+        self.title = str(title.text if isinstance(title, Title) else title or "")
         self.figure.title = None
         if "x" in follow:
             self.figure.x_range = DataRange1d(range_padding=0.02)
@@ -40,6 +40,10 @@ class LiveFigure:
         self._glyphs = [r for r in self.figure.renderers if isinstance(r, GlyphRenderer)]
         self._bars = [bar for bar in self.figure.right if isinstance(bar, ColorBar)]
         self._sources: list[Any] = [glyph.data_source for glyph in self._glyphs]
+
+    def columns(self, glyph: int) -> dict[str, Any]:
+        """The columns that the ``glyph``-th glyph shows."""
+        return dict(self._sources[glyph].data)
 
     def set_columns(self, glyph: int, columns: dict[str, Any]) -> None:
         """Replace all columns of the ``glyph``-th glyph, counted in the order of the overlay."""

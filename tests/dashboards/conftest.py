@@ -1,0 +1,72 @@
+"""A dashboard in a process of its own, and a headless Chromium to drive it."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.dashboards.driving import CHROMIUM, PATIENCE_S, Dashboard
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def dashboard() -> Iterator[Dashboard]:
+    """``python -m toolkit dashboard`` on a free port, ready to answer."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "toolkit", "dashboard", "--port", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}/"
+        _wait_for(url, process)
+        yield Dashboard(url, process)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def _wait_for(url: str, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        assert process.poll() is None, process.communicate()[0]
+        try:
+            with urllib.request.urlopen(url, timeout=PATIENCE_S):
+                return
+        except OSError:
+            time.sleep(0.2)
+    raise AssertionError(f"{url} did not answer within {PATIENCE_S} s")
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args() -> dict[str, object]:
+    """Launch the machine's own Chromium; skip where there is none, but never in CI."""
+    if CHROMIUM is None:
+        message = "no Chromium on this machine (Debian: apt install chromium)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    return {
+        "executable_path": CHROMIUM,
+        "args": ["--no-sandbox", "--disable-gpu", *quiet],
+    }
+
+
+@pytest.fixture(scope="session")
+def browser_context_args() -> dict[str, object]:
+    """A laptop's window."""
+    return {"viewport": {"width": 1366, "height": 768}, "accept_downloads": True}

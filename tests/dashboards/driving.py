@@ -1,0 +1,74 @@
+"""How a test serves the dashboard and finds its way around the page."""
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from playwright.sync_api import Locator, Page, expect
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+PATIENCE_S = 90  # a crowded machine is slow, not broken
+PATIENCE_MS = 1000 * PATIENCE_S
+
+
+@dataclass
+class Dashboard:
+    """A served dashboard: its address and its process."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+    def terminate(self) -> tuple[int, str]:
+        """Send SIGTERM; returns the exit status and what was printed."""
+        self.process.send_signal(signal.SIGTERM)
+        output, _ = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, output
+
+
+def visit(page: Page, dashboard: Dashboard) -> None:
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(dashboard.url)
+    expect(button(page, "Start")).to_be_visible(timeout=PATIENCE_MS)
+
+
+def button(page: Page, name: str) -> Locator:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+def choose(page: Page, label: str, option: str) -> None:
+    page.get_by_label(label, exact=True).click()
+    page.get_by_text(option, exact=True).last.click()
+
+
+def status(page: Page, name: str) -> str:
+    item = page.locator("dl > div", has=page.get_by_text(name, exact=True))
+    return item.locator("dd").inner_text()
+
+
+def number(page: Page, name: str) -> int:
+    return int(status(page, name).split()[0].replace(",", ""))
+
+
+def wait_until(page: Page, condition: Callable[[], bool], what: str) -> None:
+    for _ in range(2 * PATIENCE_S):
+        if condition():
+            return
+        page.wait_for_timeout(500)
+    raise AssertionError(f"waited {PATIENCE_S} s in vain until {what}")
+
+
+def column_lengths(page: Page, column: str) -> list[int]:
+    """How many points every drawn glyph with a column of that name holds, in the browser."""
+    return page.evaluate(
+        """name => {
+            const column = data => data instanceof Map ? data.get(name) : data[name];
+            return Bokeh.documents.flatMap(document => [...document._all_models.values()])
+                .filter(model => model.type === 'ColumnDataSource' && column(model.data))
+                .map(model => column(model.data).length);
+        }""",
+        column,
+    )

@@ -1,0 +1,132 @@
+"""The playground as a visitor meets it: real server, real browser, real training."""
+
+import re
+from pathlib import Path
+
+import psutil
+import pytest
+import xarray as xr
+from playwright.sync_api import Page, Route, expect
+
+from tests.dashboards.driving import (
+    PATIENCE_MS,
+    Dashboard,
+    button,
+    choose,
+    column_lengths,
+    number,
+    status,
+    visit,
+    wait_until,
+)
+from toolkit.results import open_results
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def strangers(page: Page) -> list[str]:
+    """Requests that leave this machine: blocked, and listed here."""
+    asked: list[str] = []
+
+    def judge(route: Route) -> None:
+        if re.match(r"https?://(127\.0\.0\.1|localhost)[:/]", route.request.url):
+            route.continue_()
+        else:
+            asked.append(route.request.url)
+            route.abort()
+
+    page.route(re.compile("^https?://"), judge)
+    return asked
+
+
+def test_a_visitor_changes_rank_and_device_while_training_and_takes_the_run_home(
+    page: Page, dashboard: Dashboard, strangers: list[str], tmp_path: Path
+) -> None:
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    visit(page, dashboard)
+    assert status(page, "State") == "paused" and number(page, "Step") == 0
+
+    button(page, "Start").click()
+    wait_until(page, lambda: number(page, "Step") > 30, "30 steps were trained")
+    points = max(column_lengths(page, "loss"))
+    wait_until(page, lambda: max(column_lengths(page, "loss")) > points, "the loss curve grew")
+
+    # the scatter of sigma has as many points as the rank, the line of true values has more
+    wait_until(page, lambda: min(column_lengths(page, "value")) == 4, "sigma showed rank 4")
+    page.get_by_role("slider", name="Rank").press("ArrowRight")
+    wait_until(page, lambda: status(page, "Rank in use") == "layer1 5, layer2 5", "rank was 5")
+    wait_until(page, lambda: min(column_lengths(page, "value")) == 5, "sigma showed rank 5")
+    assert status(page, "State") == "running"
+
+    choose(page, "Device", "Ag:a-Si")
+    wait_until(page, lambda: number(page, "Pulses written") > 0, "pulses were written")
+    expect(page.get_by_role("heading", name="Conductance G+, layer1")).to_be_visible()
+    expect(page.get_by_role("slider", name="Cycle-to-cycle")).to_have_value("0.035")
+
+    with page.expect_download() as download:
+        button(page, "Download run (netCDF)").click()
+    path = tmp_path / "run.nc"
+    download.value.save_as(path)
+    run = open_results(path)
+    assert list(run["events"]["knob"].values)[:2] == ["rank", "device"]
+    assert run["training"]["rank"].values[0] == 4 and run["training"]["rank"].values[-1] == 5
+    assert run["training"]["pulses"].values[-1] > 0
+    with xr.open_dataset(path, group="layers/layer1", engine="h5netcdf") as layer:
+        assert layer["conductance"].attrs["units"] == "S"
+
+    button(page, "Pause").click()
+    wait_until(page, lambda: status(page, "State") == "paused", "the run paused")
+    steps = number(page, "Step")
+    button(page, "Step").click()
+    wait_until(page, lambda: number(page, "Step") == steps + 1, "one step was trained")
+    button(page, "Reset").click()
+    wait_until(page, lambda: number(page, "Step") == 0, "the run began anew")
+    assert status(page, "Rank in use") == "layer1 5, layer2 5"
+    assert strangers == [] and errors == []
+
+
+def test_a_refused_knob_is_said_and_the_run_goes_on(page: Page, dashboard: Dashboard) -> None:
+    visit(page, dashboard)
+    button(page, "Start").click()
+    wait_until(page, lambda: number(page, "Step") > 5, "training began")
+    page.get_by_role("slider", name="Block size").press("End")
+    expect(page.get_by_text("block_size=1024 is above batch_size=64")).to_be_visible(
+        timeout=PATIENCE_MS
+    )
+    expect(page.get_by_text("Block size: 8")).to_be_visible(timeout=PATIENCE_MS)
+    steps = number(page, "Step")
+    wait_until(page, lambda: number(page, "Step") > steps, "the run went on")
+
+    page.get_by_role("slider", name="Batch size").press("Home")
+    expect(page.get_by_text("Block size lowered to 1")).to_be_visible(timeout=PATIENCE_MS)
+    steps = number(page, "Step")
+    wait_until(page, lambda: number(page, "Step") > steps, "the run went on")
+
+
+def test_sigterm_ends_the_server_cleanly_while_a_run_goes_on(
+    page: Page, dashboard: Dashboard
+) -> None:
+    visit(page, dashboard)
+    button(page, "Start").click()
+    wait_until(page, lambda: number(page, "Step") > 5, "training began")
+    returned, output = dashboard.terminate()
+    assert returned == 0, output
+    assert "Traceback" not in output and "terminate called" not in output
+
+
+def test_leaving_the_page_stops_its_run(page: Page, dashboard: Dashboard) -> None:
+    server = psutil.Process(dashboard.process.pid)
+
+    def seconds_of_work() -> float:
+        before = server.cpu_times().user
+        page.wait_for_timeout(2000)
+        return server.cpu_times().user - before
+
+    visit(page, dashboard)
+    button(page, "Start").click()
+    wait_until(page, lambda: number(page, "Step") > 5, "training began")
+    training = seconds_of_work()
+    page.goto("about:blank")
+    wait_until(page, lambda: seconds_of_work() < training / 5, "the server was idle")
