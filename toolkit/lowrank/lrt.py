@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -10,6 +12,8 @@ from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import factored_svd
 
 __all__ = ["LRT"]
+
+Array = npt.NDArray[np.float64]
 
 
 class LRT(RankedEstimator):
@@ -106,31 +110,29 @@ class LRT(RankedEstimator):
         return LowRank(left, sigma, right)
 
     def _mixed(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the (q, k) mixing of the triplets and the k new values; both unbiased."""
-        q = sigma.shape[0]
-        rows, values = torch.eye(q, dtype=sigma.dtype, device=sigma.device), sigma
-        for count in range(q, self.rank, -1):
-            tails = values.flip(0).cumsum(0).flip(0)
-            left_over = torch.arange(count - 1, -1, -1, device=sigma.device)
-            first = int(torch.argmax((left_over * values <= tails).int()))
-            mixing, value = self._mixing(values[first:])
-            rows = torch.cat([rows[:, :first], rows[:, first:] @ mixing], dim=1)
-            values = torch.cat([values[:first], value.expand(mixing.shape[1])])
-        return rows, values
-
-    def _mixing(self, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Mix p + 1 triplets into p of equal value, unbiased over random signs."""
-        p, total = values.shape[0] - 1, values.sum()
-        if p == 0 or total == 0:
-            return torch.eye(p + 1, dtype=values.dtype, device=values.device)[:, :p], total
-        x = (1 - p * values / total).clamp(min=0).sqrt()
-        x = x / torch.linalg.vector_norm(x)
-        axis = torch.zeros_like(x)
-        axis[-1] = -1.0  # x >= 0, so that reflecting it to minus an axis cancels nothing
-        normal = x - axis
-        normal = normal / torch.linalg.vector_norm(normal)
-        basis = torch.eye(p + 1, dtype=x.dtype, device=x.device) - 2 * torch.outer(normal, normal)
+        """Return the (q, k) mixing of the triplets and the k new values, unbiased over signs."""
+        q, k = sigma.shape[0], self.rank
+        values, rows = sigma.double().cpu().numpy(), np.eye(q)  # many steps on few numbers
         signs = torch.randint(
-            0, 2, (p + 1, 1), generator=self._generator, device=self._generator.device
+            0, 2, (max(q - k, 0), q), generator=self._generator, device=self._generator.device
         )
-        return (2 * signs - 1).to(x) * basis[:, :p], total / p
+        for step, sign in enumerate(2.0 * signs.cpu().numpy() - 1.0):
+            rows, values = _one_fewer(rows, values, sign[: q - step])
+        return torch.as_tensor(rows).to(sigma), torch.as_tensor(values.copy()).to(sigma)
+
+
+def _one_fewer(rows: Array, values: Array, signs: Array) -> tuple[Array, Array]:
+    """Mix the smallest of c values, of rows' columns, so that c - 1 remain."""
+    tails = values[::-1].cumsum()[::-1]
+    count = values.shape[0]
+    first = int(np.argmax(np.arange(count - 1, -1, -1) * values <= tails))
+    total, p = tails[first], count - 1 - first
+    if total == 0.0:
+        return rows[:, :-1], values[:-1]
+    x = np.sqrt(np.maximum(1.0 - p * values[first:] / total, 0.0))
+    x /= np.linalg.norm(x)
+    x[-1] += 1.0  # x >= 0: reflecting it to minus the last axis cancels nothing
+    mixed = rows[:, first:] * signs[first:]
+    mixed -= np.outer(mixed @ x, x * (2.0 / (x @ x)))
+    kept = np.concatenate([rows[:, :first], mixed[:, :p]], axis=1)
+    return kept, np.concatenate([values[:first], np.full(p, total / p)])

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from toolkit.lowrank.estimator import SubspaceEstimator
 from toolkit.lowrank.factors import LowRank
-from toolkit.lowrank.linalg import column_lengths
 
 __all__ = ["SBE"]
 
@@ -71,7 +70,7 @@ class SBE(SubspaceEstimator):
     def _estimate(self, errors: Tensor, activations: Tensor, nonzero: bool) -> LowRank:
         batch, past = errors.shape[0], 0 if self._fresh else 1
         left, sigma, right = (t[0] for t in self._directions(errors, activations))
-        lengths = errors.new_tensor(self._lengths)
+        lengths = torch.tensor(self._lengths, dtype=torch.float64, device=errors.device)
         if not nonzero:
             forget = past / (past + batch)
             return self._finish(left, forget * sigma, right, forget * lengths)
@@ -95,5 +94,6 @@ def _blend(
 ) -> tuple[Tensor, Tensor]:
     """Return direction and length of (1 - w) length unit + w gain sample; a zero keeps its unit."""
     blended = ((1 - w) * length) * unit + (w * gain) * sample
-    norm = column_lengths(blended[:, None])[0, 0]
+    wide = blended.double()  # squares of float32 cannot overflow there
+    norm = torch.dot(wide, wide).sqrt()
     return torch.where(norm > 0, blended / norm, unit), norm
