@@ -6,7 +6,16 @@ import math
 import pytest
 import torch
 
-from toolkit.crossbar import Device, device_names, get_device
+from toolkit.crossbar import (
+    Device,
+    ExpStep,
+    LinearStep,
+    PiecewiseStep,
+    PowStep,
+    SoftBounds,
+    device_names,
+    get_device,
+)
 from toolkit.crossbar.response import curvature_from_label
 
 SILVER = Device(  # NeuroSim's RealDevice
@@ -18,6 +27,7 @@ SILVER = Device(  # NeuroSim's RealDevice
     nonlinearity_up=2.4,
     nonlinearity_down=-4.88,
 )
+NEUROSIM = ["Ag:a-Si", "TaOx/HfOx", "PCMO", "AlOx/HfO2", "GST PCM", "EpiRAM", "FeFET"]
 
 
 def to_nanosiemens(state):
@@ -61,8 +71,8 @@ def test_label_is_odd_and_zero_is_straight():
     assert torch.allclose(steps, torch.full_like(steps, 1 / 97), rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", device_names())
-def test_every_preset_runs_from_end_to_end_and_back(name):
+@pytest.mark.parametrize("name", ["ideal", *NEUROSIM])
+def test_neurosim_devices_run_from_end_to_end_and_back(name):
     device = get_device(name)
     up, down = int(device.levels_up), int(device.levels_down)
     trace = device.trace(up=up, down=down)
@@ -70,15 +80,12 @@ def test_every_preset_runs_from_end_to_end_and_back(name):
     assert trace[[0, up, -1]].tolist() == pytest.approx([0.0, 1.0, 0.0], abs=1e-12)
     assert bool((trace[: up + 1].diff() > 0).all())
     assert bool((trace[up:].diff() < 0).all())
-    assert device.source
 
 
-@pytest.mark.parametrize("name", device_names())
+@pytest.mark.parametrize("name", NEUROSIM)
 def test_pulse_number_and_state_are_inverse(name):
     # inverse of the published curve, P = -A ln(1 - (G - G_min)/B), against the forward steps
     device = get_device(name)
-    if device.nonlinearity_up == 0.0:
-        pytest.skip("straight line: no A")
     bend = float(curvature_from_label(device.nonlinearity_up))
     count = int(device.levels_up)
     trace = device.trace(up=count, down=0)
@@ -96,6 +103,158 @@ def test_many_pulses_at_once_are_one_after_another(name, sign):
     for _ in range(7):
         state = device.step(state, torch.tensor(sign))
     assert torch.allclose(device.step(start, torch.tensor(7 * sign)), state, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", device_names())
+def test_every_preset_rises_and_falls_within_its_range(name):
+    device = get_device(name)
+    trace = device.trace(up=400, down=400)
+    assert bool((trace[:401].diff() >= -1e-15).all())
+    assert bool((trace[400:].diff() <= 1e-15).all())
+    assert float(trace.min()) >= 0.0 and float(trace.max()) <= 1.0
+    assert float(trace[1]) > 0.0 and float(trace[401]) < float(trace[400])
+    assert device.name == name and device.source
+
+
+# w after 1 up, 400 up, then 400 down of noiseless cells from w = 0, as another simulator gives them
+CHECKPOINTS = {
+    "SoftBounds": (0.01, (-0.6, 0.6), SoftBounds(), (0.010000, 0.599278, -0.598557)),
+    "PowStep": (
+        0.01,
+        (-0.6, 0.6),
+        PowStep(gamma_up=2.0, gamma_down=2.0),
+        (0.002500, 0.375345, -0.337684),
+    ),
+    "EcRam": (0.002, (-0.8276, 1.1724), "EcRam", (0.002000, 0.769412, -0.161807)),
+    "Capacitor": (0.005, (-1.0, 1.0), "Capacitor", (0.005000, 1.000000, -0.998652)),
+    "ReRamSB": (0.002, (-0.75, 1.25), "ReRamSB", (0.002000, 0.591222, -0.289071)),
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_step_models_at_published_checkpoints(name):
+    step, (low, high), response, expected = CHECKPOINTS[name]
+    width = high - low
+    if isinstance(response, str):
+        device = get_device(response)
+        assert width / device.levels_up == pytest.approx(step)
+    else:
+        device = dataclasses.replace(
+            SILVER, levels_up=width / step, levels_down=width / step, response=response
+        )
+    weights = device.trace(400, 400, start=-low / width) * width + low
+    assert weights[[1, 400, 800]].tolist() == pytest.approx(expected, abs=1.5e-6)
+
+
+def scalar_reference(kind, w, up, p):
+    """One pulse of the published formulas in plain floats, weight units."""
+    gain = 1 + min(p["beta"], 0) if up else 1 - max(p["beta"], 0)
+    step = p["dw"] * gain
+    low, high = p["low"], p["high"]
+    if kind == "LinearStep":
+        step *= 1 - p["up"] * w / high if up else 1 - p["down"] * w / low
+    elif kind == "SoftBounds":
+        step *= 1 - w / high if up else 1 - w / low
+    elif kind == "ExpStep":
+        z = 2 * p["a"] * w / (high - low) + p["b"]
+        size = p["A_up"] * math.exp(5 * z) if up else p["A_down"] * math.exp(-4 * z)
+        step *= max(0.0, 1 - size)
+    elif kind == "PowStep":
+        omega = (high - w) / (high - low)
+        step *= omega**1.5 if up else (1 - omega) ** 2.5
+    elif kind == "PiecewiseStep":
+        nodes = p["nodes_up"] if up else p["nodes_down"]
+        place = (w - low) / (high - low) * (len(nodes) - 1)
+        left = min(int(place), len(nodes) - 2)
+        step *= nodes[left] + (place - left) * (nodes[left + 1] - nodes[left])
+    return min(max(w + step if up else w - step, low), high)
+
+
+STEP_MODELS = {
+    "LinearStep": lambda p, c: LinearStep(decrease_up=p["up"], decrease_down=p["down"], **c),
+    "SoftBounds": lambda _, c: SoftBounds(**c),
+    "ExpStep": lambda p, c: ExpStep(
+        amplitude_up=p["A_up"],
+        amplitude_down=p["A_down"],
+        gamma_up=5.0,
+        gamma_down=4.0,
+        a=p["a"],
+        b=p["b"],
+        **c,
+    ),
+    "PowStep": lambda _, c: PowStep(gamma_up=1.5, gamma_down=2.5, **c),
+    "PiecewiseStep": lambda p, c: PiecewiseStep(
+        nodes_up=p["nodes_up"], nodes_down=p["nodes_down"], **c
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STEP_MODELS)
+@pytest.mark.parametrize("beta", [0.0, 0.3, -0.2])
+def test_step_models_against_a_scalar_loop(kind, beta):
+    parameters = {
+        "beta": beta,
+        "dw": 0.004,
+        "low": -0.8,
+        "high": 1.2,
+        "up": 0.4,
+        "down": 0.7,
+        "A_up": -1.2,
+        "A_down": 0.3,
+        "a": -0.5,
+        "b": -0.3,
+        "nodes_up": (1.0, 0.7, 0.2),
+        "nodes_down": (0.1, 0.5, 0.6, 1.0),
+    }
+    response = STEP_MODELS[kind](parameters, {"zero": 0.4, "asymmetry": beta})
+    device = dataclasses.replace(SILVER, levels_up=500, levels_down=500, response=response)
+    expected, weight = [0.0], 0.0
+    for pulse in range(800):
+        weight = scalar_reference(kind, weight, pulse < 400, parameters)
+        expected.append(weight)
+    weights = device.trace(400, 400, start=0.4) * 2.0 - 0.8
+    assert torch.allclose(weights, torch.tensor(expected, dtype=torch.float64), atol=1e-10)
+
+
+@pytest.mark.parametrize("name", device_names())
+def test_symmetry_point(name):
+    device = get_device(name)
+    point = device.symmetry_point()
+    if point is None:
+        start = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+        rise = device.step(start, torch.tensor(1)) - start
+        fall = start - device.step(start, torch.tensor(-1))
+        difference = (rise - fall)[40:-40]
+        balanced = bool((difference.abs() < 1e-6).all())
+        assert balanced or bool((difference > 0).all()) or bool((difference < 0).all())
+        return
+    state = torch.tensor([point], dtype=torch.float64)
+    rise = device.step(state, torch.tensor(1)) - state
+    fall = state - device.step(state, torch.tensor(-1))
+    assert float(rise) == pytest.approx(float(fall), rel=1e-9)
+
+
+def test_alternating_pulses_drift_to_the_symmetry_point():
+    device = get_device("EcRam")
+    state = torch.tensor([0.05, 0.95], dtype=torch.float64)
+    for _ in range(4000):
+        state = device.step(device.step(state, torch.tensor(1)), torch.tensor(-1))
+    point = device.symmetry_point()
+    assert state.tolist() == pytest.approx([point, point], abs=3e-3)
+
+
+@pytest.mark.parametrize("labels", [(0.0, -3.0), (2.0, 0.0), (1e-7, -3.0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_one_straight_direction_beside_a_curved_one(labels, dtype):
+    device = dataclasses.replace(SILVER, nonlinearity_up=labels[0], nonlinearity_down=labels[1])
+    curved = dataclasses.replace(SILVER, nonlinearity_up=2.0, nonlinearity_down=-3.0)
+    straight = dataclasses.replace(SILVER, nonlinearity_up=0.0, nonlinearity_down=0.0)
+    start = torch.linspace(0.2, 0.8, 7, dtype=dtype)
+    for count, label in ((3, labels[0]), (-3, labels[1])):
+        like = straight if abs(label) < 1e-3 else curved
+        expected = like.step(start.double(), torch.tensor(count))
+        moved = device.step(start, torch.tensor(count)).double()
+        assert torch.allclose(moved, expected, atol=3e-7)
 
 
 def test_up_then_down_returns_only_on_a_straight_device():

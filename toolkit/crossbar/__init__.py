@@ -1,8 +1,35 @@
-"""Crossbars: devices, arrays of differential pairs, reads and pulsed writes."""
+"""Crossbars: devices, arrays of pairs of cells, reads and pulsed writes, wear and time."""
 
+from toolkit.crossbar.ageing import PCMDrift, PowerLawDrift, Relaxation
 from toolkit.crossbar.array import SCHEMES, Crossbar
+from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.digital import DigitalArray
 from toolkit.crossbar.presets import device_names, get_device
+from toolkit.crossbar.pulses import PAIRS, Coincidence, WholePulses
+from toolkit.crossbar.response import Exponential
+from toolkit.crossbar.steps import ExpStep, LinearStep, PiecewiseStep, PowStep, SoftBounds
+from toolkit.crossbar.tiles import TiledCrossbar
 
-__all__ = ["SCHEMES", "Crossbar", "Device", "DigitalArray", "device_names", "get_device"]
+__all__ = [
+    "PAIRS",
+    "SCHEMES",
+    "Coincidence",
+    "Cost",
+    "Crossbar",
+    "Device",
+    "DigitalArray",
+    "ExpStep",
+    "Exponential",
+    "LinearStep",
+    "PCMDrift",
+    "PiecewiseStep",
+    "PowStep",
+    "PowerLawDrift",
+    "Relaxation",
+    "SoftBounds",
+    "TiledCrossbar",
+    "WholePulses",
+    "device_names",
+    "get_device",
+]

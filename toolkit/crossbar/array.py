@@ -21,6 +21,7 @@ from toolkit.crossbar.checks import (
 )
 from toolkit.crossbar.cost import Cost, Ledger
 from toolkit.crossbar.device import Device
+from toolkit.crossbar.programming import Programming, write_verify
 from toolkit.crossbar.pulses import (
     PAIRS,
     Coding,
@@ -263,6 +264,26 @@ class Crossbar:
             raise ValueError("pulses must be 0 for the reference cells, pulses[1]")
         self._bank.pulses.copy_(pulses[: len(self._bank.state)])
         self._issue_by_rows()
+
+    def program(
+        self, weights: Tensor, *, tolerance: float = 0.01, max_pulses: int = 1000
+    ) -> Programming:
+        """Program ``weights`` (m, n) by write-verify: pulse, read, pulse again.
+
+        Every cell is pulsed towards its target until a (noisy) read finds it within ``tolerance``
+        of the range, or it has had ``max_pulses``. A reference cell is not touched.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``weights`` does not fit, or the tolerance or the budget is not positive.
+        """
+        weights = check_weights(weights).to(self._bank.state)
+        check_positive(tolerance=tolerance, max_pulses=max_pulses)
+        if tuple(weights.shape) != self.shape:
+            raise ValueError(f"weights must have shape {self.shape}, got {tuple(weights.shape)}")
+        targets = self._targets(weights)
+        return write_verify(self._bank, targets, tolerance, max_pulses, self._issue_by_rows)
 
     def refresh(self, threshold: float) -> int:
         """Set back pairs with a cell above ``threshold`` of the range; returns how many.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -36,6 +36,10 @@ class Cost:
     pulses_up: int
     pulses_down: int
     reads: int
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both together, field by field."""
+        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 class Ledger:

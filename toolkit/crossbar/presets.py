@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from toolkit.crossbar.ageing import PCMDrift, Relaxation
 from toolkit.crossbar.device import Device
+from toolkit.crossbar.response import Response
+from toolkit.crossbar.steps import ExpStep, LinearStep, SoftBounds
 
 _NEUROSIM = "NeuroSim V3.0 manual, Table II"
 
@@ -35,6 +40,39 @@ def _neurosim(
         source=f"{_NEUROSIM}{note}",
     )
 
+
+def _weight_units(
+    name: str,
+    step: float,
+    bounds: tuple[float, float],
+    response: Response,
+    origin: str,
+    *,
+    write_noise: float = 0.0,
+    note: str = "",
+    **more: Any,
+) -> Device:
+    """A row given, as in aihwkit, in weight units: dw_min, (w_min, w_max), noise in dw_min."""
+    width = bounds[1] - bounds[0]
+    ranges = {"g_min": 1e-6, "g_max": 1e-5} | {
+        key: more.pop(key) for key in ("g_min", "g_max") if key in more
+    }
+    return Device(
+        name=name,
+        levels_up=width / step,
+        levels_down=width / step,
+        response=response,
+        write_noise=write_noise * step / width,
+        source=f"{origin}, as in aihwkit's preset of that name; conductance range and pulses"
+        f" nominal{note}",
+        **ranges,
+        **more,
+    )
+
+
+_GONG_2018 = "Gong et al., Nat. Commun. 9, 2102 (2018)"
+_GONG_2022 = "Gong et al., IEDM (2022)"
+_TANG_2018 = "Tang et al., IEDM (2018)"
 
 _ROWS = (
     Device(
@@ -95,6 +133,177 @@ _ROWS = (
         0.005,
         "; HZO; cycle-to-cycle printed as < 0.5 %, its bound is used; depression label positive as"
         " printed: depression retraces nearly the potentiation curve",
+    ),
+    _weight_units(
+        "ReRamES",
+        0.00135,
+        (-1.0, 1.0),
+        ExpStep(
+            asymmetry=0.259359,
+            asymmetry_spread=0.05,
+            step_spread=0.2,
+            high_spread=0.3,
+            low_spread=0.3,
+            amplitude_up=-1.18445,
+            amplitude_down=-0.081404,
+            gamma_up=5.0,
+            gamma_down=5.0,
+            a=-0.5,
+            b=-0.5,
+        ),
+        _GONG_2018,
+        step_noise=5.0,
+        write_noise=75.0,
+    ),
+    _weight_units(
+        "ReRamSB",
+        0.002,
+        (-0.75, 1.25),
+        SoftBounds(
+            zero=0.375, asymmetry_spread=0.01, step_spread=0.3, high_spread=0.24, low_spread=0.4
+        ),
+        _GONG_2018,
+        cycle_to_cycle=3.75 * 0.002 / 2.0,
+        write_noise=56.0,
+        note='; meant for pair="reference"',
+    ),
+    _weight_units(
+        "Capacitor",
+        0.005,
+        (-1.0, 1.0),
+        LinearStep(
+            decrease_up=0.05,
+            decrease_down=0.05,
+            decrease_spread=0.01,
+            asymmetry_spread=0.06,
+            step_spread=0.1,
+            high_spread=0.07,
+            low_spread=0.07,
+        ),
+        "Li et al., VLSI Technology (2018)",
+        step_noise=0.3,
+        retention=Relaxation(time_constant=1.0, spread=0.3),
+        note="; its lifetime of 1e6 mini-batches is taken as 1 s, 1 us per mini-batch",
+    ),
+    _weight_units(
+        "EcRam",
+        0.002,
+        (-0.8276, 1.1724),
+        LinearStep(
+            zero=0.4138,
+            decrease_up=0.1153,
+            decrease_down=0.5085,
+            decrease_spread=0.05,
+            asymmetry_spread=0.01,
+            step_spread=0.1,
+            high_spread=0.05,
+            low_spread=0.05,
+        ),
+        _TANG_2018,
+        step_noise=0.3,
+    ),
+    _weight_units(
+        "EcRamMO",
+        2.8214e-4,
+        (-0.8286, 1.1714),
+        LinearStep(
+            zero=0.4143,
+            decrease_up=0.4152,
+            decrease_down=0.7342,
+            decrease_spread=0.05,
+            asymmetry_spread=0.01,
+            step_spread=0.1,
+            high_spread=0.05,
+            low_spread=0.05,
+        ),
+        "Kim et al., IEDM (2019)",
+        step_noise=2.0,
+    ),
+    _weight_units(
+        "Idealized",
+        0.0002,
+        (-1.0, 1.0),
+        LinearStep(step_spread=0.3, high_spread=0.3, low_spread=0.3),
+        "a GokmenVlasov cell with finer, symmetric steps",
+        step_noise=0.3,
+    ),
+    _weight_units(
+        "GokmenVlasov",
+        0.0016,
+        (-1.0, 1.0),
+        LinearStep(asymmetry_spread=0.01, step_spread=0.3, high_spread=0.3, low_spread=0.3),
+        "Gokmen and Vlasov, Front. Neurosci. 10, 333 (2016)",
+        step_noise=0.3,
+    ),
+    _weight_units(
+        "PCM",
+        0.01,
+        (0.0, 2.0),
+        ExpStep(
+            zero=0.0,
+            asymmetry_spread=0.05,
+            step_spread=0.2,
+            high_spread=0.1,
+            amplitude_up=-27.235,
+            amplitude_down=-2.235,
+            gamma_up=2.5,
+            gamma_down=2.5,
+            a=-1.0,
+        ),
+        "Nandakumar et al., Front. Neurosci. 14, 406 (2020)",
+        g_min=1e-7,
+        g_max=25e-6,
+        step_noise=0.6,
+        cycle_to_cycle=0.6 * 0.042 / 2.0,
+        state_noise=0.6 * 0.108,
+        retention=PCMDrift(),
+        note='; meant for pair="one-sided"',
+    ),
+    _weight_units(
+        "ReRamArrayOM",
+        0.0949,
+        (-1.0, 1.0),
+        SoftBounds(
+            asymmetry_spread=0.01,
+            step_spread=0.7829,
+            step_log_normal=True,
+            high_spread=0.3499,
+            low_spread=0.5695,
+        ),
+        _GONG_2022,
+        step_noise=0.4158,
+        write_noise=1.4113,
+        note='; meant for pair="reference"; 13.48 % corrupt cells were measured, none are assumed',
+    ),
+    _weight_units(
+        "ReRamArrayHfO2",
+        0.4622,
+        (-1.0, 1.0),
+        SoftBounds(
+            asymmetry_spread=0.01,
+            step_spread=0.7125,
+            step_log_normal=True,
+            high_spread=0.4295,
+            low_spread=0.5990,
+        ),
+        _GONG_2022,
+        step_noise=0.2174,
+        write_noise=0.5841,
+        note='; meant for pair="reference"; 9.77 % corrupt cells were measured, none are assumed',
+    ),
+    Device(
+        name="Daffodil",
+        g_min=133e-6,
+        g_max=233e-6,
+        levels_up=3,
+        levels_down=3,
+        write_noise=0.1666,
+        read_noise=0.0315,
+        g_stuck_low=10e-6,
+        g_stuck_high=500e-6,
+        source="Yousuf et al., Nat. Commun. (2025), 20,000-device board: range, 4 states, write"
+        " noise 16.66 uS, read noise uniform +-10 uS (as its deviation at mid-range), stuck levels;"
+        " straight lines and pulses assumed; set stuck_low and stuck_high to the yield",
     ),
 )
 _DEVICES = {row.name: row for row in _ROWS}

@@ -124,10 +124,20 @@ def _affine(
 ) -> AffineCells:
     """Steps that fall to ``1 - bend`` of their size at ``zero`` when the reference is reached."""
     (up, down), (bend_up, bend_down), (bottom, top) = sizes, bends, references
-    slope_up = -up * bend_up / _positive(top - zero)
-    slope_down = -down * bend_down / _positive(zero - bottom)
+    up, slope_up = _no_overshoot(up, -up * bend_up / _positive(top - zero))
+    down, slope_down = _no_overshoot(down, -down * bend_down / _positive(zero - bottom))
     step_up, step_down = up - slope_up * zero, -down - slope_down * zero
     return AffineCells(step_up, slope_up, step_down, slope_down, *bounds)
+
+
+def _no_overshoot(size: Parameter, slope: Parameter) -> tuple[Parameter, Parameter]:
+    """Steps shrunk so that one pulse ends at the state aimed at, where clipping would leave it."""
+    most = 1.0 - 1e-6
+    if isinstance(slope, Tensor):
+        share = (most / slope.abs().clamp(min=1e-9)).clamp(max=1.0)
+    else:
+        share = min(1.0, most / max(abs(slope), 1e-9))
+    return size * share, slope * share
 
 
 def _positive(width: Parameter) -> Parameter:

@@ -1,0 +1,212 @@
+"""Codings: rounding, coincidences, phases, half-select; pair conventions; write-verify."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from toolkit.crossbar import Coincidence, Crossbar, WholePulses, get_device
+from toolkit.crossbar.pulses import half_selected, sign_phases
+from toolkit.lowrank import LowRank
+
+IDEAL = get_device("ideal")
+SILVER = get_device("Ag:a-Si")
+UNEVEN = dataclasses.replace(IDEAL, levels_up=1000, levels_down=2000)
+
+
+def zeros(rows, columns):
+    return torch.zeros(rows, columns, dtype=torch.float64)
+
+
+def outer_update(left, right):
+    """One outer product that raises weights by ``left right^T`` at learning rate 1."""
+    left, right = torch.as_tensor(left).double(), torch.as_tensor(right).double()
+    return LowRank(-left[:, None], torch.ones(1, dtype=torch.float64), right[:, None])
+
+
+def test_deterministic_rounding_loses_small_updates():
+    array = Crossbar.from_weights(zeros(2, 3), device=IDEAL, coding=WholePulses("deterministic"))
+    unit = 2.0 / IDEAL.levels_up  # weight change of one pulse to each cell
+    array.apply(outer_update([0.49, -0.49], [unit] * 3), learning_rate=1.0)
+    assert int(array.pulse_count.sum()) == 0
+    array.apply(outer_update([0.51, -1.7], [unit] * 3), learning_rate=1.0)
+    assert array.pulse_count.tolist() == [[[1] * 3, [2] * 3]] * 2
+    assert torch.allclose(array.weights[:, 0] / unit, torch.tensor([1.0, -2.0]).double())
+
+
+@pytest.mark.parametrize("device", [IDEAL, UNEVEN], ids=["even", "uneven"])
+@pytest.mark.parametrize("management", [True, False])
+def test_coincidences_have_binomial_mean_and_variance(device, management):
+    # count ~ Binomial(BL, p q), p q = N |dw| / (2 w_max BL): mean and variance by z-tests
+    coding = Coincidence(bit_length=31, update_management=management, adapt_length=False)
+    left, right = torch.tensor([0.9, -0.3, 0.1]), torch.tensor([0.02, -0.01])
+    if not management:  # then probabilities must stay below 1 by themselves
+        left, right = 0.13 * left, right / 0.13
+    array = Crossbar.from_weights(zeros(3, 2), device=device, coding=coding, seed=3)
+    repeats = 3000
+    counts = torch.empty(repeats, 2, 3, 2, dtype=torch.float64)
+    for repeat in range(repeats):
+        before = array.pulse_count
+        array.apply(outer_update(left, right), learning_rate=1.0)
+        counts[repeat] = (array.pulse_count - before).double()
+    wanted = torch.outer(left, right).double() / 2.0
+    up, down = device.levels_up, device.levels_down
+    plus = torch.where(wanted > 0, wanted * up, -wanted * down)
+    minus = torch.where(wanted > 0, wanted * down, -wanted * up)
+    mean = torch.stack([plus, minus])
+    variance = mean * (1 - mean / 31)
+    z_mean = (counts.mean(0) - mean) / (variance / repeats).sqrt()
+    assert float(z_mean.abs().max()) < 4.5
+    error = variance * (2 / repeats + 1 / (repeats * variance)).sqrt()  # of the sample variance
+    assert float(((counts.var(0) - variance) / error).abs().max()) < 4.5
+
+
+def test_coincidence_moves_weights_the_right_way():
+    for pair in ("differential", "reference", "one-sided"):
+        array = Crossbar.from_weights(
+            zeros(30, 20), device=UNEVEN, coding=Coincidence(), pair=pair, seed=1
+        )
+        left, right = torch.linspace(-1, 1, 30), 0.05 * torch.linspace(-1, 1, 20)
+        for _ in range(20):
+            array.apply(outer_update(left, right), learning_rate=0.2)
+        wanted = 4.0 * torch.outer(left, right).double()
+        slope = float((array.weights * wanted).sum() / wanted.square().sum())
+        assert slope == pytest.approx(1.0, abs=0.03), pair
+
+
+def test_coincidence_refuses_a_dense_write():
+    array = Crossbar.from_weights(zeros(3, 2), device=IDEAL, coding=Coincidence())
+    with pytest.raises(ValueError, match="rank-sequential"):
+        array.apply(outer_update([1, 1, 1], [1, 1]), learning_rate=0.1, scheme="rank-sum")
+    with pytest.raises(ValueError, match="bit_length"):
+        Coincidence(bit_length=0)
+    with pytest.raises(ValueError, match="rounding"):
+        WholePulses("nearest")
+
+
+def test_zero_update_pulses_nothing():
+    for coding in (WholePulses(), Coincidence()):
+        array = Crossbar.from_weights(zeros(30, 20), device=SILVER, coding=coding)
+        array.apply(outer_update(torch.zeros(30), torch.ones(20)), learning_rate=1.0)
+        assert int(array.pulse_count.sum()) == 0 and float(array.weights.abs().max()) == 0.0
+
+
+def test_sign_phases():
+    left = torch.tensor([[1.0, 1.0, 1.0, 0.0], [-1.0, 2.0, -1.0, 0.0]])
+    right = torch.tensor([[1.0, 1.0, 2.0, 1.0], [-1.0, 2.0, 3.0, 1.0]])
+    assert sign_phases(left, right) == [(2, 2), (1, 0), (1, 1), (0, 0)]
+
+
+def test_half_selected_against_a_loop():
+    pulses = torch.randint(0, 3, (2, 4, 5), generator=torch.Generator().manual_seed(0)).double()
+    expected = torch.zeros_like(pulses)
+    for k, i, j in pulses.nonzero().tolist():
+        for other in range(5):
+            expected[k, i, other] += pulses[k, i, j] * (other != j)
+        for other in range(4):
+            expected[k, other, j] += pulses[k, i, j] * (other != i)
+    assert torch.equal(half_selected(pulses), expected)
+
+
+def test_half_select_disturbs_the_neighbours_only():
+    array = Crossbar.from_weights(zeros(4, 5), device=IDEAL, half_select=0.1)
+    pulses = torch.zeros(2, 4, 5)
+    pulses[0, 1, 2] = 3.0
+    array.pulse(pulses)
+    moved = array.weights * IDEAL.levels_up
+    expected = zeros(4, 5)
+    expected[1], expected[:, 2] = 0.3, 0.3
+    expected[1, 2] = 3.0
+    assert torch.allclose(moved, expected)
+
+
+def test_pulse_takes_whole_numbers():
+    array = Crossbar.from_weights(zeros(4, 5), device=IDEAL, pair="reference")
+    with pytest.raises(ValueError, match="whole"):
+        array.pulse(torch.full((2, 4, 5), 0.5))
+    with pytest.raises(ValueError, match="reference"):
+        array.pulse(torch.ones(2, 4, 5))
+
+
+def test_reference_pairs_move_one_cell():
+    weights = torch.linspace(-0.5, 0.9, 12, dtype=torch.float64).reshape(3, 4)
+    device = dataclasses.replace(get_device("EcRam"), step_noise=0.0)
+    array = Crossbar.from_weights(weights, device=device, pair="reference")
+    assert torch.allclose(array.weights, weights, atol=1e-12)
+    span = device.g_max - device.g_min
+    difference = array.conductance[0] - array.conductance[1]
+    assert torch.allclose(array.weights, 2.0 * difference / span)
+    fixed = array.conductance[1]
+    array.apply(outer_update([1.0, -1.0, 0.5], [0.1, -0.1, 0.2, 0.0]), learning_rate=1.0)
+    assert torch.equal(array.conductance[1], fixed)
+    assert int(array.pulse_count[1].sum()) == 0 and int(array.pulse_count[0].sum()) > 0
+    signal = torch.ones(2, 4, dtype=torch.float64)
+    assert torch.allclose(array.read(signal), signal @ array.weights.T)
+
+
+def test_reference_of_soft_bounds_is_each_cells_symmetry_point():
+    device = dataclasses.replace(get_device("ReRamSB"), cycle_to_cycle=0.0, write_noise=0.0)
+    array = Crossbar.from_weights(zeros(10, 10), device=device, pair="reference", seed=2)
+    for sign in (1.0, -1.0) * 400:
+        pulses = torch.zeros(2, 10, 10)
+        pulses[0] = sign
+        array.pulse(pulses)
+    assert float(array.weights.abs().max()) < 0.02  # a symmetric cell stays at weight 0
+
+
+def test_one_sided_pairs_only_potentiate_and_are_refreshed():
+    array = Crossbar.from_weights(zeros(3, 4), device=IDEAL, pair="one-sided")
+    update = outer_update([1.0, -1.0, 0.5], [0.04, -0.04, 0.02, 0.0])
+    down = outer_update([-1.0, 1.0, -0.5], [0.04, -0.04, 0.02, 0.0])
+    start = array.conductance
+    array.apply(update, learning_rate=1.0)
+    assert bool((array.conductance >= start - 1e-18).all())
+    assert torch.allclose(array.weights, update.dense() * -1.0, atol=2.1 / IDEAL.levels_up)
+    for _ in range(40):
+        array.apply(down, learning_rate=1.0)
+        array.apply(update, learning_rate=1.0)
+    assert float(array.conductance.max()) <= IDEAL.g_min + 0.9001 * (IDEAL.g_max - IDEAL.g_min)
+    assert torch.allclose(array.weights, update.dense() * -1.0, atol=20 / IDEAL.levels_up)
+    lower = array.conductance.amin(0)
+    assert bool((lower > IDEAL.g_min).any())  # pairs do fill up between refreshes
+
+
+@pytest.mark.parametrize("name", ["ideal", "Ag:a-Si", "PCMO", "GST PCM", "EcRam"])
+def test_write_verify_reaches_the_tolerance(name):
+    device = dataclasses.replace(get_device(name), cycle_to_cycle=0.005, step_noise=0.0)
+    generator = torch.Generator().manual_seed(0)
+    weights = 1.6 * torch.rand(20, 20, generator=generator, dtype=torch.float64) - 0.8
+    array = Crossbar.from_weights(zeros(20, 20), device=device, seed=1)
+    report = array.program(weights, tolerance=0.02, max_pulses=2000)
+    assert report.within_tolerance > 0.99
+    assert float((array.weights - weights).abs().max()) < 0.1
+    assert report.pulses == int(array.pulse_count.sum())
+
+
+def test_write_verify_keeps_its_budget():
+    array = Crossbar.from_weights(zeros(5, 5), device=SILVER, seed=1)
+    report = array.program(zeros(5, 5) + 0.9, tolerance=1e-4, max_pulses=7)
+    assert int(array.pulse_count.max()) == 7
+    assert report.within_tolerance < 0.5
+    with pytest.raises(ValueError, match="tolerance"):
+        array.program(zeros(5, 5), tolerance=0.0)
+
+
+def test_write_amplification_of_signed_components():
+    # sum_p |part_p|_1 / |sum|_1: more pulses rank by rank than for the sum, none more at rank 1
+    generator = torch.Generator().manual_seed(0)
+    left = torch.randn(40, 3, generator=generator, dtype=torch.float64)
+    right = torch.randn(50, 3, generator=generator, dtype=torch.float64)
+    for rank in (1, 3):
+        update = LowRank(left[:, :rank], torch.ones(rank, dtype=torch.float64), right[:, :rank])
+        issued = []
+        for scheme in ("rank-sequential", "rank-sum"):
+            array = Crossbar.from_weights(zeros(40, 50), device=IDEAL, w_max=50.0, seed=2)
+            array.apply(update, learning_rate=1.0, scheme=scheme)
+            issued.append(int(array.pulse_count.sum()))
+        parts = sum(float(torch.outer(left[:, p], right[:, p]).abs().sum()) for p in range(rank))
+        expected = parts / float(update.dense().abs().sum())
+        assert issued[0] / issued[1] == pytest.approx(expected, rel=0.02)
+        assert (expected > 1.2) == (rank == 3)
+    assert math.isfinite(expected)

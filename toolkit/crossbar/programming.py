@@ -1,0 +1,66 @@
+"""Write-verify: bringing cells to target states by pulses and reads in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from toolkit.crossbar.bank import CellBank
+
+
+@dataclass(frozen=True)
+class Programming:
+    """How a write-verify went."""
+
+    within_tolerance: float  #: share of the cells whose true state ended within the tolerance
+    rms_error: float  #: root mean square of state minus target, fraction of the range
+    pulses: int  #: pulses issued
+    rounds: int  #: reads of the whole array
+
+
+def write_verify(
+    bank: CellBank,
+    targets: Tensor,
+    tolerance: float,
+    max_pulses: int,
+    issue: Callable[[], None],
+) -> Programming:
+    """Pulse the cells of ``bank`` towards ``targets``; ``issue`` sends ``bank.pulses``.
+
+    Each round reads every cell (read noise included) and gives those outside the tolerance half of
+    the pulses that a straight line would need, at least one, so that steep parts of a curve are
+    not overshot. Ends when all reads are within the tolerance or no cell has pulses left.
+    """
+    device = bank.device
+    spent = torch.zeros_like(bank.state)
+    rounds = 0
+    while True:
+        rounds += 1
+        error = targets - _measured(bank)
+        levels = torch.where(error > 0.0, float(device.levels_up), float(device.levels_down))
+        wanted = (error.abs() * levels / 2.0).floor().clamp(min=1.0)
+        wanted = torch.minimum(wanted, max_pulses - spent) * (error.abs() > tolerance)
+        if not bool((wanted > 0.0).any()):
+            break
+        spent += wanted
+        bank.pulses.copy_(wanted * error.sign())
+        issue()
+    miss = bank.visible() - targets
+    return Programming(
+        within_tolerance=float((miss.abs() <= tolerance).double().mean()),
+        rms_error=float(miss.square().mean().sqrt()),
+        pulses=int(spent.sum()),
+        rounds=rounds,
+    )
+
+
+def _measured(bank: CellBank) -> Tensor:
+    """One read of every cell: ``G (1 + N(0, read_noise))`` as a state."""
+    if bank.device.read_noise == 0.0:
+        return bank.visible()
+    ground = bank.device.g_min / bank.device.span
+    noise = bank.noise.normal_(torch.empty_like(bank.state)).mul_(bank.device.read_noise)
+    return bank.visible() + noise * (bank.visible() + ground)

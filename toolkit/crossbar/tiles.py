@@ -1,0 +1,154 @@
+"""Layers larger than an array: one object over many crossbars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toolkit.crossbar.array import Crossbar
+from toolkit.crossbar.checks import check_finite, check_signal, check_update, check_weights
+from toolkit.crossbar.cost import Cost
+from toolkit.crossbar.device import Device
+from toolkit.lowrank import LowRank
+
+
+class TiledCrossbar:
+    """A matrix (m, n) cut into crossbars of at most ``tile`` = (rows, columns), each on its own.
+
+    Same interface as :class:`Crossbar`. Partial sums of reads are added digitally (after the
+    converters of each tile); an update goes to every tile as the slice of its factors. ``tiles``
+    holds the crossbars, row by row.
+    """
+
+    def __init__(self, tiles: list[list[Crossbar]], tile: tuple[int, int]) -> None:
+        self.tiles = tiles
+        self._tile = tile
+
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Tensor,
+        *,
+        tile: tuple[int, int],
+        device: Device,
+        seed: int | torch.Generator = 0,
+        **knobs: Any,
+    ) -> TiledCrossbar:
+        """Cut ``weights`` (m, n) and program every piece; ``knobs`` as for :class:`Crossbar`.
+
+        Every tile draws its own cells; all take their randomness from the one ``seed``.
+
+        Raises
+        ------
+        ValueError
+            If a tile has no rows or columns, or as for :class:`Crossbar`.
+        """
+        weights = check_weights(weights)
+        if min(tile) < 1:
+            raise ValueError(f"tile must be at least (1, 1), got {tile}")
+        if not isinstance(seed, torch.Generator):
+            seed = torch.Generator(weights.device).manual_seed(seed)
+        tiles = [
+            [
+                Crossbar.from_weights(piece, device=device, seed=seed, **knobs)
+                for piece in band.split(tile[1], dim=1)
+            ]
+            for band in weights.split(tile[0], dim=0)
+        ]
+        return cls(tiles, tile)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n): outputs, inputs."""
+        columns = sum(array.shape[1] for array in self.tiles[0])
+        return sum(band[0].shape[0] for band in self.tiles), columns
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights now held, (m, n), without read noise."""
+        return self._assemble("weights")
+
+    @property
+    def conductance(self) -> Tensor:
+        """(2, m, n) siemens, plus then minus."""
+        return self._assemble("conductance")
+
+    @property
+    def pulse_count(self) -> Tensor:
+        """(2, m, n) int64: pulses issued to each cell so far, plus then minus."""
+        return self._assemble("pulse_count")
+
+    @property
+    def stuck(self) -> Tensor:
+        """(2, m, n) bool: cells that no longer move."""
+        return self._assemble("stuck")
+
+    @property
+    def device(self) -> Device:
+        """The kind of cell; may be set at any time, as of a :class:`Crossbar`."""
+        return self.tiles[0][0].device
+
+    @device.setter
+    def device(self, device: Device) -> None:
+        for array, _, _ in self._each():
+            array.device = device
+
+    def read(self, activations: Tensor) -> Tensor:
+        """(batch, n) -> (batch, m): sums over the tiles of a row."""
+        check_signal("activations", activations, self.shape[1])
+        output = activations.new_zeros(activations.shape[0], self.shape[0])
+        for array, rows, columns in self._each():
+            output[:, rows] += array.read(activations[:, columns])
+        return output
+
+    def read_transposed(self, errors: Tensor) -> Tensor:
+        """(batch, m) -> (batch, n): sums over the tiles of a column."""
+        check_signal("errors", errors, self.shape[0])
+        output = errors.new_zeros(errors.shape[0], self.shape[1])
+        for array, rows, columns in self._each():
+            output[:, columns] += array.read_transposed(errors[:, rows])
+        return output
+
+    def apply(
+        self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
+    ) -> None:
+        """As :meth:`Crossbar.apply`, with the slices of the factors on every tile."""
+        check_finite(learning_rate=learning_rate)
+        check_update(update, self.shape)
+        for array, rows, columns in self._each():
+            piece = LowRank(update.left[rows], update.sigma, update.right[columns])
+            array.apply(piece, learning_rate=learning_rate, scheme=scheme)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass on every tile."""
+        for array, _, _ in self._each():
+            array.wait(seconds)
+
+    def cost(self) -> Cost:
+        """Energies and counts added up; times too, as if the tiles worked one after another."""
+        costs = [array.cost() for array, _, _ in self._each()]
+        return sum(costs[1:], start=costs[0])
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of every tile, row by row."""
+        return {"tiles": [array.state_dict() for array, _, _ in self._each()]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        for (array, _, _), saved in zip(self._each(), state["tiles"], strict=True):
+            array.load_state_dict(saved)
+
+    def _each(self) -> Iterator[tuple[Crossbar, slice, slice]]:
+        """Every tile with the rows and columns of the matrix that it holds."""
+        for i, band in enumerate(self.tiles):
+            for j, array in enumerate(band):
+                top, left = i * self._tile[0], j * self._tile[1]
+                rows, columns = array.shape
+                yield array, slice(top, top + rows), slice(left, left + columns)
+
+    def _assemble(self, name: str) -> Tensor:
+        bands = [torch.cat([getattr(array, name) for array in band], -1) for band in self.tiles]
+        return torch.cat(bands, -2)
