@@ -42,7 +42,7 @@ def test_coincidences_have_binomial_mean_and_variance(device, management):
     coding = Coincidence(bit_length=31, update_management=management, adapt_length=False)
     left, right = torch.tensor([0.9, -0.3, 0.1]), torch.tensor([0.02, -0.01])
     if not management:  # then probabilities must stay below 1 by themselves
-        left, right = 0.13 * left, right / 0.13
+        left, right = 0.2 * left, right / 0.2
     array = Crossbar.from_weights(zeros(3, 2), device=device, coding=coding, seed=3)
     repeats = 3000
     counts = torch.empty(repeats, 2, 3, 2, dtype=torch.float64)
