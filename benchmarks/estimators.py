@@ -4,7 +4,8 @@
     python -m benchmarks.estimators --dataset mnist --data-dir FOLDER --out mnist.nc
 
 A 2-layer ReLU network (64-128-10 on digits, 784-150-10 on MNIST), biases as one more input, is
-trained by plain SGD on each estimator's updates. The learning rate of each case is tuned on a
+trained by plain SGD on each estimator's updates, on plain weights or, with --device, on crossbars
+of that device, whose pulses are then counted. The learning rate of each case is tuned on a
 tenth of the training samples held out, with a seed of its own; then the network is trained on all
 of them once for every seed. The result is a table on the screen and an xarray Dataset over
 (method, rank, seed) in a netCDF file. MNIST is read from the folder that holds its four .gz files
@@ -29,7 +30,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from toolkit.crossbar import DigitalArray
+from toolkit.crossbar import Crossbar, DigitalArray, device_names, get_device
 from toolkit.lowrank import Estimator, captured_energy, estimator_knobs, make_estimator
 from toolkit.training import load_dataset
 from toolkit.training.layers import ArrayLinear, initial_weights
@@ -48,6 +49,7 @@ METHODS: dict[str, tuple[str, dict[str, object]]] = {
 }
 WITHOUT_RANK = ("full gradient", "SBE")
 TUNING_SEED = 1000
+W_MAX = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Task:
     batch: int
     epochs: int
     rates: tuple[float, ...]
+    device: str | None = None
 
     def for_tuning(self) -> Task:
         """Return the task with a tenth of the training samples as its test."""
@@ -76,6 +79,7 @@ class Outcome:
     """What one training gave."""
 
     accuracy: float
+    pulses: float = 0.0
     energy: list[float] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
@@ -116,13 +120,20 @@ def estimators(method: str, rank: int, shapes: list[tuple[int, int]], seed: int)
     return made
 
 
+def array(weights: Tensor, device: str | None, seed: int) -> Crossbar | DigitalArray:
+    """Return plain weights, or a crossbar of the named device."""
+    if device is None:
+        return DigitalArray.from_weights(weights)
+    return Crossbar.from_weights(weights, device=get_device(device), w_max=W_MAX, seed=seed)
+
+
 def network(task: Task, seed: int) -> tuple[nn.Sequential, list[ArrayLinear]]:
     """Make the network and list its two layers."""
     generator = torch.Generator().manual_seed(seed)
     sizes = (task.train[0].shape[1], task.hidden, 10)
     layers = [
-        ArrayLinear(DigitalArray.from_weights(initial_weights(m, n, generator)))
-        for n, m in itertools.pairwise(sizes)
+        ArrayLinear(array(initial_weights(m, n, generator), task.device, 10 * seed + i))
+        for i, (n, m) in enumerate(itertools.pairwise(sizes))
     ]
     return nn.Sequential(layers[0], nn.ReLU(), layers[1]), layers
 
@@ -145,6 +156,9 @@ def train(task: Task, method: str, rank: int, rate: float, seed: int, *, watch: 
     with torch.no_grad():
         right = model(task.test[0]).argmax(1) == task.test[1]
     outcome.accuracy = 100 * float(right.float().mean())
+    if task.device:
+        counts = [layer.array.pulse_count for layer in layers]
+        outcome.pulses = sum(float(count.sum()) for count in counts if count is not None)
     return outcome
 
 
@@ -200,6 +214,7 @@ def case(task: Task, method: str, rank: int, seeds: int) -> xr.Dataset:
         "buffer_words": sum(worker.buffer_words(*shape, task.batch) for worker, shape in costs),
         "macs": sum(worker.macs(*shape, task.batch) for worker, shape in costs),
         "update_time": statistics.median(outcomes[0].times),
+        "pulses": statistics.mean(outcome.pulses for outcome in outcomes),
     }
     data = {name: (("method", "rank"), [[float(value)]]) for name, value in values.items()}
     accuracy = (("method", "rank", "seed"), [[[outcome.accuracy for outcome in outcomes]]])
@@ -219,6 +234,7 @@ ATTRIBUTES = {
     "words": {"long_name": "numbers kept between batches, both layers", "units": "1"},
     "buffer_words": {"long_name": "further numbers held within a batch", "units": "1"},
     "macs": {"long_name": "multiply-accumulates per batch, both layers", "units": "1"},
+    "pulses": {"long_name": "pulses written in one training, mean over seeds", "units": "1"},
     "update_time": {"long_name": "median time of both layers' estimates", "units": "ms"},
 }
 
@@ -235,6 +251,7 @@ def merged(cases: list[xr.Dataset], task: Task, dataset: str) -> xr.Dataset:
         network=f"{task.train[0].shape[1]}-{task.hidden}-10 ReLU",
         batch_size=task.batch,
         epochs=task.epochs,
+        device=task.device or "none",
         Conventions="CF-1.11",
     )
 
@@ -247,7 +264,8 @@ def print_row(result: xr.Dataset) -> None:
         f"{row.method.item():18s} rank {row['rank'].item():2d}  lr {float(row.learning_rate):5.3g}"
         f"  {float(row.accuracy.mean('seed')):6.2f} ± {spread:4.2f} %"
         f"  energy {float(row.captured_energy):6.2f}  words {float(row.words):8.0f}"
-        f"  Mmac {float(row.macs) / 1e6:7.2f}  {float(row.update_time):7.2f} ms",
+        f"  Mmac {float(row.macs) / 1e6:7.2f}  {float(row.update_time):7.2f} ms"
+        f"  Mpulses {float(row.pulses) / 1e6:7.2f}",
         flush=True,
     )
 
@@ -257,6 +275,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.estimators")
     parser.add_argument("--dataset", choices=("digits", "mnist"), default="digits")
     parser.add_argument("--data-dir", type=Path, help="folder of MNIST's four .gz files")
+    parser.add_argument("--device", choices=device_names(), help="train on crossbars of it")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2, 4, 8, 16])
     parser.add_argument("--rates", nargs="+", type=float, help="learning rates to choose from")
@@ -289,6 +308,7 @@ def chosen_task(options: argparse.Namespace) -> Task:
     task = digits() if options.dataset == "digits" else mnist(Path(folder or ""))
     return dataclasses.replace(
         task,
+        device=options.device,
         epochs=options.epochs or task.epochs,
         rates=tuple(options.rates or task.rates),
     )

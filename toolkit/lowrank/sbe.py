@@ -64,8 +64,8 @@ class SBE(SubspaceEstimator):
         return m + n
 
     def macs(self, m: int, n: int, batch: int) -> int:
-        """Return 5 (m + n) per sample: three inner products with 2 updates and 2 lengths."""
-        return 5 * batch * (m + n)
+        """Return 5 m + 4 n per sample: three inner products, two updates, two lengths."""
+        return batch * (5 * m + 4 * n)
 
     def _estimate(self, errors: Tensor, activations: Tensor, nonzero: bool) -> LowRank:
         batch, past = errors.shape[0], 0 if self._fresh else 1
