@@ -237,12 +237,12 @@ class Crossbar:
         right = update.right.to(bank.state)
         drive = Drive.of(self.pair, bank.device)
         if scheme == "rank-sum":
-            self.coding.dense(bank.pulses, left @ right.T, drive, bank.noise)
+            self.coding.dense(bank.pulses, left @ right.T, drive, bank.generator)
             self._issue_by_rows()
         else:
             phases = sign_phases(left, right)
             for column, row, both in zip(left.T, right.T, phases, strict=True):
-                self.coding.outer(bank.pulses, column, row, drive, bank.noise)
+                self.coding.outer(bank.pulses, column, row, drive, bank.generator)
                 self._issue(both, self.coding.slots(bank.pulses))
         if self.pair == "one-sided":
             self.refresh(_FULL)
@@ -348,12 +348,12 @@ class Crossbar:
             for sign in (1.0, -1.0):
                 part = (sign * bank.pulses).clamp_(min=0.0)
                 bank.disturb(half_selected(part).mul_(sign * self.half_select))
-        pulses = bank.pulse()
+        pulses, state = bank.pulse()
         seconds = (
             phases[0] * slots[0] * bank.device.width_up,
             phases[1] * slots[1] * bank.device.width_down,
         )
-        self._ledger.add_write(pulses, bank.state, phases, seconds)
+        self._ledger.add_write(pulses, state, phases, seconds)
         self._cache = None
 
     def _issue_by_rows(self) -> None:
@@ -424,7 +424,7 @@ class Crossbar:
         device = self._bank.device
         power = (self._visible() + device.g_min / device.span).square().sum(0)
         variance = signal.square() @ (power if transposed else power.T)
-        noise = torch.empty_like(output).normal_(generator=self._bank.noise.generator)
+        noise = torch.empty_like(output).normal_(generator=self._bank.generator)
         output.addcmul_(noise, variance.sqrt_(), value=device.read_noise * self._gain)
 
 

@@ -59,9 +59,10 @@ class Ledger:
         phases: tuple[int, int],
         seconds: tuple[Tensor, Tensor],
     ) -> None:
-        """Signed pulses and their sizes (2, cells), the state after; SET and RESET phases."""
-        self.sums[:2] += pulses.sum(1)
-        self.sums[2:4] += pulses @ state.flatten()
+        """Signed pulses of the pulsed cells, their states after; SET and RESET phases."""
+        count = pulses.abs()
+        sums = (pulses.sum(), count.sum(), pulses.dot(state), count.dot(state))
+        self.sums[:4] += torch.stack(sums)
         self.sums[4] += seconds[0]
         self.sums[5] += seconds[1]
         self.counts[0] += phases[0]

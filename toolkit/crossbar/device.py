@@ -158,7 +158,7 @@ class Device:
         state, pulses = torch.broadcast_tensors(state, pulses)
         state = state.clone()
         cells = self.response.cells(self)
-        cells.step(state, pulses.to(state.dtype), torch.empty(3, *state.shape).to(state))
+        cells.step(state, pulses.to(state.dtype))
         return clip_(state, cells.low, cells.high)
 
     def trace(self, up: int = 400, down: int = 400, start: float = 0.0) -> Tensor:

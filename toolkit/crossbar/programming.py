@@ -62,5 +62,5 @@ def _measured(bank: CellBank) -> Tensor:
     if bank.device.read_noise == 0.0:
         return bank.visible()
     ground = bank.device.g_min / bank.device.span
-    noise = bank.noise.normal_(torch.empty_like(bank.state)).mul_(bank.device.read_noise)
+    noise = bank.normal(bank.state).mul_(bank.device.read_noise)
     return bank.visible() + noise * (bank.visible() + ground)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from toolkit.crossbar.device import Device
-from toolkit.crossbar.noise import CellNoise
+from toolkit.crossbar.noise import uniform_
 
 PAIRS = ("differential", "one-sided", "reference")
 
@@ -43,11 +43,11 @@ class Coding(Protocol):
     """A way to code wanted changes in pulses."""
 
     def outer(
-        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, noise: CellNoise
+        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
     ) -> None:
         """Fill ``out`` (polarities, m, n) with signed pulses for the change ``left right^T``."""
 
-    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, noise: CellNoise) -> None:
+    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:
         """Fill ``out`` (polarities, m, n) with signed pulses for the change ``wanted`` (m, n)."""
 
     def slots(self, pulses: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,21 +71,15 @@ class WholePulses:
             )
 
     def outer(
-        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, noise: CellNoise
+        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
     ) -> None:
-        """Round ``signed * s + unsigned * |s|``, both of them outer products."""
-        self._start(out, noise)
-        sizes = left.abs(), right.abs()
-        for pulses, signed, unsigned in zip(out, drive.signed, drive.unsigned, strict=True):
-            pulses.addr_(left, right, alpha=signed)
-            if unsigned != 0.0:
-                pulses.addr_(*sizes, alpha=unsigned)
-        out.floor_()
+        """Round the outer product cell by cell."""
+        self.dense(out, torch.outer(left, right), drive, generator)
 
-    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, noise: CellNoise) -> None:
+    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:
         """Round ``signed * s + unsigned * |s|`` cell by cell."""
-        self._start(out, noise)
-        size = wanted.abs()
+        self._start(out, generator)
+        size = wanted.abs() if any(drive.unsigned) else wanted
         for pulses, signed, unsigned in zip(out, drive.signed, drive.unsigned, strict=True):
             pulses.add_(wanted, alpha=signed)
             if unsigned != 0.0:
@@ -97,9 +91,9 @@ class WholePulses:
         least, most = torch.aminmax(pulses)
         return most.clamp(min=0.0), (-least).clamp(min=0.0)
 
-    def _start(self, out: Tensor, noise: CellNoise) -> None:
+    def _start(self, out: Tensor, generator: torch.Generator) -> None:
         if self.rounding == "stochastic":
-            noise.uniform_(out)
+            uniform_(out, generator)
         else:
             out.fill_(0.5)
 
@@ -137,7 +131,7 @@ class Coincidence:
             raise ValueError(f"bit_length must be at least 1, got {self.bit_length}")
 
     def outer(
-        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, noise: CellNoise
+        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
     ) -> None:
         """Count coincidences by one matrix product of the bits per polarity and level."""
         largest_left, largest_right = float(left.abs().max()), float(right.abs().max())
@@ -148,7 +142,7 @@ class Coincidence:
         most = largest_left * largest_right
         for pulses, signed, unsigned in zip(out, drive.signed, drive.unsigned, strict=True):
             positive, negative = signed + unsigned, signed - unsigned  # pulses per unit of +s, -s
-            rows, columns = self._uniforms(left, noise), self._uniforms(right, noise)
+            rows, columns = self._uniforms(left, generator), self._uniforms(right, generator)
             if abs(positive) == abs(negative):
                 self._count(pulses, left * gain, right / gain, (rows, columns), positive, most)
                 if positive < 0.0:
@@ -159,7 +153,7 @@ class Coincidence:
                 self._count(target, left * gain, right / gain, (rows, columns), level, most)
             pulses.copy_(_by_sign(pulses, other, positive, negative))
 
-    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, noise: CellNoise) -> None:  # noqa: ARG002
+    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:  # noqa: ARG002
         """Not possible: lines can only write outer products."""
         raise ValueError("coincidence pulses write outer products; use scheme 'rank-sequential'")
 
@@ -168,10 +162,10 @@ class Coincidence:
         length = torch.full((), float(self.bit_length), device=pulses.device)
         return length, length
 
-    def _uniforms(self, line: Tensor, noise: CellNoise) -> Tensor:
+    def _uniforms(self, line: Tensor, generator: torch.Generator) -> Tensor:
         return torch.rand(
             (line.numel(), self.bit_length),
-            generator=noise.generator,
+            generator=generator,
             dtype=line.dtype,
             device=line.device,
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -39,11 +39,11 @@ class Cells(Protocol):
     def high(self) -> Parameter:
         """Upper bound of the state."""
 
-    def step(self, state: Tensor, pulses: Tensor, scratch: Tensor) -> None:
-        """Apply signed ``pulses`` to ``state`` in place, without noise; bounds may be passed.
+    def take(self, index: Tensor) -> Cells:
+        """The cells at those places of the flattened array."""
 
-        ``scratch`` is three tensors like ``state``, stacked, to be overwritten.
-        """
+    def step(self, state: Tensor, pulses: Tensor) -> None:
+        """Apply signed ``pulses`` to ``state`` in place, without noise; bounds may be passed."""
 
     def symmetry_point(self) -> Tensor | None:
         """State where one pulse up and one down are equally large; None if there is none."""
@@ -61,6 +61,11 @@ def clip_(state: Tensor, low: Parameter, high: Parameter) -> Tensor:
     if isinstance(low, float) and isinstance(high, float):
         return state.clamp_(low, high)
     return torch.clamp(state, like(low, state), like(high, state), out=state)
+
+
+def take(value: Parameter, index: Tensor) -> Parameter:
+    """``value`` of the cells at those places, where cells differ."""
+    return value.flatten()[index] if isinstance(value, Tensor) and value.ndim else value
 
 
 def like(value: Parameter, other: Tensor) -> Tensor:
@@ -122,23 +127,24 @@ class AffineCells:
     low: Parameter = 0.0
     high: Parameter = 1.0
 
-    def step(self, state: Tensor, pulses: Tensor, scratch: Tensor) -> None:
-        """Both directions in one pass: what differs between them is mean + sign * difference."""
-        count, exponent, growth = scratch
-        torch.abs(pulses, out=count)
-        steps, rates = self._curves(state)
-        if not self._straight:
-            torch.mul(count, rates.mean, out=exponent)
-            _add_product(exponent, pulses, rates.difference)
-            exponent.add_(1e-30)  # so that phi(0) = 1
-            if rates.smallest > 1e-3:  # 4 times faster, and costs no more than 1e-4 of a step
-                torch.exp(exponent, out=growth).sub_(1.0)
-            else:
-                torch.expm1(exponent, out=growth)
-            state.addcmul_(state, growth)
-        count.mul_(steps.difference)
-        _add_product(count, pulses, steps.mean)
-        state.add_(count if self._straight else count.mul_(growth.div_(exponent)))
+    def take(self, index: Tensor) -> AffineCells:
+        """The cells at those places of the flattened array."""
+        return AffineCells(*(take(getattr(self, f.name), index) for f in fields(self)))
+
+    def step(self, state: Tensor, pulses: Tensor) -> None:
+        """The closed form of the class, in place."""
+        up, count = pulses > 0.0, pulses.abs()
+        size_up = self.step_up * _ratio(self.slope_up)
+        size_down = self.step_down * _ratio(self.slope_down)
+        drive = count.mul(_choose(up, size_up, size_down, state))
+        if _is_zero(self.slope_up) and _is_zero(self.slope_down):
+            state.add_(drive)
+            return
+        rate = _choose(up, _log1p(self.slope_up), _log1p(self.slope_down), state)
+        exponent = count.mul_(rate).add_(1e-30)  # so that phi(0) = 1
+        growth = torch.expm1(exponent)
+        state.addcmul_(state, growth)
+        state.add_(drive.mul_(growth.div_(exponent)))
 
     def symmetry_point(self) -> Tensor | None:
         """``-(step_up + step_down) / (slope_up + slope_down)``, None where every step is equal."""
@@ -148,48 +154,18 @@ class AffineCells:
             return None
         return -(up + down) / (slope_up + slope_down)
 
-    @property
-    def _straight(self) -> bool:
-        return _is_zero(self.slope_up) and _is_zero(self.slope_down)
 
-    def _curves(self, state: Tensor) -> tuple[_Split, _Split]:
-        """Sizes s (depression positive) and rates r of the two directions."""
-        rate_up, rate_down = _log1p(self.slope_up), _log1p(self.slope_down)
-        size_up = self.step_up * _ratio(rate_up, self.slope_up)
-        size_down = -self.step_down * _ratio(rate_down, self.slope_down)
-        return _Split.of(size_up, size_down, state), _Split.of(rate_up, rate_down, state)
+def _choose(up: Tensor, rising: Parameter, falling: Parameter, state: Tensor) -> Tensor:
+    """The parameter of each pulse's direction."""
+    return torch.where(up, like(rising, state), like(falling, state))
 
 
-@dataclass(frozen=True)
-class _Split:
-    """A quantity of the two directions as ``mean + sign * difference``."""
-
-    mean: Parameter
-    difference: Parameter
-    smallest: float  # of both directions in size; 0 for tensors
-
-    @classmethod
-    def of(cls, up: Parameter, down: Parameter, state: Tensor) -> _Split:
-        if isinstance(up, float) and isinstance(down, float):
-            return cls((up + down) / 2.0, (up - down) / 2.0, min(abs(up), abs(down)))
-        up, down = like(up, state), like(down, state)
-        return cls((up + down) / 2.0, (up - down) / 2.0, 0.0)
-
-
-def _ratio(rate: Parameter, slope: Parameter) -> Parameter:
-    """Rate over slope, 1 for a straight line."""
+def _ratio(slope: Parameter) -> Parameter:
+    """ln(1 + slope) / slope, 1 for a straight line."""
     if isinstance(slope, Tensor):
         bent = slope.abs() > 1e-9
-        return torch.where(bent, rate / torch.where(bent, slope, 1.0), 1.0)
-    return rate / slope if abs(slope) > 1e-9 else 1.0
-
-
-def _add_product(out: Tensor, values: Tensor, factor: Parameter) -> None:
-    """``out += values * factor`` in place, in one pass."""
-    if isinstance(factor, Tensor):
-        out.addcmul_(values, factor)
-    elif factor != 0.0:
-        out.add_(values, alpha=factor)
+        return torch.where(bent, torch.log1p(slope) / torch.where(bent, slope, 1.0), 1.0)
+    return math.log1p(slope) / slope if abs(slope) > 1e-9 else 1.0
 
 
 def _log1p(value: Parameter) -> Parameter:

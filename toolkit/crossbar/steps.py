@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from toolkit.crossbar.response import AffineCells, Draw, Parameter, like
+from toolkit.crossbar.response import AffineCells, Draw, Parameter, like, take
 
 if TYPE_CHECKING:
     from toolkit.crossbar.device import Device
@@ -134,9 +134,9 @@ def _no_overshoot(size: Parameter, slope: Parameter) -> tuple[Parameter, Paramet
     """Steps shrunk so that one pulse ends at the state aimed at, where clipping would leave it."""
     most = 1.0 - 1e-6
     if isinstance(slope, Tensor):
-        share = (most / slope.abs().clamp(min=1e-9)).clamp(max=1.0)
-    else:
-        share = min(1.0, most / max(abs(slope), 1e-9))
+        shares = (most / slope.abs().clamp(min=1e-9)).clamp(max=1.0)
+        return size * shares, slope * shares
+    share = min(1.0, most / max(abs(slope), 1e-9))
     return size * share, slope * share
 
 
@@ -157,7 +157,12 @@ class StepwiseCells:
     low: Parameter
     high: Parameter
 
-    def step(self, state: Tensor, pulses: Tensor, scratch: Tensor) -> None:  # noqa: ARG002
+    def take(self, index: Tensor) -> StepwiseCells:
+        """The cells at those places of the flattened array."""
+        parameters = (self.up, self.down, self.low, self.high)
+        return StepwiseCells(self.size, *(take(value, index) for value in parameters))
+
+    def step(self, state: Tensor, pulses: Tensor) -> None:
         """Pulse by pulse; the last part of a fractional count makes that fraction of a step."""
         self._advance(state, pulses, up=True)
         self._advance(state, -pulses, up=False)
@@ -181,20 +186,17 @@ class StepwiseCells:
         return rise - self.down * self.size(state, False, self.low, self.high)
 
     def _advance(self, state: Tensor, count: Tensor, *, up: bool) -> None:
-        places = (count > 0.0).nonzero(as_tuple=True)
-        left, low, high = count[places], _take(self.low, places), _take(self.high, places)
-        sign = _take(self.up, places) if up else -_take(self.down, places)
-        moved = state[places]
+        places = (count > 0.0).flatten().nonzero().squeeze(1)
+        cells = self.take(places)
+        sign = cells.up if up else -cells.down
+        left, moved = count.flatten()[places], state.flatten()[places]
+        low, high = like(cells.low, moved), like(cells.high, moved)
         for _ in range(int(left.max().ceil()) if left.numel() else 0):
             share = left.clamp(0.0, 1.0)
-            moved += sign * share * self.size(moved, up, low, high)
-            moved = torch.clamp(moved, like(low, moved), like(high, moved))
+            moved += sign * share * self.size(moved, up, cells.low, cells.high)
+            torch.clamp(moved, low, high, out=moved)
             left -= share
-        state[places] = moved
-
-
-def _take(value: Parameter, places: tuple[Tensor, ...]) -> Parameter:
-    return value[places] if isinstance(value, Tensor) and value.ndim else value
+        state.view(-1)[places] = moved
 
 
 @dataclass(frozen=True, kw_only=True)
