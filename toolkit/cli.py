@@ -81,7 +81,8 @@ def _train(*, epochs: int, out: Path | None, **knobs: Any) -> int:
 
     _check_out(out)
     run = Experiment(**knobs)
-    total = epochs * run.samples_per_epoch
+    batches = -(-epochs * run.samples_per_epoch // run.batch_size)  # the last one is whole too
+    total = batches * run.batch_size
     with tqdm(total=total, unit="sample", unit_scale=True, disable=None) as bar:
         for record in run.steps(epochs=epochs):
             bar.update(record.batch_size)

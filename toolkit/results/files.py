@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from toolkit.results.schema import SCHEMA_VERSION
@@ -30,7 +31,7 @@ def save_results(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     ValueError
-        If ``path`` ends in neither ``.nc`` nor ``.zarr``.
+        If ``path`` ends in neither ``.nc`` nor ``.zarr``, or names something else that is there.
     FileNotFoundError
         If the folder of ``path`` does not exist.
     """
@@ -56,16 +57,16 @@ def open_results(path: str | os.PathLike[str] | BytesIO) -> xr.DataTree:
     ValueError
         If it cannot be read, is no run of this toolkit, or has a schema newer than this version.
     """
-    shown = "the bytes" if isinstance(path, BytesIO) else repr(str(path))
+    shown = "what was given" if isinstance(path, BytesIO) else f"path {str(path)!r}"
     source = path if isinstance(path, BytesIO) else Path(path)
     if isinstance(source, Path) and not source.exists():
-        raise FileNotFoundError(f"path {shown}: no such file.")
+        raise FileNotFoundError(f"{shown}: no such file.")
     engine = "h5netcdf" if isinstance(source, BytesIO) or _kind(source) == ".nc" else "zarr"
     try:
         with xr.open_datatree(source, engine=engine) as tree:
             loaded = tree.load()
-    except (OSError, KeyError, ValueError) as error:
-        raise ValueError(f"path {shown} is damaged or no {engine} file: {error}") from error
+    except Exception as error:  # a damaged file makes its reader stumble in many ways
+        raise ValueError(f"{shown} is damaged or no {engine} file: {error}") from error
     return _checked(loaded, shown)
 
 
@@ -80,7 +81,12 @@ def check_path(path: Path) -> str:
         raise FileNotFoundError(
             f"path {str(path)!r}: the folder {str(path.parent)!r} does not exist."
         )
-    return _kind(path)
+    kind = _kind(path)
+    fits = (path / "zarr.json").is_file() if kind == ".zarr" else path.is_file()
+    if path.exists() and not fits:
+        what = "Zarr store" if kind == ".zarr" else "file"
+        raise ValueError(f"path {str(path)!r} is there and is no {what}; it is left alone.")
+    return kind
 
 
 def _kind(path: Path) -> str:
@@ -102,13 +108,11 @@ def _encoding(tree: xr.DataTree) -> dict[str, dict[str, dict[str, object]]]:
 
 def _checked(tree: xr.DataTree, shown: str) -> xr.DataTree:
     version = tree.attrs.get("schema_version")
-    if version is None:
+    if not isinstance(version, int | np.integer):
+        raise ValueError(f"{shown} is no run of this toolkit: it has no schema_version.")
+    if version > SCHEMA_VERSION:
         raise ValueError(
-            f"path {shown} is no run of this toolkit: it has no schema_version attribute."
-        )
-    if int(version) > SCHEMA_VERSION:
-        raise ValueError(
-            f"path {shown} has schema_version {version}; this toolkit reads up to {SCHEMA_VERSION}."
+            f"{shown} has schema_version {version}; this toolkit reads up to {SCHEMA_VERSION}."
         )
     return tree
 
@@ -119,8 +123,14 @@ def _beside(target: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         yield folder / target.name
-        if target.is_dir():
-            target.rename(folder / "old")
-        (folder / target.name).replace(target)
+        old = folder / "old"
+        if target.is_dir():  # a folder cannot be replaced in one go
+            target.rename(old)
+        try:
+            (folder / target.name).replace(target)
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -95,7 +95,8 @@ LAYER = (
 )
 
 POLARITY = Variable("polarity", ("polarity",), "", "cell of the pair", "str")
-STEP = Variable("step", ("record",), "1", "training steps done at the record", "int64")
+STEP = Variable("step", ("step",), "1", "training steps done, this one included", "int64")
+RECORD_STEP = Variable("step", ("record",), "1", "training steps done at the record", "int64")
 
 
 def dataset(

@@ -55,8 +55,8 @@ class _ArrayProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None, None]:
         layer, (errors,) = ctx.layer, gradients
-        (layer.activations,) = ctx.saved_tensors
-        layer.errors = errors
+        (activations,) = ctx.saved_tensors
+        layer.errors, layer.activations = errors, activations.detach()  # not their graph
         wanted = ctx.needs_input_grad[0]
         return (layer.array.read_transposed(errors) if wanted else None), None, None
 

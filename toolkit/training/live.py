@@ -13,11 +13,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import xarray as xr
 
-from toolkit.training.experiment import DivergenceError, Experiment
+from toolkit.training.experiment import Experiment
 from toolkit.training.snapshot import Camera, Snapshot
 
 SNAPSHOTS_PER_SECOND = 15
@@ -74,11 +75,11 @@ class LiveRun:
         TimeoutError
             If the worker did not answer within ``timeout`` seconds.
         """
-        answer: queue.SimpleQueue[xr.DataTree] = queue.SimpleQueue()
-        self._requests.put(lambda: answer.put(self._experiment.results()))
+        answer: Future[xr.DataTree] = Future()
+        self._requests.put(lambda: self._answer(answer))
         try:
-            return answer.get(timeout=timeout)
-        except queue.Empty:
+            return answer.result(timeout)
+        except TimeoutError:
             raise TimeoutError(f"the run did not answer within {timeout:g} s.") from None
 
     def close(self) -> None:
@@ -98,7 +99,7 @@ class LiveRun:
             if self._running:
                 self._attempt(self._train)
             if not self._running or self._pace.due():
-                self._snapshot = self._take_snapshot()
+                self._attempt(self._publish)
 
     def _serve_requests(self) -> None:
         """Serve every request that waits; while paused, sleep until there is one."""
@@ -113,14 +114,15 @@ class LiveRun:
     def _attempt(self, action: Callable[[], None]) -> None:
         try:
             action()
-        except DivergenceError as error:
-            self._set_running(False)
-            self.messages.put(str(error))
         except Exception as error:  # the worker outlives whatever was refused
             self.messages.put(str(error))
 
     def _train(self) -> None:
-        self._experiment.step()
+        try:
+            self._experiment.step()
+        except Exception:  # it would only fail again at the next batch
+            self._set_running(False)
+            raise
         self._pace.count()
 
     def _single_step(self) -> None:
@@ -132,9 +134,18 @@ class LiveRun:
         self._camera = Camera(self._experiment)
         self._set_running(False)
 
+    def _answer(self, answer: Future[xr.DataTree]) -> None:
+        try:
+            answer.set_result(self._experiment.results())
+        except Exception as error:
+            answer.set_exception(error)
+
     def _set_running(self, running: bool) -> None:
         self._running = running
         self._pace = _Pace()
+
+    def _publish(self) -> None:
+        self._snapshot = self._take_snapshot()
 
     def _take_snapshot(self) -> Snapshot:
         return self._camera.take(

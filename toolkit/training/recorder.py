@@ -197,7 +197,7 @@ class Recorder:
         steps = schema.dataset(
             schema.TRAINING,
             {name: self.column(name) for name in names},
-            coords={"step": ("step", self.column("step").astype("int64"))},
+            coords={"step": schema.labelled(schema.STEP, self.column("step"))},
         )
         return steps.merge(
             schema.dataset(
@@ -227,7 +227,7 @@ class Recorder:
             for variable in schema.LAYER
             if any(record[variable.name] is not None for record in kept)
         }
-        coords: dict[str, Any] = {"step": schema.labelled(schema.STEP, self._record_steps)}
+        coords: dict[str, Any] = {"step": schema.labelled(schema.RECORD_STEP, self._record_steps)}
         if "conductance" in columns:
             coords["polarity"] = schema.labelled(schema.POLARITY, ["plus", "minus"])
         return schema.dataset(schema.LAYER, columns, coords=coords)
