@@ -1,0 +1,165 @@
+"""The command line: runs that leave files, and bad input answered in one line."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from toolkit.cli import main
+from toolkit.crossbar import device_names, get_device
+from toolkit.results import open_results
+
+ROOT = Path(__file__).parent.parent
+QUICK = ["--hidden", "8", "--epochs", "1"]
+
+
+def toolkit(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "toolkit", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_train_writes_a_file_that_opens(tmp_path):
+    given = ["--method", "sbpca", "--rank", "4", "--device", "Ag:a-Si", "--seed", "3"]
+    done = toolkit("train", *given, *QUICK, "--out", "run.nc", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "22 steps, test accuracy" in done.stdout
+    assert "saved run.nc" in done.stdout
+    assert "Traceback" not in done.stderr
+    tree = open_results(tmp_path / "run.nc")
+    assert tree["training"].sizes["step"] == 22
+    assert (tree.attrs["seed"], tree["training/rank"].values[0]) == (3, 4)
+    assert tree["training/pulses"].values[-1] > 0
+    with xr.open_datatree(tmp_path / "run.nc") as plain:
+        assert "layer2" in plain["layers"].children
+
+
+def test_train_shows_progress_on_a_terminal():
+    termios, pty = pytest.importorskip("termios"), pytest.importorskip("pty")
+    near, far = pty.openpty()
+    termios.tcsetwinsize(far, (24, 100))
+    command = [sys.executable, "-m", "toolkit", "train", *QUICK]
+    with subprocess.Popen(command, cwd=ROOT, stdout=far, stderr=far) as process:
+        os.close(far)
+        shown = b""
+        try:
+            while part := os.read(near, 1024):
+                shown += part
+        except OSError:  # Linux's way to say that the other end is closed
+            pass
+    os.close(near)
+    assert process.returncode == 0, shown
+    assert b"100%" in shown
+    assert b"loss=" in shown
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_main_trains_in_this_process(suffix, tmp_path, capsys):
+    out = tmp_path / f"run{suffix}"
+    assert main(["train", *QUICK, "--method", "svd", "--out", str(out)]) == 0
+    assert open_results(out)["training"].sizes["evaluation"] == 1
+    assert "test accuracy" in capsys.readouterr().out
+
+
+def test_the_same_command_gives_the_same_numbers(tmp_path):
+    for name in ("a.nc", "b.nc"):
+        arguments = ["train", *QUICK, "--device", "EpiRAM", "--out", str(tmp_path / name)]
+        assert main(arguments) == 0
+    first, second = (open_results(tmp_path / name) for name in ("a.nc", "b.nc"))
+    xr.testing.assert_identical(first["layers/layer1"].ds, second["layers/layer1"].ds)
+
+
+BAD = {
+    "rank 0": (["train", "--rank", "0"], "rank must be a whole number, 1 to 512; got 0"),
+    "rank above": (["train", "--rank", "66"], "rank=66 is above min(m, n) of every layer"),
+    "rank text": (["train", "--rank", "four"], "argument --rank: invalid int value: 'four'"),
+    "batch": (["train", "--batch-size", "-1"], "batch_size must be a whole number, 1 to 4096"),
+    "block": (["train", "--block-size", "65"], "block_size=65 is above batch_size=64"),
+    "device": (["train", "--device", "stone"], "device must be one of digital, ideal"),
+    "method": (["train", "--method", "adam"], "method must be one of"),
+    "nan": (["train", "--learning-rate", "nan"], "learning_rate must be a finite number"),
+    "levels": (["train", "--levels", "1"], "levels must be a whole number, 2 to 10000; got 1"),
+    "hidden": (["train", "--hidden", "0"], "hidden must be a list of widths"),
+    "epochs": (["train", "--epochs", "0"], "epochs must be a whole number, 1 or more; got 0"),
+    "suffix": (["train", "--out", "run.txt"], "must end in .nc or .zarr"),
+    "folder": (["train", "--out", "nowhere/run.nc"], "the folder 'nowhere' does not exist"),
+    "option": (["train", "--momentum", "1"], "unrecognized arguments: --momentum 1"),
+    "no value": (["train", "--rank"], "argument --rank: expected one argument"),
+    "command": (["fly"], "invalid choice: 'fly'"),
+    "nothing": ([], "the following arguments are required: COMMAND"),
+    "port": (["dashboard", "--port", "70000"], "port must be between 0 and 65535, not 70000"),
+    "port text": (["dashboard", "--port", "x"], "argument --port: invalid int value: 'x'"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "text"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_line_and_status_2(arguments, text, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(arguments)
+    except SystemExit as ended:
+        status = ended.code
+    shown = capsys.readouterr()
+    assert status == 2
+    assert shown.out == ""
+    assert text in shown.err
+    assert shown.err.count("\n") == 1
+    assert "Traceback" not in shown.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_input_in_a_process_of_its_own(tmp_path):
+    arguments, text = BAD["rank 0"]
+    ended = toolkit(*arguments, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert (ended.stdout, ended.stderr.count("\n")) == ("", 1)
+    assert text in ended.stderr
+
+
+def test_a_diverging_run_is_one_line_and_status_1(capsys):
+    arguments = ["train", "--method", "sgd", "--learning-rate", "10", "--batch-size", "8"]
+    assert main([*arguments, "--hidden", "128", "128", "128"]) == 1
+    shown = capsys.readouterr()
+    assert "diverged at step" in shown.err
+    assert shown.err.count("\n") == 1
+
+
+def test_devices_lists_every_preset(capsys):
+    assert main(["devices"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(device_names())
+    for line, name in zip(lines[2:], device_names(), strict=True):
+        device = get_device(name)
+        assert line.startswith(f"{name} ")
+        assert f"{device.g_max:.3g}" in line
+        assert f"{device.levels_up:g}/{device.levels_down:g}" in line
+        assert device.source in line
+
+
+def test_help_names_the_commands_and_the_knobs(capsys):
+    for arguments, words in (
+        (["--help"], ("dashboard", "train", "devices")),
+        (["train", "--help"], ("--rank", "--device", "--read-noise", "--epochs", "--out")),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+        shown = capsys.readouterr().out
+        assert all(word in shown for word in words)
+
+
+def test_version(capsys):
+    from toolkit import __version__
+
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.strip() == __version__

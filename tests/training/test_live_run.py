@@ -1,0 +1,249 @@
+"""A run in its worker thread: requests are taken up, refusals are told, and it ends cleanly."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from toolkit.training.live import LiveRun
+
+ROOT = Path(__file__).parents[2]
+
+
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until ``condition`` holds; fail if it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def live() -> Iterator[LiveRun]:
+    run = LiveRun(hidden=[16], seed=0)
+    yield run
+    run.close()
+    assert not run.alive
+
+
+def message(run: LiveRun) -> str:
+    return run.messages.get(timeout=20)
+
+
+def test_a_new_run_waits(live):
+    assert (live.snapshot.step, live.snapshot.running) == (0, False)
+    assert live.snapshot.layers["layer1"].spectrum is None
+    assert live.snapshot.layers["layer1"].weight.shape == (16, 65)
+    time.sleep(0.1)
+    assert live.snapshot.step == 0
+
+
+def test_start_and_pause(live):
+    live.start()
+    until(lambda: live.snapshot.step > 50)
+    assert live.snapshot.running
+    live.pause()
+    until(lambda: not live.snapshot.running)
+    stopped = live.snapshot
+    time.sleep(0.1)
+    assert live.snapshot.step == stopped.step
+    assert stopped.loss_steps[-1] == stopped.step
+    assert np.isfinite(stopped.losses).all()
+    assert stopped.losses[-1] < stopped.losses[0]
+    assert len(stopped.evaluations) == int(stopped.epoch)
+    live.start()
+    until(lambda: live.snapshot.step > stopped.step)
+
+
+def test_changes_while_running_take_effect(live):
+    live.start()
+    until(lambda: live.snapshot.step > 5)
+    live.change(rank=9)
+    live.change(batch_size=32, learning_rate=0.05)
+    live.change(device="EpiRAM")
+    until(lambda: live.snapshot.knobs["device"] == "EpiRAM" and live.snapshot.pulses > 0)
+    now = live.snapshot
+    assert now.running
+    assert [event[1:] for event in now.events] == [
+        ("rank", 4, 9),
+        ("batch_size", 64, 32),
+        ("learning_rate", 0.3, 0.05),
+        ("device", "digital", "EpiRAM"),
+    ]
+    assert now.layer_ranks == {"layer1": 9, "layer2": 9}
+    assert now.nonidealities["levels"] == 64
+    low, high = now.layers["layer1"].conductance_range
+    held = now.layers["layer1"].conductance
+    assert held.min() >= low * (1 - 1e-6)
+    assert held.max() <= high * (1 + 1e-6)
+    training = live.results()["training"]
+    step = now.events[0][0]
+    assert training["rank"].values[step - 1 : step + 1].tolist() == [4, 9]
+    assert live.messages.empty()
+
+
+@pytest.mark.parametrize(
+    ("knobs", "text"),
+    [
+        ({"rank": 0}, "rank must be a whole number"),
+        ({"block_size": 65}, "block_size=65 is above batch_size=64"),
+        ({"device": "stone"}, "device must be one of"),
+        ({"momentum": 1}, "unknown knob 'momentum'"),
+    ],
+)
+def test_a_refused_change_is_told_and_the_run_goes_on(live, knobs, text):
+    live.start()
+    live.change(**knobs)
+    assert text in message(live)
+    step = live.snapshot.step
+    until(lambda: live.snapshot.step > step)
+    assert live.snapshot.running
+    assert live.snapshot.events == []
+    assert live.messages.empty()
+
+
+def test_one_step_at_a_time(live):
+    for expected in (1, 2, 3):
+        live.step()
+        until(lambda wanted=expected: live.snapshot.step == wanted)
+    assert not live.snapshot.running
+    live.start()
+    until(lambda: live.snapshot.step > 10)
+    live.step()
+    until(lambda: not live.snapshot.running)
+    step = live.snapshot.step
+    time.sleep(0.05)
+    assert live.snapshot.step == step
+
+
+def test_reset_begins_anew_with_the_present_knobs_and_those_given(live):
+    live.change(rank=7)
+    live.start()
+    until(lambda: live.snapshot.step > 5)
+    live.reset(seed=5)
+    until(lambda: live.snapshot.step == 0)
+    assert not live.snapshot.running
+    assert (live.snapshot.knobs["rank"], live.snapshot.knobs["seed"]) == (7, 5)
+    assert live.snapshot.events == []
+    live.start()
+    until(lambda: live.snapshot.step > 5)
+    live.reset(rank=0)
+    assert "rank must be" in message(live)
+    until(lambda: live.snapshot.step > 10)
+    assert live.snapshot.running
+
+
+def test_a_live_run_is_the_same_run(live):
+    """The thread adds nothing: bit for bit what an Experiment does."""
+    from toolkit.training import Experiment
+
+    for _ in range(4):
+        live.step()
+    run = Experiment(hidden=[16], seed=0)
+    for _ in range(4):
+        run.step()
+    for name, layer in live.results()["layers"].items():
+        np.testing.assert_array_equal(
+            layer["weight"].values[-1], run.layers[name].array.weights.numpy()
+        )
+
+
+def test_snapshots_are_copies(live):
+    live.step()
+    until(lambda: live.snapshot.step == 1)
+    first = live.snapshot
+    weight = first.layers["layer1"].weight.copy()
+    live.start()
+    until(lambda: live.snapshot.step > 20)
+    np.testing.assert_array_equal(first.layers["layer1"].weight, weight)
+    assert live.snapshot.number > first.number
+    assert live.snapshot.layers["layer1"].spectrum.captured_energy <= 1.0
+
+
+def test_a_long_past_is_shown_in_few_points(live):
+    live.start()
+    until(lambda: live.snapshot.step > 900, seconds=60)
+    now = live.snapshot
+    assert len(now.losses) == len(now.loss_steps) <= 800
+    assert now.loss_steps[-1] == now.step
+
+
+def test_divergence_pauses_and_keeps_the_results():
+    live = LiveRun(hidden=[128] * 3, learning_rate=10.0, batch_size=8, method="sgd")
+    try:
+        live.start()
+        assert "diverged" in message(live)
+        until(lambda: not live.snapshot.running)
+        assert live.alive
+        results = live.results()
+        assert results["training"].sizes["step"] == live.snapshot.step > 0
+        time.sleep(0.1)
+        assert live.messages.empty()  # said once
+        live.step()
+        assert "diverged" in message(live)
+        live.reset(learning_rate=0.1)
+        live.start()
+        until(lambda: live.snapshot.step > 5 and live.snapshot.running)
+    finally:
+        live.close()
+    assert not live.alive
+
+
+def test_an_error_in_training_pauses_instead_of_repeating_itself(live, monkeypatch):
+    def broken() -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(live._experiment, "_train_on_batch", broken)
+    live.start()
+    assert message(live) == "out of memory"
+    until(lambda: not live.snapshot.running)
+    time.sleep(0.1)
+    assert live.messages.empty()
+    assert live.alive
+
+
+def test_bad_knobs_are_refused_at_once():
+    with pytest.raises(ValueError, match="rank must be"):
+        LiveRun(rank=0)
+
+
+def test_close_stops_the_thread_also_twice_and_while_training():
+    live = LiveRun(hidden=[16])
+    live.start()
+    until(lambda: live.snapshot.step > 3)
+    live.close()
+    assert not live.alive
+    step = live.snapshot.step
+    live.close()
+    assert live.snapshot.step == step
+    with pytest.raises(TimeoutError, match=r"did not answer within 0\.1 s"):
+        live.results(timeout=0.1)
+
+
+def test_results_that_fail_are_told_to_who_asked(live, monkeypatch):
+    def broken() -> None:
+        raise OSError("no memory")
+
+    monkeypatch.setattr(live._experiment, "results", broken)
+    with pytest.raises(OSError, match="no memory"):
+        live.results()
+    assert live.alive
+
+
+PROGRAMS = {
+    "left training": "run.start()\nwhile run.snapshot.step < 5: time.sleep(0.01)",
+    "forgotten while waiting": "del run",
+}
+
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_an_interpreter_ends_cleanly_with_a_live_run(program):
+    code = f"import time\nfrom toolkit.training.live import LiveRun\nrun = LiveRun()\n{program}"
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
