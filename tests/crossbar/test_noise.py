@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from toolkit.crossbar.noise import uniform_
+from toolkit.crossbar.noise import Uniforms
 
 CELLS = 2**18
 
@@ -13,11 +13,11 @@ class Noise:
     """A generator and a tensor to fill."""
 
     def __init__(self, seed, cells=CELLS, dtype=torch.float32):
-        self.generator = torch.Generator().manual_seed(seed)
         self.out = torch.empty(cells, dtype=dtype)
+        self.uniforms = Uniforms(self.out, torch.Generator().manual_seed(seed))
 
     def draw(self):
-        return uniform_(self.out, self.generator)
+        return self.uniforms.fill(self.out)
 
 
 def chi_square_z(counts):

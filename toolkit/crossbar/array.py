@@ -237,12 +237,12 @@ class Crossbar:
         right = update.right.to(bank.state)
         drive = Drive.of(self.pair, bank.device)
         if scheme == "rank-sum":
-            self.coding.dense(bank.pulses, left @ right.T, drive, bank.generator)
+            self.coding.dense(bank.pulses, left @ right.T, drive, bank.uniforms)
             self._issue_by_rows()
         else:
             phases = sign_phases(left, right)
             for column, row, both in zip(left.T, right.T, phases, strict=True):
-                self.coding.outer(bank.pulses, column, row, drive, bank.generator)
+                self.coding.outer(bank.pulses, column, row, drive, bank.uniforms)
                 self._issue(both, self.coding.slots(bank.pulses))
         if self.pair == "one-sided":
             self.refresh(_FULL)
@@ -348,12 +348,12 @@ class Crossbar:
             for sign in (1.0, -1.0):
                 part = (sign * bank.pulses).clamp_(min=0.0)
                 bank.disturb(half_selected(part).mul_(sign * self.half_select))
-        pulses, state = bank.pulse()
+        sums = bank.pulse()
         seconds = (
             phases[0] * slots[0] * bank.device.width_up,
             phases[1] * slots[1] * bank.device.width_down,
         )
-        self._ledger.add_write(pulses, state, phases, seconds)
+        self._ledger.add_write(sums, phases, seconds)
         self._cache = None
 
     def _issue_by_rows(self) -> None:

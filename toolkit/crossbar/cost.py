@@ -53,16 +53,10 @@ class Ledger:
         self.counts = [0, 0, 0]  # SET phases, RESET phases, reads
 
     def add_write(
-        self,
-        pulses: Tensor,
-        state: Tensor,
-        phases: tuple[int, int],
-        seconds: tuple[Tensor, Tensor],
+        self, sums: Tensor, phases: tuple[int, int], seconds: tuple[Tensor, Tensor]
     ) -> None:
-        """Signed pulses of the pulsed cells, their states after; SET and RESET phases."""
-        count = pulses.abs()
-        sums = (pulses.sum(), count.sum(), pulses.dot(state), count.dot(state))
-        self.sums[:4] += torch.stack(sums)
+        """The four sums of the bank; SET and RESET phases."""
+        self.sums[:4] += sums
         self.sums[4] += seconds[0]
         self.sums[5] += seconds[1]
         self.counts[0] += phases[0]

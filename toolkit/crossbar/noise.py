@@ -8,16 +8,22 @@ from torch import Tensor
 _STEP = 2.0**-16
 
 
-def uniform_(out: Tensor, generator: torch.Generator) -> Tensor:
-    """Fill ``out`` with uniforms in [0, 1), three times faster than one full draw per cell.
+class Uniforms:
+    """Uniforms in [0, 1) for tensors of the size of ``like``, three times faster than usual.
 
-    Each is a random multiple of 2**-16 plus one offset below 2**-16 that all of ``out`` share and
-    that is drawn anew: every single number is uniform to float32 resolution, and the numbers of one
-    draw are independent but for their last bits. Rounding a wanted change with them is unbiased.
+    Each is a random multiple of 2**-16 plus one offset below 2**-16 that all numbers of a draw
+    share and that is drawn anew: every single number is uniform to float32 resolution, and the
+    numbers of one draw are independent but for their last bits. Rounding with them is unbiased.
     """
-    words = torch.empty((out.numel() + 3) // 4, dtype=torch.int64, device=out.device)
-    words.random_(-(2**63), None, generator=generator)
-    # up to 1 - 2**-8 of a step, so that no sum rounds to 1
-    offset = float(torch.rand((), generator=generator, device=generator.device)) * (1 - 2**-8)
-    out.view(-1).copy_(words.view(torch.int16)[: out.numel()])
-    return out.mul_(_STEP).add_(0.5 + _STEP * offset)
+
+    def __init__(self, like: Tensor, generator: torch.Generator) -> None:
+        self.generator = generator
+        self._words = torch.empty((like.numel() + 3) // 4, dtype=torch.int64, device=like.device)
+
+    def fill(self, out: Tensor) -> Tensor:
+        """Fill ``out`` and return it."""
+        self._words.random_(-(2**63), None, generator=self.generator)
+        offset = torch.rand((), generator=self.generator, device=self.generator.device)
+        out.view(-1).copy_(self._words.view(torch.int16)[: out.numel()])
+        # the offset stays 2**-8 of a step below the next, so that no sum rounds to 1
+        return out.mul_(_STEP).add_(0.5 + _STEP * (1 - 2**-8) * float(offset))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from toolkit.crossbar.device import Device
-from toolkit.crossbar.noise import uniform_
+from toolkit.crossbar.noise import Uniforms
 
 PAIRS = ("differential", "one-sided", "reference")
 
@@ -43,11 +43,11 @@ class Coding(Protocol):
     """A way to code wanted changes in pulses."""
 
     def outer(
-        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
+        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, uniforms: Uniforms
     ) -> None:
         """Fill ``out`` (polarities, m, n) with signed pulses for the change ``left right^T``."""
 
-    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:
+    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, uniforms: Uniforms) -> None:
         """Fill ``out`` (polarities, m, n) with signed pulses for the change ``wanted`` (m, n)."""
 
     def slots(self, pulses: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,14 +71,20 @@ class WholePulses:
             )
 
     def outer(
-        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
+        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, uniforms: Uniforms
     ) -> None:
         """Round the outer product cell by cell."""
-        self.dense(out, torch.outer(left, right), drive, generator)
+        self._start(out, uniforms)
+        sizes = left.abs(), right.abs()
+        for pulses, signed, unsigned in zip(out, drive.signed, drive.unsigned, strict=True):
+            pulses.addcmul_(left[:, None], right[None, :], value=signed)
+            if unsigned != 0.0:
+                pulses.addcmul_(sizes[0][:, None], sizes[1][None, :], value=unsigned)
+        out.floor_()
 
-    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:
+    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, uniforms: Uniforms) -> None:
         """Round ``signed * s + unsigned * |s|`` cell by cell."""
-        self._start(out, generator)
+        self._start(out, uniforms)
         size = wanted.abs() if any(drive.unsigned) else wanted
         for pulses, signed, unsigned in zip(out, drive.signed, drive.unsigned, strict=True):
             pulses.add_(wanted, alpha=signed)
@@ -91,9 +97,9 @@ class WholePulses:
         least, most = torch.aminmax(pulses)
         return most.clamp(min=0.0), (-least).clamp(min=0.0)
 
-    def _start(self, out: Tensor, generator: torch.Generator) -> None:
+    def _start(self, out: Tensor, uniforms: Uniforms) -> None:
         if self.rounding == "stochastic":
-            uniform_(out, generator)
+            uniforms.fill(out)
         else:
             out.fill_(0.5)
 
@@ -131,7 +137,7 @@ class Coincidence:
             raise ValueError(f"bit_length must be at least 1, got {self.bit_length}")
 
     def outer(
-        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
+        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, uniforms: Uniforms
     ) -> None:
         """Count coincidences by one matrix product of the bits per polarity and level."""
         largest_left, largest_right = float(left.abs().max()), float(right.abs().max())
@@ -142,18 +148,18 @@ class Coincidence:
         most = largest_left * largest_right
         for pulses, signed, unsigned in zip(out, drive.signed, drive.unsigned, strict=True):
             positive, negative = signed + unsigned, signed - unsigned  # pulses per unit of +s, -s
-            rows, columns = self._uniforms(left, generator), self._uniforms(right, generator)
+            bits = self._uniforms(left, uniforms), self._uniforms(right, uniforms)
             if abs(positive) == abs(negative):
-                self._count(pulses, left * gain, right / gain, (rows, columns), positive, most)
+                self._count(pulses, left * gain, right / gain, bits, positive, most)
                 if positive < 0.0:
                     pulses.neg_()
                 continue
             other = torch.empty_like(pulses)
             for level, target in ((positive, pulses), (negative, other)):
-                self._count(target, left * gain, right / gain, (rows, columns), level, most)
+                self._count(target, left * gain, right / gain, bits, level, most)
             pulses.copy_(_by_sign(pulses, other, positive, negative))
 
-    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:  # noqa: ARG002
+    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, uniforms: Uniforms) -> None:  # noqa: ARG002
         """Not possible: lines can only write outer products."""
         raise ValueError("coincidence pulses write outer products; use scheme 'rank-sequential'")
 
@@ -162,10 +168,10 @@ class Coincidence:
         length = torch.full((), float(self.bit_length), device=pulses.device)
         return length, length
 
-    def _uniforms(self, line: Tensor, generator: torch.Generator) -> Tensor:
+    def _uniforms(self, line: Tensor, uniforms: Uniforms) -> Tensor:
         return torch.rand(
             (line.numel(), self.bit_length),
-            generator=generator,
+            generator=uniforms.generator,
             dtype=line.dtype,
             device=line.device,
         )

@@ -39,7 +39,7 @@ class Cells(Protocol):
     def high(self) -> Parameter:
         """Upper bound of the state."""
 
-    def take(self, index: Tensor) -> Cells:
+    def take(self, index: Tensor | slice) -> Cells:
         """The cells at those places of the flattened array."""
 
     def step(self, state: Tensor, pulses: Tensor) -> None:
@@ -63,7 +63,7 @@ def clip_(state: Tensor, low: Parameter, high: Parameter) -> Tensor:
     return torch.clamp(state, like(low, state), like(high, state), out=state)
 
 
-def take(value: Parameter, index: Tensor) -> Parameter:
+def take(value: Parameter, index: Tensor | slice) -> Parameter:
     """``value`` of the cells at those places, where cells differ."""
     return value.flatten()[index] if isinstance(value, Tensor) and value.ndim else value
 
@@ -115,44 +115,63 @@ class AffineCells:
     """Cells whose one-pulse step is affine in the state: ``dx = step + slope * x``.
 
     ``n`` pulses at once: ``dx_n = expm1(n r) x + n phi(n r) s`` with the rate
-    ``r = ln(1 + slope)``, ``s = step r / slope`` and ``phi(e) = expm1(e) / e``; ``n * step`` where
-    ``slope`` is 0. The fields are floats or tensors of one value per cell, for potentiation and
-    for depression (whose ``step`` is negative).
+    ``r = ln(1 + slope)``, the size ``s = step r / slope`` and ``phi(e) = expm1(e) / e``;
+    ``n * step`` where ``slope`` is 0. The fields are floats or tensors of one value per cell; the step
+    and the size of depression are negative.
     """
 
-    step_up: Parameter
-    slope_up: Parameter
-    step_down: Parameter
-    slope_down: Parameter
+    size_up: Parameter
+    rate_up: Parameter
+    size_down: Parameter
+    rate_down: Parameter
     low: Parameter = 0.0
     high: Parameter = 1.0
 
-    def take(self, index: Tensor) -> AffineCells:
+    @classmethod
+    def from_steps(
+        cls,
+        up: tuple[Parameter, Parameter],
+        down: tuple[Parameter, Parameter],
+        bounds: tuple[Parameter, Parameter] = (0.0, 1.0),
+    ) -> AffineCells:
+        """From (step, slope) of both directions and the bounds."""
+        (size_up, size_down), (rate_up, rate_down) = (
+            (up[0] * _ratio(up[1]), down[0] * _ratio(down[1])),
+            (_log1p(up[1]), _log1p(down[1])),
+        )
+        return cls(size_up, rate_up, size_down, rate_down, *bounds)
+
+    def take(self, index: Tensor | slice) -> AffineCells:
         """The cells at those places of the flattened array."""
         return AffineCells(*(take(getattr(self, f.name), index) for f in fields(self)))
 
     def step(self, state: Tensor, pulses: Tensor) -> None:
         """The closed form of the class, in place."""
         up, count = pulses > 0.0, pulses.abs()
-        size_up = self.step_up * _ratio(self.slope_up)
-        size_down = self.step_down * _ratio(self.slope_down)
-        drive = count.mul(_choose(up, size_up, size_down, state))
-        if _is_zero(self.slope_up) and _is_zero(self.slope_down):
+        drive = _choose(up, self.size_up, self.size_down, state).mul_(count)
+        if _is_zero(self.rate_up) and _is_zero(self.rate_down):
             state.add_(drive)
             return
-        rate = _choose(up, _log1p(self.slope_up), _log1p(self.slope_down), state)
-        exponent = count.mul_(rate).add_(1e-30)  # so that phi(0) = 1
-        growth = torch.expm1(exponent)
+        exponent = _choose(up, self.rate_up, self.rate_down, state).mul_(count)
+        growth = torch.expm1(exponent.add_(1e-30))  # so that phi(0) = 1
         state.addcmul_(state, growth)
         state.add_(drive.mul_(growth.div_(exponent)))
 
     def symmetry_point(self) -> Tensor | None:
         """``-(step_up + step_down) / (slope_up + slope_down)``, None where every step is equal."""
-        steps = (self.step_up, self.slope_up, self.step_down, self.slope_down)
-        up, slope_up, down, slope_down = (torch.as_tensor(s, dtype=torch.float64) for s in steps)
-        if bool((slope_up + slope_down == 0.0).any()):
+        up, rate_up, down, rate_down = (
+            torch.as_tensor(value, dtype=torch.float64)
+            for value in (self.size_up, self.rate_up, self.size_down, self.rate_down)
+        )
+        slope = torch.expm1(rate_up) + torch.expm1(rate_down)
+        if bool((slope == 0.0).any()):
             return None
-        return -(up + down) / (slope_up + slope_down)
+        return -(_per_pulse(up, rate_up) + _per_pulse(down, rate_down)) / slope
+
+
+def _per_pulse(size: Tensor, rate: Tensor) -> Tensor:
+    """Step of one pulse at state 0: ``size expm1(rate) / rate``."""
+    return torch.where(rate == 0.0, size, size * torch.expm1(rate) / rate)
 
 
 def _choose(up: Tensor, rising: Parameter, falling: Parameter, state: Tensor) -> Tensor:
@@ -195,7 +214,7 @@ class Exponential:
         spread = device.device_to_device if draw is not None else 0.0
         up = _exponential(device.nonlinearity_up, spread, draw, 0, device.levels_up)
         down = _exponential(device.nonlinearity_down, spread, draw, 1, -device.levels_down)
-        return AffineCells(*up, *down)
+        return AffineCells.from_steps(up, down)
 
 
 def _exponential(

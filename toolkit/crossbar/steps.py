@@ -126,8 +126,8 @@ def _affine(
     (up, down), (bend_up, bend_down), (bottom, top) = sizes, bends, references
     up, slope_up = _no_overshoot(up, -up * bend_up / _positive(top - zero))
     down, slope_down = _no_overshoot(down, -down * bend_down / _positive(zero - bottom))
-    step_up, step_down = up - slope_up * zero, -down - slope_down * zero
-    return AffineCells(step_up, slope_up, step_down, slope_down, *bounds)
+    rising, falling = up - slope_up * zero, -down - slope_down * zero
+    return AffineCells.from_steps((rising, slope_up), (falling, slope_down), bounds)
 
 
 def _no_overshoot(size: Parameter, slope: Parameter) -> tuple[Parameter, Parameter]:
@@ -157,7 +157,7 @@ class StepwiseCells:
     low: Parameter
     high: Parameter
 
-    def take(self, index: Tensor) -> StepwiseCells:
+    def take(self, index: Tensor | slice) -> StepwiseCells:
         """The cells at those places of the flattened array."""
         parameters = (self.up, self.down, self.low, self.high)
         return StepwiseCells(self.size, *(take(value, index) for value in parameters))
