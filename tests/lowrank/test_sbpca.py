@@ -377,7 +377,7 @@ def test_raising_the_rank_keeps_what_was_learned():
 
 
 def test_lowering_the_rank_keeps_the_largest():
-    estimator = started(3, 12, 20, block_size=32, sigma=np.array([2.0, -0.5, 3.0]))
+    estimator = started(3, 12, 20, block_size=32, sigma=np.array([2.0, 0.5, -3.0]))
     left, _, right = parts(estimator)
     estimator.rank = 2
     update = estimator.update(
@@ -385,7 +385,7 @@ def test_lowering_the_rank_keeps_the_largest():
     )
     np.testing.assert_array_equal(update.left, left[:, [0, 2]])
     np.testing.assert_array_equal(update.right, right[:, [0, 2]])
-    np.testing.assert_allclose(update.sigma, [1.0, 1.5])
+    np.testing.assert_allclose(update.sigma, [1.0, -1.5])
 
 
 def test_same_seed_same_bits_and_resume(batch):

@@ -82,7 +82,7 @@ class NMF(RankedEstimator):
             left, sigma = self._units(left)
             product = torch.zeros_like(right)
             for rows, part in _signed_rows(errors, activations):
-                product.baddbmm_(part.mT, left[:, rows])
+                product += part.mT @ left[:, rows]
             right, sigma = self._units(_hals(right * sigma, product, left.mT @ left))
         order = finite(sigma).argsort(dim=2, descending=True)  # a lower rank keeps the heaviest
         self._left, self._sigma, self._right = (
