@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MAX_LABEL = 9.0
 #: A curve that bends less than this is a straight line to float64 rounding.
 _STRAIGHT = 1e-6
+_TINY = 1e-30
 
 Draw = Callable[[int], Tensor]
 Parameter = Tensor | float
@@ -116,14 +117,15 @@ class AffineCells:
 
     ``n`` pulses at once: ``dx_n = expm1(n r) x + n phi(n r) s`` with the rate
     ``r = ln(1 + slope)``, the size ``s = step r / slope`` and ``phi(e) = expm1(e) / e``;
-    ``n * step`` where ``slope`` is 0. The fields are floats or tensors of one value per cell; the step
-    and the size of depression are negative.
+    ``n * step`` where ``slope`` is 0. Size and rate are kept as half the sum and half the
+    difference of the two directions (step and size of depression are negative), so that one pass
+    serves both; floats, or tensors of one value per cell.
     """
 
-    size_up: Parameter
-    rate_up: Parameter
-    size_down: Parameter
-    rate_down: Parameter
+    size: Parameter
+    size_difference: Parameter
+    rate: Parameter
+    rate_difference: Parameter
     low: Parameter = 0.0
     high: Parameter = 1.0
 
@@ -135,11 +137,15 @@ class AffineCells:
         bounds: tuple[Parameter, Parameter] = (0.0, 1.0),
     ) -> AffineCells:
         """From (step, slope) of both directions and the bounds."""
-        (size_up, size_down), (rate_up, rate_down) = (
-            (up[0] * _ratio(up[1]), down[0] * _ratio(down[1])),
-            (_log1p(up[1]), _log1p(down[1])),
+        size_up, size_down = up[0] * _ratio(up[1]), down[0] * _ratio(down[1])
+        rate_up, rate_down = _log1p(up[1]), _log1p(down[1])
+        return cls(
+            (size_up + size_down) / 2.0,
+            (size_up - size_down) / 2.0,
+            (rate_up + rate_down) / 2.0,
+            (rate_up - rate_down) / 2.0,
+            *bounds,
         )
-        return cls(size_up, rate_up, size_down, rate_down, *bounds)
 
     def take(self, index: Tensor | slice) -> AffineCells:
         """The cells at those places of the flattened array."""
@@ -147,26 +153,26 @@ class AffineCells:
 
     def step(self, state: Tensor, pulses: Tensor) -> None:
         """The closed form of the class, in place."""
-        up, count = pulses > 0.0, pulses.abs()
-        drive = _choose(up, self.size_up, self.size_down, state).mul_(count)
-        if _is_zero(self.rate_up) and _is_zero(self.rate_down):
-            state.add_(drive)
-            return
-        exponent = _choose(up, self.rate_up, self.rate_down, state).mul_(count)
-        growth = torch.expm1(exponent.add_(1e-30))  # so that phi(0) = 1
-        state.addcmul_(state, growth)
-        state.add_(drive.mul_(growth.div_(exponent)))
+        count = pulses.abs()
+        drive = _add_product(count * self.size, pulses, self.size_difference)
+        if not _is_zero(self.rate) or not _is_zero(self.rate_difference):
+            exponent = _add_product(count.mul_(self.rate), pulses, self.rate_difference)
+            growth = torch.expm1(exponent)
+            state.addcmul_(state, growth)
+            drive.mul_(growth.add_(_TINY).div_(exponent.add_(_TINY)))  # phi(0) = 1
+        state.add_(drive)
 
     def symmetry_point(self) -> Tensor | None:
         """``-(step_up + step_down) / (slope_up + slope_down)``, None where every step is equal."""
-        up, rate_up, down, rate_down = (
+        size, size_diff, rate, rate_diff = (
             torch.as_tensor(value, dtype=torch.float64)
-            for value in (self.size_up, self.rate_up, self.size_down, self.rate_down)
+            for value in (self.size, self.size_difference, self.rate, self.rate_difference)
         )
-        slope = torch.expm1(rate_up) + torch.expm1(rate_down)
+        slope = torch.expm1(rate + rate_diff) + torch.expm1(rate - rate_diff)
         if bool((slope == 0.0).any()):
             return None
-        return -(_per_pulse(up, rate_up) + _per_pulse(down, rate_down)) / slope
+        rise = _per_pulse(size + size_diff, rate + rate_diff)
+        return -(rise + _per_pulse(size - size_diff, rate - rate_diff)) / slope
 
 
 def _per_pulse(size: Tensor, rate: Tensor) -> Tensor:
@@ -174,9 +180,11 @@ def _per_pulse(size: Tensor, rate: Tensor) -> Tensor:
     return torch.where(rate == 0.0, size, size * torch.expm1(rate) / rate)
 
 
-def _choose(up: Tensor, rising: Parameter, falling: Parameter, state: Tensor) -> Tensor:
-    """The parameter of each pulse's direction."""
-    return torch.where(up, like(rising, state), like(falling, state))
+def _add_product(out: Tensor, values: Tensor, factor: Parameter) -> Tensor:
+    """``out += values * factor`` in place, in one pass."""
+    if isinstance(factor, Tensor):
+        return out.addcmul_(values, factor)
+    return out.add_(values, alpha=factor)
 
 
 def _ratio(slope: Parameter) -> Parameter:
