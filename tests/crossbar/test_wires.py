@@ -1,0 +1,303 @@
+"""IR drop: published values, closed forms, and nodal analysis written out anew."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse
+import scipy.sparse.linalg
+import torch
+
+from toolkit.crossbar.wires import (
+    Wires,
+    cell_voltages,
+    effective_conductance,
+    line_currents,
+)
+
+# README of badcrossbar: resistances (word lines, bit lines), voltages (word lines, inputs).
+RESISTANCES = [[345, 903, 755, 257, 646], [652, 401, 508, 166, 454], [442, 874, 190, 244, 635]]
+VOLTAGES = [[1.5, 4.1, 2.6, 2.1], [2.3, 4.5, 1.1, 0.8], [1.7, 4.0, 3.3, 1.1]]
+FIRST_ROW = [0.01158503, 0.00919064, 0.01511568, 0.02583321, 0.00981179]
+
+METHODS = ("direct", "iterative")
+
+
+def published():
+    conductance = 1.0 / torch.tensor(RESISTANCES, dtype=torch.float64).T
+    return conductance, torch.tensor(VOLTAGES, dtype=torch.float64).T
+
+
+def random_cells(m, n, *, seed=0, low=1e-6, high=1e-4):
+    generator = torch.Generator().manual_seed(seed)
+    return low + (high - low) * torch.rand(m, n, generator=generator, dtype=torch.float64)
+
+
+def random_inputs(batch, lines, *, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, lines, generator=generator, dtype=torch.float64)
+
+
+def nodal(conductance, word, bit, *, transposed=False):
+    """Node potentials per volt at each driven terminal, by Kirchhoff's laws; all as numpy.
+
+    Returns sensed currents (sensed, driven) and the voltages over the cells (m, n, driven).
+    Rows of the array are word lines from top to bottom, columns bit lines from left to right.
+    """
+    cells = conductance.numpy().T
+    n, m = cells.shape
+    node = np.arange(2 * n * m).reshape(2, n, m)  # word-line nodes, bit-line nodes
+    ends = [
+        (node[0], node[1], cells),
+        (node[0][:, :-1], node[0][:, 1:], np.full((n, m - 1), 1 / word)),
+        (node[1][:-1], node[1][1:], np.full((n - 1, m), 1 / bit)),
+    ]
+    start, end, siemens = (np.concatenate([np.ravel(part[k]) for part in ends]) for k in range(3))
+    terminals = {False: (node[0][:, 0], 1 / word), True: (node[1][-1], 1 / bit)}
+    grounded = np.zeros(node.size)
+    for nodes, siemens_there in terminals.values():
+        grounded[nodes] += siemens_there
+    rows = np.concatenate([start, end, start, end, np.arange(node.size)])
+    columns = np.concatenate([start, end, end, start, np.arange(node.size)])
+    values = np.concatenate([siemens, siemens, -siemens, -siemens, grounded])
+    system = scipy.sparse.coo_array((values, (rows, columns))).tocsc()
+    driven, given = terminals[transposed]
+    injected = np.zeros((node.size, len(driven)))
+    injected[driven, np.arange(len(driven))] = given
+    small = node.size <= 1000
+    solve = np.linalg.solve if small else scipy.sparse.linalg.spsolve
+    potential = solve(system.toarray() if small else system, injected)
+    sensed, siemens_there = terminals[not transposed]
+    over = np.abs(potential[node[0]] - potential[node[1]]).transpose(1, 0, 2)
+    return siemens_there * potential[sensed], over
+
+
+def worst(found, expected):
+    found, expected = np.asarray(found), np.asarray(expected)
+    return np.max(np.abs(found - expected) / np.abs(expected))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_published_example(method):
+    conductance, voltages = published()
+    currents = line_currents(conductance, voltages, 0.5, method=method)
+    assert currents.shape == (4, 5)
+    assert currents[0].tolist() == pytest.approx(FIRST_ROW, abs=5e-9)
+
+
+def test_published_current_of_one_cell():
+    conductance, voltages = published()
+    currents = conductance * cell_voltages(conductance, voltages, 0.5)
+    # word line 0, bit line 3, input 2
+    assert float(currents[2, 3, 0]) == pytest.approx(0.009856197822795888, rel=1e-13)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_single_cell_is_in_series_with_its_wires(method):
+    m, n, word, bit, ohm = 6, 9, 2.0, 3.0, 1e4
+    for i, j in ((0, 0), (5, 0), (0, 8), (5, 8), (2, 4)):
+        conductance = torch.zeros(m, n, dtype=torch.float64)
+        conductance[i, j] = 1.0 / ohm
+        currents = line_currents(conductance, torch.eye(n).double(), (word, bit), method=method)
+        series = ohm + word * (i + 1) + bit * (n - j)
+        assert float(currents[j, i]) == pytest.approx(1.0 / series, rel=1e-13)
+        assert float(currents.abs().sum()) == pytest.approx(1.0 / series, rel=1e-13)
+
+
+def test_published_corner_cell():
+    conductance = torch.zeros(8, 8, dtype=torch.float64)
+    conductance[-1, 0] = 1e-4
+    currents = line_currents(conductance, torch.eye(8).double(), 2.0)
+    assert float(currents[0, -1]) == pytest.approx(9.968102073365233e-05, rel=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("m", "n"), [(1, 1), (1, 9), (9, 1), (5, 7), (8, 8), (13, 20), (3, 40), (40, 3), (24, 17)]
+)
+@pytest.mark.parametrize("ohms", [1e-3, 1.0, (20.0, 0.5), (1e-2, 300.0)])
+def test_against_dense_nodal_analysis(m, n, ohms):
+    conductance = random_cells(m, n)
+    word, bit = ohms if isinstance(ohms, tuple) else (ohms, ohms)
+    expected, over = nodal(conductance, word, bit)
+    backwards, over_backwards = nodal(conductance, word, bit, transposed=True)
+    forth, back = torch.eye(n).double(), torch.eye(m).double()
+    assert worst(effective_conductance(conductance, ohms), expected) < 1e-10
+    for method in METHODS:
+        found = line_currents(conductance, forth, ohms, method=method)
+        assert np.abs(found.T.numpy() - expected).max() < 1e-10 * expected.max()
+        found = line_currents(conductance, back, ohms, method=method, transposed=True)
+        assert np.abs(found.T.numpy() - backwards).max() < 1e-10 * backwards.max()
+    found = cell_voltages(conductance, forth, ohms).abs().permute(1, 2, 0)
+    assert np.abs(found.numpy() - over).max() < 1e-9
+    found = cell_voltages(conductance, back, ohms, transposed=True).abs().permute(1, 2, 0)
+    assert np.abs(found.numpy() - over_backwards).max() < 1e-9
+
+
+@pytest.mark.parametrize(("m", "n"), [(64, 64), (10, 150), (70, 33)])
+def test_against_sparse_nodal_analysis(m, n):
+    conductance = random_cells(m, n)
+    conductance[random_cells(m, n, seed=5) < 2e-5] = 0.0
+    expected, _ = nodal(conductance, 1.0, 1.0)
+    assert worst(effective_conductance(conductance, 1.0), expected) < 1e-10
+
+
+def test_the_network_is_reciprocal():
+    conductance, _ = published()
+    forth, _ = nodal(conductance, 0.5, 0.7)
+    back, _ = nodal(conductance, 0.5, 0.7, transposed=True)
+    assert worst(back.T, forth) < 1e-12
+
+
+@pytest.mark.parametrize(("lines", "loss"), [(16, 0.0096), (32, 0.0347), (64, 0.122), (128, 0.35)])
+def test_published_mean_losses(lines, loss):
+    """1-100 uS at 1 ohm, all lines at 1 V; published for other random numbers."""
+    conductance = random_cells(lines, lines, seed=1234)
+    effective = effective_conductance(conductance, 1.0)
+    assert 1.0 - float(effective.sum() / conductance.sum()) == pytest.approx(loss, rel=0.05)
+
+
+@pytest.mark.parametrize("method", ["auto", *METHODS])
+def test_ideal_wires_give_the_plain_product(method):
+    conductance, voltages = random_cells(7, 12), random_inputs(3, 12)
+    plain = voltages @ conductance.T
+    assert torch.allclose(
+        line_currents(conductance, voltages, 0.0, method=method), plain, rtol=1e-14, atol=0.0
+    )
+    assert torch.equal(line_currents(conductance, voltages, 0.0), plain)
+    assert torch.equal(effective_conductance(conductance, 0.0), conductance)
+
+
+@pytest.mark.parametrize("ohms", [(0.0, 2.0), (2.0, 0.0)])
+def test_one_kind_of_line_may_be_ideal(ohms):
+    conductance = random_cells(12, 19)
+    found = effective_conductance(conductance, ohms)
+    almost, _ = nodal(conductance, *(max(r, 1e-6) for r in ohms))
+    assert worst(found, almost) < 1e-7
+    iterated = line_currents(conductance, torch.eye(19).double(), ohms, method="iterative").T
+    assert worst(iterated, found) < 1e-10
+
+
+def test_tiny_resistance_costs_no_accuracy():
+    """To first order the loss is r times that of the drops of the ideal currents."""
+    conductance, r = random_cells(20, 30), 1e-9
+    loss = conductance - effective_conductance(conductance, r)
+    m, n = conductance.shape
+    first, drop = torch.zeros(m, n).double(), torch.minimum
+    along_word = drop(torch.arange(m), torch.arange(m)[:, None]).double() + 1.0
+    along_bit = n - torch.maximum(torch.arange(n), torch.arange(n)[:, None]).double()
+    first += conductance * (along_word @ conductance)  # the cells of one word line see its volt
+    first += torch.einsum("ij,jk,ik->ik", conductance, along_bit, conductance)
+    assert torch.allclose(loss, r * first, rtol=1e-4, atol=1e-18)
+
+
+def test_open_cells_and_dead_arrays():
+    nothing = torch.zeros(9, 11)
+    assert not line_currents(nothing, torch.ones(2, 11), 1.0, method="direct").any()
+    assert not line_currents(nothing, torch.ones(2, 11), 1.0, method="iterative").any()
+    voltages = torch.tensor([[0.0] * 11, [1.0] * 11])
+    assert not line_currents(torch.ones(9, 11), voltages, 1.0, method="iterative")[0].any()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_methods_agree(transposed):
+    conductance = random_cells(60, 45)
+    voltages = random_inputs(5, 60 if transposed else 45)
+    direct, iterative = (
+        line_currents(conductance, voltages, 3.0, method=method, transposed=transposed)
+        for method in METHODS
+    )
+    assert torch.allclose(direct, iterative, rtol=1e-9, atol=1e-12 * float(direct.abs().max()))
+
+
+@pytest.mark.parametrize("tolerance", [1e-2, 1e-5])
+def test_iterative_error_is_within_its_bound(tolerance):
+    conductance, voltages = random_cells(40, 30), random_inputs(6, 30)
+    exact = line_currents(conductance, voltages, 5.0, method="direct")
+    found = line_currents(conductance, voltages, 5.0, method="iterative", tolerance=tolerance)
+    power = (voltages.square() @ conductance.T).sum(1, keepdim=True)
+    bound = tolerance * power.sqrt() * conductance.sum(1).sqrt()
+    error = (found - exact).abs()
+    assert bool((error <= bound).all())
+    assert float(error.max()) > 1e-4 * float(bound.min())  # it does stop early
+
+
+def test_bound_on_the_iterations_holds(monkeypatch):
+    solver = Wires(wire_resistance=10.0, method="iterative").solver(random_cells(30, 30))
+    steps = []
+    drops = type(solver)._drops
+    monkeypatch.setattr(
+        type(solver), "_drops", lambda self, x: (steps.append(1), drops(self, x))[1]
+    )
+    solver.currents(random_inputs(1, 30))
+    assert 5 < len(steps) - 1 <= solver.iterations
+
+
+def test_auto_iterates_for_few_inputs_and_is_direct_for_many():
+    conductance = random_cells(64, 64)
+    wires = Wires(wire_resistance=0.1)
+    solver = wires.solver(conductance)
+    solver.currents(random_inputs(1, 64))
+    assert "effective" not in vars(solver)
+    solver.currents(random_inputs(64, 64))
+    assert "effective" in vars(solver)
+
+
+def test_auto_is_direct_in_the_end_where_conductances_stand_still():
+    solver = Wires(wire_resistance=0.1).solver(random_cells(64, 64))
+    expected = solver.currents(random_inputs(1, 64))
+    reads = 0
+    while "effective" not in vars(solver):
+        assert torch.allclose(solver.currents(random_inputs(1, 64)), expected, rtol=1e-10)
+        reads += 1
+    assert reads == math.floor(64 / solver.iterations)
+
+
+def test_dtype_follows_the_voltages():
+    conductance, voltages = random_cells(6, 5), random_inputs(3, 5)
+    exact = line_currents(conductance, voltages, 2.0)
+    single = line_currents(conductance.float(), voltages.float(), 2.0)
+    assert exact.dtype == torch.float64
+    assert single.dtype == torch.float32
+    assert torch.allclose(single.double(), exact, rtol=1e-5, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("conductance", "message"),
+    [
+        (torch.tensor([[1.0, float("nan")]]), "conductance must be finite"),
+        (torch.tensor([[1.0, float("inf")]]), "conductance must be finite"),
+        (torch.tensor([[1.0, -1e-6]]), "conductance must be finite and at least 0"),
+        (torch.ones(2, 2, 2), "conductance must be a non-empty"),
+        (torch.ones(2, 2, dtype=torch.int64), "conductance must be a non-empty"),
+        (torch.ones(0, 2), "conductance must be a non-empty"),
+    ],
+)
+def test_bad_conductances(conductance, message):
+    with pytest.raises(ValueError, match=message):
+        line_currents(conductance, torch.ones(1, 2), 1.0)
+
+
+def test_conductance_must_be_a_tensor():
+    with pytest.raises(TypeError, match=r"must be a torch\.Tensor"):
+        effective_conductance([[1.0]], 1.0)
+
+
+@pytest.mark.parametrize(
+    "voltages", [torch.ones(2, 4), torch.ones(3), torch.full((1, 3), math.nan)]
+)
+def test_bad_voltages(voltages):
+    with pytest.raises(ValueError, match="voltages must"):
+        line_currents(torch.ones(2, 3), voltages, 1.0)
+
+
+@pytest.mark.parametrize("ohms", [-1.0, math.nan, math.inf, (1.0, -1.0), (1.0, 1.0, 1.0)])
+def test_bad_wire_resistance(ohms):
+    with pytest.raises(ValueError, match="wire_resistance must"):
+        Wires(wire_resistance=ohms)
+
+
+def test_bad_method_and_tolerance():
+    with pytest.raises(ValueError, match="method must be one of auto, direct, iterative"):
+        Wires(wire_resistance=1.0, method="exact")
+    with pytest.raises(ValueError, match="tolerance must be between"):
+        Wires(wire_resistance=1.0, tolerance=0.0)
