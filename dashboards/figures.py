@@ -96,8 +96,8 @@ class Figures:
     def _draw_weights(self, view: LayerView, layer: str, w_max: float) -> None:
         change = view.weight - view.first_weight
         for live, values, name, limit in (
-            (self.left, view.weight, "Weight", w_max / 2),
-            (self.right, change, "Change since start", w_max / 4),
+            (self.left, view.weight, "Weight", w_max),
+            (self.right, change, "Change since start", w_max / 2),
         ):
             live.set_palette(_DIVERGING)
             live.set_image(values, limits=(-limit, limit), unit="weight")

@@ -57,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train one network and save what was measured")
     train.add_argument("--epochs", type=int, default=10, help="passes over the training set (10)")
     train.add_argument("--out", type=Path, help="where to write the run: .nc or .zarr")
+    train.add_argument(
+        "--threads",
+        type=int,
+        default=1,
+        help="torch threads; layers this small run best on one (1)",
+    )
     add_arguments(train, Settings)
     train.set_defaults(run=_train)
 
@@ -74,12 +80,16 @@ def _dashboard(*, port: int, address: str, show: bool) -> int:
     return 0
 
 
-def _train(*, epochs: int, out: Path | None, **knobs: Any) -> int:
+def _train(*, epochs: int, out: Path | None, threads: int, **knobs: Any) -> int:
+    import torch
     from tqdm import tqdm
 
     from toolkit.training import Experiment
 
     _check_out(out)
+    if threads < 1:
+        raise ValueError(f"threads must be 1 or more; got {threads}.")
+    torch.set_num_threads(threads)
     run = Experiment(**knobs)
     batches = -(-epochs * run.samples_per_epoch // run.batch_size)  # the last one is whole too
     total = batches * run.batch_size

@@ -30,7 +30,7 @@ class Settings(param.Parameterized):
         0, bounds=(0, 2**32 - 1), constant=True, doc="Seed of every random draw of the run."
     )
     w_max = Real(
-        2.0,
+        1.0,
         bounds=(0.01, 100.0),
         constant=True,
         doc="Weight that a fully written conductance pair stands for.",
