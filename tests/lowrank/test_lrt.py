@@ -60,6 +60,16 @@ def test_unbiased_is_unbiased(k, block):
     assert float(z.abs().max()) > 20  # the test can tell
 
 
+def test_unbiased_is_exact_where_the_rank_suffices(batch):
+    errors, activations = batch(batch=2)
+    repeated = errors.repeat(8, 1), activations.repeat(8, 1)
+    update = LRT(rank=2, block_size=4, unbiased=True).update(*repeated)
+    torch.testing.assert_close(update.dense(), repeated[0].T @ repeated[1])
+    axes = torch.eye(4, dtype=torch.float64)[[0, 0, 0, 0]]
+    update = LRT(rank=1, block_size=1, unbiased=True).update(axes, axes)
+    torch.testing.assert_close(update.dense(), axes.T @ axes)
+
+
 @pytest.mark.parametrize("k", [1, 2, 4])
 def test_mixing_has_the_smallest_variance(k):
     # Benzing et al.: with m the first i for which (k - i + 1) sigma_i <= sum_{j >= i} sigma_j,

@@ -39,6 +39,19 @@ def test_error_feedback_conserves_the_sum(batch):
     torch.testing.assert_close(written + residual, total)
 
 
+def test_error_feedback_matches_the_dense_form(batch):
+    # one iteration on gradient + residual, from the last right vectors
+    estimator = PowerIteration(rank=2, error_feedback=True)
+    estimator.update(*batch(seed=0))
+    for seed in range(1, 4):
+        state = estimator.state_dict()
+        errors, activations = batch(seed=seed)
+        target = (errors.T @ activations + state["residual"]).numpy()
+        basis = np.linalg.qr(target @ state["right"].numpy().T)[0]
+        update = estimator.update(errors, activations)
+        np.testing.assert_allclose(update.dense(), basis @ (basis.T @ target), atol=1e-12)
+
+
 def test_costs_name_the_buffer():
     plain, feedback = PowerIteration(rank=2), PowerIteration(rank=2, error_feedback=True)
     assert feedback.words(100, 200) - plain.words(100, 200) == 100 * 200
