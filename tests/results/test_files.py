@@ -74,7 +74,7 @@ def test_files_are_compressed_without_loss(tree, tmp_path):
     with h5py.File(path) as file:
         conductance = file["layers/layer1/conductance"]
         assert conductance.compression == "gzip"
-        stored, held = conductance.id.get_storage_size(), conductance.size * conductance.itemsize
+        stored, held = conductance.id.get_storage_size(), conductance.size * conductance.dtype.itemsize
     assert stored < held
     recorded = tree["layers/layer1/conductance"]
     assert open_results(path)["layers/layer1/conductance"].identical(recorded)
