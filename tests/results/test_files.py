@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 
 import h5py
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
@@ -70,14 +71,11 @@ def test_bytes_are_a_netcdf_file(tree, tmp_path):
 
 
 def test_files_are_compressed_without_loss(tree, tmp_path):
-    path = save_results(tree, tmp_path / "run.nc")
-    with h5py.File(path) as file:
-        conductance = file["layers/layer1/conductance"]
-        assert conductance.compression == "gzip"
-        stored, held = conductance.id.get_storage_size(), conductance.size * conductance.dtype.itemsize
-    assert stored < held
-    recorded = tree["layers/layer1/conductance"]
-    assert open_results(path)["layers/layer1/conductance"].identical(recorded)
+    with h5py.File(save_results(tree, tmp_path / "run.nc")) as file:
+        weight = file["layers/layer1/weight"]
+        assert weight.compression == "gzip"
+        assert weight.id.get_storage_size() < weight.nbytes
+        np.testing.assert_array_equal(weight[:], tree["layers/layer1/weight"].values)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
