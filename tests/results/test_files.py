@@ -6,7 +6,6 @@ from io import BytesIO
 from pathlib import Path
 
 import h5py
-import h5py
 import numpy as np
 import pytest
 import xarray as xr
