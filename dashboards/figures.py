@@ -18,7 +18,7 @@ from toolkit.plots.elements import siemens_prefix, spectrum_columns
 from toolkit.training.snapshot import LayerView, Snapshot
 
 _NONE = np.zeros(0)
-_PANE = {"height": "max(255px, calc(50vh - 120px))"}  # two rows fill the window
+_CELL = {"min-height": "max(290px, calc(50vh - 95px))"}  # two rows fill the window
 _SEQUENTIAL, _DIVERGING = list(Viridis256), list(interp_palette(RdBu11, 255))
 
 
@@ -44,12 +44,13 @@ class Figures:
             *(
                 pn.Column(
                     self._captions[live],
-                    pn.pane.Bokeh(live.figure, styles=_PANE),
-                    sizing_mode="stretch_width",
+                    pn.pane.Bokeh(live.figure, sizing_mode="stretch_both"),
+                    sizing_mode="stretch_both",
+                    styles=_CELL,
                 )
                 for live in self._captions
             ),
-            sizing_mode="stretch_width",
+            sizing_mode="stretch_both",
             styles={
                 "display": "grid",
                 "grid-template-columns": "repeat(auto-fit, minmax(max(320px, 30%), 1fr))",

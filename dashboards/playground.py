@@ -88,7 +88,7 @@ class Playground:
         bar = pn.FlexBox(
             self.start, self.pause, self.step, self.reset, self.download, self.layer, self.maps
         )
-        return pn.Column(bar, self.status, self.figures.grid(), sizing_mode="stretch_width")
+        return pn.Column(bar, self.status, self.figures.grid(), sizing_mode="stretch_both")
 
     def page(self) -> pmui.Page:
         """The whole page; the run stops when the session ends."""

@@ -21,7 +21,6 @@ def prepare() -> None:
     Layers of a page's size run fastest on one thread, and several visitors share the processor.
     """
     pn.extension(notifications=True)
-    pn.config.respect_explicit_sizing = True
     sys.setswitchinterval(0.001)  # a page's frame holds up the training threads less
     torch.set_num_threads(1)
 

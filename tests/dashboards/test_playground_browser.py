@@ -87,6 +87,22 @@ def test_a_visitor_changes_rank_and_device_while_training_and_takes_the_run_home
     assert strangers == [] and errors == []
 
 
+@pytest.mark.parametrize("window", [(1366, 768), (1920, 1080)])
+def test_six_figures_share_the_window_in_two_rows(
+    page: Page, dashboard: Dashboard, window: tuple[int, int]
+) -> None:
+    width, height = window
+    page.set_viewport_size({"width": width, "height": height})
+    visit(page, dashboard)
+    figures = page.locator(".bk-Figure")
+    expect(figures).to_have_count(6, timeout=PATIENCE_MS)
+    boxes = [figures.nth(i).bounding_box() or {} for i in range(6)]
+    assert len({round(box["y"]) for box in boxes}) == 2
+    for box in boxes:
+        assert box["height"] > height / 4 and box["width"] > 0.8 * (width - 300) / 3
+        assert box["y"] + box["height"] <= height
+
+
 def test_a_refused_knob_is_said_and_the_run_goes_on(page: Page, dashboard: Dashboard) -> None:
     visit(page, dashboard)
     button(page, "Start").click()
