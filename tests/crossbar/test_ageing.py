@@ -276,30 +276,3 @@ def test_tiles_draw_their_own_cells():
     tiled.apply(LowRank(-torch.ones(8, 1), torch.ones(1), torch.ones(8, 1)), learning_rate=0.1)
     assert not torch.equal(tiled.tiles[0][0].weights, tiled.tiles[1][1].weights)
     assert SPAN > 0
-
-
-class HalfVolt:
-    """Converters that halve what goes in and add one to what comes out, transposed two."""
-
-    def dac(self, signal, *, transposed):
-        return signal / (4 if transposed else 2)
-
-    def adc(self, output, *, transposed):
-        return output + (2 if transposed else 1)
-
-
-class PlainWires:
-    """Ideal lines, from the conductances."""
-
-    def currents(self, conductance, voltages, *, transposed):
-        return voltages @ (conductance if transposed else conductance.T)
-
-
-def test_periphery_and_wires_sit_around_the_conductances():
-    weights = random_weights(5, 6)
-    array = Crossbar.from_weights(
-        weights, device=SILVER, periphery=HalfVolt(), wires=PlainWires(), w_max=2.0
-    )
-    signal, errors = random_weights(3, 6, seed=1), random_weights(3, 5, seed=2)
-    assert torch.allclose(array.read(signal), signal @ array.weights.T / 2 + 1)
-    assert torch.allclose(array.read_transposed(errors), errors @ array.weights / 4 + 2)

@@ -6,7 +6,7 @@ Here are the pair conventions, the reads and the writes. How a wanted change bec
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from toolkit.crossbar.checks import (
 )
 from toolkit.crossbar.cost import Cost, Ledger
 from toolkit.crossbar.device import Device
+from toolkit.crossbar.periphery import Periphery
 from toolkit.crossbar.programming import Programming, write_verify
 from toolkit.crossbar.pulses import (
     PAIRS,
@@ -30,28 +31,12 @@ from toolkit.crossbar.pulses import (
     half_selected,
     sign_phases,
 )
+from toolkit.crossbar.wires import Wires, WireSolver
 from toolkit.lowrank import LowRank
 
 SCHEMES = ("rank-sequential", "rank-sum")
 # One-sided pairs are refreshed when a cell passes this share of its range.
 _FULL = 0.9
-
-
-class Periphery(Protocol):
-    """Converters around an array; transposed reads go through converters of their own."""
-
-    def dac(self, signal: Tensor, *, transposed: bool) -> Tensor:
-        """Inputs as the lines see them."""
-
-    def adc(self, output: Tensor, *, transposed: bool) -> Tensor:
-        """Sums of the lines as the digital side sees them."""
-
-
-class Wires(Protocol):
-    """Lines with resistance."""
-
-    def currents(self, conductance: Tensor, voltages: Tensor, *, transposed: bool) -> Tensor:
-        """(m, n) siemens and (batch, n) volts -> (batch, m) amperes; transposed m and n swap."""
 
 
 class Crossbar:
@@ -131,7 +116,7 @@ class Crossbar:
         half_select
             Share of a pulse's step that a half-selected cell makes (V/2 scheme), 0 to 1.
         periphery, wires
-            Converters and line resistance of the read path; None: ideal.
+            Converters and line resistance of the read path; None: ideal. May be set at any time.
 
         Raises
         ------
@@ -196,7 +181,7 @@ class Crossbar:
         self._bank.settle(device)
         if (device.g_min, device.g_max) != (old.g_min, old.g_max):
             self._program(weights)
-        self._cache: Tensor | None = None
+        self._moved()
 
     def read(self, activations: Tensor) -> Tensor:
         """``activations @ weights.T`` through converters, wires and read noise.
@@ -296,7 +281,7 @@ class Crossbar:
         if pairs:
             self._bank.pulse_count += full
             self._bank.put(full, self._targets(self._weights()))
-            self._cache = None
+            self._moved()
         return pairs
 
     def wait(self, seconds: float) -> None:
@@ -314,7 +299,7 @@ class Crossbar:
         if seconds < 0.0:
             raise ValueError(f"seconds must be at least 0, got {seconds}")
         self._bank.wait(seconds)
-        self._cache = None
+        self._moved()
 
     def cost(self) -> Cost:
         """Energy (joules) and time (seconds) of all reads and writes so far, to first order."""
@@ -339,7 +324,7 @@ class Crossbar:
         self._bank.load_state_dict(state["cells"])
         self._reference = state["reference"].to(self._bank.state)
         self._ledger.load_state_dict(state["ledger"])
-        self._cache = None
+        self._moved()
 
     def _issue(self, phases: tuple[int, int], slots: tuple[Tensor, Tensor]) -> None:
         """Pulse the cells as prepared in the bank, in SET and RESET phases of so many slots."""
@@ -354,7 +339,7 @@ class Crossbar:
             phases[1] * slots[1] * bank.device.width_down,
         )
         self._ledger.add_write(sums, phases, seconds)
-        self._cache = None
+        self._moved()
 
     def _issue_by_rows(self) -> None:
         """Pulse row after row: one SET and one RESET phase each, as long as its longest train."""
@@ -370,7 +355,7 @@ class Crossbar:
         middle = torch.full_like(self._bank.state[:1], 0.5)
         self._reference = middle if reference is None else reference.clamp(0.0, 1.0)
         self._bank.renew(self._targets(weights))
-        self._cache = None
+        self._moved()
 
     def _targets(self, weights: Tensor) -> Tensor:
         """States that hold ``weights``, clipped to the range: (polarities, m, n)."""
@@ -388,6 +373,11 @@ class Crossbar:
             return cells
         return torch.cat([cells, torch.as_tensor(reference).to(cells).expand_as(cells)])
 
+    def _moved(self) -> None:
+        """Forget what was worked out from the conductances."""
+        self._cache: Tensor | None = None
+        self._solvers: list[WireSolver] = []
+
     def _visible(self) -> Tensor:
         return self._both(self._bank.visible(), self._reference)
 
@@ -399,14 +389,15 @@ class Crossbar:
         return self._cache
 
     def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
+        generator = self._bank.generator
         if self.periphery is not None:
-            signal = self.periphery.dac(signal, transposed=transposed)
+            signal = self.periphery.drive(signal, transposed=transposed, generator=generator)
         output = self._line_sums(signal, transposed=transposed)
         if self._bank.device.read_noise > 0.0:
             self._add_read_noise(output, signal, transposed=transposed)
         self._ledger.add_read(signal, transposed=transposed)
         if self.periphery is not None:
-            output = self.periphery.adc(output, transposed=transposed)
+            output = self.periphery.sense(output, transposed=transposed, generator=generator)
         return output
 
     def _line_sums(self, signal: Tensor, *, transposed: bool) -> Tensor:
@@ -414,11 +405,14 @@ class Crossbar:
         if self.wires is None:
             weights = self._weights()
             return signal @ (weights if transposed else weights.T)
+        if not self._solvers or self._solvers[0].wires is not self.wires:
+            # Write noise can take a cell of a model below 0; a network has no such cell.
+            possible = self.conductance.clamp(min=0.0)
+            self._solvers = [self.wires.solver(conductance) for conductance in possible]
         plus, minus = (
-            self.wires.currents(conductance, signal, transposed=transposed)
-            for conductance in self.conductance
+            solver.currents(signal.double(), transposed=transposed) for solver in self._solvers
         )
-        return (plus - minus) * (self._gain / self._bank.device.span)
+        return ((plus - minus) * (self._gain / self._bank.device.span)).to(signal.dtype)
 
     def _add_read_noise(self, output: Tensor, signal: Tensor, *, transposed: bool) -> None:
         device = self._bank.device

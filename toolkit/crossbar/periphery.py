@@ -1,0 +1,204 @@
+"""Converters around an array: DAC at the driven lines, ADC at the sensed ones.
+
+Inputs are in the units of activations, outputs in those of weight x activation, so that bounds and
+noise do not depend on the read voltage. Noise of the cells belongs to the
+:class:`~toolkit.crossbar.Device`, line resistance to :mod:`toolkit.crossbar.wires`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converter:
+    """Uniform quantiser, symmetric about 0, which is one of its levels (mid-tread).
+
+    ``step = bound / (2^(bits - 1) - 1)``; a signal is clipped to ``[-bound, bound]`` and rounded to
+    a multiple of ``step``: ``2^bits - 1`` levels, error at most ``step / 2`` inside the bound.
+
+    Parameters
+    ----------
+    bits
+        Resolution, 2 to 52; None: not quantised.
+    bound
+        Largest magnitude that is converted, in units of the signal. None: every vector is scaled by
+        its own largest magnitude, and scaled back afterwards, digitally at a DAC, by an ideal
+        programmable amplifier at an ADC; nothing is clipped.
+    noise
+        Standard deviation of Gaussian noise on the analogue side (after a DAC, before an ADC), in
+        units of the signal, drawn anew for every conversion.
+    stochastic
+        Round up with the probability of the remainder: unbiased inside the bound, error below one
+        ``step``.
+
+    Raises
+    ------
+    ValueError
+        If a value is not allowed.
+    """
+
+    bits: int | None = None
+    bound: float | None = None
+    noise: float = 0.0
+    stochastic: bool = False
+
+    def __post_init__(self) -> None:
+        if self.bits is not None and (self.bits != int(self.bits) or not 2 <= self.bits <= 52):
+            raise ValueError(f"bits must be a whole number from 2 to 52, or None, got {self.bits}")
+        if self.bound is not None and not 0.0 < self.bound < math.inf:
+            raise ValueError(f"bound must be positive and finite, or None, got {self.bound}")
+        if not 0.0 <= self.noise < math.inf:
+            raise ValueError(f"noise must be finite and at least 0, got {self.noise}")
+        if self.stochastic and self.bits is None:
+            raise ValueError("stochastic rounding needs bits, got bits=None")
+
+    def quantise(self, signal: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """Clip and round ``signal`` (batch, lines); ``generator`` draws the stochastic rounding."""
+        if self.bits is None:
+            return signal if self.bound is None else signal.clamp(-self.bound, self.bound)
+        top = 2 ** (self.bits - 1) - 1
+        step = self.full_scale(signal) / top
+        levels = signal / step
+        if self.stochastic:
+            chance = torch.empty_like(levels).uniform_(generator=_needed(generator))
+            levels = levels.add_(chance).floor_()
+        else:
+            levels = levels.round_()
+        return levels.clamp_(-top, top).mul_(step)
+
+    def add_noise(self, signal: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        """``signal`` with the converter's noise."""
+        if self.noise == 0.0:
+            return signal
+        return signal + self.noise * torch.empty_like(signal).normal_(generator=_needed(generator))
+
+    def full_scale(self, signal: Tensor) -> Tensor:
+        """The bound, or every vector's own: (batch, 1), positive."""
+        if self.bound is not None:
+            return signal.new_full((1, 1), self.bound)
+        smallest = torch.finfo(signal.dtype).tiny * 2 ** (self.bits or 0)  # a step is above 0
+        return signal.abs().amax(1, keepdim=True).clamp_(min=smallest)
+
+    def calibrated(self, samples: Tensor, *, quantile: float = 1.0) -> Converter:
+        """The converter with its bound at a quantile of ``|samples|``; 1 is the largest.
+
+        Raises
+        ------
+        ValueError
+            If ``samples`` are none, not finite or 0 at the quantile, or it is not in (0, 1].
+        """
+        if not 0.0 < quantile <= 1.0:
+            raise ValueError(f"quantile must be above 0 and at most 1, got {quantile}")
+        if samples.numel() == 0 or not bool(torch.isfinite(samples).all()):
+            raise ValueError("samples must be finite numbers, at least one")
+        magnitudes = samples.detach().abs().flatten()
+        bound = float(magnitudes.kthvalue(math.ceil(quantile * magnitudes.numel())).values)
+        if bound == 0.0:
+            raise ValueError(f"samples are 0 at quantile {quantile}: no range to calibrate to")
+        return replace(self, bound=bound)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Periphery:
+    """The converters of one array, and the I-V curve of its cells.
+
+    A read is ``adc(noise + weights f(noise + dac(activations)))``. Without arguments everything is
+    ideal.
+
+    Parameters
+    ----------
+    dac, adc
+        Converters of reads: of the inputs, of the outputs.
+    dac_transposed, adc_transposed
+        Converters of transposed reads; None: like those of reads.
+    iv_nonlinearity
+        ``a = V_read / V_0`` of cells with the current ``G V_0 sinh(V / V_0)`` of tunnelling
+        conduction (Simmons, J. Appl. Phys. 34, 1793, 1963; the form used by Guan, Yu and Wong, IEEE
+        Electron Device Lett. 33, 1405, 2012), with G as measured at the read voltage: an input x
+        acts as ``f(x) = X sinh(a x / X) / sinh(a)``, X the full scale of the DAC, which drives
+        V_read. 0: ohmic. What resistive wires lose is not put through the curve a second time.
+
+    Raises
+    ------
+    ValueError
+        If ``iv_nonlinearity`` is negative or above 20.
+    """
+
+    dac: Converter = field(default_factory=Converter)
+    adc: Converter = field(default_factory=Converter)
+    dac_transposed: Converter | None = None
+    adc_transposed: Converter | None = None
+    iv_nonlinearity: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.iv_nonlinearity <= 20.0:
+            raise ValueError(
+                f"iv_nonlinearity must be between 0 and 20, got {self.iv_nonlinearity}"
+            )
+
+    def drive(
+        self, signal: Tensor, *, transposed: bool = False, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Inputs (batch, lines) as they act on the cells."""
+        dac, _ = self.converters(transposed=transposed)
+        driven = dac.add_noise(dac.quantise(signal, generator=generator), generator=generator)
+        if self.iv_nonlinearity == 0.0:
+            return driven
+        full_scale, a = dac.full_scale(signal), self.iv_nonlinearity
+        return torch.sinh(driven / full_scale * a) * (full_scale / math.sinh(a))
+
+    def sense(
+        self, output: Tensor, *, transposed: bool = False, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Sums of the lines (batch, lines) as the digital side gets them."""
+        _, adc = self.converters(transposed=transposed)
+        return adc.quantise(adc.add_noise(output, generator=generator), generator=generator)
+
+    def converters(self, *, transposed: bool) -> tuple[Converter, Converter]:
+        """DAC and ADC of one direction."""
+        if not transposed:
+            return self.dac, self.adc
+        return self.dac_transposed or self.dac, self.adc_transposed or self.adc
+
+    def calibrated(
+        self,
+        weights: Tensor,
+        activations: Tensor,
+        errors: Tensor | None = None,
+        *,
+        quantile: float = 1.0,
+    ) -> Periphery:
+        """Bounds from data: a quantile of the magnitudes that an ideal read of it has.
+
+        ``weights`` (m, n), ``activations`` (batch, n); with ``errors`` (batch, m) transposed reads
+        get converters of their own.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`Converter.calibrated`.
+        """
+        calibrated = replace(
+            self,
+            dac=self.dac.calibrated(activations, quantile=quantile),
+            adc=self.adc.calibrated(activations @ weights.T, quantile=quantile),
+        )
+        if errors is None:
+            return calibrated
+        dac, adc = self.converters(transposed=True)
+        return replace(
+            calibrated,
+            dac_transposed=dac.calibrated(errors, quantile=quantile),
+            adc_transposed=adc.calibrated(errors @ weights, quantile=quantile),
+        )
+
+
+def _needed(generator: torch.Generator | None) -> torch.Generator:
+    if generator is None:
+        raise ValueError("noise and stochastic rounding need a generator, got None")
+    return generator
