@@ -104,8 +104,14 @@ class CellBank:
         state = before.clone()
         self._cells.take(where).step(state, pulses)
         self._add_noise(state, before, pulses)
-        clip_(state, take(self._low, where), take(self._high, where))
+        low, high = take(self._low, where), take(self._high, where)
+        clip_(state, low, high)
         self.state.view(-1)[where] = state
+        if self._offset is not None:
+            fresh = self.normal(state).mul_(self.device.write_noise)
+            free = (pulses != 0.0) & (like(high, state) > like(low, state))
+            offset = self._offset.view(-1)
+            offset[where] = torch.where(free, fresh, offset[where])
         count = pulses.abs()
         self.pulse_count.view(-1)[where] += count.to(torch.int32)
         return torch.stack([pulses.sum(), count.sum(), pulses.dot(state), count.dot(state)])
@@ -123,6 +129,8 @@ class CellBank:
         """Set the cells of mask ``where`` to ``state``, but for those that are stuck."""
         moved = where & ~self.stuck
         self.state.copy_(torch.where(moved, state, self.state))
+        if self._offset is not None:
+            self._offset.masked_fill_(moved, 0.0)
         clip_(self.state, self._low, self._high)
         self._after_write(_nonzero(moved))
 
@@ -180,11 +188,7 @@ class CellBank:
             state.addcmul_(self.normal(state), _root(count), value=device.cycle_to_cycle)
 
     def _after_write(self, index: Tensor) -> None:
-        """Write noise, clock and wear of the cells just written."""
-        if self._offset is not None:
-            fresh = self.normal(self.state.view(-1)[index]).mul_(self.device.write_noise)
-            low, high = take(self._low, index), take(self._high, index)
-            self._offset.view(-1)[index] = fresh * (like(high, fresh) > like(low, fresh))
+        """Clock and wear of the cells just written."""
         if self._at_rest is not None and self._age is not None:
             self._at_rest.view(-1)[index] = self.state.view(-1)[index]
             self._age.view(-1)[index] = 0.0

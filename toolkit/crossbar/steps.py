@@ -124,15 +124,19 @@ def _affine(
 ) -> AffineCells:
     """Steps that fall to ``1 - bend`` of their size at ``zero`` when the reference is reached."""
     (up, down), (bend_up, bend_down), (bottom, top) = sizes, bends, references
-    up, slope_up = _no_overshoot(up, -up * bend_up / _positive(top - zero))
-    down, slope_down = _no_overshoot(down, -down * bend_down / _positive(zero - bottom))
+    up, slope_up = _no_overshoot(up, bend_up, top - zero)
+    down, slope_down = _no_overshoot(down, bend_down, zero - bottom)
     rising, falling = up - slope_up * zero, -down - slope_down * zero
     return AffineCells.from_steps((rising, slope_up), (falling, slope_down), bounds)
 
 
-def _no_overshoot(size: Parameter, slope: Parameter) -> tuple[Parameter, Parameter]:
-    """Steps shrunk so that one pulse ends at the state aimed at, where clipping would leave it."""
-    most = 1.0 - 1e-6
+def _no_overshoot(
+    size: Parameter, bend: Parameter, width: Parameter
+) -> tuple[Parameter, Parameter]:
+    """Step and slope, shrunk so that one pulse ends at most where clipping would leave it."""
+    if isinstance(bend, float) and bend == 0.0:
+        return size, 0.0
+    most, slope = 1.0 - 1e-6, -size * bend / _positive(width)
     if isinstance(slope, Tensor):
         shares = (most / slope.abs().clamp(min=1e-9)).clamp(max=1.0)
         return size * shares, slope * shares
