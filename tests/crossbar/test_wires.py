@@ -201,7 +201,7 @@ def test_open_cells_and_dead_arrays():
 @pytest.mark.parametrize("transposed", [False, True])
 def test_methods_agree(transposed):
     conductance = random_cells(60, 45)
-    voltages = random_inputs(5, 60 if transposed else 45)
+    voltages = random_inputs(200, 60 if transposed else 45)  # more than one chunk
     direct, iterative = (
         line_currents(conductance, voltages, 3.0, method=method, transposed=transposed)
         for method in METHODS
@@ -249,7 +249,7 @@ def test_auto_is_direct_in_the_end_where_conductances_stand_still():
     while "effective" not in vars(solver):
         assert torch.allclose(solver.currents(random_inputs(1, 64)), expected, rtol=1e-10)
         reads += 1
-    assert reads == math.floor(64 / solver.iterations)
+    assert reads == math.floor(0.7 * 64 / solver.iterations)
 
 
 def test_dtype_follows_the_voltages():

@@ -47,6 +47,11 @@ from toolkit.crossbar.checks import check_signal
 from toolkit.crossbar.dissection import dissect
 
 METHODS = ("auto", "direct", "iterative")
+# Iterations of one input that cost as much as a direct solution, over sqrt(m n): measured 1.6 at 64
+# lines to 0.3 at 512 (benchmarks/crossbar_wires.py).
+_DIRECT_COST = 0.7
+# Cells times inputs that are iterated at a time.
+_CHUNK = 2**18
 
 Resistance = float | tuple[float, float]
 
@@ -184,10 +189,10 @@ class WireSolver:
     """Reads of one matrix of conductances; what one read has worked out serves the next.
 
     With ``wires.method`` "direct" the first read forms the :attr:`effective` conductance. "auto"
-    iterates as long as the iterations of all inputs so far are at most ``sqrt(m n)``, about what
-    the effective conductance costs (measured 0.5 to 1.6 of it for 64 to 512 lines), and forms it at
-    the first read that would pass this. So it is never much more than twice as slow as the better
-    choice, and reads of conductances that stand still end up as one matrix product.
+    iterates as long as the iterations of all inputs so far are at most ``0.7 sqrt(m n)``, about
+    what the effective conductance costs, and forms that at the first read that would pass this. So
+    a read or a sequence of reads takes about twice the time of the better choice at worst, and
+    reads of conductances that stand still end up as one matrix product.
 
     How many iterations an input will take follows from a bound on the condition number,
     ``kappa <= 1 + max(K G)``: 1 plus the largest drop if every cell had 1 V over it.
@@ -231,8 +236,8 @@ class WireSolver:
         """(batch, n) volts -> (batch, m) amperes; transposed, (batch, m) -> (batch, n)."""
         driving = self._driving(voltages, transposed)
         if self._iterates(len(driving)):
-            cells = self._conductance * self._solve(driving, transposed)
-            return cells.sum(-2 if transposed else -1).to(voltages.dtype)
+            chunks = driving.split(max(1, _CHUNK // self._conductance.numel()))
+            return torch.cat([self._iterated(chunk, transposed) for chunk in chunks]).to(voltages)
         effective = self.effective if transposed else self.effective.T
         return (driving @ effective).to(voltages.dtype)
 
@@ -252,7 +257,12 @@ class WireSolver:
         if "effective" in vars(self) or not any(self.wires.ohms):
             return False
         self._worked += self.iterations * batch
-        return self._worked <= math.sqrt(self._conductance.numel())
+        return self._worked <= _DIRECT_COST * math.sqrt(self._conductance.numel())
+
+    def _iterated(self, driving: Tensor, transposed: bool) -> Tensor:
+        """Currents by the iterative method."""
+        cells = self._conductance * self._solve(driving, transposed)
+        return cells.sum(-2 if transposed else -1)
 
     def _solve(self, driving: Tensor, transposed: bool) -> Tensor:
         """Voltages over the cells: conjugate gradients, all inputs at once, each at its own pace.
