@@ -57,9 +57,9 @@ def test_imports_point_one_way(part):
     assert not wrong
 
 
-def test_scipy_is_used_in_crossbar_by_wires_only():
+def test_scipy_is_used_in_crossbar_by_wires_and_measured_only():
     users = {p.name for p in (ROOT / "toolkit/crossbar").rglob("*.py") if "scipy" in imports(p)}
-    assert users <= {"wires.py"}
+    assert users <= {"wires.py", "measured.py"}
 
 
 def test_importing_toolkit_is_light():

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -130,6 +132,39 @@ class Device:
         for name in ("nonlinearity_up", "nonlinearity_down"):
             if abs(getattr(self, name)) > MAX_LABEL:
                 raise ValueError(f"{name} must be between -9 and 9, got {getattr(self, name)}")
+
+    @classmethod
+    def from_csv(
+        cls, path: str | Path, *, model: str = "neurosim", name: str | None = None
+    ) -> Device:
+        """A device fitted to measured pulse trains in a file, named after it.
+
+        The file is read by :meth:`toolkit.crossbar.trains.PulseTrains.from_csv`; ``model`` is one
+        of :func:`toolkit.crossbar.measured.fit_device`. Parameter errors and residuals:
+        :func:`toolkit.crossbar.measured.fit_csv`, whose ``device`` this is.
+
+        Raises
+        ------
+        ValueError
+            If the file is malformed (naming line and column), or its trains do not fit the model.
+        """
+        from toolkit.crossbar.measured import fit_csv
+
+        return fit_csv(path, model=model, name=name).device
+
+    @classmethod
+    def from_table(cls, table: Any, *, model: str = "neurosim", name: str = "measured") -> Device:
+        """As :meth:`from_csv`, from a pandas DataFrame, xarray Dataset or mapping of columns.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``table`` is none of these, is malformed, or its trains do not fit the model.
+        """
+        from toolkit.crossbar.measured import fit_device
+        from toolkit.crossbar.trains import PulseTrains
+
+        return fit_device(PulseTrains.from_table(table), model=model, name=name).device
 
     @property
     def on_off(self) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,7 +173,7 @@ class PulseTrains:
 
     @classmethod
     def _of(
-        cls, columns: dict[str, Sequence[Any]], scale: float, places: list[str]
+        cls, columns: Mapping[str, Sequence[Any]], scale: float, places: list[str]
     ) -> PulseTrains:
         if not places:
             raise ValueError("the table holds no readings")
@@ -182,8 +182,14 @@ class PulseTrains:
         polarity = np.array([_sign(v, w) for v, w in zip(columns["polarity"], places, strict=True)])
         conductance = _conductances(columns["conductance"], scale, places)
         order, train = _arrange(cell, whole["cycle"], whole["pulse"], polarity, places)
-        rows = (cell, whole["cycle"], whole["pulse"], polarity, conductance)
-        return cls(*(column[order] for column in rows), train)
+        return cls(
+            cell=cell[order],
+            cycle=whole["cycle"][order],
+            pulse=whole["pulse"][order],
+            polarity=polarity[order],
+            conductance=conductance[order],
+            train=train,
+        )
 
 
 def _read_text(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
@@ -209,7 +215,9 @@ def _as_columns(table: Any) -> tuple[Any, str | None]:
     units = None
     if hasattr(table, "to_dataframe"):  # xarray, which this package does not import
         variables = getattr(table, "variables", {})
-        found = (variables[n].attrs.get("units") for n in variables if _name(str(n))[0] == "conductance")
+        found = (
+            variables[n].attrs.get("units") for n in variables if _name(str(n))[0] == "conductance"
+        )
         units = next((str(unit) for unit in found if unit), None)
         table = table.to_dataframe().reset_index()
     if not (hasattr(table, "keys") and hasattr(table, "__getitem__")):
@@ -222,7 +230,9 @@ def _as_columns(table: Any) -> tuple[Any, str | None]:
 
 def _name(header: str) -> tuple[str, str | None]:
     """Column name and unit in a header; the name is empty for a column that is none of ours."""
-    name, *rest = [part for part in re.split(r"[\s_\[\]()]+", header.strip().lower()) if part] or [""]
+    name, *rest = [part for part in re.split(r"[\s_\[\]()]+", header.strip().lower()) if part] or [
+        ""
+    ]
     if name == "conductance" and len(rest) <= 1:
         return name, rest[0] if rest else None
     known = name in COLUMNS and name != "conductance" and set(rest) <= _COUNTING
@@ -243,7 +253,9 @@ def _choose_columns(headers: list[str], units: str | None = None) -> tuple[dict[
         units = units if unit is None else unit
     missing = [name for name in COLUMNS if name not in chosen]
     if missing:
-        raise ValueError(f"missing column {', '.join(missing)}; the header has {', '.join(headers)}")
+        raise ValueError(
+            f"missing column {', '.join(missing)}; the header has {', '.join(headers)}"
+        )
     scale = _UNITS.get("s" if units is None else units.lower())
     if scale is None:
         raise ValueError(f"unit of conductance must be S, mS, uS, nS or pS, got {units!r}")
@@ -291,12 +303,14 @@ def _sign(value: Any, place: str) -> int:
 
 
 def _conductances(values: Sequence[Any], scale: float, places: list[str]) -> Floats:
-    found = [_number("conductance", value, place) for value, place in zip(values, places, strict=True)]
+    found = [
+        _number("conductance", value, place) for value, place in zip(values, places, strict=True)
+    ]
     siemens = np.array(found) * scale
     for wrong, why in (
         (siemens <= 0.0, "must be above 0"),
         (siemens > 1.0, "is above 1 S; name its unit in the header, as in conductance_uS"),
-        (siemens > _WIDEST * siemens.min(), f"is {_WIDEST:g} times the smallest: mixed units?"),
+        (siemens > _WIDEST * siemens.min(), f"is over {_WIDEST:g} x the smallest: mixed units?"),
     ):
         if wrong.any():
             place = int(np.argmax(wrong))
