@@ -5,11 +5,14 @@ from toolkit.crossbar.array import SCHEMES, Crossbar
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.digital import DigitalArray
+from toolkit.crossbar.jumps import Jumps, JumpTable
+from toolkit.crossbar.measured import Fit, fit_csv, fit_device
 from toolkit.crossbar.presets import device_names, get_device
 from toolkit.crossbar.pulses import PAIRS, Coincidence, WholePulses
 from toolkit.crossbar.response import Exponential
 from toolkit.crossbar.steps import ExpStep, LinearStep, PiecewiseStep, PowStep, SoftBounds
 from toolkit.crossbar.tiles import TiledCrossbar
+from toolkit.crossbar.trains import PulseTrains
 
 __all__ = [
     "PAIRS",
@@ -21,15 +24,21 @@ __all__ = [
     "DigitalArray",
     "ExpStep",
     "Exponential",
+    "Fit",
+    "JumpTable",
+    "Jumps",
     "LinearStep",
     "PCMDrift",
     "PiecewiseStep",
     "PowStep",
     "PowerLawDrift",
+    "PulseTrains",
     "Relaxation",
     "SoftBounds",
     "TiledCrossbar",
     "WholePulses",
     "device_names",
+    "fit_csv",
+    "fit_device",
     "get_device",
 ]
