@@ -1,6 +1,6 @@
 """Per-sample pulses against rank-3 and rank-10 pulses, device by device, on the digits.
 
-A 64-128-10 network (sigmoid, biases as one more input, cross-entropy), batch 64, every update sent
+A 64-128-10 network (ReLU, biases as one more input, cross-entropy), batch 64, every update sent
 through coincidence pulses of 31 slots, pairs with a reference cell. The rank-k updates are the best
 rank-k approximations of each batch's gradient. Prints, for each device and scheme, the best mean
 test accuracy over the learning rates, its learning rate and the pulses of a run.
@@ -58,7 +58,7 @@ def make_array(rows: int, columns: int, device: str, generator: torch.Generator)
 
 def accuracy(arrays, images: Tensor, labels: Tensor) -> float:
     """Share of right answers, per cent."""
-    hidden = torch.sigmoid(arrays[0].read(with_bias(images)))
+    hidden = arrays[0].read(with_bias(images)).relu()
     answers = arrays[1].read(with_bias(hidden)).argmax(1)
     return 100.0 * float((answers == labels).float().mean())
 
@@ -76,11 +76,11 @@ def train(
     for _ in range(epochs):
         for batch in torch.randperm(len(images), generator=generator).split(64):
             first = with_bias(images[batch])
-            hidden = torch.sigmoid(arrays[0].read(first))
+            hidden = arrays[0].read(first).relu()
             second = with_bias(hidden)
             error = arrays[1].read(second).softmax(1) - one_hot(labels[batch], 10).float()
             error /= len(batch)
-            back = arrays[1].read_transposed(error)[:, :-1] * hidden * (1 - hidden)
+            back = arrays[1].read_transposed(error)[:, :-1] * (hidden > 0)
             for array, estimator, pair in zip(
                 arrays, estimators, ((back, first), (error, second)), strict=True
             ):
@@ -95,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--devices", nargs="+", default=["digital", "EcRam", "ReRamES", "ReRamSB"])
     parser.add_argument("--schemes", nargs="+", default=list(SCHEMES))
-    parser.add_argument("--rates", nargs="+", type=float, default=[0.25, 0.5, 1.0, 2.0])
+    parser.add_argument("--rates", nargs="+", type=float, default=[0.1, 0.25, 0.5, 1.0])
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
