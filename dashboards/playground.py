@@ -131,8 +131,8 @@ class Playground:
 
     def _show_nonidealities(self, values: dict[str, float]) -> None:
         for name in NONIDEALITIES:
-            self.widgets[name].disabled = not values
-            if values:
+            self.widgets[name].disabled = name not in values
+            if name in values:
                 show(self.widgets[name], values[name])
 
     def _netcdf(self) -> BytesIO:

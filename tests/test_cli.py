@@ -1,6 +1,7 @@
 """The command line: runs that leave files, and bad input answered in one line."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -140,7 +141,7 @@ def test_devices_lists_every_preset(capsys):
         device = get_device(name)
         assert line.startswith(f"{name} ")
         assert f"{device.g_max:.3g}" in line
-        assert f"{device.levels_up:g}/{device.levels_down:g}" in line
+        assert f"{device.levels_up:.0f}/{device.levels_down:.0f}" in line
         assert device.source in line
 
 
@@ -163,3 +164,13 @@ def test_version(capsys):
         main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.strip() == __version__
+
+
+def test_devices_plots_every_response(tmp_path, capsys):
+    path = tmp_path / "devices.html"
+    assert main(["devices", "--plot", str(path)]) == 0
+    page = path.read_text()
+    assert all(name in page for name in device_names())
+    assert not re.search(r"<(script|link)[^>]+(src|href)=.https?://", page)  # opens offline
+    assert main(["devices", "--plot", str(tmp_path / "devices.png")]) == 2
+    assert "must be an .html path" in capsys.readouterr().err

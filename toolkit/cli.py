@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     devices = commands.add_parser("devices", help="list the device presets")
+    devices.add_argument("--plot", type=Path, help="save the response curves as an .html page")
     devices.set_defaults(run=_devices)
     return parser
 
@@ -119,22 +120,60 @@ def _last_accuracy(run: Any) -> str:
     return f"{found[-1, 2]:.1%}" if len(found) else "not yet"
 
 
-def _devices() -> int:
+def _devices(*, plot: Path | None) -> int:
     from toolkit.crossbar import device_names, get_device
+    from toolkit.results.files import beside
 
-    columns = ("g_min", "g_max", "levels", "nonlinearity", "cycle-to-cycle", "read noise")
-    units = ("S", "S", "up/down", "up/down", "of range", "of current")
-    print(f"{'device':<12}" + "".join(f"{name:>16}" for name in columns) + "  source")
-    print(f"{'':<12}" + "".join(f"{unit:>16}" for unit in units))
-    for name in device_names():
-        device = get_device(name)
+    devices = [get_device(name) for name in device_names()]
+    _print_table(devices)
+    if plot is not None:
+        import holoviews as hv
+        from bokeh.embed import file_html
+        from bokeh.resources import INLINE
+
+        from toolkit.plots import response_curves
+
+        if plot.suffix != ".html" or not plot.parent.is_dir():
+            raise ValueError(f"plot must be an .html path in a folder that exists; got {plot}.")
+        curves = response_curves({device.name: _trace(device) for device in devices})
+        with beside(plot) as scratch:
+            scratch.write_text(file_html(hv.render(curves), INLINE, title="Device responses"))
+        print(f"saved {plot}")
+    return 0
+
+
+def _trace(device: Any) -> tuple[int, int, Any]:
+    up, down = round(device.levels_up), round(device.levels_down)
+    return up, down, device.trace(up=up, down=down).numpy()
+
+
+def _print_table(devices: list[Any]) -> None:
+    from toolkit.crossbar import Exponential
+
+    columns = (
+        "response",
+        "g_min",
+        "g_max",
+        "levels",
+        "nonlinearity",
+        "cycle-to-cycle",
+        "read noise",
+    )
+    units = ("", "S", "S", "up/down", "up/down", "of range", "of current")
+    print(f"{'device':<16}" + "".join(f"{name:>15}" for name in columns) + "  source")
+    print(f"{'':<16}" + "".join(f"{unit:>15}" for unit in units))
+    for device in devices:
+        curved = isinstance(device.response, Exponential)
+        labels = f"{device.nonlinearity_up:g}/{device.nonlinearity_down:g}"
         cells = (
+            type(device.response).__name__,
             f"{device.g_min:.3g}",
             f"{device.g_max:.3g}",
-            f"{device.levels_up:g}/{device.levels_down:g}",
-            f"{device.nonlinearity_up:g}/{device.nonlinearity_down:g}",
+            f"{device.levels_up:.0f}/{device.levels_down:.0f}",
+            labels if curved else "-",
             f"{device.cycle_to_cycle:.1%}",
             f"{device.read_noise:.1%}",
         )
-        print(f"{name:<12}" + "".join(f"{cell:>16}" for cell in cells) + f"  {device.source}")
-    return 0
+        print(
+            f"{device.name:<16}" + "".join(f"{cell:>15}" for cell in cells) + f"  {device.source}"
+        )

@@ -1,5 +1,6 @@
 """HoloViews elements: what a run looks like. No training, no widgets, no page."""
 
+from toolkit.plots.devices import response_curves
 from toolkit.plots.elements import (
     accuracy_curve,
     energy_curves,
@@ -19,5 +20,6 @@ __all__ = [
     "gradient_spectrum",
     "heat_map",
     "loss_curve",
+    "response_curves",
     "spectrum_points",
 ]

@@ -37,7 +37,7 @@ def save_results(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     """
     target = Path(path)
     kind = check_path(target)
-    with _beside(target) as scratch:
+    with beside(target) as scratch:
         if kind == ".nc":
             tree.to_netcdf(scratch, engine="h5netcdf", encoding=_encoding(tree))
         else:
@@ -118,7 +118,7 @@ def _checked(tree: xr.DataTree, shown: str) -> xr.DataTree:
 
 
 @contextmanager
-def _beside(target: Path) -> Iterator[Path]:
+def beside(target: Path) -> Iterator[Path]:
     """A scratch path in the folder of ``target`` that replaces it once the block has succeeded."""
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:

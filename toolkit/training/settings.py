@@ -12,7 +12,7 @@ from typing import Any
 
 import param
 
-from toolkit.crossbar import Device, device_names, get_device
+from toolkit.crossbar import Device, Exponential, device_names, get_device
 from toolkit.lowrank import estimator_names
 from toolkit.training.datasets import dataset_names
 from toolkit.training.knobs import Choice, Real, Whole, Widths, knobs_of
@@ -101,6 +101,7 @@ class Settings(param.Parameterized):
                 f"block_size={self.block_size} is above batch_size={self.batch_size}; "
                 f"allowed: 1 to {self.batch_size}."
             )
+        self.device_with_overrides()
 
     def knob_values(self) -> dict[str, Any]:
         """Every knob and its present value."""
@@ -110,18 +111,24 @@ class Settings(param.Parameterized):
         """The preset with the nonidealities that were set here; None where weights are digital."""
         if self.device == DIGITAL:
             return None
+        preset = get_device(self.device)
         given = {name: getattr(self, name) for name in NONIDEALITIES}
         changes = {name: value for name, value in given.items() if value is not None}
+        if not_its_own := sorted(set(changes) & set(LABELS) - set(_applying(preset))):
+            raise ValueError(
+                f"{not_its_own[0]} does not apply to {self.device}, whose response is "
+                f"{type(preset.response).__name__}; leave it at the preset's."
+            )
         if (levels := changes.pop("levels", None)) is not None:
             changes |= {"levels_up": levels, "levels_down": levels}
-        return replace(get_device(self.device), **changes)
+        return replace(preset, **changes)
 
     def nonidealities(self) -> dict[str, float]:
-        """The nonidealities in force, the preset's where none was set; empty for plain weights."""
+        """The nonidealities in force that apply to the device; none for plain weights."""
         device = self.device_with_overrides()
         if device is None:
             return {}
-        fields = {name: name for name in NONIDEALITIES} | {"levels": "levels_up"}
+        fields = {name: name for name in _applying(device)} | {"levels": "levels_up"}
         return {name: getattr(device, field) for name, field in fields.items()}
 
 
@@ -133,3 +140,10 @@ NONIDEALITIES = (
     "levels",
     "read_noise",
 )
+LABELS = ("nonlinearity_up", "nonlinearity_down", "device_to_device")
+
+
+def _applying(device: Device) -> list[str]:
+    """The nonidealities that the device's response has: labels are the exponential one's."""
+    labelled = isinstance(device.response, Exponential)
+    return [name for name in NONIDEALITIES if labelled or name not in LABELS]
