@@ -7,17 +7,20 @@ from toolkit.crossbar.device import Device
 from toolkit.crossbar.digital import DigitalArray
 from toolkit.crossbar.jumps import Jumps, JumpTable
 from toolkit.crossbar.measured import Fit, fit_csv, fit_device
+from toolkit.crossbar.periphery import Converter, Periphery
 from toolkit.crossbar.presets import device_names, get_device
 from toolkit.crossbar.pulses import PAIRS, Coincidence, WholePulses
 from toolkit.crossbar.response import Exponential
 from toolkit.crossbar.steps import ExpStep, LinearStep, PiecewiseStep, PowStep, SoftBounds
 from toolkit.crossbar.tiles import TiledCrossbar
+from toolkit.crossbar.wires import Wires
 from toolkit.crossbar.trains import PulseTrains
 
 __all__ = [
     "PAIRS",
     "SCHEMES",
     "Coincidence",
+    "Converter",
     "Cost",
     "Crossbar",
     "Device",
@@ -29,6 +32,7 @@ __all__ = [
     "Jumps",
     "LinearStep",
     "PCMDrift",
+    "Periphery",
     "PiecewiseStep",
     "PowStep",
     "PowerLawDrift",
@@ -37,6 +41,7 @@ __all__ = [
     "SoftBounds",
     "TiledCrossbar",
     "WholePulses",
+    "Wires",
     "device_names",
     "fit_csv",
     "fit_device",
