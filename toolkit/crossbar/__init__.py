@@ -13,8 +13,8 @@ from toolkit.crossbar.pulses import PAIRS, Coincidence, WholePulses
 from toolkit.crossbar.response import Exponential
 from toolkit.crossbar.steps import ExpStep, LinearStep, PiecewiseStep, PowStep, SoftBounds
 from toolkit.crossbar.tiles import TiledCrossbar
-from toolkit.crossbar.wires import Wires
 from toolkit.crossbar.trains import PulseTrains
+from toolkit.crossbar.wires import Wires
 
 __all__ = [
     "PAIRS",
