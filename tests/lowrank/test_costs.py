@@ -59,7 +59,7 @@ def test_macs_of_sbpca(block, sweeps):
     [
         ("sbpca", {"rank": 4, "core": "full"}, 4 * 4 * (M + N)),
         ("power", {"rank": 4}, 4 * 4 * (M + N)),
-        ("feedback", {"rank": 2, "memory_rank": 5}, 5 * 5 * (M + N) + 10 * 5**3),
+        ("feedback", {"rank": 2, "memory_rank": 5}, 3 * 7 * 7 * (M + N) + 10 * 7**3),
         ("nmf", {"rank": 4}, 0),
     ],
 )

@@ -142,7 +142,14 @@ class Estimator(ABC):
             above min(m, n). The state is then unchanged.
         """
         nonzero = check_batch(errors, activations)
-        return self._estimate(errors.detach(), activations.detach(), nonzero)
+        generator: torch.Generator | None = getattr(self, "_generator", None)
+        draws = None if generator is None else generator.get_state()
+        try:
+            return self._estimate(errors.detach(), activations.detach(), nonzero)
+        except ValueError:
+            if generator is not None and draws is not None:
+                generator.set_state(draws)  # an error must not change what comes after
+            raise
 
     @abstractmethod
     def _estimate(self, errors: Tensor, activations: Tensor, nonzero: bool) -> LowRank:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from toolkit.lowrank.estimator import SubspaceEstimator, check_count, check_nonnegative
 from toolkit.lowrank.factors import LowRank
-from toolkit.lowrank.linalg import finite
+from toolkit.lowrank.linalg import finite, random_matrix
 
 __all__ = ["FeedbackPCA"]
 
@@ -20,16 +20,17 @@ class FeedbackPCA(SubspaceEstimator):
 
     The memory :math:`M = U \mathrm{diag}(s) V^T` of rank r holds what was asked for but not
     written yet. Each block :math:`G_i = D_i^T A_i` is added to it by one subspace iteration from
-    the right vectors V,
+    the right vectors V and k random mixtures of the block's activations,
+    :math:`V_0 = \mathrm{qr}[V, A_i^T \Omega]`,
 
     .. math::
-        Q = \mathrm{qr}[(M + G_i) V], \qquad M \leftarrow Q\, Q^T (M + G_i),
+        Q = \mathrm{qr}[(M + G_i) V_0], \qquad M \leftarrow Q\, Q^T (M + G_i),
 
-    and a small SVD brings M back to its form. At the end of the batch the k largest triplets of M
-    are the update; the other r - k are carried over, times ``decay``. This is error feedback (Seide
-    et al. 2014; PowerSGD, Vogels et al. 2019) whose m x n buffer is itself kept at rank r: what
-    falls outside rank r is lost, everything else is written sooner or later. The directions just
-    written stay, with weight 0, so that the next batch finds them at once.
+    of rank r + k now, and a small SVD brings M back to its form. At the end of the batch the k
+    largest triplets of M are the update; the other r are carried over, times ``decay``. This is
+    error feedback (Seide et al. 2014; PowerSGD, Vogels et al. 2019) whose m x n buffer is itself
+    kept at rank r, with the range finder of Halko, Martinsson and Tropp (2011) for what is new:
+    what falls outside rank r is lost, everything else is written sooner or later.
 
     Parameters
     ----------
@@ -39,12 +40,12 @@ class FeedbackPCA(SubspaceEstimator):
         Rank of the memory, r. By default 3 k or 8, whichever is larger. Never less than k, and
         clipped to min(m, n). May be set between updates: lowering it drops the lightest triplets.
     decay : float
-        Share of the unwritten part that is carried over, 0 to 1. 0 makes this a warm-started power
-        iteration; at 1 nothing within rank r is ever dropped.
+        Share of the unwritten part that is carried over, 0 to 1. 0 forgets it; at 1
+        nothing within rank r is ever dropped.
     block_size : int
         Samples per block, b. Larger blocks are cheaper and lose less; they need a larger buffer.
     seed : int or torch.Generator
-        Draws the first directions.
+        Draws the first directions and the mixtures.
 
     Notes
     -----
@@ -93,37 +94,44 @@ class FeedbackPCA(SubspaceEstimator):
         return self._kept(m, n) * (m + n + 1)
 
     def buffer_words(self, m: int, n: int, batch: int) -> int:
-        """Return b (m + n) + r (m + n): one block, and the new vectors beside the old."""
-        return (min(self.block_size, batch) + self._kept(m, n)) * (m + n)
+        """Return (b + r + 2 k) (m + n): one block, and r + k new vectors beside the r old."""
+        block = min(self.block_size, batch)
+        return (block + 2 * self._worked(m, n) - self._kept(m, n)) * (m + n)
 
     def macs(self, m: int, n: int, batch: int) -> int:
-        """Return 2 r (m + n) per sample, and 3 r^2 (m + n) + 10 r^3 per block."""
-        r, blocks = self._kept(m, n), -(-batch // self.block_size)
-        return 2 * r * batch * (m + n) + blocks * (3 * r * r * (m + n) + 10 * r**3)
+        """Return 2 q (m + n) + k n per sample and 5 q^2 (m + n) + 10 q^3 per block, q = r + k."""
+        q, blocks = self._worked(m, n), -(-batch // self.block_size)
+        samples = batch * (2 * q * (m + n) + (q - self._kept(m, n)) * n)
+        return samples + blocks * (5 * q * q * (m + n) + 10 * q**3)
 
     def _kept(self, m: int, n: int) -> int:
         return min(self.memory_rank, m, n)
 
+    def _worked(self, m: int, n: int) -> int:
+        return min(self._kept(m, n) + self.rank, m, n)
+
     def _estimate(self, errors: Tensor, activations: Tensor, nonzero: bool) -> LowRank:
-        memory = self._directions(errors, activations)
+        left, sigma, right = self._directions(errors, activations)
         if nonzero:
+            r, q = sigma.shape[0], self._worked(left.shape[1], right.shape[1])
             blocks = errors.split(self.block_size), activations.split(self.block_size)
             for d, a in zip(*blocks, strict=True):
-                memory = self._merged(*memory, d, a)
-        left, sigma, right = memory
-        heaviest_first = sigma.argsort(descending=True)
-        left, sigma, right = (part[heaviest_first] for part in (left, sigma, right))
-        k = self.rank
-        carried = torch.cat([sigma.new_zeros(k), self.decay * sigma[k:]])
-        self._keep(left, carried, right)
-        return LowRank(left[:k].T, sigma[:k], right[:k].T)
+                left, sigma, right = self._merged(left, sigma, right, d, a, r, q)
+        k, r = self.rank, self._kept(left.shape[1], right.shape[1])
+        update = LowRank(left[:k].T, sigma[:k], right[:k].T)  # heaviest first, always
+        carried = torch.cat([self.decay * sigma[k:], sigma.new_zeros(k)])[:r]
+        self._keep(left.roll(-k, dims=0)[:r], carried, right.roll(-k, dims=0)[:r])
+        return update
 
     def _merged(
-        self, left: Tensor, sigma: Tensor, right: Tensor, d: Tensor, a: Tensor
+        self, left: Tensor, sigma: Tensor, right: Tensor, d: Tensor, a: Tensor, r: int, q: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One subspace iteration on the memory plus one block. Vectors are rows."""
-        new_left, _ = self._rows(torch.addmm(sigma[:, None] * left, right @ a.T, d))
+        mixing = random_matrix(q - r, a.shape[0], self._generator, like=a)
+        start, _ = self._rows(torch.cat([right[:r], mixing @ a]))
+        pushed = ((start @ right.T) * sigma) @ left
+        new_left, _ = self._rows(torch.addmm(pushed, start @ a.T, d))
         turned = (new_left @ left.T) * sigma
-        basis, r = torch.linalg.qr(torch.addmm(turned @ right, new_left @ d.T, a).T)
-        u, sigma, vh = torch.linalg.svd(finite(r.T))
+        basis, core = torch.linalg.qr(torch.addmm(turned @ right, new_left @ d.T, a).T)
+        u, sigma, vh = torch.linalg.svd(finite(core.T))
         return u.T @ new_left, sigma, vh @ basis.T
