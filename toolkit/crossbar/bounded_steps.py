@@ -1,0 +1,67 @@
+"""Single steps of measured pulse trains, the conductance range and the hard bounds of each step.
+
+A fit leaves out the steps that a bound may have cut short. Reading of trains is in
+:mod:`toolkit.crossbar.trains`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from toolkit.crossbar.trains import Booleans, Floats, PulseTrains, Steps
+
+# Standard deviations: steps predicted closer to a hard bound are left out, for they may be clipped.
+MARGIN = 3.0
+# The first time, before the noise is known, those that start within this share of the range.
+FIRST_MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class BoundedSteps:
+    """Steps, the range, and between which hard bounds each step took place (infinite: none)."""
+
+    steps: Steps
+    low: float
+    high: float
+    floors: Floats
+    ceilings: Floats
+    cells: int
+    trains: int
+
+    @classmethod
+    def of(cls, trains: PulseTrains, given: tuple[float, float] | None) -> BoundedSteps:
+        """All steps; the range is ``given`` or that of the readings."""
+        steps, readings = trains.steps(), trains.conductance
+        low, high = given or (float(readings.min()), float(readings.max()))
+        if not 0.0 < low < high < math.inf:
+            raise ValueError(f"conductance_range must be 0 < g_min < g_max, got {low} to {high}")
+        for sign, word in ((1, "up"), (-1, "down")):
+            if not (steps.polarity == sign).any():
+                raise ValueError(f"no {word} pulses: a device needs trains of both polarities")
+        names, cell = np.unique(trains.cell, return_inverse=True)
+        ends = (low, high) if given else (-math.inf, math.inf)
+        bounds = [_hard_bounds(readings[cell == number], ends) for number in range(len(names))]
+        floors, ceilings = np.array(bounds)[steps.cell].T
+        return cls(steps, low, high, floors, ceilings, len(names), int(trains.train[-1]) + 1)
+
+    @property
+    def span(self) -> float:
+        """Width of the conductance range, siemens."""
+        return self.high - self.low
+
+    def inside(self, conductance: Floats, margin: float) -> Booleans:
+        """Where ``conductance`` keeps ``margin`` from every hard bound."""
+        margin = max(margin, 1e-9 * self.span)
+        return (conductance > self.floors + margin) & (conductance < self.ceilings - margin)
+
+
+def _hard_bounds(readings: Floats, ends: tuple[float, float]) -> tuple[float, float]:
+    """Extreme readings of a cell where they recur to the last digit, else ``ends``."""
+    low, high = readings.min(), readings.max()
+    return (
+        float(low) if (readings == low).sum() > 1 else ends[0],
+        float(high) if (readings == high).sum() > 1 else ends[1],
+    )

@@ -1,0 +1,131 @@
+"""Innovations: what each reading of a pulse train adds to its prediction from the reading before.
+
+Noise of the pulses (random, and kept by the cell) makes innovations that are independent from step
+to step. Noise of the readings makes neighbouring ones anticorrelated,
+``cov(e_k, e_k+1) = -(read_noise G)^2``. Where that is significant, predictions start from a running
+estimate of the true state instead of the reading, which would bias the slopes: a Kalman filter
+whose gain is that of least residuals, and which tells the two kinds of noise apart (Ljung, System
+Identification, 1999: the prediction-error method).
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from toolkit.crossbar.device import Device
+from toolkit.crossbar.fit_result import Parameters, rms
+from toolkit.crossbar.trains import Booleans, Floats, Integers, Steps
+
+# Points of the table of a formula where a loop over pulses needs it (exact for affine steps).
+_GRID = 1025
+_LEAST_GAIN = 0.005
+# Standard errors that an anticorrelation must have to be taken for read noise.
+_SIGNIFICANT = 3.0
+
+
+@dataclass(frozen=True)
+class NoiseEstimate:
+    """Standard deviations with errors: ``pulse`` of a step (S), ``read`` relative."""
+
+    pulse: float
+    pulse_error: float
+    read: float = 0.0
+    read_error: float = 0.0
+
+    @classmethod
+    def of(
+        cls, surprise: Floats, gain: tuple[float, float], level: Floats, count: int
+    ) -> NoiseEstimate:
+        """From the residuals at that ``gain`` (with its error), of ``count`` degrees of freedom.
+
+        A random walk seen through noise has, at the best gain K, residuals of variance S with
+        ``read^2 = S (1 - K)`` and ``pulse^2 = S K^2``. ``level`` are the readings.
+        """
+        total, (share, error) = math.sqrt(float(np.square(surprise).sum()) / count), gain
+        pulse = total * share
+        pulse_error = pulse * math.hypot(1.0 / math.sqrt(2.0 * count), error / share)
+        if share == 1.0:
+            return cls(pulse, pulse_error)
+        read = total * math.sqrt(1.0 - share) / rms(level)
+        doubt = math.hypot(1.0 / math.sqrt(2.0 * count), error / (2.0 * (1.0 - share)))
+        return cls(pulse, pulse_error, read, read * doubt)
+
+    def values(self, span: float, span_error: float) -> Parameters:
+        """As properties of a device, the pulse's noise relative to ``span``."""
+        share = self.pulse / span
+        error = math.hypot(self.pulse_error / span, share * span_error / span)
+        values = {"cycle_to_cycle": (share, error)}
+        return values | ({"read_noise": (self.read, self.read_error)} if self.read > 0.0 else {})
+
+
+def best_gain(device: Device, steps: Steps, used: Booleans) -> tuple[float, float]:
+    """Share of a residual that the state takes over, for least residuals; and its error.
+
+    1 unless neighbouring residuals are significantly anticorrelated.
+    """
+    from scipy.optimize import minimize_scalar  # slow to import
+
+    residuals = innovations(device, steps, 1.0)
+    second = 1 + np.flatnonzero(used[:-1] & used[1:] & ~steps.first[1:])
+    products = residuals[second - 1] * residuals[second]
+    if not -products.sum() > _SIGNIFICANT * math.sqrt(np.square(products).sum()) > 0.0:
+        return 1.0, 0.0
+    scale = rms(residuals)
+
+    def loss(gain: float) -> float:
+        return float(np.square(innovations(device, steps, gain, clip=False)[used] / scale).sum())
+
+    best = float(minimize_scalar(loss, bounds=(_LEAST_GAIN, 0.999), method="bounded").x)
+    change = 0.01 * best
+    here = innovations(device, steps, best, clip=False)[used]
+    slope = innovations(device, steps, best - change, clip=False)[used] - here
+    return best, rms(here) * change / math.sqrt(float(np.square(slope).sum()))
+
+
+def predict(device: Device, before: Floats, polarity: np.ndarray) -> Floats:
+    """Conductance after one pulse, bounds of affine responses not applied."""
+    state = torch.from_numpy((before - device.g_min) / device.span)
+    pulses = torch.from_numpy(np.asarray(polarity, dtype=np.float64))
+    device.response.cells(device).step(state, pulses)
+    return state.numpy() * device.span + device.g_min
+
+
+def innovations(device: Device, steps: Steps, gain: float, *, clip: bool = True) -> Floats:
+    """Readings minus predictions; with a gain below 1, predictions from the estimated state.
+
+    The estimate is clipped to the range, as states are. The gain itself is sought without: clipped,
+    a state is known better for a while than a steady gain tells.
+    """
+    if gain == 1.0:
+        return steps.after - predict(device, steps.before, steps.polarity)
+    grid = np.linspace(steps.before.min(), steps.before.max(), _GRID)  # a loop over pulses is slow
+    rise, fall = (predict(device, grid, np.full(_GRID, sign)) for sign in (1, -1))
+    level, surprise = steps.before.copy(), np.empty(len(steps))
+    for turn, (rows, following) in enumerate(_turns(steps)):
+        share = max(gain, 1.0 / (turn + 2.0))  # a train starts from a single noisy reading
+        state, up = level[rows], steps.polarity[rows] > 0
+        predicted = np.where(up, np.interp(state, grid, rise), np.interp(state, grid, fall))
+        surprise[rows] = steps.after[rows] - predicted
+        estimate = predicted + share * surprise[rows]
+        if clip:
+            estimate = estimate.clip(device.g_min, device.g_max)
+        level[following] = estimate[: len(following)]
+    return surprise
+
+
+def _turns(steps: Steps) -> list[tuple[Integers, Integers]]:
+    """First steps of all trains and the steps that follow them, second steps, and so on.
+
+    Longer trains come first, so that those which go on are the first of each turn.
+    """
+    starts = np.flatnonzero(steps.first)
+    lengths = np.diff(starts, append=len(steps))
+    order = np.argsort(-lengths, kind="stable")
+    starts, lengths = starts[order], lengths[order]
+    rows = [starts[lengths > turn] + turn for turn in range(int(lengths.max()) + 1)]
+    return list(itertools.pairwise(rows))
