@@ -290,6 +290,32 @@ def test_device_from_csv_and_from_table():
     assert a == b
 
 
+WIDE = (0.9e-6, 1.05e-5)  # wider than the readings
+
+
+def by_fit_csv():
+    return fit_csv(EXAMPLE_CSV, conductance_range=WIDE).device
+
+
+def by_from_csv():
+    return Device.from_csv(EXAMPLE_CSV, conductance_range=WIDE)
+
+
+def by_from_table():
+    table = pd.read_csv(EXAMPLE_CSV, comment="#")
+    return Device.from_table(table, name=EXAMPLE_CSV.stem, conductance_range=WIDE)
+
+
+@pytest.mark.parametrize("made", [by_fit_csv, by_from_csv, by_from_table])
+def test_the_conductance_range_may_be_given(made):
+    expected = fit_device(
+        PulseTrains.from_csv(EXAMPLE_CSV), name=EXAMPLE_CSV.stem, conductance_range=WIDE
+    )
+    found = made()
+    assert found == expected.device
+    assert (found.g_min, found.g_max) == WIDE
+
+
 # --- tables ---------------------------------------------------------------------------------------
 
 ROWS = [

@@ -135,12 +135,18 @@ class Device:
 
     @classmethod
     def from_csv(
-        cls, path: str | Path, *, model: str = "neurosim", name: str | None = None
+        cls,
+        path: str | Path,
+        *,
+        model: str = "neurosim",
+        name: str | None = None,
+        conductance_range: tuple[float, float] | None = None,
     ) -> Device:
         """A device fitted to measured pulse trains in a file, named after it.
 
-        The file is read by :meth:`toolkit.crossbar.trains.PulseTrains.from_csv`; ``model`` is one
-        of :func:`toolkit.crossbar.measured.fit_device`. Parameter errors and residuals:
+        The file is read by :meth:`toolkit.crossbar.trains.PulseTrains.from_csv`; ``model`` and
+        ``conductance_range`` (g_min, g_max in siemens) are those of
+        :func:`toolkit.crossbar.measured.fit_device`. Parameter errors and residuals:
         :func:`toolkit.crossbar.measured.fit_csv`, whose ``device`` this is.
 
         Raises
@@ -150,10 +156,18 @@ class Device:
         """
         from toolkit.crossbar.measured import fit_csv
 
-        return fit_csv(path, model=model, name=name).device
+        fit = fit_csv(path, model=model, name=name, conductance_range=conductance_range)
+        return fit.device
 
     @classmethod
-    def from_table(cls, table: Any, *, model: str = "neurosim", name: str = "measured") -> Device:
+    def from_table(
+        cls,
+        table: Any,
+        *,
+        model: str = "neurosim",
+        name: str = "measured",
+        conductance_range: tuple[float, float] | None = None,
+    ) -> Device:
         """As :meth:`from_csv`, from a pandas DataFrame, xarray Dataset or mapping of columns.
 
         Raises
@@ -164,7 +178,9 @@ class Device:
         from toolkit.crossbar.measured import fit_device
         from toolkit.crossbar.trains import PulseTrains
 
-        return fit_device(PulseTrains.from_table(table), model=model, name=name).device
+        trains = PulseTrains.from_table(table)
+        fit = fit_device(trains, model=model, name=name, conductance_range=conductance_range)
+        return fit.device
 
     @property
     def on_off(self) -> float:

@@ -21,10 +21,16 @@ def model_names() -> tuple[str, ...]:
     return (*MODELS, TABLE_MODEL)
 
 
-def fit_csv(path: str | Path, *, model: str = "neurosim", name: str | None = None) -> Fit:
+def fit_csv(
+    path: str | Path,
+    *,
+    model: str = "neurosim",
+    name: str | None = None,
+    conductance_range: tuple[float, float] | None = None,
+) -> Fit:
     """:func:`fit_device` on a file as :meth:`PulseTrains.from_csv` reads it, named after it."""
-    trains = PulseTrains.from_csv(path)
-    return fit_device(trains, model=model, name=Path(path).stem if name is None else name)
+    trains, name = PulseTrains.from_csv(path), Path(path).stem if name is None else name
+    return fit_device(trains, model=model, name=name, conductance_range=conductance_range)
 
 
 def fit_device(
