@@ -117,11 +117,12 @@ class Periphery:
     dac_transposed, adc_transposed
         Converters of transposed reads; None: like those of reads.
     iv_nonlinearity
-        ``a = V_read / V_0`` of cells with the current ``G V_0 sinh(V / V_0)`` of tunnelling
-        conduction (Simmons, J. Appl. Phys. 34, 1793, 1963; the form used by Guan, Yu and Wong, IEEE
-        Electron Device Lett. 33, 1405, 2012), with G as measured at the read voltage: an input x
-        acts as ``f(x) = X sinh(a x / X) / sinh(a)``, X the full scale of the DAC, which drives
-        V_read. 0: ohmic. What resistive wires lose is not put through the curve a second time.
+        ``a = V_read / V_0`` of cells with a current proportional to ``sinh(V / V_0)``, as compact
+        models write conduction by tunnelling (Guan, Yu and Wong, IEEE Electron Device Lett. 33(10),
+        1405, 2012; theory: Simmons, J. Appl. Phys. 34, 1793, 1963), with G as measured at the read
+        voltage: an input x acts as ``f(x) = X sinh(a x / X) / sinh(a)``, X the full scale of the
+        DAC, which drives V_read. 0: ohmic. What resistive wires lose is not put through the curve
+        a second time.
 
     Raises
     ------
