@@ -245,6 +245,18 @@ def test_wire_solutions_last_until_conductances_or_wires_change():
     assert torch.allclose(array.read(signal), signal @ array.weights.T, atol=1e-12)
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_reads_are_the_same_before_and_after_wires_are_solved_directly(transposed):
+    array = silver_array(wires=Wires(wire_resistance=1e4))
+    read = array.read_transposed if transposed else array.read
+    signal = normal(1, 12 if transposed else 9, seed=1)
+    iterated = read(signal)
+    assert not any(solver.is_direct for solver in array._solvers)
+    read(signal.expand(1000, -1))  # enough inputs to make it worth while
+    assert all(solver.is_direct for solver in array._solvers)
+    assert torch.allclose(read(signal), iterated, rtol=1e-9, atol=1e-12)
+
+
 def test_write_noise_below_zero_is_an_open_cell():
     noisy = dataclasses.replace(SILVER, write_noise=1.0)
     array = silver_array(device=noisy, wires=Wires(wire_resistance=1.0))

@@ -402,17 +402,26 @@ class Crossbar:
 
     def _line_sums(self, signal: Tensor, *, transposed: bool) -> Tensor:
         """What the conductances make of the inputs, in units of weight x input."""
-        if self.wires is None:
-            weights = self._weights()
+        weights = self._weights() if self.wires is None else self._wired_weights(self.wires)
+        if weights is not None:
             return signal @ (weights if transposed else weights.T)
-        if not self._solvers or self._solvers[0].wires is not self.wires:
-            # Write noise can take a cell of a model below 0; a network has no such cell.
-            possible = self.conductance.clamp(min=0.0)
-            self._solvers = [self.wires.solver(conductance) for conductance in possible]
         plus, minus = (
             solver.currents(signal.double(), transposed=transposed) for solver in self._solvers
         )
         return ((plus - minus) * (self._gain / self._bank.device.span)).to(signal.dtype)
+
+    def _wired_weights(self, wires: Wires) -> Tensor | None:
+        """The weights as they act through the wires, if both polarities are solved directly."""
+        if not self._solvers or self._solvers[0].wires is not wires:
+            # Write noise can take a cell of a model below 0; a network has no such cell.
+            possible = self.conductance.clamp(min=0.0)
+            self._solvers = [wires.solver(conductance) for conductance in possible]
+            self._wired: Tensor | None = None
+        if self._wired is None and all(solver.is_direct for solver in self._solvers):
+            plus, minus = (solver.effective for solver in self._solvers)
+            gain = self._gain / self._bank.device.span
+            self._wired = ((plus - minus) * gain).to(self._bank.state)
+        return self._wired
 
     def _add_read_noise(self, output: Tensor, signal: Tensor, *, transposed: bool) -> None:
         device = self._bank.device

@@ -222,6 +222,13 @@ class WireSolver:
             return self._conductance
         return dissect(self._conductance, *self.wires.ohms)
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether this and every later read is a product with :attr:`effective`."""
+        if self.wires.method != "auto":
+            return self.wires.method == "direct"
+        return "effective" in vars(self) or not any(self.wires.ohms)
+
     @cached_property
     def iterations(self) -> float:
         """Bound on the steps of the iterative method: ``ln(2 / tolerance) / ln(1 / rate)``.
@@ -252,10 +259,8 @@ class WireSolver:
 
     def _iterates(self, batch: int) -> bool:
         """Whether this read is for the iterative method."""
-        if self.wires.method != "auto":
-            return self.wires.method == "iterative"
-        if "effective" in vars(self) or not any(self.wires.ohms):
-            return False
+        if self.is_direct or self.wires.method == "iterative":
+            return not self.is_direct
         self._worked += self.iterations * batch
         return self._worked <= _DIRECT_COST * math.sqrt(self._conductance.numel())
 
