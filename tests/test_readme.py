@@ -1,4 +1,4 @@
-"""What README.md and CONTRIBUTING.md tell people to run, runs; their tables and links are true.
+"""What README.md, CONTRIBUTING.md and docs tell to run, runs; their tables and links are true.
 
 ``python tests/test_readme.py`` writes the knob table into README.md anew.
 """
@@ -15,16 +15,18 @@ import pytest
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 GUIDES = README + (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+DOCS = sorted((ROOT / "docs").glob("*.md"))
 KNOBS = re.compile(r"(?<=<!-- knobs:begin -->\n).*(?=<!-- knobs:end -->)", re.DOTALL)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def commands() -> list[str]:
-    """Every ``python -m toolkit`` line of the README that ends by itself."""
-    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    """Every ``python -m toolkit`` line of README and docs that ends by itself."""
+    pages = [README, *(doc.read_text(encoding="utf-8") for doc in DOCS)]
+    lines = [line for page in pages for block in blocks("sh", page) for line in block.splitlines()]
     return [x for x in lines if x.startswith("python -m toolkit") and "dashboard" not in x]
 
 
@@ -41,6 +43,18 @@ def test_python_block_runs(block, tmp_path, monkeypatch):
     exec(compile(block, "README.md", "exec"), {})
 
 
+@pytest.mark.parametrize("doc", DOCS, ids=lambda doc: doc.stem)
+def test_python_blocks_of_a_page_run_in_order(doc, tmp_path, monkeypatch):
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    m, n, batch = 10, 128, 64  # a page may speak of a layer and a batch without making them
+    names = {"m": m, "n": n, "batch": batch}
+    names |= {"errors": torch.randn(batch, m), "activations": torch.randn(batch, n)}
+    for block in blocks("python", doc.read_text(encoding="utf-8")):
+        exec(compile(block, doc.name, "exec"), names)
+
+
 @pytest.mark.parametrize("command", commands())
 def test_command_runs(command, tmp_path):
     arguments = [sys.executable, *shlex.split(command)[1:]]
@@ -49,7 +63,7 @@ def test_command_runs(command, tmp_path):
         arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
     )
     assert run.returncode == 0, run.stderr
-    wanted = re.findall(r"--out (\S+)", command)
+    wanted = re.findall(r"--(?:out|plot) (\S+)", command)
     assert all((tmp_path / name).exists() for name in wanted)
 
 
@@ -64,8 +78,10 @@ def test_make_targets_exist():
 
 
 def test_links_lead_to_files():
-    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", GUIDES)
-    assert [link for link in links if not (ROOT / link).exists()] == []
+    texts = [(ROOT, GUIDES), *((doc.parent, doc.read_text(encoding="utf-8")) for doc in DOCS)]
+    for folder, text in texts:
+        links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", text)
+        assert [link for link in links if not (folder / link).exists()] == []
 
 
 if __name__ == "__main__":
