@@ -146,7 +146,7 @@ def root_attributes(
         "toolkit_version": __version__,
         "created_at": created.astimezone(UTC).isoformat(timespec="seconds"),
         "seed": seed,
-        "settings": json.dumps(dict(settings)),
+        "settings": json.dumps(dict(settings), default=str),
         "torch_version": version("torch"),
         "numpy_version": version("numpy"),
         "references": REFERENCES,

@@ -120,7 +120,7 @@ class Experiment(Settings):
         """Everything recorded so far, the present state included (``toolkit.results.schema``)."""
         if self.history.last_layer_step < self.step_count:
             self._record_layers(provisional=True)
-        title = f"SBPCA Toolkit run: {self.dataset}, {self.method}, rank {self.rank}, {self.device}"
+        title = f"SBPCA Toolkit run: {self.dataset}, {self.method}, rank {self.rank}"
         return build_tree(
             root_attributes(
                 seed=self.seed, settings=self.knob_values(), title=title, created=self._created

@@ -55,15 +55,19 @@ class Whole(param.Integer):
 
 
 class Choice(param.Selector):
-    """One name out of a fixed list."""
+    """One name out of a fixed list or, where ``made`` is given, an object of that type."""
 
-    __slots__ = ["unit"]
+    __slots__ = ["made", "unit"]
 
-    def __init__(self, default: str, *, objects: list[str], **kwargs: Any) -> None:
-        self.unit = ""
+    def __init__(
+        self, default: str, *, objects: list[str], made: type | None = None, **kwargs: Any
+    ) -> None:
+        self.unit, self.made = "", made
         super().__init__(default=default, objects=objects, **kwargs)
 
     def _validate(self, val: Any) -> None:
+        if self.made is not None and isinstance(val, self.made):
+            return
         if val not in self.objects:
             allowed = ", ".join(self.objects)
             raise ValueError(f"{self.name} must be one of {allowed}; got {val!r}.")

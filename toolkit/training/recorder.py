@@ -215,7 +215,9 @@ class Recorder:
     def events_dataset(self) -> xr.Dataset:
         """The ``/events`` group."""
         columns = [[event[i] for event in self._events] for i in range(4)]
-        columns[2:] = [[json.dumps(value) for value in column] for column in columns[2:]]
+        columns[2:] = [
+            [json.dumps(value, default=str) for value in column] for column in columns[2:]
+        ]
         names = (variable.name for variable in schema.EVENTS)
         return schema.dataset(schema.EVENTS, dict(zip(names, columns, strict=True)))
 

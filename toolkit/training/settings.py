@@ -63,7 +63,10 @@ class Settings(param.Parameterized):
         doc="Write the outer products one after another, or their sum at once.",
     )
     device = Choice(
-        DIGITAL, objects=[DIGITAL, *device_names()], doc="Cell of the crossbar, or plain weights."
+        DIGITAL,
+        objects=[DIGITAL, *device_names()],
+        made=Device,
+        doc="Cell of the crossbar, or plain weights.",
     )
     nonlinearity_up = Real(
         None, bounds=(-9.0, 9.0), doc="Curvature label of potentiation; 0 is a straight line."
@@ -111,12 +114,12 @@ class Settings(param.Parameterized):
         """The preset with the nonidealities that were set here; None where weights are digital."""
         if self.device == DIGITAL:
             return None
-        preset = get_device(self.device)
+        preset = self.device if isinstance(self.device, Device) else get_device(self.device)
         given = {name: getattr(self, name) for name in NONIDEALITIES}
         changes = {name: value for name, value in given.items() if value is not None}
         if not_its_own := sorted(set(changes) & set(LABELS) - set(_applying(preset))):
             raise ValueError(
-                f"{not_its_own[0]} does not apply to {self.device}, whose response is "
+                f"{not_its_own[0]} does not apply to {preset.name}, whose response is "
                 f"{type(preset.response).__name__}; leave it at the preset's."
             )
         if (levels := changes.pop("levels", None)) is not None:
