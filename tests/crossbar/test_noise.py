@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from toolkit.crossbar.noise import Uniforms
+from toolkit.crossbar.noise import uniform_
 
 CELLS = 2**18
 
@@ -14,10 +14,10 @@ class Noise:
 
     def __init__(self, seed, cells=CELLS, dtype=torch.float32):
         self.out = torch.empty(cells, dtype=dtype)
-        self.uniforms = Uniforms(self.out, torch.Generator().manual_seed(seed))
+        self.generator = torch.Generator().manual_seed(seed)
 
     def draw(self):
-        return self.uniforms.fill(self.out)
+        return uniform_(self.out, self.generator)
 
 
 def chi_square_z(counts):

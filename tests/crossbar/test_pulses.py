@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from toolkit.crossbar import Coincidence, Crossbar, WholePulses, get_device
-from toolkit.crossbar.pulses import half_selected, sign_phases
+from toolkit.crossbar.pulses import Drive, half_selected, sign_phases
 from toolkit.lowrank import LowRank
 
 IDEAL = get_device("ideal")
@@ -33,6 +33,39 @@ def test_deterministic_rounding_loses_small_updates():
     array.apply(outer_update([0.51, -1.7], [unit] * 3), learning_rate=1.0)
     assert array.pulse_count.tolist() == [[[1] * 3, [2] * 3]] * 2
     assert torch.allclose(array.weights[:, 0] / unit, torch.tensor([1.0, -2.0]).double())
+
+
+@pytest.mark.parametrize("pair", ["differential", "one-sided", "reference"])
+def test_rounded_outer_products_have_the_wanted_mean(pair):
+    # pulses wanted of each polarity from the conventions of the pairs, cell by cell
+    up, down = UNEVEN.levels_up, UNEVEN.levels_down
+    left, right = torch.tensor([0.9, -0.3, 0.0]).double(), torch.tensor([3e-3, -1e-3]).double()
+    change = torch.outer(left, right)
+    rise, fall = change.clamp(min=0.0), change.clamp(max=0.0)
+    wanted = {
+        "differential": [up * rise + down * fall, -down * rise - up * fall],
+        "one-sided": [2 * up * rise, -2 * up * fall],
+        "reference": [up * rise + down * fall],
+    }[pair]
+    wanted = torch.stack(wanted)
+    ranks, generator = 4000, torch.Generator().manual_seed(0)
+    out = torch.empty_like(wanted)
+    factors = left[:, None].repeat(1, ranks), right[:, None].repeat(1, ranks)
+    total = torch.zeros_like(wanted)
+    for _ in WholePulses().outers(out, *factors, Drive.of(pair, UNEVEN), generator):
+        assert bool(((out == wanted.floor()) | (out == wanted.ceil())).all())
+        total += out
+    fraction = wanted - wanted.floor()
+    error = (fraction * (1.0 - fraction) / ranks).sqrt().clamp(min=1e-12)
+    assert float(((total / ranks - wanted) / error).abs().max()) < 4.5
+
+
+def test_one_sided_pairs_get_no_falling_pulse_however_large_the_change():
+    generator = torch.Generator().manual_seed(1)
+    left, right = (torch.randn(256, 20, generator=generator) for _ in range(2))
+    out = torch.empty(2, 256, 256)
+    for _ in WholePulses().outers(out, left, right, Drive.of("one-sided", UNEVEN), generator):
+        assert float(out.min()) == 0.0
 
 
 @pytest.mark.parametrize("device", [IDEAL, UNEVEN], ids=["even", "uneven"])

@@ -222,13 +222,12 @@ class Crossbar:
         right = update.right.to(bank.state)
         drive = Drive.of(self.pair, bank.device)
         if scheme == "rank-sum":
-            self.coding.dense(bank.pulses, left @ right.T, drive, bank.uniforms)
+            self.coding.dense(bank.pulses, left @ right.T, drive, bank.generator)
             self._issue_by_rows()
         else:
-            phases = sign_phases(left, right)
-            for column, row, both in zip(left.T, right.T, phases, strict=True):
-                self.coding.outer(bank.pulses, column, row, drive, bank.uniforms)
-                self._issue(both, self.coding.slots(bank.pulses))
+            ranks = self.coding.outers(bank.pulses, left, right, drive, bank.generator)
+            for phases, _ in zip(sign_phases(left, right), ranks, strict=True):
+                self._issue(phases)
         if self.pair == "one-sided":
             self.refresh(_FULL)
 
@@ -326,19 +325,20 @@ class Crossbar:
         self._ledger.load_state_dict(state["ledger"])
         self._moved()
 
-    def _issue(self, phases: tuple[int, int], slots: tuple[Tensor, Tensor]) -> None:
+    def _issue(self, phases: tuple[int, int], slots: tuple[float, float] | None = None) -> None:
         """Pulse the cells as prepared in the bank, in SET and RESET phases of so many slots."""
         bank = self._bank
         if self.half_select > 0.0:
             for sign in (1.0, -1.0):
                 part = (sign * bank.pulses).clamp_(min=0.0)
                 bank.disturb(half_selected(part).mul_(sign * self.half_select))
-        sums = bank.pulse()
+        written = bank.pulse()
+        slots = slots or self.coding.slots(written.trains)
         seconds = (
             phases[0] * slots[0] * bank.device.width_up,
             phases[1] * slots[1] * bank.device.width_down,
         )
-        self._ledger.add_write(sums, phases, seconds)
+        self._ledger.add_write(written.sums, phases, seconds)
         self._moved()
 
     def _issue_by_rows(self) -> None:
@@ -346,7 +346,10 @@ class Crossbar:
         by_row = self._bank.pulses.transpose(0, 1).flatten(1)
         rises, falls = by_row.amax(1).clamp(min=0.0), (-by_row.amin(1)).clamp(min=0.0)
         phases = int((rises > 0.0).sum()), int((falls > 0.0).sum())
-        mean = rises.sum() / max(phases[0], 1), falls.sum() / max(phases[1], 1)
+        mean = (
+            float(rises.sum()) / max(phases[0], 1),
+            float(falls.sum()) / max(phases[1], 1),
+        )
         self._issue(phases, mean)
 
     def _program(self, weights: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -47,18 +48,16 @@ class Ledger:
 
     def __init__(self, weights: Tensor) -> None:
         zeros = torch.zeros((), dtype=torch.float64, device=weights.device)
-        self.sums = zeros.new_zeros(6)  # n, |n|, n x, |n| x; seconds of SET, of RESET
+        self.sums = [0.0] * 6  # n, |n|, n x, |n| x; seconds of SET, of RESET
         self.inputs = zeros.new_zeros(weights.shape[1])  # sum of squared inputs of each line
         self.inputs_transposed = zeros.new_zeros(weights.shape[0])
         self.counts = [0, 0, 0]  # SET phases, RESET phases, reads
 
     def add_write(
-        self, sums: Tensor, phases: tuple[int, int], seconds: tuple[Tensor, Tensor]
+        self, sums: Sequence[float], phases: tuple[int, int], seconds: tuple[float, float]
     ) -> None:
         """The four sums of the bank; SET and RESET phases."""
-        self.sums[:4] += sums
-        self.sums[4] += seconds[0]
-        self.sums[5] += seconds[1]
+        self.sums = [a + b for a, b in zip(self.sums, [*sums, *seconds], strict=True)]
         self.counts[0] += phases[0]
         self.counts[1] += phases[1]
 
@@ -70,7 +69,7 @@ class Ledger:
 
     def cost(self, device: Device, conductance: Tensor) -> Cost:
         """The sums as energies and times of ``device``."""
-        net, total, net_state, total_state, set_time, reset_time = self.sums.tolist()
+        net, total, net_state, total_state, set_time, reset_time = self.sums
         up, down = (total + net) / 2.0, (total - net) / 2.0
         up_siemens = device.g_min * up + device.span * (total_state + net_state) / 2.0
         down_siemens = device.g_min * down + device.span * (total_state - net_state) / 2.0
@@ -91,12 +90,15 @@ class Ledger:
 
     def state_dict(self) -> dict[str, Any]:
         """The sums."""
-        tensors = (self.sums, self.inputs, self.inputs_transposed)
-        return {"tensors": [tensor.clone() for tensor in tensors], "counts": list(self.counts)}
+        return {
+            "sums": list(self.sums),
+            "inputs": [self.inputs.clone(), self.inputs_transposed.clone()],
+            "counts": list(self.counts),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the sums."""
-        tensors = (self.sums, self.inputs, self.inputs_transposed)
-        for mine, saved in zip(tensors, state["tensors"], strict=True):
+        self.sums = list(state["sums"])
+        for mine, saved in zip((self.inputs, self.inputs_transposed), state["inputs"], strict=True):
             mine.copy_(saved)
         self.counts = list(state["counts"])

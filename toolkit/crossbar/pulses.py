@@ -1,13 +1,14 @@
 """How a wanted change becomes whole pulses: rounding, coincidence of bit streams, half-select.
 
 A wanted change is the change of the state of the plus cells, as a fraction of the range. A
-:class:`Drive` says which share of it each polarity is asked for; the codings turn it into signed
+:class:`Drive` says how many pulses each polarity is asked for; the codings turn it into signed
 pulse counts. What a pulse does is in :mod:`toolkit.crossbar.response`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,43 +16,53 @@ import torch
 from torch import Tensor
 
 from toolkit.crossbar.device import Device
-from toolkit.crossbar.noise import Uniforms
+from toolkit.crossbar.noise import uniform_
 
 PAIRS = ("differential", "one-sided", "reference")
 
 
 @dataclass(frozen=True)
 class Drive:
-    """Pulses asked of each polarity for a wanted change ``s``: ``signed * s + unsigned * |s|``."""
+    """Signed pulses asked of a cell for a wanted change ``s``: ``rise s`` or, below 0, ``fall s``.
 
-    signed: tuple[float, ...]
-    unsigned: tuple[float, ...]
+    One entry of each for every polarity.
+    """
+
+    rise: tuple[float, ...]
+    fall: tuple[float, ...]
 
     @classmethod
     def of(cls, pair: str, device: Device) -> Drive:
         """Plus cells up and minus cells down; one-sided: only up, all by one cell of the pair."""
-        up, down = device.levels_up, device.levels_down
-        mean, difference = (up + down) / 2.0, (up - down) / 2.0
+        up, down = float(device.levels_up), float(device.levels_down)
         if pair == "one-sided":
-            return cls((up, -up), (up, up))
+            return cls((2.0 * up, 0.0), (0.0, -2.0 * up))
         if pair == "reference":
-            return cls((mean,), (difference,))
-        return cls((mean, -mean), (difference, difference))
+            return cls((up,), (down,))
+        return cls((up, -down), (down, -up))
 
 
 class Coding(Protocol):
     """A way to code wanted changes in pulses."""
 
-    def outer(
-        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, uniforms: Uniforms
-    ) -> None:
-        """Fill ``out`` (polarities, m, n) with signed pulses for the change ``left right^T``."""
+    def outers(
+        self,
+        out: Tensor,
+        left: Tensor,
+        right: Tensor,
+        drive: Drive,
+        generator: torch.Generator,
+    ) -> Iterator[None]:
+        """Fill ``out`` (polarities, m, n) with the signed pulses of one rank after another.
 
-    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, uniforms: Uniforms) -> None:
+        The change wanted of rank p is the outer product of columns p of ``left`` and ``right``.
+        """
+
+    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:
         """Fill ``out`` (polarities, m, n) with signed pulses for the change ``wanted`` (m, n)."""
 
-    def slots(self, pulses: Tensor) -> tuple[Tensor, Tensor]:
-        """Pulse slots that one phase takes: up, down."""
+    def slots(self, trains: Sequence[Tensor]) -> tuple[float, float]:
+        """Pulse slots that one phase of these signed pulses takes: up, down."""
 
 
 @dataclass(frozen=True)
@@ -70,36 +81,46 @@ class WholePulses:
                 f"rounding must be 'stochastic' or 'deterministic', got {self.rounding!r}"
             )
 
-    def outer(
-        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, uniforms: Uniforms
-    ) -> None:
-        """Round the outer product cell by cell."""
-        self._start(out, uniforms)
-        sizes = left.abs(), right.abs()
-        for pulses, signed, unsigned in zip(out, drive.signed, drive.unsigned, strict=True):
-            pulses.addcmul_(left[:, None], right[None, :], value=signed)
-            if unsigned != 0.0:
-                pulses.addcmul_(sizes[0][:, None], sizes[1][None, :], value=unsigned)
+    def outers(
+        self,
+        out: Tensor,
+        left: Tensor,
+        right: Tensor,
+        drive: Drive,
+        generator: torch.Generator,
+    ) -> Iterator[None]:
+        """Round the outer products cell by cell."""
+        # signs of rows and of columns are kept apart: of a cell's two products one is exactly 0
+        rows = torch.stack([left.T.clamp(min=0.0), left.T.clamp(max=0.0)], -1)
+        above, below = right.T.clamp(min=0.0), right.T.clamp(max=0.0)
+        columns = [
+            torch.stack([rise * above + fall * below, fall * above + rise * below], 1)
+            for rise, fall in zip(drive.rise, drive.fall, strict=True)
+        ]
+        for row, *by_polarity in zip(rows, *columns, strict=True):
+            self._start(out, generator)
+            for pulses, column in zip(out, by_polarity, strict=True):
+                pulses.addmm_(row, column)
+            out.floor_()
+            yield
+
+    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:
+        """Round ``rise s`` or ``fall s`` cell by cell."""
+        self._start(out, generator)
+        above, below = wanted.clamp(min=0.0), wanted.clamp(max=0.0)
+        for pulses, rise, fall in zip(out, drive.rise, drive.fall, strict=True):
+            pulses.add_(above, alpha=rise).add_(below, alpha=fall)
         out.floor_()
 
-    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, uniforms: Uniforms) -> None:
-        """Round ``signed * s + unsigned * |s|`` cell by cell."""
-        self._start(out, uniforms)
-        size = wanted.abs() if any(drive.unsigned) else wanted
-        for pulses, signed, unsigned in zip(out, drive.signed, drive.unsigned, strict=True):
-            pulses.add_(wanted, alpha=signed)
-            if unsigned != 0.0:
-                pulses.add_(size, alpha=unsigned)
-        out.floor_()
-
-    def slots(self, pulses: Tensor) -> tuple[Tensor, Tensor]:
+    def slots(self, trains: Sequence[Tensor]) -> tuple[float, float]:
         """The longest train of each direction."""
-        least, most = torch.aminmax(pulses)
-        return most.clamp(min=0.0), (-least).clamp(min=0.0)
+        ends = [torch.stack(torch.aminmax(pulses)) for pulses in trains if pulses.numel()]
+        least, most = torch.stack(ends).T.tolist() if ends else ([], [])
+        return max([0.0, *most]), -min([0.0, *least])
 
-    def _start(self, out: Tensor, uniforms: Uniforms) -> None:
+    def _start(self, out: Tensor, generator: torch.Generator) -> None:
         if self.rounding == "stochastic":
-            uniforms.fill(out)
+            uniform_(out, generator)
         else:
             out.fill_(0.5)
 
@@ -136,72 +157,62 @@ class Coincidence:
         if self.bit_length < 1:
             raise ValueError(f"bit_length must be at least 1, got {self.bit_length}")
 
-    def outer(
-        self, out: Tensor, left: Tensor, right: Tensor, drive: Drive, uniforms: Uniforms
-    ) -> None:
-        """Count coincidences by one matrix product of the bits per polarity and level."""
-        largest_left, largest_right = float(left.abs().max()), float(right.abs().max())
-        if largest_left == 0.0 or largest_right == 0.0:
-            out.zero_()
-            return
-        gain = math.sqrt(largest_right / largest_left) if self.update_management else 1.0
-        most = largest_left * largest_right
-        for pulses, signed, unsigned in zip(out, drive.signed, drive.unsigned, strict=True):
-            positive, negative = signed + unsigned, signed - unsigned  # pulses per unit of +s, -s
-            bits = self._uniforms(left, uniforms), self._uniforms(right, uniforms)
-            if abs(positive) == abs(negative):
-                self._count(pulses, left * gain, right / gain, bits, positive, most)
-                if positive < 0.0:
-                    pulses.neg_()
-                continue
-            other = torch.empty_like(pulses)
-            for level, target in ((positive, pulses), (negative, other)):
-                self._count(target, left * gain, right / gain, bits, level, most)
-            pulses.copy_(_by_sign(pulses, other, positive, negative))
-
-    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, uniforms: Uniforms) -> None:  # noqa: ARG002
-        """Not possible: lines can only write outer products."""
-        raise ValueError("coincidence pulses write outer products; use scheme 'rank-sequential'")
-
-    def slots(self, pulses: Tensor) -> tuple[Tensor, Tensor]:
-        """The bit length (an upper bound with ``adapt_length``)."""
-        length = torch.full((), float(self.bit_length), device=pulses.device)
-        return length, length
-
-    def _uniforms(self, line: Tensor, uniforms: Uniforms) -> Tensor:
-        return torch.rand(
-            (line.numel(), self.bit_length),
-            generator=uniforms.generator,
-            dtype=line.dtype,
-            device=line.device,
-        )
-
-    def _count(
+    def outers(
         self,
         out: Tensor,
         left: Tensor,
         right: Tensor,
-        uniforms: tuple[Tensor, Tensor],
-        level: float,
-        most: float,
+        drive: Drive,
+        generator: torch.Generator,
+    ) -> Iterator[None]:
+        """Count coincidences by one matrix product of the bits per polarity and level."""
+        tallest, widest = left.abs().amax(0).tolist(), right.abs().amax(0).tolist()
+        for row, column, tall, wide in zip(left.T, right.T, tallest, widest, strict=True):
+            if tall == 0.0 or wide == 0.0:
+                out.zero_()
+            else:
+                gain = math.sqrt(wide / tall) if self.update_management else 1.0
+                lines = torch.cat([row * gain, column / gain])
+                self._outer(out, lines, tall * wide, drive, generator)
+            yield
+
+    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:  # noqa: ARG002
+        """Not possible: lines can only write outer products."""
+        raise ValueError("coincidence pulses write outer products; use scheme 'rank-sequential'")
+
+    def slots(self, trains: Sequence[Tensor]) -> tuple[float, float]:  # noqa: ARG002
+        """The bit length (an upper bound with ``adapt_length``)."""
+        return float(self.bit_length), float(self.bit_length)
+
+    def _outer(
+        self, out: Tensor, lines: Tensor, most: float, drive: Drive, generator: torch.Generator
     ) -> None:
-        """Coincidences with the sign of ``left right^T``, for ``|level|`` pulses per unit."""
+        """Pulses for rows and then columns of ``lines``, ``most`` their largest product."""
+        uniforms = lines.new_empty(len(lines), self.bit_length)
+        for pulses, rise, fall in zip(out, drive.rise, drive.fall, strict=True):
+            uniform_(uniforms, generator)
+            self._count(pulses, lines, uniforms, rise, most)
+            if abs(rise) != abs(fall):
+                falls = torch.empty_like(pulses)
+                self._count(falls, lines, uniforms, fall, most)
+                torch.add(_of_sign(pulses, rise), _of_sign(falls, -fall), out=pulses)
+
+    def _count(
+        self, out: Tensor, lines: Tensor, uniforms: Tensor, level: float, most: float
+    ) -> None:
+        """Coincidences with the sign of ``level left right^T``, for ``|level|`` pulses per unit."""
         length = self.bit_length
         if self.adapt_length:
             length = max(1, min(length, math.ceil(abs(level) * most)))
-        scale = math.sqrt(abs(level) / length)
-        rows, columns = (
-            (uniform[:, :length] < scale * line.abs()[:, None]).to(line.dtype)
-            * line.sign()[:, None]
-            for uniform, line in zip(uniforms, (left, right), strict=True)
-        )
-        torch.mm(rows, columns.T, out=out)
+        chance = (math.sqrt(abs(level) / length) * lines).clamp_(-1.0, 1.0)
+        bits = (uniforms[:, :length] + chance[:, None]).floor_()
+        rows, columns = bits.split(out.shape)
+        torch.addmm(out, rows, columns.T, beta=0.0, alpha=math.copysign(1.0, level), out=out)
 
 
-def _by_sign(plus: Tensor, minus: Tensor, positive: float, negative: float) -> Tensor:
-    """Pulses from the counts of wanted rises (``plus``) and of wanted falls (``minus``)."""
-    rises, falls = plus.clamp(min=0.0), minus.clamp(max=0.0)
-    return math.copysign(1.0, positive) * rises + math.copysign(1.0, negative) * falls
+def _of_sign(pulses: Tensor, sign: float) -> Tensor:
+    """Those pulses that have the sign of ``sign``, 0 elsewhere."""
+    return pulses.clamp(min=0.0) if sign > 0.0 else pulses.clamp(max=0.0)
 
 
 def half_selected(pulses: Tensor) -> Tensor:

@@ -64,9 +64,15 @@ def clip_(state: Tensor, low: Parameter, high: Parameter) -> Tensor:
     return torch.clamp(state, like(low, state), like(high, state), out=state)
 
 
+def pick(values: Tensor, index: Tensor | slice) -> Tensor:
+    """``values`` at those places of the flattened tensor: a view of a slice, else a copy."""
+    flat = values.flatten()
+    return flat[index] if isinstance(index, slice) else flat.index_select(0, index)
+
+
 def take(value: Parameter, index: Tensor | slice) -> Parameter:
     """``value`` of the cells at those places, where cells differ."""
-    return value.flatten()[index] if isinstance(value, Tensor) and value.ndim else value
+    return pick(value, index) if isinstance(value, Tensor) and value.ndim else value
 
 
 def like(value: Parameter, other: Tensor) -> Tensor:

@@ -1,0 +1,46 @@
+"""Writes to few cells and to many go other ways through the bank and must do the same."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from toolkit.crossbar import get_device
+from toolkit.crossbar.bank import CellBank, _places
+
+QUIET = dataclasses.replace(get_device("Ag:a-Si"), cycle_to_cycle=0.0)
+SHARES = [0.0, 0.002, 0.01, 0.05, 0.07, 0.1, 0.24, 0.26, 0.7, 1.0]
+
+
+def some_pulses(share, shape=(2, 40, 50)):
+    """Signed pulses, up to 5, to that share of the cells."""
+    generator = torch.Generator().manual_seed(1)
+    pulses = torch.randint(1, 6, shape, generator=generator).double()
+    pulses *= 1 - 2 * torch.randint(0, 2, shape, generator=generator)
+    return pulses * (torch.rand(shape, generator=generator) < share)
+
+
+@pytest.mark.parametrize("share", SHARES)
+@pytest.mark.parametrize("noise", [0.0, 1e-12], ids=["noiseless", "noisy"])
+def test_writes_are_the_devices_steps_at_every_density(share, noise):
+    pulses = some_pulses(share)
+    start = torch.rand(pulses.shape, generator=torch.Generator().manual_seed(2)).double()
+    device = dataclasses.replace(QUIET, cycle_to_cycle=noise)
+    bank = CellBank(start.clone(), device, torch.Generator().manual_seed(3))
+    bank.pulses.copy_(pulses)
+    written = bank.pulse()
+    expected = QUIET.step(start, pulses)
+    assert torch.allclose(bank.state, expected, rtol=0.0, atol=1e-10)
+    assert torch.equal(bank.state[pulses == 0.0], start[pulses == 0.0])
+    assert torch.equal(bank.pulse_count, pulses.abs().int())
+    sums = [pulses, pulses.abs(), pulses * expected, pulses.abs() * expected]
+    assert written.sums == pytest.approx([float(each.sum()) for each in sums], abs=1e-7)
+    issued = torch.cat(list(written.trains))
+    assert torch.equal(issued[issued != 0.0], pulses[pulses != 0.0])
+
+
+@pytest.mark.parametrize("cells", [4000, 4001])
+@pytest.mark.parametrize("share", SHARES)
+def test_places_of_a_mask(share, cells):
+    mask = torch.rand(cells, generator=torch.Generator().manual_seed(0)) < share
+    assert torch.equal(_places(mask, int(mask.sum())), mask.nonzero().squeeze(1))
