@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from html import escape
+from typing import Any
+
 import numpy as np
 import panel as pn
 from bokeh.palettes import RdBu11, Viridis256, interp_palette
@@ -22,6 +25,16 @@ _CELL = {"min-height": "max(290px, calc(50vh - 95px))"}  # two rows fill the win
 _SEQUENTIAL, _DIVERGING = list(Viridis256), list(interp_palette(RdBu11, 255))
 
 
+class Text(pn.pane.HTML):
+    """HTML whose updates carry only its text.
+
+    Panel would send the style sheets along each time and, in a notebook, name a CDN for them.
+    """
+
+    def _update(self, ref: str, model: Any) -> None:  # noqa: ARG002 - Panel's
+        model.text = escape(self.object)
+
+
 class Figures:
     """Six figures whose data follow the snapshots; drawn once, updated in place."""
 
@@ -36,7 +49,7 @@ class Figures:
         self.left = LiveFigure(blank, follow="")
         self.right = LiveFigure(blank, follow="")
         figures = (self.loss, self.accuracy, self.energy, self.spectrum, self.left, self.right)
-        self._captions = {live: pn.pane.HTML(_caption(live.title)) for live in figures}
+        self._captions = {live: Text(_caption(live.title)) for live in figures}
 
     def grid(self) -> pn.viewable.Viewable:
         """The figures under their captions, two or three a row as the window allows."""

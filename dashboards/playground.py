@@ -14,7 +14,7 @@ import panel as pn
 import panel_material_ui as pmui
 
 from dashboards.controls import live_widgets, show
-from dashboards.figures import Figures
+from dashboards.figures import Figures, Text
 from toolkit.results import to_bytes
 from toolkit.training.live import LiveRun
 from toolkit.training.settings import DIGITAL, NONIDEALITIES, Settings
@@ -54,11 +54,10 @@ class Playground:
         self.maps = pmui.Select(label="Maps show", options=list(Figures.MAPS), **pick)
         for picker in (self.layer, self.maps):
             picker.param.watch(lambda _: self._draw(self.run.snapshot), "value")
-        small = {"size": "small", "margin": (5, 4)}
-        self.start = pmui.Button(label="Start", color="primary", icon="play_arrow", **small)
-        self.pause = pmui.Button(label="Pause", icon="pause", variant="outlined", **small)
-        self.step = pmui.Button(label="Step", icon="skip_next", variant="outlined", **small)
-        self.reset = pmui.Button(label="Reset", icon="replay", variant="outlined", **small)
+        self.start = _button("Start", "M8 5l11 7-11 7z", color="primary")
+        self.pause = _button("Pause", "M6 5h4v14H6zM14 5h4v14h-4z", variant="outlined")
+        self.step = _button("Step", "M5 5l9 7-9 7zM16 5h3v14h-3z", variant="outlined")
+        self.reset = _button("Reset", "M5 5h3v14H5zM19 5v14l-9-7z", variant="outlined")
         self.start.on_click(lambda _: self.run.start())
         self.pause.on_click(lambda _: self.run.pause())
         self.step.on_click(lambda _: self.run.step())
@@ -68,9 +67,10 @@ class Playground:
             callback=self._netcdf,
             filename="sbpca-run.nc",
             variant="outlined",
-            **small,
+            size="small",
+            margin=(5, 4),
         )
-        self.status = pn.pane.HTML("", sizing_mode="stretch_width", margin=(0, 10))
+        self.status = Text("", sizing_mode="stretch_width", margin=(0, 10))
 
     def controls(self) -> pn.viewable.Viewable:
         """Every live knob: the gradient's, then the device's."""
@@ -215,6 +215,12 @@ def status_html(snapshot: Snapshot) -> str:
         for name, value in items.items()
     )
     return f'<dl style="display:flex;flex-wrap:wrap;gap:4px 26px;margin:2px 0">{cells}</dl>'
+
+
+def _button(label: str, outline: str, **style: Any) -> pmui.Button:
+    """A button with its own drawing: icons from a font would come from a CDN in a notebook."""
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><path d="{outline}"/></svg>'
+    return pmui.Button(label=label, icon=svg, size="small", margin=(5, 4), **style)
 
 
 def playground() -> pmui.Page:

@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import holoviews as hv
+import holoviews.plotting.bokeh  # registers the backend; hv.extension would load it from a CDN
 import numpy as np
 
-if "bokeh" not in hv.Store.registry:
-    hv.extension("bokeh", logo=False)
+hv.Store.set_current_backend("bokeh")
 
 # Okabe and Ito's colours, told apart by colour-blind readers
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7f7f7f"

@@ -1,0 +1,69 @@
+"""The playground in a notebook cell: the same widgets and figures, with no server behind them.
+
+A server sends on by itself what changes in a figure; a notebook has to be told, frame by frame.
+That, and stopping when nobody is looking, is all there is to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import panel as pn
+
+from dashboards.playground import FRAME_MS, Playground
+
+# Panel 1.9's notebook connection sends every change back to where it came from: with figures that
+# move, knobs wait behind the echo and old data come back. What arrived is marked as not to be sent.
+_NO_ECHO = """<script>
+const connection = Bokeh.Models.get("panel.models.comm_manager.CommManager").prototype
+if (connection.sent_on === undefined) {
+  connection.sent_on = connection._document_changed
+  connection._document_changed = function (event) { if (event.sync !== false) this.sent_on(event) }
+}
+</script>"""
+
+
+class NotebookView:
+    """A playground as the last value of a cell, after ``pn.extension(inline=True)``.
+
+    ``knobs`` are those of the experiment to begin with. A run that was started pauses by itself
+    after ``seconds``: nobody may be looking at the cell any more.
+    """
+
+    def __init__(self, *, seconds: float = 120.0, **knobs: Any) -> None:
+        pn.config.respect_explicit_sizing = True
+        self.page = Playground(**knobs)
+        self.view = pn.Row(
+            self.page.controls(),
+            self.page.view(),
+            pn.pane.HTML(_NO_ECHO, width=0, height=0, margin=0),
+            sizing_mode="stretch_width",
+        )
+        self._seconds = seconds
+        self._started: float | None = None
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
+        bundle = self.view._repr_mimebundle_(include, exclude)
+        self._frames = asyncio.get_running_loop().create_task(self._show_frames())
+        return bundle
+
+    async def _show_frames(self) -> None:
+        """Frames without end, resting at least as long as each one took: knobs are heard then."""
+        while self.page.run.alive:
+            began = time.monotonic()
+            self.frame()
+            await asyncio.sleep(max(FRAME_MS / 1000, time.monotonic() - began))
+
+    def frame(self) -> None:
+        """Show what is new, and pause a run that has gone on for long enough."""
+        self.page.refresh()
+        pn.io.push_notebook(self.view)
+        now = time.monotonic()
+        if not self.page.run.snapshot.running:
+            self._started = None
+        elif self._started is None:
+            self._started = now
+        elif now - self._started > self._seconds:
+            self.page.run.pause()

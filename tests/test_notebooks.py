@@ -1,0 +1,129 @@
+"""Notebooks: their answers and hints, and the view that moves inside them.
+
+That every notebook runs from top to bottom is tested by running it: nbmake collects ``notebooks/``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import panel as pn
+import pytest
+import xarray as xr
+from bokeh.document import Document
+from pyviz_comms import Comm
+
+from dashboards.notebook import NotebookView
+from toolkit.lowrank import SBPCA
+
+NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
+
+
+def check_of(notebook: str, name: str, **names: Any) -> Any:
+    """The function ``name`` that a notebook's exercise is checked with, in a namespace of ours."""
+    cells = json.loads((NOTEBOOKS / notebook).read_text(encoding="utf-8"))["cells"]
+    source = next(text for c in cells if f"def {name}(" in (text := "".join(c["source"])))
+    exec(source.split("\nif ")[0], names)
+    return names[name]
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [(10 * 934, "third factor"), (150 * 784, "full gradient"), (934, "one direction first")],
+)
+def test_the_count_of_words_hints_at_what_went_wrong(answer: int, hint: str) -> None:
+    check = check_of("01_quick_start.ipynb", "check_words", SBPCA=SBPCA)
+    check(10 * (150 + 784 + 1))
+    with pytest.raises(AssertionError, match=hint):
+        check(answer)
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"), [(0, "between 1 and 6"), (3, "still 4"), (5, "go back further")]
+)
+def test_the_step_of_a_change_hints_at_what_went_wrong(answer: int, hint: str) -> None:
+    training = xr.Dataset({"rank": ("step", [4, 4, 4, 8, 8, 8])}, {"step": range(1, 7)})
+    tree = xr.DataTree.from_dict({"/training": training})
+    check = check_of("01_quick_start.ipynb", "check_step", tree=tree)
+    check(4)
+    with pytest.raises(AssertionError, match=hint):
+        check(answer)
+
+
+class RecordingComm(Comm):
+    """A connection to a page that is not there; keeps what was sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._comm = self
+        self.sent: list[Any] = []
+
+    def send(self, data: Any = None, metadata: Any = None, buffers: Any = ()) -> None:  # noqa: ARG002
+        self.sent += [data, *buffers]
+
+    def bytes(self) -> int:
+        return sum(len(part) for part in self.sent if part)
+
+
+@pytest.fixture
+def view() -> Any:
+    shown = NotebookView(hidden=[8], record_every=1000, seconds=0.3)
+    yield shown
+    shown.page.run.close()
+    pn.state._views.clear()
+
+
+def frames(view: NotebookView, until: Any) -> None:
+    for _ in range(1500):
+        view.frame()
+        if until():
+            return
+        time.sleep(0.01)
+    raise AssertionError("waited in vain")
+
+
+def test_figures_move_in_a_notebook_and_fetch_nothing(view: NotebookView) -> None:
+    comm, document = RecordingComm(), Document()
+    view.view._render_model(document, comm)
+    document.hold()  # as Panel does in a notebook: nothing leaves that is not pushed
+    view.page.run.step()
+    frames(view, until=lambda: view.page._shown_number == view.page.run.snapshot.number > 0)
+    sent = "".join(part for part in comm.sent if isinstance(part, str))
+    assert '"attr":"data"' in sent
+    assert "stylesheets" not in sent, "a style sheet sent again would be fetched from a CDN"
+    quiet = comm.bytes()
+    view.frame()
+    assert comm.bytes() == quiet, "a frame without news sends nothing"
+    view.page.figures.loss.set_columns(0, {"step": np.arange(3.0), "loss": np.ones(3)})
+    view.frame()
+    assert comm.bytes() > quiet, "a figure changed alone is sent, too"
+
+
+def test_a_forgotten_run_pauses_by_itself(view: NotebookView) -> None:
+    view.page.run.start()
+    frames(view, until=lambda: view.page.run.snapshot.running)
+    frames(view, until=lambda: not view.page.run.snapshot.running)
+    assert view.page.run.snapshot.step > 0
+
+
+def test_frames_run_once_the_view_is_displayed(view: NotebookView) -> None:
+    async def display() -> int:
+        view._repr_mimebundle_()
+        view.page.run.step()
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if view.page._shown_number > 0:
+                break
+        view._frames.cancel()
+        return view.page._shown_number
+
+    pn.extension._loaded, before = True, pn.extension._loaded
+    try:
+        assert asyncio.run(display()) > 0
+    finally:
+        pn.extension._loaded = before
