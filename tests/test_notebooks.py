@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ def test_frames_run_once_the_view_is_displayed(view: NotebookView) -> None:
 
     pn.extension._loaded, before = True, pn.extension._loaded
     try:
-        assert asyncio.run(display()) > 0
+        with ThreadPoolExecutor(1) as elsewhere:  # browser tests hold this thread's event loop
+            assert elsewhere.submit(asyncio.run, display()).result() > 0
     finally:
         pn.extension._loaded = before
