@@ -23,7 +23,7 @@ test: $(VENV)/.dev ## run the whole test suite (ARGS="-k sbpca" runs a part)
 	$(RUN) -m pytest $(ARGS)
 
 notebooks: $(VENV)/.runtime ## open the tutorials in JupyterLab
-	$(RUN) -m jupyterlab notebooks
+	$(RUN) -m jupyterlab notebooks/01_quick_start.ipynb $(ARGS)
 
 lint: $(VENV)/.dev ## check style and types
 	$(RUN) -m ruff check

@@ -7,6 +7,7 @@ That, and stopping when nobody is looking, is all there is to it.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -25,6 +26,22 @@ if (connection.sent_on === undefined) {
 </script>"""
 
 
+class _Output(pn.Row):
+    """A row that hears of its widgets between two frames, never during one.
+
+    JupyterLab has messages from widgets handled in a thread of their own (a subshell of the
+    kernel); what they send back would end up in the middle of a frame.
+    """
+
+    def __init__(self, *objects: Any, **params: Any) -> None:
+        super().__init__(*objects, **params)
+        self.lock = threading.Lock()
+
+    def _on_msg(self, *args: Any) -> None:
+        with self.lock:
+            super()._on_msg(*args)
+
+
 class NotebookView:
     """A playground as the last value of a cell, after ``pn.extension(inline=True)``.
 
@@ -35,7 +52,7 @@ class NotebookView:
     def __init__(self, *, seconds: float = 120.0, **knobs: Any) -> None:
         pn.config.respect_explicit_sizing = True
         self.page = Playground(**knobs)
-        self.view = pn.Row(
+        self.view = _Output(
             self.page.controls(),
             self.page.view(),
             pn.pane.HTML(_NO_ECHO, width=0, height=0, margin=0),
@@ -58,8 +75,10 @@ class NotebookView:
 
     def frame(self) -> None:
         """Show what is new, and pause a run that has gone on for long enough."""
-        self.page.refresh()
-        pn.io.push_notebook(self.view)
+        with self.view.lock:
+            with pn.io.block_comm():
+                self.page.refresh()
+            pn.io.push_notebook(self.view)
         now = time.monotonic()
         if not self.page.run.snapshot.running:
             self._started = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,8 @@ import panel as pn
 import pytest
 import xarray as xr
 from bokeh.document import Document
+from bokeh.models import UIElement
+from panel.io.notebook import patch_inline_stylesheets
 from pyviz_comms import Comm
 
 from dashboards.notebook import NotebookView
@@ -90,7 +93,10 @@ def frames(view: NotebookView, until: Any) -> None:
 
 def test_figures_move_in_a_notebook_and_fetch_nothing(view: NotebookView) -> None:
     comm, document = RecordingComm(), Document()
-    view.view._render_model(document, comm)
+    with pn.config.set(inline=True):
+        model = view.view._render_model(document, comm)
+        for part in model.select({"type": UIElement}):
+            patch_inline_stylesheets(part)
     document.hold()  # as Panel does in a notebook: nothing leaves that is not pushed
     view.page.run.step()
     frames(view, until=lambda: view.page._shown_number == view.page.run.snapshot.number > 0)
@@ -103,6 +109,19 @@ def test_figures_move_in_a_notebook_and_fetch_nothing(view: NotebookView) -> Non
     view.page.figures.loss.set_columns(0, {"step": np.arange(3.0), "loss": np.ones(3)})
     view.frame()
     assert comm.bytes() > quiet, "a figure changed alone is sent, too"
+
+
+def test_a_widget_is_heard_between_frames_and_not_during_one(
+    view: NotebookView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = threading.Event()
+    monkeypatch.setattr(pn.Row, "_on_msg", lambda *_: heard.set())
+    with view.view.lock:  # as a frame holds it
+        message = threading.Thread(target=view.view._on_msg)
+        message.start()
+        assert not heard.wait(0.2)
+    message.join(10)
+    assert heard.is_set()
 
 
 def test_a_forgotten_run_pauses_by_itself(view: NotebookView) -> None:
