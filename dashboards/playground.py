@@ -7,6 +7,7 @@ The run itself is a ``toolkit.training.live.LiveRun``; this module shows its sna
 from __future__ import annotations
 
 import time
+from html import escape
 from io import BytesIO
 from typing import Any
 
@@ -71,6 +72,7 @@ class Playground:
             margin=(5, 4),
         )
         self.status = Text("", sizing_mode="stretch_width", margin=(0, 10))
+        self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
 
     def controls(self) -> pn.viewable.Viewable:
         """Every live knob: the gradient's, then the device's."""
@@ -88,7 +90,9 @@ class Playground:
         bar = pn.FlexBox(
             self.start, self.pause, self.step, self.reset, self.download, self.layer, self.maps
         )
-        return pn.Column(bar, self.status, self.figures.grid(), sizing_mode="stretch_both")
+        return pn.Column(
+            bar, self.status, self.notice, self.figures.grid(), sizing_mode="stretch_both"
+        )
 
     def page(self) -> pmui.Page:
         """The whole page; the run stops when the session ends."""
@@ -176,6 +180,8 @@ class Playground:
     def _notify(self, text: str, kind: str) -> None:
         if pn.state.notifications is not None:
             getattr(pn.state.notifications, kind)(text, duration=NOTICE_MS)
+        else:  # a notebook has none
+            self.notice.object = escape(text)
 
     # --- the end -----------------------------------------------------------------------------
 
