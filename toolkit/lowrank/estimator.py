@@ -18,6 +18,7 @@ from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite, orthonormal_rows, random_matrix
 
 __all__ = [
+    "Blockwise",
     "Estimator",
     "RankedEstimator",
     "SubspaceEstimator",
@@ -227,6 +228,19 @@ class RankedEstimator(Estimator):
                 f"rank must be at most min(m, n) = {min(m, n)} for a layer of {m} x {n}; "
                 f"got {self._rank}"
             )
+
+
+class Blockwise:
+    """An estimator that reads a batch in blocks."""
+
+    @property
+    def block_size(self) -> int:
+        """Samples per block, b. May be set between updates."""
+        return self._block_size
+
+    @block_size.setter
+    def block_size(self, block_size: int) -> None:
+        self._block_size = check_count("block_size", block_size)
 
 
 class SubspaceEstimator(RankedEstimator):

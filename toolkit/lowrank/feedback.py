@@ -8,14 +8,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from toolkit.lowrank.estimator import SubspaceEstimator, check_count, check_nonnegative
+from toolkit.lowrank.estimator import Blockwise, SubspaceEstimator, check_count, check_nonnegative
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite, random_matrix
 
 __all__ = ["FeedbackPCA"]
 
 
-class FeedbackPCA(SubspaceEstimator):
+class FeedbackPCA(Blockwise, SubspaceEstimator):
     r"""Streaming PCA that writes k directions a batch and remembers r > k.
 
     The memory :math:`M = U \mathrm{diag}(s) V^T` of rank r holds what was asked for but not
@@ -79,15 +79,6 @@ class FeedbackPCA(SubspaceEstimator):
     @memory_rank.setter
     def memory_rank(self, memory_rank: int | None) -> None:
         self._memory_rank = None if memory_rank is None else check_count("memory_rank", memory_rank)
-
-    @property
-    def block_size(self) -> int:
-        """Samples per block, b. May be set between updates."""
-        return self._block_size
-
-    @block_size.setter
-    def block_size(self, block_size: int) -> None:
-        self._block_size = check_count("block_size", block_size)
 
     def words(self, m: int, n: int) -> int:
         """Return the numbers kept between batches: r (m + n + 1)."""

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from toolkit.lowrank.estimator import RankedEstimator, as_generator, check_count
+from toolkit.lowrank.estimator import Blockwise, RankedEstimator, as_generator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import factored_svd
 
@@ -16,7 +16,7 @@ __all__ = ["LRT"]
 Array = npt.NDArray[np.float64]
 
 
-class LRT(RankedEstimator):
+class LRT(Blockwise, RankedEstimator):
     r"""Running rank-k sum of a batch's outer products; nothing is carried to the next batch.
 
     Samples are merged b at a time: the SVD of :math:`U \mathrm{diag}(c) V^T + D_i^T A_i`, whose
@@ -68,15 +68,6 @@ class LRT(RankedEstimator):
             raise TypeError(f"unbiased must be True or False; got {unbiased!r}")
         self.unbiased = unbiased
         self._generator = as_generator(seed)
-
-    @property
-    def block_size(self) -> int:
-        """Samples merged at once, b. May be set between updates."""
-        return self._block_size
-
-    @block_size.setter
-    def block_size(self, block_size: int) -> None:
-        self._block_size = check_count("block_size", block_size)
 
     def words(self, m: int, n: int) -> int:
         """Return k (m + n + 1), held while a batch is summed."""

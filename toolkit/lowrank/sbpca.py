@@ -10,14 +10,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from toolkit.lowrank.estimator import SubspaceEstimator, check_count, check_nonnegative
+from toolkit.lowrank.estimator import Blockwise, SubspaceEstimator, check_count, check_nonnegative
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite
 
 __all__ = ["SBPCA"]
 
 
-class SBPCA(SubspaceEstimator):
+class SBPCA(Blockwise, SubspaceEstimator):
     r"""Streaming batch principal component analysis of the gradient (SBPCA).
 
     Left vectors :math:`\Delta` (m, k), right vectors X (n, k) and singular values sigma (k,) are
@@ -94,15 +94,6 @@ class SBPCA(SubspaceEstimator):
         if core not in ("diagonal", "full"):
             raise ValueError(f"core must be 'diagonal' or 'full'; got {core!r}")
         self.core = core
-
-    @property
-    def block_size(self) -> int:
-        """Samples per block, b. May be set between updates."""
-        return self._block_size
-
-    @block_size.setter
-    def block_size(self, block_size: int) -> None:
-        self._block_size = check_count("block_size", block_size)
 
     def words(self, m: int, n: int) -> int:
         """Return the numbers kept between batches: k (m + n) + k."""
