@@ -2,6 +2,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -174,3 +175,15 @@ def test_devices_plots_every_response(tmp_path, capsys):
     assert not re.search(r"<(script|link)[^>]+(src|href)=.https?://", page)  # opens offline
     assert main(["devices", "--plot", str(tmp_path / "devices.png")]) == 2
     assert "must be an .html path" in capsys.readouterr().err
+
+
+def test_a_port_in_use_is_one_line():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        command = [sys.executable, "-m", "toolkit", "dashboard", "--port", str(port)]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in ended.stderr
+    assert ended.stderr.count("\n") == 1

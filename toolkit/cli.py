@@ -77,7 +77,13 @@ def _dashboard(*, port: int, address: str, show: bool) -> int:
         raise ValueError(f"port must be between 0 and 65535, not {port}.")
     from dashboards.serve import serve
 
-    serve(port=port, address=address, show=show)
+    try:
+        serve(port=port, address=address, show=show)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(
+            f"cannot listen on {address}:{port}: {reason}; name another --port."
+        ) from error
     return 0
 
 
