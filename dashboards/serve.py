@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import sys
 from typing import Any
 
@@ -39,7 +40,7 @@ def serve(*, port: int = 5006, address: str = "127.0.0.1", show: bool = False) -
         show=False,
         start=False,
         verbose=False,
-        websocket_origin=[f"{host}:{port}" for host in {address, "localhost", "127.0.0.1"}],
+        websocket_origin=websocket_origins(address, port),
         unused_session_lifetime_milliseconds=SESSION_MS,
         check_unused_sessions_milliseconds=1000,
     )
@@ -53,6 +54,24 @@ def serve(*, port: int = 5006, address: str = "127.0.0.1", show: bool = False) -
         server.show("/")
     server.io_loop.start()
     server.stop()
+
+
+def websocket_origins(address: str, port: int) -> list[str]:
+    """Names under which a visitor may ask for pages; an address on all networks has several."""
+    hosts = {address, "localhost", "127.0.0.1"}
+    if address in ("0.0.0.0", ""):
+        hosts |= {socket.gethostname(), socket.getfqdn(), _own_address()}
+    return sorted(f"{host}:{port}" for host in hosts if host)
+
+
+def _own_address() -> str:
+    """Address of this machine towards other networks; nothing is sent to find out."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address reserved for documentation
+        except OSError:
+            return "127.0.0.1"
+        return probe.getsockname()[0]
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """The playground without a browser: what its widgets ask of the run, and what it shows."""
 
+import socket
 import time
 from collections.abc import Iterator
 
@@ -8,6 +9,7 @@ import pytest
 
 from dashboards.controls import live_widgets
 from dashboards.playground import Playground, status_html
+from dashboards.serve import websocket_origins
 from toolkit.training import Settings
 from toolkit.training.knobs import describe, is_live, knobs_of
 from toolkit.training.settings import NONIDEALITIES
@@ -101,3 +103,8 @@ def test_the_run_ends_with_the_session(playground):
     playground.run.start()
     playground._on_session_destroyed(None)
     assert not playground.run.alive
+
+
+def test_an_address_on_all_networks_answers_to_the_names_of_the_machine():
+    assert websocket_origins("127.0.0.1", 5006) == ["127.0.0.1:5006", "localhost:5006"]
+    assert f"{socket.gethostname()}:80" in websocket_origins("0.0.0.0", 80)
