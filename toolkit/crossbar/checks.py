@@ -10,15 +10,20 @@ from torch import Tensor
 from toolkit.lowrank import LowRank
 
 
+def check_matrix(name: str, matrix: Tensor) -> None:
+    """A floating-point matrix (outputs, inputs) that is not empty, or an error."""
+    if not isinstance(matrix, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(matrix).__name__}")
+    if matrix.ndim != 2 or 0 in matrix.shape or not matrix.is_floating_point():
+        raise ValueError(
+            f"{name} must be a non-empty floating-point matrix (outputs, inputs), "
+            f"got shape {tuple(matrix.shape)}, {matrix.dtype}"
+        )
+
+
 def check_weights(weights: Tensor) -> Tensor:
     """Detached two-dimensional finite floating-point weights, or an error."""
-    if not isinstance(weights, Tensor):
-        raise TypeError(f"weights must be a torch.Tensor, got {type(weights).__name__}")
-    if weights.ndim != 2 or 0 in weights.shape or not weights.is_floating_point():
-        raise ValueError(
-            "weights must be a non-empty floating-point matrix (outputs, inputs), "
-            f"got shape {tuple(weights.shape)}, {weights.dtype}"
-        )
+    check_matrix("weights", weights)
     if not bool(torch.isfinite(weights).all()):
         raise ValueError("weights must be finite, got NaN or infinite entries")
     return weights.detach()

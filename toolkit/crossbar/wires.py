@@ -43,7 +43,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from toolkit.crossbar.checks import check_signal
+from toolkit.crossbar.checks import check_matrix, check_signal
 from toolkit.crossbar.dissection import dissect
 
 METHODS = ("auto", "direct", "iterative")
@@ -312,13 +312,7 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
 
 
 def _check_conductance(conductance: Tensor) -> Tensor:
-    if not isinstance(conductance, Tensor):
-        raise TypeError(f"conductance must be a torch.Tensor, got {type(conductance).__name__}")
-    if conductance.ndim != 2 or 0 in conductance.shape or not conductance.is_floating_point():
-        raise ValueError(
-            "conductance must be a non-empty floating-point matrix (outputs, inputs), "
-            f"got shape {tuple(conductance.shape)}, {conductance.dtype}"
-        )
+    check_matrix("conductance", conductance)
     if not bool(((conductance >= 0.0) & (conductance < math.inf)).all()):
         raise ValueError(
             "conductance must be finite and at least 0, got values from "

@@ -12,13 +12,12 @@ from typing import Any
 
 import param
 
-from toolkit.crossbar import Device, Exponential, device_names, get_device
+from toolkit.crossbar import SCHEMES, Device, Exponential, device_names, get_device
 from toolkit.lowrank import estimator_names
 from toolkit.training.datasets import dataset_names
 from toolkit.training.knobs import Choice, Real, Whole, Widths, knobs_of
 
 DIGITAL = "digital"
-SCHEMES = ["rank-sequential", "rank-sum"]
 
 
 class Settings(param.Parameterized):
@@ -59,7 +58,7 @@ class Settings(param.Parameterized):
     )
     scheme = Choice(
         "rank-sequential",
-        objects=SCHEMES,
+        objects=list(SCHEMES),
         doc="Write the outer products one after another, or their sum at once.",
     )
     device = Choice(
