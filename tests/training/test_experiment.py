@@ -155,3 +155,14 @@ def test_every_method_trains_on_every_device(method, device):
     assert np.isfinite(run.history.evaluations).all()
     if device in ("digital", "ideal") or get_device(device).source.startswith("NeuroSim"):
         assert run.history.evaluations[:, 2].max() > 0.2
+
+
+@pytest.mark.parametrize("method", estimator_names())
+def test_gradient_words_are_those_of_the_update_that_is_written(method):
+    run = Experiment(method=method, rank=4, hidden=[16], batch_size=32)
+    run.step()
+    written = sum(
+        update.left.numel() + update.sigma.numel() + update.right.numel()
+        for update, _, _ in run._latest.values()
+    )
+    assert run.gradient_words()[0] == written

@@ -157,6 +157,10 @@ class Estimator(ABC):
         """Estimate from checked input; not ``nonzero`` means all errors or activations are 0."""
 
     @abstractmethod
+    def written_rank(self, batch: int) -> int:
+        """Return how many outer products one update of a batch has, at most."""
+
+    @abstractmethod
     def words(self, m: int, n: int) -> int:
         """Return how many numbers are kept between batches for an m x n layer."""
 
@@ -221,6 +225,10 @@ class RankedEstimator(Estimator):
     @rank.setter
     def rank(self, rank: int) -> None:
         self._rank = check_count("rank", rank)
+
+    def written_rank(self, batch: int) -> int:  # noqa: ARG002
+        """Return k."""
+        return self._rank
 
     def _check_rank(self, m: int, n: int) -> None:
         if self._rank > min(m, n):

@@ -21,6 +21,10 @@ class FullGradient(Estimator):
 
     name = "sgd"
 
+    def written_rank(self, batch: int) -> int:
+        """Return batch: one outer product a sample."""
+        return batch
+
     def words(self, m: int, n: int) -> int:
         """Return m n, the accumulator that summing a batch takes."""
         return m * n

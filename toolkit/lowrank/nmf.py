@@ -59,6 +59,10 @@ class NMF(RankedEstimator):
         self._sigma: Tensor | None = None  # (2, 1, k)
         self._right: Tensor | None = None  # (2, n, k)
 
+    def written_rank(self, batch: int) -> int:  # noqa: ARG002
+        """Return 2 k: positive and negative parts have k each."""
+        return 2 * self.rank
+
     def words(self, m: int, n: int) -> int:
         """Return 2 k (m + n + 1), the factors of both signs."""
         return 2 * self.rank * (m + n + 1)

@@ -104,7 +104,7 @@ class Experiment(Settings):
         """Words of the updates, k(m + n + 1) summed over layers, and of the m x n gradients."""
         held = 0
         for name, (rows, columns) in self._shapes.items():
-            rank = self.batch_size if self.method == "sgd" else self.layer_rank(name)
+            rank = self._estimators[name].written_rank(self.batch_size)
             held += rank * (rows + columns + 1)
         return held, sum(rows * columns for rows, columns in self._shapes.values())
 
