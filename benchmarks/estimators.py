@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from toolkit.crossbar import Crossbar, DigitalArray, device_names, get_device
 from toolkit.lowrank import Estimator, captured_energy, estimator_knobs, make_estimator
 from toolkit.training import load_dataset
-from toolkit.training.layers import ArrayLinear, initial_weights
+from toolkit.training.layers import CrossbarLinear, initial_weights
 
 METHODS: dict[str, tuple[str, dict[str, object]]] = {
     "full gradient": ("sgd", {}),
@@ -128,12 +128,12 @@ def array(weights: Tensor, device: str | None, seed: int) -> Crossbar | DigitalA
     return Crossbar.from_weights(weights, device=get_device(device), w_max=W_MAX, seed=seed)
 
 
-def network(task: Task, seed: int) -> tuple[nn.Sequential, list[ArrayLinear]]:
+def network(task: Task, seed: int) -> tuple[nn.Sequential, list[CrossbarLinear]]:
     """Make the network and list its two layers."""
     generator = torch.Generator().manual_seed(seed)
     sizes = (task.train[0].shape[1], task.hidden, 10)
     layers = [
-        ArrayLinear(array(initial_weights(m, n, generator), task.device, 10 * seed + i))
+        CrossbarLinear(array(initial_weights(m, n, generator), task.device, 10 * seed + i))
         for i, (n, m) in enumerate(itertools.pairwise(sizes))
     ]
     return nn.Sequential(layers[0], nn.ReLU(), layers[1]), layers
@@ -163,7 +163,7 @@ def train(task: Task, method: str, rank: int, rate: float, seed: int, *, watch: 
     return outcome
 
 
-def seen_by(layer: ArrayLinear) -> tuple[Tensor, Tensor]:
+def seen_by(layer: CrossbarLinear) -> tuple[Tensor, Tensor]:
     """Return the layer's errors and activations of this step."""
     assert layer.errors is not None and layer.activations is not None
     return layer.errors, layer.activations
@@ -171,7 +171,7 @@ def seen_by(layer: ArrayLinear) -> tuple[Tensor, Tensor]:
 
 def measure(
     outcome: Outcome,
-    layers: list[ArrayLinear],
+    layers: list[CrossbarLinear],
     workers: list[Estimator],
     rate: float,
     *,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from toolkit.crossbar import DigitalArray
 from toolkit.lowrank import SBPCA, FeedbackPCA, TruncatedSVD
-from toolkit.training.layers import ArrayLinear
+from toolkit.training.layers import CrossbarLinear
 
 Work = Callable[[], object]
 
@@ -119,7 +119,7 @@ def training_step(rank: int = 3, batch: int = 64, width: int = 1024) -> None:
     plain = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
     optimiser = torch.optim.SGD(plain.parameters(), lr=1e-3)
     arrays = [
-        ArrayLinear(
+        CrossbarLinear(
             DigitalArray.from_weights(
                 torch.cat([layer.weight, layer.bias[:, None]], dim=1).detach().clone()
             )

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from toolkit.crossbar import DigitalArray
 from toolkit.training import Experiment, load_dataset
-from toolkit.training.layers import ArrayLinear
+from toolkit.training.layers import CrossbarLinear
 
 
 def as_torch(run: Experiment) -> nn.Sequential:
@@ -45,7 +45,7 @@ def test_errors_and_activations_make_autograds_gradient():
 
 def test_gradient_flows_on_to_inputs_that_want_one():
     weights = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
-    layer = ArrayLinear(DigitalArray.from_weights(weights))
+    layer = CrossbarLinear(DigitalArray.from_weights(weights))
     inputs = torch.randn(7, 4, requires_grad=True)
     layer(inputs).square().sum().backward()
     expected = 2 * (inputs @ weights[:, :4].T + weights[:, 4]) @ weights[:, :4]

@@ -26,7 +26,7 @@ from toolkit.results import build_tree, root_attributes, save_results
 from toolkit.training.batches import SampleOrder
 from toolkit.training.datasets import load_dataset
 from toolkit.training.knobs import is_live, knobs_of
-from toolkit.training.layers import Array, ArrayLinear, initial_weights
+from toolkit.training.layers import Array, CrossbarLinear, initial_weights
 from toolkit.training.recorder import Recorder, Spectrum, StepRecord, spectrum
 from toolkit.training.settings import NONIDEALITIES, Settings
 
@@ -202,7 +202,7 @@ class Experiment(Settings):
         hits = (scores.argmax(1) == labels).float().mean()
         return float(functional.cross_entropy(scores, labels)), float(hits)
 
-    def _update(self, name: str, layer: ArrayLinear) -> None:
+    def _update(self, name: str, layer: CrossbarLinear) -> None:
         assert layer.errors is not None and layer.activations is not None
         update = self._estimators[name].update(layer.errors, layer.activations)
         layer.array.apply(update, learning_rate=self.learning_rate, scheme=self.scheme)
@@ -281,11 +281,11 @@ class Experiment(Settings):
 
     # --- making the parts --------------------------------------------------------------------
 
-    def _new_layers(self, generator: torch.Generator) -> dict[str, ArrayLinear]:
+    def _new_layers(self, generator: torch.Generator) -> dict[str, CrossbarLinear]:
         layers = {}
         for name, (outputs, columns) in self._shapes.items():
             weights = initial_weights(outputs, columns - 1, generator)
-            layers[name] = ArrayLinear(self._new_array(weights))
+            layers[name] = CrossbarLinear(self._new_array(weights))
         return layers
 
     def _new_array(self, weights: Tensor) -> Array:
@@ -307,7 +307,7 @@ class Experiment(Settings):
         return make_estimator(self.method, **given)
 
 
-def _between(layers: list[ArrayLinear], separator: type[nn.Module]) -> list[nn.Module]:
+def _between(layers: list[CrossbarLinear], separator: type[nn.Module]) -> list[nn.Module]:
     """The layers with a ``separator`` between each two."""
     modules: list[nn.Module] = []
     for layer in layers:

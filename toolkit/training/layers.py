@@ -17,7 +17,7 @@ from toolkit.crossbar import Crossbar, DigitalArray
 Array = Crossbar | DigitalArray
 
 
-class ArrayLinear(nn.Module):
+class CrossbarLinear(nn.Module):
     """``y = W [x, 1]^T``; ``array`` holds W (outputs, inputs + 1), the bias as its last column.
 
     After ``loss.backward()``, ``errors`` (batch, outputs) and ``activations`` (batch, inputs + 1)
@@ -47,7 +47,7 @@ class _ArrayProduct(torch.autograd.Function):
     """The array's product; its backward is the transposed read and never a dense gradient."""
 
     @staticmethod
-    def forward(ctx: Any, activations: Tensor, _anchor: Tensor, layer: ArrayLinear) -> Tensor:
+    def forward(ctx: Any, activations: Tensor, _anchor: Tensor, layer: CrossbarLinear) -> Tensor:
         ctx.layer = layer
         ctx.save_for_backward(activations)
         return layer.array.read(activations)
