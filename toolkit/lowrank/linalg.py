@@ -76,7 +76,8 @@ def orthonormal_rows(matrix: Tensor, generator: torch.Generator) -> tuple[Tensor
 def _dead_columns(r: Tensor) -> list[bool]:
     """Say which columns of a QR's R lie in the span of those before (small: plain floats)."""
     tolerance = 4 * torch.finfo(r.dtype).eps
-    return [abs(c[p]) <= tolerance * max(map(abs, c)) for p, c in enumerate(r.T.tolist())]
+    columns = zip(*r.tolist(), strict=True)
+    return [abs(c[p]) <= tolerance * max(max(c), -min(c)) for p, c in enumerate(columns)]
 
 
 def factored_svd(

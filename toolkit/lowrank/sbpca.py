@@ -126,7 +126,8 @@ class SBPCA(Blockwise, SubspaceEstimator):
         core = sigma if self.core == "diagonal" else torch.diag(sigma)
         for _ in range(self.sweeps):
             seen = past
-            for d, a in zip(errors.split(block), activations.split(block), strict=True):
+            for start in range(0, batch, block):
+                d, a = errors[start : start + block], activations[start : start + block]
                 seen += d.shape[0]
                 w = d.shape[0] / seen
                 left, core, right = step(left, core, right, d, a, 1 - w, batch / seen)
@@ -146,12 +147,13 @@ class SBPCA(Blockwise, SubspaceEstimator):
         w: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One block of the published recursion; w holds B/b as well. Vectors are rows."""
-        past = keep * sigma
+        past, d_columns = keep * sigma, d.T
         weight = past[:, None]
-        right = self._orthonormal(torch.addmm(weight * right, left @ d.T, a, alpha=w), sigma)
+        right = self._orthonormal(torch.addmm(weight * right, left @ d_columns, a, alpha=w), sigma)
         projected = right @ a.T
         left = self._orthonormal(torch.addmm(weight * left, projected, d, alpha=w), sigma)
-        return left, torch.add(past, ((left @ d.T) * projected).sum(1), alpha=w), right
+        new = torch.linalg.vecdot(left @ d_columns, projected)
+        return left, torch.add(past, new, alpha=w), right
 
     def _full_step(
         self, left: Tensor, core: Tensor, right: Tensor, d: Tensor, a: Tensor, keep: float, w: float
@@ -167,7 +169,7 @@ class SBPCA(Blockwise, SubspaceEstimator):
 
     def _orthonormal(self, rows: Tensor, sigma: Tensor) -> Tensor:
         q, signs = self._rows(rows)
-        return q * torch.copysign(signs, signs * sigma)[:, None]
+        return (q.T * torch.copysign(signs, signs * sigma)).T
 
     @staticmethod
     def _diagonalised(left: Tensor, core: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
