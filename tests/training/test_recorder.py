@@ -6,7 +6,7 @@ import torch
 
 from toolkit.crossbar import DigitalArray
 from toolkit.training import Experiment, recorder
-from toolkit.training.recorder import Recorder, Spectrum
+from toolkit.training.recorder import Recorder, Spectrum, StepRecord
 
 
 def fill(kept: Recorder, offers: int, asks: tuple[int, ...] = ()) -> None:
@@ -46,6 +46,22 @@ def test_records_are_bounded_in_bytes(monkeypatch):
     steps = steps_of(kept)
     assert 2 <= len(steps) <= 20
     assert len(set(np.diff(steps))) == 1
+
+
+@pytest.mark.parametrize("count", [1, 9, 10, 11, 12, 20, 21, 22, 1000])
+def test_steps_are_bounded_and_cover_the_past_evenly(monkeypatch, count):
+    monkeypatch.setattr(recorder, "MAX_STEPS", 10)
+    kept = Recorder([])
+    for step in range(1, count + 1):
+        kept.step(StepRecord(step, 1, 10.0 * step, 0.5, 0.1, 2, 8, 8 * step, 0))
+    steps = kept.column("step")
+    assert kept.step_count == count
+    assert min(count, 5) <= len(steps) <= 10
+    assert steps[0] == 1
+    assert count - steps[-1] < (np.diff(steps)[0] if len(steps) > 1 else 1)
+    assert len(set(np.diff(steps))) <= 1
+    np.testing.assert_array_equal(kept.column("loss"), 10 * steps)
+    np.testing.assert_array_equal(kept.training()["step"], steps)
 
 
 def test_asking_for_results_leaves_the_records_as_they_were():

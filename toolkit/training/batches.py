@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -31,6 +33,16 @@ class SampleOrder:
         picked, self._left = self._left[:batch_size], self._left[batch_size:]
         self._taken += batch_size
         return picked
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in the stream it stands."""
+        state = self._generator.get_state()
+        return {"generator": state, "left": self._left.clone(), "taken": self._taken}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        self._generator.set_state(state["generator"])
+        self._left, self._taken = state["left"].clone(), state["taken"]
 
     def _permutation(self) -> Tensor:
         return torch.randperm(self._samples, generator=self._generator)

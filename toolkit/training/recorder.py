@@ -28,6 +28,19 @@ from toolkit.training.layers import Array
 
 MAX_RECORDS = 200
 MAX_BYTES = 256 * 2**20
+MAX_STEPS = 100_000
+
+_STATE = (
+    "_steps_done",
+    "_step_stride",
+    "_evaluations",
+    "_events",
+    "_layers",
+    "_record_steps",
+    "_stride",
+    "_offered",
+    "_provisional",
+)
 
 
 @dataclass(frozen=True)
@@ -101,17 +114,19 @@ def _padded(values: Tensor, width: int, *, fill: float) -> np.ndarray:
 
 
 class Recorder:
-    """Columns that grow by a number a step, and layer records of bounded number and size.
+    """Training steps and layer records, both of bounded number.
 
     When there are more layer records than ``MAX_RECORDS``, or they hold more than ``MAX_BYTES``,
     every second one is dropped and from then on only every second one offered is kept: a run of any
-    length keeps an even coverage of its whole past. A provisional record, made because somebody
-    asked for results between two of them, gives way to the next.
+    length keeps an even coverage of its whole past. So it is with the steps: all of them up to
+    ``MAX_STEPS``, then every second one, every fourth and so on. A provisional layer record, made
+    because somebody asked for results between two of them, gives way to the next.
     """
 
     def __init__(self, layer_names: list[str]) -> None:
         names = [field.name for field in fields(StepRecord)]
         self._steps = {name: typed_array("d") for name in names}
+        self._steps_done, self._step_stride = 0, 1
         self._evaluations: list[tuple[int, float, float]] = []
         self._events: list[tuple[int, str, Any, Any]] = []
         self._layers: dict[str, list[dict[str, Any]]] = {name: [] for name in layer_names}
@@ -120,9 +135,15 @@ class Recorder:
         self._provisional = False
 
     def step(self, record: StepRecord) -> None:
-        """Keep one training step."""
+        """Take note of one training step."""
+        self._steps_done = record.step
+        if (record.step - 1) % self._step_stride:
+            return
         for name, column in self._steps.items():
             column.append(getattr(record, name))
+        if len(self._steps["step"]) > MAX_STEPS:
+            self._steps = {name: column[::2] for name, column in self._steps.items()}
+            self._step_stride *= 2
 
     def evaluation(self, step: int, loss: float, accuracy: float) -> None:
         """Keep one evaluation on the test set."""
@@ -169,8 +190,8 @@ class Recorder:
 
     @property
     def step_count(self) -> int:
-        """Steps kept."""
-        return len(self._steps["step"])
+        """Training steps done, whether kept or not."""
+        return self._steps_done
 
     @property
     def last_layer_step(self) -> int:
@@ -178,7 +199,7 @@ class Recorder:
         return self._record_steps[-1] if self._record_steps else 0
 
     def column(self, name: str) -> np.ndarray:
-        """One per-step column as float64, a copy."""
+        """One column of the steps kept as float64, a copy."""
         return np.array(self._steps[name])
 
     @property
@@ -190,6 +211,18 @@ class Recorder:
     def events(self) -> list[tuple[int, str, Any, Any]]:
         """Every change of a knob: step, knob, old and new value."""
         return list(self._events)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything kept, for a checkpoint."""
+        return {name: getattr(self, name) for name in _STATE} | {
+            "_steps": {name: self.column(name) for name in self._steps}
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        for name in _STATE:
+            setattr(self, name, state[name])
+        self._steps = {name: typed_array("d", column) for name, column in state["_steps"].items()}
 
     def training(self) -> xr.Dataset:
         """The ``/training`` group."""

@@ -72,7 +72,8 @@ class Camera:
     def take(self, *, number: int, running: bool, steps_per_second: float) -> Snapshot:
         """Copy what there is to see; to be called from the thread that trains."""
         run = self._run
-        steps, losses = block_means(run.history.column("loss"), HISTORY_POINTS)
+        history = run.history
+        steps, losses = block_means(history.column("step"), history.column("loss"), HISTORY_POINTS)
         return Snapshot(
             number=number,
             running=running,
@@ -80,8 +81,8 @@ class Camera:
             epoch=run.epoch,
             loss_steps=steps,
             losses=losses,
-            evaluations=thinned(run.history.evaluations, HISTORY_POINTS),
-            events=run.history.events,
+            evaluations=thinned(history.evaluations, HISTORY_POINTS),
+            events=history.events,
             knobs=run.knob_values(),
             nonidealities=run.nonidealities(),
             pulses=run.pulses,
@@ -114,14 +115,16 @@ class Camera:
         return thinned(np.array(seen, dtype=float).reshape(-1, 3), HISTORY_POINTS)
 
 
-def block_means(values: np.ndarray, points: int) -> tuple[np.ndarray, np.ndarray]:
-    """(last step, mean) of each of at most ``points`` equal blocks of steps."""
+def block_means(
+    steps: np.ndarray, values: np.ndarray, points: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(last step, mean) of each of at most ``points`` equal blocks of the steps kept."""
     block = max(1, -(-len(values) // points))
     starts = np.arange(0, len(values), block)
     if not len(starts):
         return np.zeros(0), np.zeros(0)
     ends = np.minimum(starts + block, len(values))
-    return ends.astype(float), np.add.reduceat(values, starts) / (ends - starts)
+    return steps[ends - 1], np.add.reduceat(values, starts) / (ends - starts)
 
 
 def thinned(rows: np.ndarray, points: int) -> np.ndarray:
