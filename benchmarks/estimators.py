@@ -164,9 +164,10 @@ def train(task: Task, method: str, rank: int, rate: float, seed: int, *, watch: 
 
 
 def seen_by(layer: CrossbarLinear) -> tuple[Tensor, Tensor]:
-    """Return the layer's errors and activations of this step."""
-    assert layer.errors is not None and layer.activations is not None
-    return layer.errors, layer.activations
+    """Take the layer's errors and activations of this step."""
+    ((errors, activations),) = layer.samples
+    layer.clear_samples()
+    return errors, activations
 
 
 def measure(

@@ -137,8 +137,9 @@ def training_step(rank: int = 3, batch: int = 64, width: int = 1024) -> None:
     def factored_step() -> None:
         nn.functional.cross_entropy(factored(inputs), targets).backward()
         for layer, estimator in zip(arrays, estimators, strict=True):
-            assert layer.errors is not None and layer.activations is not None
-            update = estimator.update(layer.errors, layer.activations)
+            ((errors, activations),) = layer.samples
+            layer.clear_samples()
+            update = estimator.update(errors, activations)
             layer.array.apply(update, learning_rate=1e-3)
 
     report(

@@ -38,8 +38,9 @@ def test_errors_and_activations_make_autograds_gradient():
         functional.cross_entropy(network(inputs), labels).backward()
     for layer, linear in zip(run.layers.values(), linears(model), strict=True):
         gradient = with_biases(linear.weight.grad, linear.bias.grad)
-        assert not (layer.errors.requires_grad or layer.activations.requires_grad)
-        made = layer.errors.T @ layer.activations
+        ((errors, activations),) = layer.samples
+        assert not (errors.requires_grad or activations.requires_grad)
+        made = errors.T @ activations
         torch.testing.assert_close(made, gradient, atol=1e-6 * float(gradient.abs().max()), rtol=0)
 
 
