@@ -23,13 +23,12 @@ from torch.nn import functional
 from toolkit.crossbar import Crossbar, DigitalArray
 from toolkit.lowrank import Estimator, LowRank, estimator_knobs, make_estimator
 from toolkit.results import build_tree, root_attributes, save_results
-from toolkit.training import physics
 from toolkit.training.batches import SampleOrder
 from toolkit.training.datasets import load_dataset
 from toolkit.training.knobs import is_live, knobs_of
 from toolkit.training.layers import Array, CrossbarLinear, initial_weights
 from toolkit.training.recorder import Recorder, Spectrum, StepRecord, spectrum
-from toolkit.training.settings import Settings
+from toolkit.training.settings import NONIDEALITIES, Settings
 
 _KNOBS = frozenset(knobs_of(Settings))
 
@@ -72,7 +71,7 @@ class Experiment(Settings):
         self._order = SampleOrder(len(self._data.train_labels), seed=order)
         self._devices_used = 0
         self.layers = self._new_layers(torch.Generator().manual_seed(weights))
-        self.network = nn.Sequential(*_between(list(self.layers.values()), nn.ReLU))
+        self.model = nn.Sequential(*_between(list(self.layers.values()), nn.ReLU))
         self._estimators = {name: self._new_estimator(name) for name in self.layers}
         self.history = Recorder(list(self.layers))
         self._latest: dict[str, tuple[LowRank, Tensor, Tensor]] = {}
@@ -173,7 +172,7 @@ class Experiment(Settings):
         epochs_before = math.floor(self.epoch)
         picked = self._order.take(self.batch_size)
         labels = self._data.train_labels[picked]
-        scores = self.network(self._data.train_inputs[picked])
+        scores = self.model(self._data.train_inputs[picked])
         loss = functional.cross_entropy(scores, labels)
         if not math.isfinite(loss.item()):
             raise ValueError(f"the loss is {loss.item()}")
@@ -198,7 +197,7 @@ class Experiment(Settings):
     def evaluate(self) -> tuple[float, float]:
         """Loss and accuracy on the test set, read through the arrays as they are."""
         with torch.no_grad():
-            scores = self.network(self._data.test_inputs)
+            scores = self.model(self._data.test_inputs)
         labels = self._data.test_labels
         hits = (scores.argmax(1) == labels).float().mean()
         return float(functional.cross_entropy(scores, labels)), float(hits)
@@ -208,8 +207,6 @@ class Experiment(Settings):
         layer.clear_samples()
         update = self._estimators[name].update(errors, activations)
         layer.array.apply(update, learning_rate=self.learning_rate, scheme=self.scheme)
-        if self.seconds_per_step and isinstance(layer.array, Crossbar):
-            layer.array.wait(self.seconds_per_step)
         self._latest[name] = (update, errors, activations)
 
     def _keep(self, record: StepRecord, *, epoch_ended: bool) -> None:
@@ -279,13 +276,9 @@ class Experiment(Settings):
             self._earlier_pulses = self.pulses
             for layer in self.layers.values():
                 layer.array = self._new_array(layer.array.weights)
-        elif device := self.device_with_overrides():
-            if changed & set(physics.NONIDEALITIES):
-                for layer in self.layers.values():
-                    layer.array.device = device
-            if changed & set(physics.LINES):
-                for layer in self.layers.values():
-                    self._set_lines(layer.array)
+        elif changed & set(NONIDEALITIES) and (device := self.device_with_overrides()):
+            for layer in self.layers.values():
+                layer.array.device = device
 
     # --- making the parts --------------------------------------------------------------------
 
@@ -303,18 +296,7 @@ class Experiment(Settings):
             return DigitalArray.from_weights(weights)
         self._devices_used += 1
         seed = np.random.SeedSequence([self._array_seed, self._devices_used]).generate_state(1)
-        array = Crossbar.from_weights(
-            weights, device=device, w_max=self.w_max, seed=int(seed[0]), pair=self.pair
-        )
-        self._set_lines(array)
-        return array
-
-    def _set_lines(self, array: Array) -> None:
-        """Give a crossbar the coding, converters and wires of the present knobs."""
-        assert isinstance(array, Crossbar)
-        knobs = self.knob_values()
-        array.coding = physics.coding(knobs)
-        array.periphery, array.wires = physics.periphery(knobs), physics.wires(knobs)
+        return Crossbar.from_weights(weights, device=device, w_max=self.w_max, seed=int(seed[0]))
 
     def _estimator_settings(self, name: str) -> dict[str, int]:
         seed = self._estimator_seed + list(self._shapes).index(name)
