@@ -34,10 +34,26 @@ def test_labels_stay_with_their_samples():
         assert known[tuple(x)] == y
 
 
+def test_digits_are_pictures_8_by_8():
+    data = load_dataset("digits")
+    picture = data.train_inputs[0].view(data.image_shape)
+    assert picture.shape == (1, 8, 8)
+    pictures = load_digits().images
+    assert any(torch.equal(picture[0], torch.as_tensor(x / 16).float()) for x in pictures)
+
+
 def test_unknown_dataset_is_refused():
-    assert dataset_names() == ["digits"]
-    with pytest.raises(ValueError, match="dataset must be one of digits; got 'mnist'"):
-        load_dataset("mnist")
+    names = ["digits", "mnist", "fashion-mnist", "cifar-10", "gaussians", "spirals"]
+    assert dataset_names() == names
+    with pytest.raises(
+        ValueError, match=r"dataset must be one of digits, mnist, .*; got 'imagenet'"
+    ):
+        load_dataset("imagenet")
+
+
+@pytest.mark.parametrize("name", ["digits", "spirals"])
+def test_a_data_set_is_loaded_once_a_process(name):
+    assert load_dataset(name) is load_dataset(name)
 
 
 def test_every_sample_once_a_pass_whatever_the_batch_sizes():

@@ -1,51 +1,89 @@
-"""Data sets as tensors: what can be learned, split and scaled. No batching and no training here."""
+"""Data sets by name: which there are, where their files are, what to do when they are missing.
+
+``dataset.py`` says what a data set is, ``canonical.py`` reads the published files, ``toys.py``
+draws. No batching and no training here.
+"""
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
-import torch
-from torch import Tensor
+from toolkit.training.canonical import CIFAR_10, FASHION_MNIST, MNIST, Collection
+from toolkit.training.dataset import Dataset
+from toolkit.training.toys import gaussians, spirals
 
-
-@dataclass(frozen=True)
-class Dataset:
-    """A classification task, split once and for all.
-
-    ``train_inputs`` (samples, features) and ``test_inputs`` are float32 in 0..1; the labels are
-    int64 in 0..classes-1.
-    """
-
-    name: str
-    train_inputs: Tensor
-    train_labels: Tensor
-    test_inputs: Tensor
-    test_labels: Tensor
-    classes: int
-
-    @property
-    def features(self) -> int:
-        """Inputs per sample."""
-        return self.train_inputs.shape[1]
+DATA_DIR_VARIABLE = "SBPCA_DATA"
 
 
-def load_dataset(name: str) -> Dataset:
-    """Load a data set by name.
+def load_dataset(
+    name: str, *, data_dir: str | os.PathLike[str] | None = None, download: bool = False
+) -> Dataset:
+    """Load a data set by name; once a process, so that many sessions share one copy.
+
+    Published data sets are read from their authors' files in ``data_dir`` (or the folder that the
+    environment variable ``SBPCA_DATA`` names), in a folder of the data set's name or in that folder
+    itself; the SHA-256 of every file is checked before it is parsed. Pixels are divided by 255 and
+    not standardised: a crossbar reads inputs in 0..1 as voltages, and the convolutional models
+    normalise for themselves.
+
+    Nothing is ever downloaded, unless ``download`` is true and files are missing: then scikit-learn
+    fetches OpenML's copy, which it keeps in its own cache, and which must be the same bits.
 
     Raises
     ------
     ValueError
-        If there is no data set of that name.
+        If there is no data set of that name, or a file is not the published one.
+    FileNotFoundError
+        If files are missing; says how to get them.
+    ConnectionError
+        If OpenML is asked and does not answer.
     """
-    if name not in _LOADERS:
-        raise ValueError(f"dataset must be one of {', '.join(_LOADERS)}; got {name!r}.")
-    return _LOADERS[name]()
+    if name not in _SOURCES:
+        raise ValueError(f"dataset must be one of {', '.join(_SOURCES)}; got {name!r}.")
+    source = _SOURCES[name]
+    if not isinstance(source, Collection):
+        return _made(source)
+    folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    with _one_at_a_time:
+        return _read(name, Path(folder).expanduser().resolve() if folder else None, download)
 
 
 def dataset_names() -> list[str]:
     """The names that :func:`load_dataset` takes."""
-    return list(_LOADERS)
+    return list(_SOURCES)
+
+
+@lru_cache
+def _made(source: Callable[[], Dataset]) -> Dataset:
+    return source()
+
+
+@lru_cache(maxsize=4)
+def _read(name: str, folder: Path | None, download: bool) -> Dataset:
+    source = _SOURCES[name]
+    assert isinstance(source, Collection)
+    try:
+        if folder is None:
+            raise FileNotFoundError("no data folder was named")
+        parts = source.load(folder)
+    except FileNotFoundError as error:
+        if not download:
+            raise FileNotFoundError(_how_to_get(name, source, str(error))) from None
+        parts = source.fetch()
+    return Dataset.from_arrays(*parts, name=name, image_shape=source.image_shape)
+
+
+def _how_to_get(name: str, source: Collection, reason: str) -> str:
+    return (
+        f"The data set {name} is not here: {reason}. Put {source.how_to_get()} into FOLDER/{name}, "
+        f"and name FOLDER as data_dir, --data-dir or in the environment variable "
+        f"{DATA_DIR_VARIABLE}. Or let scikit-learn download it from OpenML: "
+        f'load_dataset("{name}", download=True).'
+    )
 
 
 def _digits() -> Dataset:
@@ -54,16 +92,21 @@ def _digits() -> Dataset:
     from sklearn.model_selection import train_test_split
 
     inputs, labels = load_digits(return_X_y=True)
-    parts = train_test_split(inputs / 16.0, labels, test_size=0.25, stratify=labels, random_state=0)
-    train_inputs, test_inputs, train_labels, test_labels = (torch.as_tensor(part) for part in parts)
-    return Dataset(
-        "digits",
-        train_inputs.float(),
-        train_labels.long(),
-        test_inputs.float(),
-        test_labels.long(),
-        classes=10,
+    train, test, train_labels, test_labels = train_test_split(
+        inputs / 16.0, labels, test_size=0.25, stratify=labels, random_state=0
+    )
+    return Dataset.from_arrays(
+        train, train_labels, test, test_labels, name="digits", image_shape=(1, 8, 8)
     )
 
 
-_LOADERS: dict[str, Callable[[], Dataset]] = {"digits": _digits}
+_one_at_a_time = threading.Lock()  # two sessions that ask at once get one copy, not two
+
+_SOURCES: dict[str, Callable[[], Dataset] | Collection] = {
+    "digits": _digits,
+    "mnist": MNIST,
+    "fashion-mnist": FASHION_MNIST,
+    "cifar-10": CIFAR_10,
+    "gaussians": gaussians,
+    "spirals": spirals,
+}

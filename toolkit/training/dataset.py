@@ -1,0 +1,230 @@
+"""A data set as tensors: made from arrays, split for tuning, cut down for quick runs.
+
+Which data sets there are by name is ``datasets.py``'s business; batches are ``batches.py``'s.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Samples = Tensor | np.ndarray | Sequence[Any]
+ImageShape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A classification task with its training and its test part.
+
+    ``train_inputs`` and ``test_inputs`` (samples, features) are float32, pixels in 0..1; the labels
+    (samples,) are int64 in 0..classes-1. ``image_shape`` is (channels, height, width) where a
+    sample is a picture, flattened in that order, else None.
+    The tensors may be shared with others who loaded the same data: do not write into them.
+    """
+
+    name: str
+    train_inputs: Tensor
+    train_labels: Tensor
+    test_inputs: Tensor
+    test_labels: Tensor
+    classes: int
+    image_shape: ImageShape | None = None
+
+    @property
+    def features(self) -> int:
+        """Inputs per sample."""
+        return self.train_inputs.shape[1]
+
+    def to(self, device: torch.device | str) -> Dataset:
+        """The data set with its tensors on ``device``; itself where they are there already."""
+        if self.train_inputs.device == torch.device(device):
+            return self
+        names = ("train_inputs", "train_labels", "test_inputs", "test_labels")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+    @classmethod
+    def from_arrays(
+        cls,
+        train_inputs: Samples,
+        train_labels: Samples,
+        test_inputs: Samples,
+        test_labels: Samples,
+        *,
+        name: str = "arrays",
+        image_shape: ImageShape | None = None,
+    ) -> Dataset:
+        """Make a data set of your own arrays or tensors, which are copied.
+
+        Inputs are (samples, features), or pictures (samples, height, width) or (samples, channels,
+        height, width), which are flattened and give ``image_shape``. Inputs of type uint8 are
+        pictures of 256 grey levels and are divided by 255; others are taken as they are, and train
+        best when they lie in 0..1. Classes are counted from the labels: the greatest, plus 1.
+
+        Raises
+        ------
+        TypeError
+            If inputs are not numbers or labels not whole numbers.
+        ValueError
+            If a part is empty, not finite or has another number of samples than of labels; if
+            training and test samples, or ``image_shape``, do not fit each other; if a label is
+            negative, or there is only one class.
+        """
+        train, train_shape = _inputs("train_inputs", train_inputs)
+        test, test_shape = _inputs("test_inputs", test_inputs)
+        if train_shape != test_shape:
+            raise ValueError(
+                f"test_inputs must have samples of shape {train_shape}, like train_inputs; "
+                f"got {test_shape}."
+            )
+        labels = _labels("train_labels", train_labels, len(train))
+        test_answers = _labels("test_labels", test_labels, len(test))
+        classes = int(max(labels.max(), test_answers.max())) + 1
+        if classes < 2:
+            raise ValueError("train_labels must name at least two classes; got only 0.")
+        shape = _image_shape(image_shape, train_shape)
+        return cls(name, train, labels, test, test_answers, classes, shape)
+
+    def split(self, validation: float, *, seed: int | torch.Generator = 0) -> Dataset:
+        """Hold out a part of the *training* samples as the test part, to tune on.
+
+        ``validation`` is the fraction held out, each class in its share; the test samples of this
+        data set are left out of it. Both parts keep the order of the samples, and are copies.
+
+        Raises
+        ------
+        ValueError
+            If ``validation`` leaves one of the two parts empty.
+        """
+        samples = len(self.train_labels)
+        held = round(validation * samples) if 0 < validation < 1 else 0
+        if not 0 < held < samples:
+            raise ValueError(
+                f"validation must be a fraction of {samples} samples that leaves both parts "
+                f"some; got {validation}."
+            )
+        chosen = torch.zeros(samples, dtype=torch.bool)
+        chosen[_pick(self.train_labels, held, _generator(seed))] = True
+        return Dataset(
+            f"{self.name}, {held} samples held out",
+            self.train_inputs[~chosen],
+            self.train_labels[~chosen],
+            self.train_inputs[chosen],
+            self.train_labels[chosen],
+            self.classes,
+            self.image_shape,
+        )
+
+    def subset(self, train: int, test: int, *, seed: int | torch.Generator = 0) -> Dataset:
+        """Draw ``train`` training and ``test`` test samples, for quick runs.
+
+        Each class keeps its share to within one sample, so the smallest subsets may miss classes.
+        The samples keep their order, and are copies.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer samples than asked for, or none are.
+        """
+        for part, count, labels in (
+            ("train", train, self.train_labels),
+            ("test", test, self.test_labels),
+        ):
+            if not 0 < count <= len(labels):
+                raise ValueError(f"{part} must be 1 to {len(labels)} samples; got {count}.")
+        generator = _generator(seed)
+        kept = _pick(self.train_labels, train, generator)
+        kept_test = _pick(self.test_labels, test, generator)
+        return Dataset(
+            f"{self.name}, {train} + {test} samples",
+            self.train_inputs[kept],
+            self.train_labels[kept],
+            self.test_inputs[kept_test],
+            self.test_labels[kept_test],
+            self.classes,
+            self.image_shape,
+        )
+
+
+def _pick(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Indices (count,), ascending, of a random choice that holds each class in its share.
+
+    Shares are rounded down, and what is then missing goes to the largest remainders.
+    """
+    labels = labels.cpu()
+    _, classes, sizes = labels.unique(return_inverse=True, return_counts=True)
+    taken, remainders = sizes * count // len(labels), sizes * count % len(labels)
+    draw = torch.randperm(len(sizes), generator=generator)  # equal remainders: by lot
+    largest = draw[remainders[draw].argsort(descending=True, stable=True)]
+    taken[largest[: count - int(taken.sum())]] += 1
+    order = torch.randperm(len(labels), generator=generator)
+    kept = [order[classes[order] == i][:n] for i, n in enumerate(taken.tolist())]
+    return torch.cat(kept).sort().values
+
+
+def _generator(seed: int | torch.Generator) -> torch.Generator:
+    return seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
+
+
+def _inputs(name: str, given: Samples) -> tuple[Tensor, tuple[int, ...]]:
+    """Flat float32 inputs and the shape of one sample."""
+    tensor = _tensor(name, given)
+    if tensor.is_complex():
+        raise TypeError(f"{name} must be real numbers; got {tensor.dtype}.")
+    if tensor.ndim not in (2, 3, 4) or tensor.numel() == 0:
+        raise ValueError(
+            f"{name} must be (samples, features), (samples, height, width) or (samples, channels, "
+            f"height, width), not empty; got shape {tuple(tensor.shape)}."
+        )
+    sample = tuple(tensor.shape[1:])
+    grey = tensor.dtype == torch.uint8
+    tensor = tensor.to(torch.float32, copy=True).flatten(1)
+    if grey:
+        tensor /= 255
+    elif not tensor.isfinite().all():
+        raise ValueError(f"{name} must be finite in float32; it holds NaN or infinity.")
+    return tensor, sample
+
+
+def _labels(name: str, given: Samples, samples: int) -> Tensor:
+    tensor = _tensor(name, given)
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"{name} must be whole numbers; got {tensor.dtype}.")
+    if tensor.shape != (samples,):
+        raise ValueError(
+            f"{name} must be one label a sample, shape ({samples},); got {tuple(tensor.shape)}."
+        )
+    tensor = tensor.to(torch.int64, copy=True)
+    if tensor.min() < 0:
+        raise ValueError(f"{name} must be 0 or more; got {int(tensor.min())}.")
+    return tensor
+
+
+def _tensor(name: str, given: Samples) -> Tensor:
+    """``given`` as a tensor of numbers; not yet a copy."""
+    if isinstance(given, Tensor):
+        return given.detach()
+    array = np.asarray(given)
+    if array.dtype.kind not in "buif":
+        raise TypeError(f"{name} must be an array of numbers; got dtype {array.dtype}.")
+    native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")  # torch reads no other
+    return torch.from_numpy(native)
+
+
+def _image_shape(wanted: ImageShape | None, sample: tuple[int, ...]) -> ImageShape | None:
+    """The shape of a picture: as asked for, or as the samples came."""
+    came = (1, *sample) if len(sample) == 2 else sample
+    if wanted is None:
+        return (came[0], came[1], came[2]) if len(came) == 3 else None
+    fits = len(wanted) == 3 and min(wanted) > 0 and math.prod(wanted) == math.prod(sample)
+    if not fits or (len(came) == 3 and came != tuple(wanted)):
+        raise ValueError(
+            f"image_shape must be (channels, height, width) of a sample of shape {sample}; "
+            f"got {wanted}."
+        )
+    return (wanted[0], wanted[1], wanted[2])

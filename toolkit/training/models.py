@@ -1,0 +1,152 @@
+"""Networks by name, of plain torch layers: what they are made of, and what they begin with.
+
+Every model takes flat inputs (samples, features). Putting one on crossbars is ``convert.py``'s
+business, and any other ``nn.Module`` will do as well.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from toolkit.training.dataset import Dataset, ImageShape
+from toolkit.training.layers import initial_weights
+
+Parts = Iterator[tuple[str, nn.Module]]
+
+
+def make_model(
+    name: str,
+    dataset: Dataset,
+    *,
+    hidden: Sequence[int] | None = None,
+    generator: torch.Generator,
+) -> nn.Sequential:
+    """Make a network for ``dataset``: inputs (samples, features) to scores (samples, classes).
+
+    - ``mlp``: fully connected ReLU layers ``layer1``, ``layer2``, ...; one of 128 by default.
+    - ``lenet``: LeNet-5 with ReLU and max pooling (LeCun et al., Proc. IEEE 86:2278, 1998):
+      ``conv1`` (6 of 5 x 5, padded to keep the size), ``conv2`` (16 of 5 x 5; padded, too, where
+      the picture is smaller than 12 x 12), then ``fc1``, ``fc2``, ...; 120 and 84 by default.
+    - ``vgg``: five 3 x 3 convolutions ``conv1`` ... ``conv5`` of 16, 32, 32, 64 and 64 channels,
+      each with batch normalisation and ReLU, in the manner of VGG (Simonyan & Zisserman,
+      arXiv:1409.1556), with max pooling after the first, third and fifth; no hidden ``fc`` layer
+      by default. Small, so that an epoch of CIFAR-10 is a matter of half a minute on one core.
+
+    ``hidden`` gives the widths of the hidden fully connected layers. Weights and biases are drawn
+    from ``generator``, layer by layer, uniform in ±1/sqrt(inputs) (inputs of a convolution: its
+    channels times its kernel), as torch does of itself; the global generator is left alone.
+
+    Raises
+    ------
+    ValueError
+        If there is no model of that name, a width is not a whole number of 1 or more, or the
+        samples are no pictures, or too small ones, for a convolutional model.
+    """
+    if name not in _MODELS:
+        raise ValueError(f"model must be one of {', '.join(_MODELS)}; got {name!r}.")
+    if not all(type(width) is int and width >= 1 for width in hidden or ()):
+        raise ValueError(f"hidden must be widths, whole numbers of 1 or more; got {hidden!r}.")
+    make, usual = _MODELS[name]
+    return nn.Sequential(OrderedDict(make(dataset, usual if hidden is None else hidden, generator)))
+
+
+def model_names() -> list[str]:
+    """The names that :func:`make_model` takes."""
+    return list(_MODELS)
+
+
+def _mlp(dataset: Dataset, hidden: Sequence[int], generator: torch.Generator) -> Parts:
+    return _connected("layer", [dataset.features, *hidden, dataset.classes], generator)
+
+
+def _lenet(dataset: Dataset, hidden: Sequence[int], generator: torch.Generator) -> Parts:
+    channels, height, width = _picture("lenet", dataset, smallest=4)
+    padding = 0 if min(height, width) >= 12 else 2
+    yield "picture", nn.Unflatten(1, (channels, height, width))
+    yield "conv1", _convolution(channels, 6, generator, kernel=5, padding=2)
+    yield "conv1_relu", nn.ReLU()
+    yield "conv1_pool", nn.MaxPool2d(2)
+    yield "conv2", _convolution(6, 16, generator, kernel=5, padding=padding)
+    yield "conv2_relu", nn.ReLU()
+    yield "conv2_pool", nn.MaxPool2d(2)
+    yield "flatten", nn.Flatten()
+    rows, columns = ((side // 2 - 4 + 2 * padding) // 2 for side in (height, width))
+    yield from _connected("fc", [16 * rows * columns, *hidden, dataset.classes], generator)
+
+
+def _vgg(dataset: Dataset, hidden: Sequence[int], generator: torch.Generator) -> Parts:
+    channels, height, width = _picture("vgg", dataset, smallest=8)
+    yield "picture", nn.Unflatten(1, (channels, height, width))
+    stages = {1: 16, 2: 32, 3: 32, 4: 64, 5: 64}
+    for (_, inputs), (number, outputs) in pairwise([(0, channels), *stages.items()]):
+        name = f"conv{number}"
+        yield name, _convolution(inputs, outputs, generator, kernel=3, padding=1, bias=False)
+        yield f"{name}_norm", nn.BatchNorm2d(outputs)
+        yield f"{name}_relu", nn.ReLU()
+        if number in (1, 3, 5):
+            yield f"{name}_pool", nn.MaxPool2d(2)
+    yield "flatten", nn.Flatten()
+    size = stages[5] * (height // 8) * (width // 8)
+    yield from _connected("fc", [size, *hidden, dataset.classes], generator)
+
+
+def _picture(model: str, dataset: Dataset, *, smallest: int) -> ImageShape:
+    shape = dataset.image_shape
+    if shape is None:
+        raise ValueError(
+            f"model {model} needs pictures; {dataset.name} has no image_shape: use mlp."
+        )
+    if min(shape[1:]) < smallest:
+        raise ValueError(
+            f"model {model} needs pictures of {smallest} x {smallest} or more; those of "
+            f"{dataset.name} are {shape[1]} x {shape[2]}."
+        )
+    return shape
+
+
+def _connected(prefix: str, widths: Sequence[int], generator: torch.Generator) -> Parts:
+    """Linear layers, numbered from 1, with a ReLU between each two."""
+    last = len(widths) - 1
+    for number, (inputs, outputs) in enumerate(pairwise(widths), start=1):
+        layer = skip_init(nn.Linear, inputs, outputs)
+        _draw(layer.weight, layer.bias, generator)
+        yield f"{prefix}{number}", layer
+        if number < last:
+            yield f"{prefix}{number}_relu", nn.ReLU()
+
+
+def _convolution(
+    inputs: int,
+    outputs: int,
+    generator: torch.Generator,
+    *,
+    kernel: int,
+    padding: int,
+    bias: bool = True,
+) -> nn.Conv2d:
+    layer = skip_init(nn.Conv2d, inputs, outputs, kernel, padding=padding, bias=bias)
+    _draw(layer.weight, layer.bias, generator)
+    return layer
+
+
+@torch.no_grad()
+def _draw(weight: Tensor, bias: Tensor | None, generator: torch.Generator) -> None:
+    """First weights; a bias is drawn whether there is one or not."""
+    drawn = initial_weights(len(weight), weight[0].numel(), generator)
+    weight.copy_(drawn[:, :-1].view_as(weight))
+    if bias is not None:
+        bias.copy_(drawn[:, -1])
+
+
+Maker = Callable[[Dataset, Sequence[int], torch.Generator], Parts]
+_MODELS: dict[str, tuple[Maker, tuple[int, ...]]] = {
+    "mlp": (_mlp, (128,)),
+    "lenet": (_lenet, (120, 84)),
+    "vgg": (_vgg, ()),
+}
