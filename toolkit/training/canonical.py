@@ -15,13 +15,12 @@ import pickle
 import tarfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-Read = Callable[[str], bytes]
+Files = Mapping[str, bytes]
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -40,7 +39,7 @@ class Collection:
     url: str
     folders: tuple[str, ...]
     files: Mapping[str, str]
-    parse: Callable[[Read], Parts]
+    parse: Callable[[Files], Parts]
     image_shape: tuple[int, int, int]
     openml: str
     digest: str
@@ -59,9 +58,9 @@ class Collection:
         for folder in (data_dir / name for name in self.folders):
             missing = [name for name in self.files if not (folder / name).is_file()]
             if not missing:
-                return self.parse(partial(self._verified, folder))
+                return self.parse({name: self._verified(folder, name) for name in self.files})
             if self.archive and (folder / self.archive[0]).is_file():
-                return self.parse(_members(self._verified(folder, self.archive[0])).__getitem__)
+                return self.parse(_members(self._verified(folder, self.archive[0])))
             if len(missing) < len(self.files):
                 raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}")
         raise FileNotFoundError(f"{data_dir} has none of its files")
@@ -122,11 +121,10 @@ def digest(parts: Iterable[np.ndarray]) -> str:
 # --- formats ----------------------------------------------------------------------------------
 
 
-def _four_idx_files(read: Read) -> Parts:
+def _four_idx_files(files: Files) -> Parts:
     names = "train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"
-    train, labels, test, answers = (
-        idx(gzip.decompress(read(f"{name}-ubyte.gz"))) for name in names
-    )
+    found = (idx(gzip.decompress(files[f"{name}-ubyte.gz"])) for name in names)
+    train, labels, test, answers = found
     return train, labels, test, answers
 
 
@@ -147,9 +145,9 @@ def idx(data: bytes) -> np.ndarray:
     return values.reshape(shape)
 
 
-def _six_batches(read: Read) -> Parts:
+def _six_batches(files: Files) -> Parts:
     """CIFAR-10: rows of 3072 are the red, green and blue 32 x 32 planes, each row by row."""
-    *train, test = (unpickle(read(name)) for name in CIFAR_10.files)
+    *train, test = (unpickle(files[name]) for name in CIFAR_10.files)
     pixels = np.concatenate([batch[b"data"] for batch in train])
     labels = np.concatenate([np.array(batch[b"labels"], np.uint8) for batch in train])
     return pixels, labels, test[b"data"], np.array(test[b"labels"], np.uint8)
