@@ -8,17 +8,15 @@ trained by plain SGD on each estimator's updates, on plain weights or, with --de
 of that device, whose pulses are then counted. The learning rate of each case is tuned on a
 tenth of the training samples held out, with seeds of its own; then the network is trained on all
 of them once for every seed. The result is a table on the screen and an xarray Dataset over
-(method, rank, seed) in a netCDF file. MNIST is read from the folder that holds its four .gz files
-(or from the environment variable SBPCA_DATA).
+(method, rank, seed) in a netCDF file. MNIST is read from its four .gz files in FOLDER, or in the
+folder that the environment variable SBPCA_DATA names.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import gzip
 import itertools
-import os
 import statistics
 import sys
 import time
@@ -32,7 +30,7 @@ from torch import Tensor, nn
 
 from toolkit.crossbar import Crossbar, DigitalArray, device_names, get_device
 from toolkit.lowrank import Estimator, captured_energy, estimator_knobs, make_estimator
-from toolkit.training import load_dataset
+from toolkit.training import Dataset, load_dataset
 from toolkit.training.layers import CrossbarLinear, initial_weights
 
 METHODS: dict[str, tuple[str, dict[str, object]]] = {
@@ -87,26 +85,19 @@ class Outcome:
 
 def digits() -> Task:
     """Return scikit-learn's digits."""
-    data = load_dataset("digits")
-    train, test = (data.train_inputs, data.train_labels), (data.test_inputs, data.test_labels)
+    train, test = parts(load_dataset("digits"))
     return Task(train, test, hidden=128, batch=64, epochs=20, rates=(0.1, 0.2, 0.4, 0.8, 1.6))
 
 
-def mnist(folder: Path) -> Task:
+def mnist(folder: Path | None) -> Task:
     """Return MNIST, read from its four canonical files."""
+    train, test = parts(load_dataset("mnist", data_dir=folder))
+    return Task(train, test, hidden=150, batch=128, epochs=2, rates=(0.25, 0.5, 1.0))
 
-    def read(name: str, offset: int) -> np.ndarray:
-        with gzip.open(folder / f"{name}.gz") as file:
-            return np.frombuffer(file.read(), np.uint8, offset=offset)
 
-    def split(prefix: str) -> tuple[Tensor, Tensor]:
-        inputs = read(f"{prefix}-images-idx3-ubyte", 16).reshape(-1, 784)
-        labels = read(f"{prefix}-labels-idx1-ubyte", 8)
-        return torch.as_tensor(inputs / np.float32(255)), torch.as_tensor(labels.astype(np.int64))
-
-    return Task(
-        split("train"), split("t10k"), hidden=150, batch=128, epochs=2, rates=(0.25, 0.5, 1.0)
-    )
+def parts(data: Dataset) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Return the training and the test samples, with their labels."""
+    return (data.train_inputs, data.train_labels), (data.test_inputs, data.test_labels)
 
 
 def estimators(method: str, rank: int, shapes: list[tuple[int, int]], seed: int) -> list[Estimator]:
@@ -277,7 +268,7 @@ def parsed() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.estimators")
     parser.add_argument("--dataset", choices=("digits", "mnist"), default="digits")
-    parser.add_argument("--data-dir", type=Path, help="folder of MNIST's four .gz files")
+    parser.add_argument("--data-dir", type=Path, help="folder of the data sets' files")
     parser.add_argument("--device", choices=device_names(), help="train on crossbars of it")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--ranks", nargs="+", type=int, default=[1, 2, 4, 8, 16])
@@ -306,10 +297,10 @@ def main() -> None:
 
 def chosen_task(options: argparse.Namespace) -> Task:
     """Return the task with the budget that the command line asks for."""
-    folder = options.data_dir or os.environ.get("SBPCA_DATA")
-    if options.dataset == "mnist" and not folder:
-        sys.exit("MNIST needs --data-dir, or the environment variable SBPCA_DATA")
-    task = digits() if options.dataset == "digits" else mnist(Path(folder or ""))
+    try:
+        task = digits() if options.dataset == "digits" else mnist(options.data_dir)
+    except FileNotFoundError as error:  # it says how to get the files
+        sys.exit(str(error))
     return dataclasses.replace(
         task,
         device=options.device,
