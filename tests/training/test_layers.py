@@ -178,7 +178,7 @@ def test_read_noise_and_converters_reach_the_convolution():
     outputs = arrays(torch.randn(3, 4, 6, 6, generator=seeded(), dtype=torch.float64))
     levels = outputs * 7 / 2.0
     torch.testing.assert_close(levels, levels.round(), rtol=0, atol=1e-9)
-    assert float(outputs.abs().max()) <= 2.0
+    assert outputs.abs().max().item() <= 2.0
 
 
 def test_block_counts_images():

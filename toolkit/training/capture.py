@@ -131,7 +131,7 @@ def attached(layer: nn.Module) -> Capture | None:
     return next((hook for hook in hooks if isinstance(hook, Capture)), None)
 
 
-def release(model: nn.Module) -> None:
+def release_weights(model: nn.Module) -> None:
     """Give the weights of every attached layer back to autograd."""
     for layer in model.modules():
         for key, hook in list(layer._forward_hooks.items()):

@@ -57,6 +57,19 @@ class Geometry:
             groups=layer.groups,
         )
 
+    def torch_knobs(self) -> dict[str, Any]:
+        """Keyword arguments of a :class:`torch.nn.Conv2d` of this geometry."""
+        left, right, top, bottom = self.padding
+        is_even = left == right and top == bottom
+        return {
+            "kernel_size": self.kernel_size,
+            "stride": self.stride,
+            "padding": (top, left) if is_even else "same",
+            "dilation": self.dilation,
+            "padding_mode": self.padding_mode,
+            "groups": self.groups,
+        }
+
     @property
     def zeros(self) -> Pair | None:
         """(vertical, horizontal) zeros on either side, if torch's convolution can add them."""

@@ -8,7 +8,7 @@ estimates the gradient. The arrays are ``toolkit.crossbar``'s; an
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -43,7 +43,7 @@ class CrossbarLayer(nn.Module):
         self.bias = bias
         weights = arrays[0].weights
         self.anchor = nn.Parameter(weights.new_empty(0))
-        self._capture = Capture()
+        self.capture = Capture()
 
     @property
     def geometry(self) -> Geometry | None:
@@ -59,11 +59,17 @@ class CrossbarLayer(nn.Module):
         then the layer holds its inputs and its outputs' errors, nothing else. Calls add up until
         :meth:`clear_samples`.
         """
-        return self._capture.samples(self.geometry, self.anchor.dtype, self.bias)
+        return self.capture.samples(self.geometry, self.anchor.dtype, self.bias)
+
+    def samples_for_later(self) -> Callable[[], list[Samples]]:
+        """What gives the present :attr:`samples` when called, even after :meth:`clear_samples`."""
+        kept = Capture()
+        kept.calls = list(self.capture.calls)
+        return lambda: kept.samples(self.geometry, self.anchor.dtype, self.bias)
 
     def clear_samples(self) -> None:
         """Forget the samples, as after an update."""
-        self._capture.clear()
+        self.capture.clear()
 
     def get_extra_state(self) -> dict[str, Any]:
         """The state of every array, for ``state_dict``."""
@@ -130,8 +136,8 @@ class CrossbarLinear(CrossbarLayer):
         flat = inputs.reshape(-1, inputs.shape[-1]).to(self.anchor.dtype)
         flat = self._read(self.array, with_bias(flat) if self.bias else flat)
         outputs = flat.reshape(*inputs.shape[:-1], flat.shape[1])
-        self._capture.positions = positions_of(outputs, convolution=False)
-        return self._capture.tap(inputs, outputs, self.anchor)
+        self.capture.positions = positions_of(outputs, convolution=False)
+        return self.capture.tap(inputs, outputs, self.anchor)
 
 
 class CrossbarConv2d(CrossbarLayer):
@@ -196,8 +202,8 @@ class CrossbarConv2d(CrossbarLayer):
         batched = batched.to(self.anchor.dtype)
         is_digital = all(isinstance(array, DigitalArray) for array in self.arrays)
         outputs = self._convolved(batched) if is_digital else self._read_patches(batched)
-        self._capture.positions = positions_of(outputs, convolution=True)
-        return self._capture.tap(inputs, outputs if inputs.ndim == 4 else outputs[0], self.anchor)
+        self.capture.positions = positions_of(outputs, convolution=True)
+        return self.capture.tap(inputs, outputs if inputs.ndim == 4 else outputs[0], self.anchor)
 
     def _read_patches(self, inputs: Tensor) -> Tensor:
         padded = self._geometry.padded(inputs)
@@ -265,7 +271,7 @@ def block_samples(layer: nn.Module, block_size: int) -> int:
     is that of the layer's last call (1 before the first), for a :class:`CrossbarLayer` or a plain
     layer that a :class:`~toolkit.training.LowRankSGD` trains.
     """
-    capture = layer._capture if isinstance(layer, CrossbarLayer) else attached(layer)
+    capture = layer.capture if isinstance(layer, CrossbarLayer) else attached(layer)
     return block_size * (1 if capture is None else capture.positions)
 
 

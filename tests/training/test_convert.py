@@ -1,0 +1,351 @@
+"""Models onto crossbars and back: nested, shared, tied, odd and foreign ones."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from toolkit.crossbar import Crossbar, DigitalArray, TiledCrossbar, Wires, get_device
+from toolkit.training.convert import crossbar_layers, to_crossbar, to_digital
+from toolkit.training.layers import CrossbarConv2d, CrossbarLinear
+from toolkit.training.optimiser import LowRankSGD
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6), nn.ReLU())
+    head = nn.ModuleDict({"out": nn.Linear(6, 4)})
+    return Net(body, head)
+
+
+class Net(nn.Module):
+    def __init__(self, body: nn.Module, head: nn.ModuleDict) -> None:
+        super().__init__()
+        self.body, self.head = body, head
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head["out"](self.body(images).mean((2, 3)))
+
+
+def images(count: int = 5, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(count, 3, 8, 8, generator=generator).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("device", [None, "digital", "ideal", get_device("PCMO")])
+def test_there_and_back_gives_the_same_outputs(device, dtype):
+    model = network().to(dtype).eval()
+    converted = to_crossbar(model, device=device)
+    back = to_digital(converted)
+    inputs = images(dtype=dtype)
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {}
+    for other in (converted, back):
+        assert not other.training and not other.head["out"].training
+        torch.testing.assert_close(other(inputs), model(inputs), **tolerance)
+    assert isinstance(converted.body[0], CrossbarConv2d)
+    assert isinstance(converted.head["out"], CrossbarLinear)
+    assert isinstance(converted.body[1], nn.BatchNorm2d)
+    assert [type(m) for m in back.modules()] == [type(m) for m in model.modules()]
+    assert back.body[0].bias is None and back.body[0].padding == (1, 1)
+
+
+def test_the_model_is_not_touched():
+    model = network()
+    before = copy.deepcopy(model.state_dict())
+    converted = to_crossbar(model, device="Ag:a-Si")
+    optimiser = LowRankSGD(converted, lr=0.5, rank=2)
+    converted(images()).square().mean().backward()
+    optimiser.step()
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert isinstance(model.body[0], nn.Conv2d)
+
+
+def test_a_model_that_is_one_layer():
+    converted = to_crossbar(nn.Linear(3, 2))
+    assert isinstance(converted, CrossbarLinear)
+    assert isinstance(to_digital(converted), nn.Linear)
+    assert list(crossbar_layers(converted)) == [""]
+
+
+def test_a_layer_used_twice_is_one_array():
+    shared = nn.Linear(4, 4)
+    model = nn.Sequential(shared, nn.ReLU(), shared)
+    converted = to_crossbar(model)
+    assert converted[0] is converted[2]
+    inputs = torch.randn(3, 4)
+    torch.testing.assert_close(converted(inputs), model(inputs))
+    converted(inputs).sum().backward()
+    assert len(converted[0].samples[0][0]) == 6
+
+
+def test_skip_and_overrides_by_name_and_pattern():
+    model = network()
+    assert list(crossbar_layers(to_crossbar(model, skip=["head.*"]))) == ["body.0"]
+    converted = to_crossbar(
+        model,
+        device="Ag:a-Si",
+        overrides={
+            "body.*": {"device": "FeFET", "w_max": 3.0, "tile": (4, 10)},
+            "head.out": {"device": "digital"},
+        },
+    )
+    (conv,) = converted.body[0].arrays
+    assert isinstance(conv, TiledCrossbar)
+    assert (conv.device.name, conv.tiles[0][0].w_max) == ("FeFET", 3.0)
+    assert isinstance(converted.head["out"].array, DigitalArray)
+
+
+def test_w_max_is_twice_the_largest_weight_unless_given():
+    model = network()
+    converted = to_crossbar(model, device="ideal")
+    largest = model.body[0].weight.abs().max().item()
+    assert converted.body[0].arrays[0].w_max == pytest.approx(2 * largest)
+    nn.init.zeros_(model.body[0].weight)
+    assert to_crossbar(model, device="ideal").body[0].arrays[0].w_max == 1.0
+    with pytest.raises(ValueError, match=r"w_max=0.1 is below the largest weight of layer 'head"):
+        to_crossbar(model, device="ideal", w_max=0.1)
+
+
+def test_array_options_reach_the_arrays():
+    wires = Wires(wire_resistance=1.0)
+    converted = to_crossbar(network(), device="Ag:a-Si", wires=wires, pair="one-sided")
+    for layer in crossbar_layers(converted).values():
+        assert (layer.arrays[0].wires, layer.arrays[0].pair) == (wires, "one-sided")
+
+
+def test_seed_decides_the_draws_and_skipping_moves_none():
+    model = network()
+    noisy = {"device": "Ag:a-Si"}
+
+    def bits(**knobs: object) -> list[torch.Tensor]:
+        layers = crossbar_layers(to_crossbar(model, **noisy, **knobs))
+        update = [torch.ones(shape) for shape in (layers["head.out"].shape,)]
+        from toolkit.lowrank import FullGradient
+
+        array = layers["head.out"].array
+        array.apply(
+            FullGradient().update(torch.ones(2, 4), torch.ones(2, update[0].shape[1])),
+            learning_rate=0.05,
+        )
+        return [array.conductance]
+
+    assert torch.equal(*bits(seed=3), *bits(seed=3))
+    assert torch.equal(*bits(seed=3), *bits(seed=torch.Generator().manual_seed(3)))
+    assert torch.equal(*bits(seed=3), *bits(seed=3, skip=["body.0"]))
+    assert not torch.equal(*bits(seed=3), *bits(seed=4))
+
+
+def test_groups_have_cells_of_their_own():
+    converted = to_crossbar(nn.Conv2d(4, 4, 3, groups=2), device="PCMO")
+    first, second = converted.arrays
+    assert isinstance(first, Crossbar) and first.shape == (2, 19)
+    assert first._bank._seed != second._bank._seed
+
+
+def test_grouped_strided_and_same_padded_convolutions_come_back():
+    model = nn.Sequential(
+        nn.Conv2d(4, 4, (4, 3), padding="same", groups=2),
+        nn.Conv2d(4, 8, 3, stride=2, dilation=2, padding=2, padding_mode="reflect"),
+    )
+    back = to_digital(to_crossbar(model, device="ideal"))
+    inputs = torch.randn(2, 4, 9, 9)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch on padding="same" of even kernels
+        torch.testing.assert_close(back(inputs), model(inputs), rtol=1e-5, atol=1e-6)
+
+
+def test_frozen_layers_stay_frozen():
+    model = network()
+    model.body.requires_grad_(False)
+    converted = to_crossbar(model)
+    trained = {n: layer.anchor.requires_grad for n, layer in crossbar_layers(converted).items()}
+    assert trained == {"body.0": False, "head.out": True}
+    converted(images()).sum().backward()
+    assert converted.body[0].samples == []
+    assert not to_digital(converted).body[0].weight.requires_grad
+
+
+def test_a_transformer_leaves_out_what_is_read_elsewhere():
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2)
+    with pytest.warns(UserWarning, match=r"self_attn.out_proj': MultiheadAttention reads"):
+        converted = to_crossbar(model)
+    assert len(crossbar_layers(converted)) == 4
+    inputs = torch.randn(3, 5, 8)
+    for training in (True, False):
+        model.train(training)
+        converted.train(training)
+        with torch.no_grad():
+            torch.testing.assert_close(converted(inputs), model(inputs), rtol=1e-4, atol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        to_crossbar(model, skip=["*.out_proj"])
+
+
+class Doubled(nn.Linear):
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return 2 * super().forward(inputs)
+
+
+class Renamed(nn.Linear):
+    """A subclass that computes what its base does."""
+
+
+def tied() -> nn.Module:
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 5, bias=False), nn.Linear(5, 2))
+    model[1].weight = model[0].weight
+    return model
+
+
+def parametrised() -> nn.Module:
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
+    return nn.Sequential(nn.Identity(), normed, nn.Linear(3, 2))
+
+
+def hooked() -> nn.Module:
+    model = nn.Sequential(nn.Identity(), nn.Linear(3, 3), nn.Linear(3, 2))
+    model[1].register_forward_hook(lambda _module, _args, outputs: outputs + 1)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (tied, "shares a parameter with '0'"),
+        (parametrised, "computed from other parameters"),
+        (hooked, "it has hooks"),
+        (
+            lambda: nn.Sequential(nn.Identity(), Doubled(3, 3), nn.Linear(3, 2)),
+            "class Doubled has a forward of its own",
+        ),
+        (
+            lambda: nn.Sequential(nn.Identity(), nn.LazyLinear(3), nn.Linear(3, 2)),
+            "run a batch through the model first",
+        ),
+    ],
+    ids=["tied", "parametrised", "hooked", "own forward", "lazy"],
+)
+def test_what_cannot_be_swapped_is_named_and_stays(make, reason):
+    model = make()
+    with pytest.warns(UserWarning, match=f"stay digital: '1'.*{reason}"):
+        converted = to_crossbar(model)
+    assert list(crossbar_layers(converted)) == ["2"]
+    assert type(converted[1]) is type(model[1])
+
+
+def test_a_subclass_that_changes_nothing_is_swapped():
+    assert isinstance(to_crossbar(nn.Sequential(Renamed(3, 2)))[0], CrossbarLinear)
+
+
+def test_bad_input_is_one_clear_error():
+    model = network()
+    with pytest.raises(ValueError, match="Linear or Conv2d to convert; none"):
+        to_crossbar(nn.ReLU())
+    with pytest.raises(ValueError, match=r"skip must name .*'body.0', 'head.out'; got 'heads'"):
+        to_crossbar(model, skip=["heads"])
+    with pytest.raises(ValueError, match="overrides must name"):
+        to_crossbar(model, overrides={"nothing.*": {}})
+    with pytest.raises(ValueError, match="unknown option 'wire'; allowed: device, w_max"):
+        to_crossbar(model, wire=1)
+    with pytest.raises(ValueError, match="unknown option 'rank'"):
+        to_crossbar(model, overrides={"body.0": {"rank": 1}})
+    with pytest.raises(ValueError, match=r"layer 'body.0': .*unobtainium"):
+        to_crossbar(model, device="unobtainium")
+    with pytest.raises(ValueError, match="it has none"):
+        to_digital(model)
+
+
+def test_converted_state_loads_into_a_model_converted_alike(tmp_path):
+    model, inputs = network(), images()
+    converted = to_crossbar(model, device="Ag:a-Si", seed=1)
+    optimiser = LowRankSGD(converted, lr=0.5, rank=2)
+    for _ in range(3):
+        optimiser.zero_grad()
+        converted(inputs).square().mean().backward()
+        optimiser.step()
+    torch.save(converted.state_dict(), tmp_path / "model.pt")
+    other = to_crossbar(model, device="Ag:a-Si", seed=2)
+    other.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    assert torch.equal(other.eval()(inputs), converted.eval()(inputs))
+    narrower = to_crossbar(nn.Sequential(nn.Linear(3, 2)), device="Ag:a-Si")
+    wider = to_crossbar(nn.Sequential(nn.Linear(4, 2)), device="Ag:a-Si")
+    with pytest.raises(ValueError, match="shape"):
+        wider.load_state_dict(narrower.state_dict())
+
+
+# --- models that nobody wrote for this purpose -------------------------------------------------
+
+
+class Block(nn.Module):
+    """Residual block of He et al. (2016), section 4.2: two 3 x 3 convolutions, identity shortcut.
+
+    Where the shape changes the shortcut takes every second pixel and pads channels with zeros
+    (option A of the paper).
+    """
+
+    def __init__(self, channels: int, wider: int) -> None:
+        super().__init__()
+        self.stride, self.more = wider // channels, wider - channels
+        self.conv1 = nn.Conv2d(channels, wider, 3, self.stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(wider)
+        self.conv2 = nn.Conv2d(wider, wider, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(wider)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs = functional.relu(self.bn1(self.conv1(inputs)), inplace=True)
+        shortcut = inputs[:, :, :: self.stride, :: self.stride]
+        shortcut = functional.pad(shortcut, (0, 0, 0, 0, 0, self.more))
+        return functional.relu(self.bn2(self.conv2(outputs)) + shortcut, inplace=True)
+
+
+def paper_resnet() -> nn.Module:
+    """The 6n + 2 = 8 layer network for CIFAR of the same section."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(inplace=True),
+        Block(16, 16),
+        Block(16, 32),
+        Block(32, 64),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(64, 10),
+    )
+
+
+def library_resnet() -> nn.Module:
+    resnet = pytest.importorskip("pytorchcv.models.resnet_cifar")
+    return resnet.CIFARResNet(
+        channels=[[16], [32], [64]], init_block_channels=16, bottleneck=False, num_classes=10
+    )
+
+
+@pytest.mark.parametrize("make", [paper_resnet, library_resnet])
+def test_a_resnet_trains_on_crossbars_and_comes_back(make):
+    torch.manual_seed(0)
+    model = make()
+    converted = to_crossbar(model, device="EpiRAM", seed=0)
+    optimiser = LowRankSGD(converted, lr=0.4, method="sbpca", rank=4, block_size=16)
+    generator = torch.Generator().manual_seed(1)
+    inputs = torch.randn(16, 3, 32, 32, generator=generator)
+    labels = torch.arange(16) % 10
+    losses = []
+    for _ in range(10):
+        optimiser.zero_grad()
+        loss = functional.cross_entropy(converted(inputs), labels)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+    back = to_digital(converted)
+    assert not crossbar_layers(back)
+    assert [type(m) for m in back.modules()] == [type(m) for m in model.modules()]
+    with torch.no_grad():
+        torch.testing.assert_close(
+            back.eval()(inputs), converted.eval()(inputs), rtol=1e-4, atol=1e-4
+        )

@@ -1,0 +1,269 @@
+"""Any torch model onto crossbars, and back. Training it is for an optimiser or an experiment."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.crossbar import Crossbar, Device, DigitalArray, TiledCrossbar, get_device
+from toolkit.lowrank.estimator import as_generator
+from toolkit.training.capture import Capture, PlainLayer, attached, matrix_layers
+from toolkit.training.convolution import Geometry
+from toolkit.training.layers import Array, CrossbarConv2d, CrossbarLayer, CrossbarLinear
+
+DIGITAL = "digital"
+HOOKED = "it has hooks, which the layer in its place would not have"
+# How far a weight may grow beyond the largest of its layer where no w_max is given.
+HEADROOM = 2.0
+OWN_KNOBS = ("device", "w_max", "tile")
+ARRAY_KNOBS = ("pair", "coding", "half_select", "periphery", "wires")
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraySettings:
+    """How the arrays of a layer are made: the keyword arguments of :func:`to_crossbar`."""
+
+    device: Device | str | None = None
+    w_max: float | None = None
+    tile: tuple[int, int] | None = None
+    array: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_digital(self) -> bool:
+        """Whether there are no cells."""
+        return self.device is None or self.device == DIGITAL
+
+    def changed(self, changes: Mapping[str, Any]) -> ArraySettings:
+        """With some of them replaced. ValueError if one is unknown."""
+        if unknown := sorted(set(changes) - {*OWN_KNOBS, *ARRAY_KNOBS}):
+            raise ValueError(
+                f"unknown option {unknown[0]!r}; allowed: {', '.join((*OWN_KNOBS, *ARRAY_KNOBS))}"
+            )
+        own = {name: changes[name] for name in OWN_KNOBS if name in changes}
+        others = {name: changes[name] for name in ARRAY_KNOBS if name in changes}
+        return replace(self, **own, array={**self.array, **others})
+
+    def make(self, weights: Tensor, w_max: float, seed: int) -> Array:
+        """An array that holds ``weights``."""
+        if self.device is None or self.is_digital:
+            return DigitalArray.from_weights(weights)
+        device = get_device(self.device) if isinstance(self.device, str) else self.device
+        generator = torch.Generator(weights.device).manual_seed(seed)
+        knobs = {"device": device, "w_max": w_max, "seed": generator, **self.array}
+        if self.tile is None:
+            return Crossbar.from_weights(weights, **knobs)
+        return TiledCrossbar.from_weights(weights, tile=self.tile, **knobs)
+
+
+def to_crossbar(
+    model: Model,
+    *,
+    device: Device | str | None = None,
+    w_max: float | None = None,
+    seed: int | torch.Generator = 0,
+    tile: tuple[int, int] | None = None,
+    skip: Iterable[str] = (),
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    **array: Any,
+) -> Model:
+    """A copy of the model whose Linear and Conv2d layers have their weights in arrays.
+
+    Weights and biases are programmed exactly; dtype, torch device and training mode stay. Whatever
+    is not a Linear or Conv2d (normalisation, embeddings) stays digital and is copied. The model
+    itself is not touched.
+
+    Parameters
+    ----------
+    model
+        Any module, nested as it may be. A layer that is used in several places is one array.
+    device
+        Kind of cell: a :class:`~toolkit.crossbar.Device` or a preset's name. None or "digital":
+        plain weights behind the same interface.
+    w_max
+        Weight at the end of the conductance range. None: twice the largest magnitude of each
+        layer (1 for a layer of zeros), so that every layer uses its range and can still grow.
+    seed
+        Of all draws: an int or a generator. Every layer draws seeds of its own, whether converted
+        or not: a skipped layer does not change the others.
+    tile
+        Largest array (rows, columns); larger layers are cut into several. None: one array each.
+    skip
+        Names of layers to leave digital, as in ``model.named_modules()``; ``*`` and ``?`` stand
+        for anything (``"features.*"``).
+    overrides
+        Settings of single layers by name, again with ``*`` and ``?``: any of ``device``, ``w_max``,
+        ``tile`` and what follows. Later ones win.
+    **array
+        ``pair``, ``coding``, ``half_select``, ``periphery``, ``wires`` of
+        :meth:`~toolkit.crossbar.Crossbar.from_weights`.
+
+    Returns
+    -------
+    nn.Module
+        The copy. A weight that did not ask for a gradient gives a layer that is not trained
+        (``anchor.requires_grad`` is False).
+
+    Raises
+    ------
+    ValueError
+        If a weight or bias is beyond ``w_max``, a name in ``skip`` or ``overrides`` fits no layer,
+        an option is unknown, the model has nothing to convert, or it is refused by the array.
+
+    Warns
+    -----
+    UserWarning
+        Names the Linear and Conv2d layers that cannot be swapped and stay digital, with the
+        reason: one whose weight is read by another module (in a MultiheadAttention), shared with
+        another layer (tied) or computed (parametrised), whose class has a forward of its own, or
+        that has hooks. ``skip`` silences it.
+
+    Notes
+    -----
+    Code that reads ``layer.weight`` of a converted layer gets an AttributeError rather than a
+    weight that no gradient would reach. A TransformerEncoderLayer does so in evaluation only: its
+    fast path is switched off in the copy.
+    """
+    settings = ArraySettings(device=device, w_max=w_max, tile=tile).changed(array)
+    layers, left_out = _convertible(model)
+    names = [*layers, *left_out]
+    skipped = {name for name in names if _fits(name, skip)}
+    _check_patterns("skip", skip, names)
+    _check_patterns("overrides", overrides or {}, names)
+    chosen = {name: layer for name, layer in layers.items() if name not in skipped}
+    if not chosen:
+        raise ValueError(f"model must have a Linear or Conv2d to convert; {_kinds(names, skipped)}")
+    _warn_of({name: why for name, why in left_out.items() if name not in skipped})
+    generator, memo = as_generator(seed), {}
+    for name, layer in layers.items():
+        own_seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        if name in chosen:
+            own = settings
+            for pattern, changes in (overrides or {}).items():
+                own = own.changed(changes) if fnmatchcase(name, pattern) else own
+            memo[id(layer)] = _on_arrays(name, layer, own, own_seed)
+    return _without_fast_path(copy.deepcopy(model, memo))
+
+
+def to_digital(model: Model) -> Model:
+    """A copy of the model with torch's Linear and Conv2d, holding what the arrays hold now.
+
+    Raises
+    ------
+    ValueError
+        If the model has no layer on arrays.
+    """
+    layers = {id(module): module for module in model.modules() if isinstance(module, CrossbarLayer)}
+    if not layers:
+        raise ValueError("model must have layers on arrays, as to_crossbar makes them; it has none")
+    return copy.deepcopy(model, {key: _off_arrays(layer) for key, layer in layers.items()})
+
+
+def crossbar_layers(model: nn.Module) -> dict[str, CrossbarLayer]:
+    """The layers on arrays by name, in the order of ``model.named_modules()``."""
+    return {
+        name: module for name, module in model.named_modules() if isinstance(module, CrossbarLayer)
+    }
+
+
+def _convertible(model: nn.Module) -> tuple[dict[str, PlainLayer], dict[str, str]]:
+    """As :func:`matrix_layers`, less the layers with hooks of the user's."""
+    layers, left_out = matrix_layers(model)
+    hooked = {name: HOOKED for name, layer in layers.items() if _has_hooks(layer)}
+    return {n: layer for n, layer in layers.items() if n not in hooked}, left_out | hooked
+
+
+def _has_hooks(layer: PlainLayer) -> bool:
+    kinds = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
+    hooks = [hook for kind in kinds for hook in kind.values()]
+    return any(not isinstance(hook, Capture) for hook in hooks)
+
+
+def _on_arrays(name: str, layer: PlainLayer, settings: ArraySettings, seed: int) -> CrossbarLayer:
+    """The layer with its weights in arrays."""
+    matrix = layer.weight.detach().flatten(1)
+    if layer.bias is not None:
+        matrix = torch.cat([matrix, layer.bias.detach()[:, None]], dim=1)
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    largest = float(matrix.abs().max())
+    w_max = (HEADROOM * largest or 1.0) if settings.w_max is None else settings.w_max
+    if largest > w_max and not settings.is_digital:
+        raise ValueError(
+            f"w_max={w_max:g} is below the largest weight of layer {name!r}, {largest:g}; allow "
+            "for it, override it for this layer, or leave w_max out"
+        )
+    try:
+        arrays = [
+            settings.make(part, w_max, seed + group)
+            for group, part in enumerate(matrix.chunk(groups))
+        ]
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"layer {name!r}: {error}") from error
+    made: CrossbarLayer
+    if isinstance(layer, nn.Conv2d):
+        made = CrossbarConv2d(arrays, geometry=Geometry.of(layer), bias=layer.bias is not None)
+    else:
+        made = CrossbarLinear(arrays[0], bias=layer.bias is not None)
+    made.anchor.requires_grad_(layer.weight.requires_grad or attached(layer) is not None)
+    return made.train(layer.training)
+
+
+def _off_arrays(layer: CrossbarLayer) -> PlainLayer:
+    """The torch layer with the weights that the arrays hold."""
+    matrix = torch.cat([array.weights for array in layer.arrays])
+    weights = matrix[:, : matrix.shape[1] - layer.bias]
+    place: dict[str, Any] = {"bias": layer.bias, "device": matrix.device, "dtype": matrix.dtype}
+    made: PlainLayer
+    if isinstance(layer, CrossbarConv2d):
+        made = nn.utils.skip_init(
+            nn.Conv2d, layer.in_channels, len(matrix), **layer.geometry.torch_knobs(), **place
+        )
+    else:
+        made = nn.utils.skip_init(nn.Linear, weights.shape[1], len(matrix), **place)
+    with torch.no_grad():
+        made.weight.copy_(weights.view_as(made.weight))
+        if made.bias is not None:
+            made.bias.copy_(matrix[:, -1])
+    made.requires_grad_(layer.anchor.requires_grad)
+    return made.train(layer.training)
+
+
+def _without_fast_path(model: Model) -> Model:
+    """Have encoders call their linear layers in evaluation too, not read their weights."""
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoder) and crossbar_layers(module):
+            module.use_nested_tensor = False
+        if isinstance(module, nn.TransformerEncoderLayer) and crossbar_layers(module):
+            module.activation_relu_or_gelu = 0  # the fast path knows these two only
+    return model
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _check_patterns(argument: str, patterns: Iterable[str], names: list[str]) -> None:
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(
+                f"{argument} must name Linear or Conv2d layers: {', '.join(map(repr, names))}; "
+                f"got {pattern!r}"
+            )
+
+
+def _kinds(names: list[str], skipped: set[str]) -> str:
+    return f"all of {sorted(names)} are left out or skipped {sorted(skipped)}" if names else "none"
+
+
+def _warn_of(left_out: dict[str, str]) -> None:
+    if left_out:
+        listed = "; ".join(f"{name!r}: {why}" for name, why in left_out.items())
+        warnings.warn(f"layers that stay digital: {listed}", stacklevel=3)

@@ -1,0 +1,307 @@
+"""An optimiser for anyone's loop: rank-k updates for layers on crossbars and for torch's own.
+
+The estimators are ``toolkit.lowrank``'s; how a layer's samples are kept is ``capture.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from toolkit.crossbar import SCHEMES
+from toolkit.lowrank import Estimator, estimator_knobs, make_estimator
+from toolkit.lowrank.estimator import as_generator, check_count, check_nonnegative
+from toolkit.training.capture import PlainLayer, attached, matrix_layers
+from toolkit.training.layers import CrossbarLayer
+from toolkit.training.updates import LayerUpdate, matrix_shapes
+
+_GROUP_KNOBS = (
+    "lr",
+    "rank",
+    "block_size",
+    "momentum",
+    "momentum_rank",
+    "weight_decay",
+    "scheme",
+)
+
+
+class LowRankSGD(torch.optim.Optimizer):
+    r"""Gradient descent whose weight gradients are estimated at rank k and never formed.
+
+    Two lines of a training loop change, the import and this one::
+
+        optimizer = LowRankSGD(model, lr=0.1, rank=4)
+
+    Every :class:`torch.nn.Linear` and :class:`torch.nn.Conv2d`, and every layer on crossbars
+    (:func:`~toolkit.training.to_crossbar`), is trained by an estimator of ``toolkit.lowrank`` from
+    its inputs and the errors of its outputs:
+
+    .. math:: W \leftarrow W - \mathrm{lr} \sum_{p=1}^{k} \sigma_p \Delta_p X_p^T
+
+    in place on plain weights, in pulses on crossbars. Autograd forms no gradient for those
+    weights: their ``requires_grad`` is switched off, and gradient memory is k (m + n) numbers a
+    layer in place of m n. Biases of plain layers, normalisation, embeddings and all other
+    parameters follow their autograd gradient (SGD, with the same lr and momentum). So do the few
+    weights that are no matrices of their own (tied, parametrised, read by a MultiheadAttention)
+    and those of one row or one column, whose gradient is no larger than its factors.
+
+    Parameters
+    ----------
+    model
+        The model, or a list of groups, ``[{"module": model.body}, {"module": model.head, "lr": 0.1,
+        "rank": 8}]``: a module with any of the options below that may differ between groups. They
+        stand in ``param_groups``, where schedulers and users change them, live.
+    lr
+        Learning rate.
+    method
+        Name of an estimator, see :func:`~toolkit.lowrank.estimator_names`.
+    rank
+        Outer products in an update, k, at most min(m, n) of a layer; where the method has a rank.
+    block_size
+        Network inputs per block: in a convolution each counts as many samples as the output has
+        positions. Where the method reads blocks.
+    momentum
+        :math:`V \leftarrow \mu V + U`, and V is what is written; see the notes.
+    momentum_rank
+        Rank at which V is kept; None: twice the rank of the update.
+    weight_decay
+        Plain parameters shrink by ``1 - lr * weight_decay`` a step, beside the gradient and not
+        through the momentum (Loshchilov and Hutter 2019, "SGDW"; with momentum 0 that is torch's
+        SGD). Must be 0 for layers on crossbars, where it would be a write to every cell.
+    scheme
+        How crossbars are written: "rank-sequential" or "rank-sum".
+    seed
+        Of the estimators' draws: an int or a generator.
+    **knobs
+        Further knobs of the estimator, see :func:`~toolkit.lowrank.estimator_knobs`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the model has no layer to train, a value is not allowed, or a name is unknown.
+
+    Notes
+    -----
+    - V is kept in factors, k'(m + n) numbers with k' = ``momentum_rank``: ``mu V + U`` has at most
+      rank k' + k, and its best approximation of rank k' (QR of both sides, SVD of the small core)
+      is carried on and written. As long as nothing is cut this is torch's momentum exactly, for
+      example where k' = min(m, n). What is cut is dropped, so directions that each step touches
+      weakly gain less from momentum. Crossbars are written the k' outer products of V.
+    - ``step`` uses the samples up, layer by layer; ``zero_grad`` drops those that no step used.
+      Several backward passes before a step add up, as ``.grad`` does. Backward passes of
+      ``torch.autograd.grad`` count as well: call ``zero_grad`` after them.
+    - Until the step, a layer holds its inputs and its outputs' errors. A convolution's im2col
+      matrix exists while its layer is updated, one layer at a time.
+    - ``weight.grad`` is None: gradient clipping by norm sees the other parameters only, and
+      hooks on weights are not called. A GradScaler cannot scale the samples back and is refused;
+      autocast to bfloat16 needs none and works.
+    - A second LowRankSGD on a model goes on training the same layers;
+      :func:`~toolkit.training.release_weights` gives their weights back to autograd and to torch's
+      optimisers.
+    - ``state_dict`` holds estimators, velocities and generators: a resumed run has the same bits,
+      if the model (and the arrays of crossbars, in the model's ``state_dict``) is restored too.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(784, 150), nn.ReLU(), nn.Linear(150, 10))
+    >>> optimizer = LowRankSGD(model, lr=0.1, method="sbpca", rank=4)
+    >>> loss = nn.functional.cross_entropy(model(torch.rand(64, 784)), torch.arange(64) % 10)
+    >>> optimizer.zero_grad()
+    >>> loss.backward()
+    >>> optimizer.step()
+    """
+
+    _step_supports_amp_scaling = True  # so that a GradScaler is noticed, and refused
+
+    def __init__(
+        self,
+        model: nn.Module | Iterable[Mapping[str, Any]],
+        lr: float,
+        *,
+        method: str = "sbpca",
+        rank: int = 4,
+        block_size: int = 32,
+        momentum: float = 0.0,
+        momentum_rank: int | None = None,
+        weight_decay: float = 0.0,
+        scheme: str = "rank-sequential",
+        seed: int | torch.Generator = 0,
+        **knobs: Any,
+    ) -> None:
+        self._new_estimator = _maker(method, knobs, as_generator(seed))
+        self._layers: list[list[LayerUpdate]] = []
+        groups = [{"module": model}] if isinstance(model, nn.Module) else [dict(g) for g in model]
+        defaults = {
+            "lr": lr,
+            "rank": rank,
+            "block_size": block_size,
+            "momentum": momentum,
+            "momentum_rank": momentum_rank,
+            "weight_decay": weight_decay,
+            "scheme": scheme,
+        }
+        super().__init__(groups, defaults)
+        if not any(self._layers):
+            raise ValueError(
+                "model must have a Linear, a Conv2d or a layer on crossbars with weights to train; "
+                "it has none"
+            )
+
+    @property
+    def layer_names(self) -> list[str]:
+        """The layers trained by low-rank updates, group by group."""
+        return [layer.name for layers in self._layers for layer in layers]
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add ``{"module": ..., options}``: its layers, and all parameters that it has."""
+        options = dict(param_group)
+        module = options.pop("module", None)
+        if not isinstance(module, nn.Module) or (wrong := set(options) - set(_GROUP_KNOBS)):
+            raise ValueError(
+                f"a group must be {{'module': an nn.Module}} with options among "
+                f"{', '.join(_GROUP_KNOBS)}; got {sorted(wrong) if module else param_group!r}"
+            )
+        layers = [
+            LayerUpdate(name, layer, self._new_estimator)
+            for name, layer in _layers_to_train(module).items()
+        ]
+        _check_group({**self.defaults, **options}, layers)
+        super().add_param_group({**options, "params": list(module.parameters())})
+        self._layers.append(layers)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients and the samples of all backward passes so far."""
+        super().zero_grad(set_to_none)
+        for layers in self._layers:
+            for layer in layers:
+                layer.capture.clear()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every layer that backward came through, and all other parameters.
+
+        Returns
+        -------
+        The loss, if there is a ``closure`` that computes it.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no backward pass since the last step, or a GradScaler calls.
+        ValueError
+            If a layer's inputs or errors are NaN or infinite (it is named), or an option in
+            ``param_groups`` is not allowed. Nothing has changed then.
+        """
+        if hasattr(self, "found_inf"):  # what a GradScaler leaves here
+            raise RuntimeError("LowRankSGD cannot undo a GradScaler's scale; use bfloat16 without")
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        groups = list(zip(self.param_groups, self._layers, strict=True))
+        self._check_ready(groups)
+        for group, layers in groups:
+            for layer in layers:
+                layer.step(group)
+            self._descend_others(group)
+        return loss
+
+    def _check_ready(self, groups: list[tuple[dict[str, Any], list[LayerUpdate]]]) -> None:
+        has_samples = any(layer.capture.calls for _, layers in groups for layer in layers)
+        if not has_samples and not any(
+            p.grad is not None for group, _ in groups for p in group["params"]
+        ):
+            raise RuntimeError(
+                "step must follow loss.backward(): no layer has samples and no parameter a gradient"
+            )
+        for group, layers in groups:
+            _check_group(group, layers)
+            for layer in layers:
+                layer.capture.check_finite(layer.name)
+
+    def _descend_others(self, group: dict[str, Any]) -> None:
+        """Plain SGD for what is not trained at low rank."""
+        lr, momentum = group["lr"], group["momentum"]
+        for parameter in group["params"]:
+            if (step := parameter.grad) is None:
+                continue
+            if momentum:
+                state = self.state[parameter]
+                if "velocity" in state:
+                    step = state["velocity"].mul_(momentum).add_(step)
+                else:
+                    step = state["velocity"] = step.clone()
+            if group["weight_decay"]:
+                parameter.mul_(1.0 - lr * group["weight_decay"])
+            parameter.add_(step, alpha=-lr)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As every optimiser's, with the state of estimators and velocities."""
+        layers = [[layer.state_dict() for layer in layers] for layers in self._layers]
+        return {**super().state_dict(), "layers": layers}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a saved state. ValueError if it is of another model or method."""
+        saved = state_dict.get("layers", [])
+        shape = [[layer.name for layer in layers] for layers in self._layers]
+        if [[layer.get("name") for layer in layers] for layers in saved] != shape:
+            raise ValueError(f"state must be of a LowRankSGD of the layers {shape}")
+        rest = {key: value for key, value in state_dict.items() if key != "layers"}
+        super().load_state_dict(rest)
+        for layers, states in zip(self._layers, saved, strict=True):
+            for layer, state in zip(layers, states, strict=True):
+                layer.load_state_dict(state)
+
+
+def _maker(
+    method: str, knobs: Mapping[str, Any], generator: torch.Generator
+) -> Callable[[], Estimator]:
+    """What makes one estimator after another, each with a seed of its own."""
+    if own := sorted(set(knobs) & {"rank", "block_size", "seed"}):
+        raise TypeError(f"{own[0]} is an argument of its own")
+    has_seed = "seed" in estimator_knobs(method)
+
+    def make() -> Estimator:
+        seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        return make_estimator(method, **knobs, **({"seed": seed} if has_seed else {}))
+
+    make_estimator(method, **knobs)  # a wrong knob is an error at once
+    return make
+
+
+def _layers_to_train(module: nn.Module) -> dict[str, CrossbarLayer | PlainLayer]:
+    """The layers on crossbars, and torch's own that are worth factors, by name."""
+    plain, _ = matrix_layers(module)
+    return {
+        name: layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, CrossbarLayer) or (name in plain and _is_worth_factors(plain[name]))
+    }
+
+
+def _is_worth_factors(layer: PlainLayer) -> bool:
+    wanted = layer.weight.requires_grad or attached(layer) is not None
+    return wanted and min(matrix_shapes(layer)[0]) > 1
+
+
+def _check_group(group: Mapping[str, Any], layers: list[LayerUpdate]) -> None:
+    """ValueError or TypeError for an option that is not allowed."""
+    check_nonnegative("lr", group["lr"])
+    check_count("rank", group["rank"])
+    check_count("block_size", group["block_size"])
+    check_nonnegative("momentum", group["momentum"], maximum=1.0)
+    check_nonnegative("weight_decay", group["weight_decay"])
+    if group["momentum_rank"] is not None:
+        check_count("momentum_rank", group["momentum_rank"])
+    if group["scheme"] not in SCHEMES:
+        raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, got {group['scheme']!r}")
+    on_arrays = [layer.name for layer in layers if layer.is_on_arrays]
+    if group["weight_decay"] and on_arrays:
+        raise ValueError(
+            f"weight_decay must be 0 for layers on crossbars, where it would write every cell of "
+            f"{on_arrays[0]!r}; got {group['weight_decay']}"
+        )

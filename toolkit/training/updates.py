@@ -1,0 +1,145 @@
+"""One layer's step: samples, estimator, momentum in factors, and the write to weights or arrays.
+
+Which layers there are and with which settings is for an optimiser to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.lowrank import Estimator, LowRank, estimator_knobs
+from toolkit.lowrank.linalg import factored_svd
+from toolkit.training.capture import Capture, PlainLayer, attach
+from toolkit.training.convolution import Geometry, Samples
+from toolkit.training.layers import CrossbarLayer
+
+
+class LayerUpdate:
+    """A layer in training: an estimator and a velocity for each of its matrices.
+
+    Parameters
+    ----------
+    name
+        For messages and saved states.
+    layer
+        On crossbars, or one of torch's, which is attached (:func:`~.capture.attach`).
+    new_estimator
+        Makes one estimator after another.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        layer: CrossbarLayer | PlainLayer,
+        new_estimator: Callable[[], Estimator],
+    ) -> None:
+        self.name, self.layer = name, layer
+        self.shapes = matrix_shapes(layer)
+        self.capture = layer.capture if isinstance(layer, CrossbarLayer) else attach(layer)
+        self.estimators = [new_estimator() for _ in self.shapes]
+        self._knobs = estimator_knobs(self.estimators[0].name)
+        self.velocities: list[LowRank | None] = [None for _ in self.shapes]
+
+    @property
+    def is_on_arrays(self) -> bool:
+        """Whether the weights are in arrays."""
+        return isinstance(self.layer, CrossbarLayer)
+
+    def step(self, group: Mapping[str, Any]) -> None:
+        """Take the samples of the calls so far and write what they say; a layer without stays.
+
+        ``group`` holds "lr", "rank", "block_size", "momentum", "momentum_rank" and "scheme".
+        """
+        for i, (errors, activations) in enumerate(_samples(self.layer, self.capture)):
+            self._take_up(group, i)
+            update = self.estimators[i].update(errors, activations)
+            if group["momentum"]:
+                rank = group["momentum_rank"] or 2 * min(group["rank"], *self.shapes[i])
+                update = merged(self.velocities[i], update, group["momentum"], rank)
+            self.velocities[i] = update if group["momentum"] else None
+            self._write(i, update, group)
+        self.capture.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Estimators and velocities."""
+        return {
+            "name": self.name,
+            "estimators": [estimator.state_dict() for estimator in self.estimators],
+            "velocities": [
+                None if v is None else [part.clone() for part in (v.left, v.sigma, v.right)]
+                for v in self.velocities
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave."""
+        for estimator, saved in zip(self.estimators, state["estimators"], strict=True):
+            estimator.load_state_dict(saved)
+        self.velocities = [
+            None if parts is None else LowRank(*(part.clone() for part in parts))
+            for parts in state["velocities"]
+        ]
+
+    def _take_up(self, group: Mapping[str, Any], index: int) -> None:
+        """Set the estimator's knobs, if it has them, to the group's."""
+        wanted = {
+            "rank": min(group["rank"], *self.shapes[index]),
+            "block_size": group["block_size"] * self.capture.positions,
+        }
+        estimator = self.estimators[index]
+        for knob, value in wanted.items():
+            if knob in self._knobs and getattr(estimator, knob) != value:
+                setattr(estimator, knob, value)
+
+    def _write(self, index: int, update: LowRank, group: Mapping[str, Any]) -> None:
+        if isinstance(self.layer, CrossbarLayer):
+            array = self.layer.arrays[index]
+            array.apply(update, learning_rate=group["lr"], scheme=group["scheme"])
+            return
+        weight = self.layer.weight.detach()
+        if group["weight_decay"] and index == 0:
+            weight.mul_(1.0 - group["lr"] * group["weight_decay"])
+        _descend(weight.chunk(len(self.shapes))[index], update, group["lr"])
+
+
+def merged(velocity: LowRank | None, update: LowRank, momentum: float, rank: int) -> LowRank:
+    """The best approximation of ``momentum * velocity + update`` of that rank, from the factors.
+
+    Thin QR of both sides and the SVD of the small core: exact if the sum has no higher rank.
+    """
+    left, right = update.left * update.sigma, update.right
+    if velocity is not None:
+        past = (velocity.left * (momentum * velocity.sigma)).to(left)
+        left, right = torch.cat([past, left], 1), torch.cat([velocity.right.to(right), right], 1)
+    return LowRank(*factored_svd(left.T, right.T, rank))
+
+
+def matrix_shapes(layer: CrossbarLayer | PlainLayer) -> list[tuple[int, int]]:
+    """(outputs, inputs) of each matrix of a layer: one, or one for each group of a convolution."""
+    if isinstance(layer, CrossbarLayer):
+        return [array.shape for array in layer.arrays]
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    return [(len(layer.weight) // groups, layer.weight[0].numel())] * groups
+
+
+def _samples(layer: CrossbarLayer | PlainLayer, capture: Capture) -> list[Samples]:
+    """Of a plain layer without its bias, which is a parameter like others."""
+    if isinstance(layer, CrossbarLayer):
+        return layer.samples
+    dtype = layer.weight.dtype
+    working = dtype if dtype in (torch.float32, torch.float64) else torch.float32
+    geometry = Geometry.of(layer) if isinstance(layer, nn.Conv2d) else None
+    return capture.samples(geometry, working, bias=False)
+
+
+def _descend(weight: Tensor, update: LowRank, lr: float) -> None:
+    """``weight -= lr * update``, in place, for filters in whatever layout."""
+    matrix = weight.flatten(1)
+    left = (update.left * update.sigma).to(matrix)
+    matrix.addmm_(left, update.right.T.to(matrix), alpha=-lr)
+    if matrix.data_ptr() != weight.data_ptr():
+        weight.copy_(matrix.view(weight.shape))
