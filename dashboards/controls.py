@@ -34,6 +34,9 @@ STOPS: dict[str, list[Any]] = {
         5.0,
     ],
     "levels": [2, 4, 8, 16, 32, 64, 97, 128, 256, 512, 1000, 2000, 5000, 10_000],
+    "bit_length": [1, 3, 7, 10, 15, 31, 63, 127],
+    "seconds_per_step": [0.0, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0],
+    "wire_resistance": [0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0],
     "rank": [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64],
 }
 STEPS = {
@@ -42,7 +45,11 @@ STEPS = {
     "cycle_to_cycle": 0.005,
     "device_to_device": 0.05,
     "read_noise": 0.005,
+    "stuck_low": 0.005,
+    "stuck_high": 0.005,
+    "drift": 0.005,
 }
+IDEAL = {"dac_bits": range(2, 13), "adc_bits": range(2, 13)}  # or None: no converter at all
 
 
 def live_widgets() -> dict[str, Any]:
@@ -64,6 +71,9 @@ def _widget(name: str, knob: Knob) -> Any:
     if name in STOPS:
         value = knob.default if knob.default is not None else STOPS[name][0]
         return pmui.DiscreteSlider(options=STOPS[name], value=value, **common)
+    if name in IDEAL:
+        options = {"ideal": None} | {f"{bits} bits": bits for bits in IDEAL[name]}
+        return pmui.Select(options=options, value=None, **common)
     low, high = knob.bounds or (0, 1)
     return pmui.FloatSlider(
         start=low, end=high, step=STEPS[name], format="0[.]000", value=0.0, disabled=True, **common

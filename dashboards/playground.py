@@ -14,11 +14,12 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from dashboards.controls import live_widgets, show
+from dashboards.controls import IDEAL, live_widgets, show
 from dashboards.figures import Figures, Text
 from toolkit.results import to_bytes
 from toolkit.training.live import LiveRun
-from toolkit.training.settings import DIGITAL, NONIDEALITIES, Settings
+from toolkit.training.physics import NONIDEALITIES
+from toolkit.training.settings import DIGITAL, Settings
 from toolkit.training.snapshot import Snapshot
 
 FRAME_MS = 80
@@ -127,7 +128,7 @@ class Playground:
         """Bring the widgets in line with knobs that moved along."""
         self._following = True
         for name, value in changes.items():
-            if value is not None:
+            if value is not None or name in IDEAL:
                 show(self.widgets[name], value)
         if "device" in changes:
             self._show_nonidealities(Settings(device=changes["device"]).nonidealities())

@@ -12,7 +12,7 @@ from dashboards.playground import Playground, status_html
 from dashboards.serve import websocket_origins
 from toolkit.training import Settings
 from toolkit.training.knobs import describe, is_live, knobs_of
-from toolkit.training.settings import NONIDEALITIES
+from toolkit.training.physics import NONIDEALITIES
 
 
 @pytest.fixture

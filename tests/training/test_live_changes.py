@@ -195,7 +195,7 @@ REFUSED = [
     ({"cycle_to_cycle": math.inf}, "cycle_to_cycle must be a finite number, 0.0 to 0.5; got inf"),
     ({"seed": 3}, "seed is fixed for the length of a run; live knobs: method, rank"),
     ({"hidden": [3]}, "hidden is fixed for the length of a run"),
-    ({"momentum": 0.9}, "unknown knob 'momentum'; allowed: dataset, hidden"),
+    ({"momentum": 0.9}, "unknown knob 'momentum'; allowed: dataset, model"),
 ]
 SHOWN = [str(knobs) for knobs, _ in REFUSED]
 

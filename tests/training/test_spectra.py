@@ -11,7 +11,8 @@ from toolkit.training.recorder import spectrum
 
 def dense(run: Experiment, name: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradient and estimate of the last step as float64 matrices."""
-    update, errors, activations = run._latest[name]
+    update, samples = run._latest[name]
+    ((errors, activations),) = samples()
     estimate = update.left.double() @ torch.diag(update.sigma.double()) @ update.right.double().T
     return errors.double().T @ activations.double(), estimate
 

@@ -1,6 +1,6 @@
 """The experiment: one training run whose knobs may be turned while it goes.
 
-It owns the model, the estimators, the data order and the recorder, and walks one path: batch ->
+It owns the network, the estimators, the data order and the recorder, and walks one path: batch ->
 layers -> (errors, activations) -> estimator -> low-rank update -> array. Threads, queues and pages
 are not its business (``live.py``, ``dashboards/``).
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,20 @@ from torch.nn import functional
 from toolkit.crossbar import Crossbar, DigitalArray
 from toolkit.lowrank import Estimator, LowRank, estimator_knobs, make_estimator
 from toolkit.results import build_tree, root_attributes, save_results
+from toolkit.training import physics
 from toolkit.training.batches import SampleOrder
+from toolkit.training.checkpoint import load_checkpoint, save_checkpoint
+from toolkit.training.convert import crossbar_layers, to_crossbar
+from toolkit.training.convolution import Samples
+from toolkit.training.dataset import Dataset
 from toolkit.training.datasets import load_dataset
 from toolkit.training.knobs import is_live, knobs_of
-from toolkit.training.layers import Array, CrossbarLinear, initial_weights
+from toolkit.training.layers import Array, CrossbarLayer, block_samples
+from toolkit.training.models import make_model
 from toolkit.training.recorder import Recorder, Spectrum, StepRecord, spectrum
-from toolkit.training.settings import NONIDEALITIES, Settings
+from toolkit.training.settings import DIGITAL, Settings
 
+EVALUATED_AT_ONCE = 1000
 _KNOBS = frozenset(knobs_of(Settings))
 
 
@@ -38,16 +45,24 @@ class DivergenceError(ArithmeticError):
 
 
 class Experiment(Settings):
-    """A multilayer perceptron trained with rank-k updates, on plain weights or on crossbars.
+    """A network trained with rank-k updates, on plain weights or on crossbars.
 
     Knobs are those of :class:`~toolkit.training.settings.Settings`. A live knob is set like an
     attribute (``run.rank = 8``), or several at once with :meth:`change`; it takes effect at the
     next batch and is kept as an event. The same knobs and seed give the same bits.
 
+    Every Linear and Conv2d layer of ``model`` gets its weights, biases included, in arrays; what
+    else learns (batch normalisation) is trained by plain SGD with the same learning rate. In a
+    convolution every output position is a sample, and ``block_size`` counts network inputs. An
+    ``nn.Module`` of one's own, which begins as it is given, and a
+    :class:`~toolkit.training.Dataset` may stand in place of names.
+
     Raises
     ------
     ValueError
         If a knob has a value that is not allowed; the run goes on with the old one.
+    FileNotFoundError
+        If the files of the data set are not at hand; says how to get them.
 
     Examples
     --------
@@ -59,23 +74,25 @@ class Experiment(Settings):
     def __init__(self, **knobs: Any) -> None:
         super().__init__(**knobs)
         self._created = datetime.now(UTC)
-        self._data = load_dataset(self.dataset)
-        widths = [self._data.features, *self.hidden, self._data.classes]
-        self._shapes = {
-            f"layer{i + 1}": (widths[i + 1], widths[i] + 1) for i in range(len(widths) - 1)
-        }
-        self._check_against_data(self)
+        place = _available(self.torch_device)
+        given = self.dataset if isinstance(self.dataset, Dataset) else load_dataset(self.dataset)
+        self._data = given.to(place)
         weights, order, self._array_seed, self._estimator_seed = (
             np.random.SeedSequence(self.seed).generate_state(4).tolist()
         )
+        self.network = self._new_network(torch.Generator().manual_seed(weights)).to(place)
+        self.network = to_crossbar(self.network).train()
+        self.layers = crossbar_layers(self.network)
+        self._slots = _slots(self.layers)
+        self._shapes = {name: array.shape for name, array in self.arrays.items()}
+        self._check_against_data(self)
         self._order = SampleOrder(len(self._data.train_labels), seed=order)
-        self._devices_used = 0
-        self.layers = self._new_layers(torch.Generator().manual_seed(weights))
-        self.model = nn.Sequential(*_between(list(self.layers.values()), nn.ReLU))
-        self._estimators = {name: self._new_estimator(name) for name in self.layers}
-        self.history = Recorder(list(self.layers))
-        self._latest: dict[str, tuple[LowRank, Tensor, Tensor]] = {}
-        self._samples_seen, self._earlier_pulses = 0, 0
+        self._devices_used, self._samples_seen, self._earlier_pulses = 0, 0, 0
+        if self.device != DIGITAL:
+            self._program_anew()
+        self._estimators = {name: self._new_estimator(name) for name in self._slots}
+        self.history = Recorder(list(self._slots))
+        self._latest: dict[str, tuple[LowRank, Callable[[], list[Samples]]]] = {}
         self._ready = True
 
     # --- what a user reads -------------------------------------------------------------------
@@ -98,13 +115,19 @@ class Experiment(Settings):
     @property
     def pulses(self) -> int:
         """Programming pulses issued so far, over all arrays, discarded ones included."""
-        return self._earlier_pulses + sum(_pulses(layer.array) for layer in self.layers.values())
+        return self._earlier_pulses + sum(map(_pulses, self.arrays.values()))
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The arrays by the name of their layer; ``conv1.group2`` where a layer has several."""
+        return {name: layer.arrays[i] for name, (layer, i) in self._slots.items()}
 
     def gradient_words(self) -> tuple[int, int]:
         """Words of the updates, k(m + n + 1) summed over layers, and of the m x n gradients."""
         held = 0
         for name, (rows, columns) in self._shapes.items():
-            rank = self._estimators[name].written_rank(self.batch_size)
+            samples = block_samples(self._slots[name][0], self.batch_size)
+            rank = self._estimators[name].written_rank(samples)
             held += rank * (rows + columns + 1)
         return held, sum(rows * columns for rows, columns in self._shapes.values())
 
@@ -114,25 +137,82 @@ class Experiment(Settings):
 
     def spectra(self) -> dict[str, Spectrum]:
         """The last step's gradient spectrum of every layer; empty before the first step."""
-        return {name: spectrum(*latest) for name, latest in self._latest.items()}
+        return {
+            name: spectrum(update, *samples()[self._slots[name][1]])
+            for name, (update, samples) in self._latest.items()
+        }
 
     def results(self) -> xr.DataTree:
         """Everything recorded so far, the present state included (``toolkit.results.schema``)."""
         if self.history.last_layer_step < self.step_count:
             self._record_layers(provisional=True)
-        title = f"SBPCA Toolkit run: {self.dataset}, {self.method}, rank {self.rank}"
+        title = f"SBPCA Toolkit run: {self._data.name}, {self.method}, rank {self.rank}"
         return build_tree(
             root_attributes(
                 seed=self.seed, settings=self.knob_values(), title=title, created=self._created
             ),
             training=self.history.training(),
             events=self.history.events_dataset(),
-            layers={name: self.history.layer_dataset(name) for name in self.layers},
+            layers={name: self.history.layer_dataset(name) for name in self._slots},
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write :meth:`results` to a ``.nc`` or ``.zarr`` path."""
         return save_results(self.results(), path)
+
+    def checkpoint(self, path: str | os.PathLike[str]) -> Path:
+        """Write everything that the rest of the run depends on, its recorded past included.
+
+        A run that goes on from it (:meth:`resume`) gives the same bits as one never interrupted.
+        The file is written beside and renamed.
+        """
+        return save_checkpoint(self._state(), path)
+
+    @classmethod
+    def resume(cls, path: str | os.PathLike[str], **objects: Any) -> Experiment:
+        """Go on from a :meth:`checkpoint`.
+
+        ``objects`` are the knobs that were given as objects (a Dataset, Device or nn.Module of
+        one's own); a checkpoint keeps the names of these only.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If there is no file, it is damaged, or an object is missing or does not fit.
+        """
+        state = load_checkpoint(path)
+        if missing := sorted(set(state["objects"]) - set(objects)):
+            raise ValueError(
+                f"{missing[0]} was {state['objects'][missing[0]]}, given as an object, which no "
+                f"file holds: give it again, resume(path, {missing[0]}=...)."
+            )
+        run = cls(**(state["knobs"] | objects))
+        run._restore(state)
+        return run
+
+    def _state(self) -> dict[str, Any]:
+        knobs = self.knob_values()
+        plain = (bool, int, float, str, list, type(None))
+        objects = {k: str(_name_of(v)) for k, v in knobs.items() if not isinstance(v, plain)}
+        return {
+            "knobs": {name: value for name, value in knobs.items() if name not in objects},
+            "objects": objects,
+            "network": dict(self.network.state_dict()),
+            "estimators": {name: e.state_dict() for name, e in self._estimators.items()},
+            "order": self._order.state_dict(),
+            "history": self.history.state_dict(),
+            "counts": [self._devices_used, self._samples_seen, self._earlier_pulses],
+            "created": self._created.isoformat(),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        for name, estimator in self._estimators.items():
+            estimator.load_state_dict(state["estimators"][name])
+        self._order.load_state_dict(state["order"])
+        self.history.load_state_dict(state["history"])
+        self._devices_used, self._samples_seen, self._earlier_pulses = state["counts"]
+        self._created = datetime.fromisoformat(state["created"])
 
     # --- training ----------------------------------------------------------------------------
 
@@ -170,15 +250,19 @@ class Experiment(Settings):
 
     def _train_on_batch(self) -> StepRecord:
         epochs_before = math.floor(self.epoch)
-        picked = self._order.take(self.batch_size)
+        picked = self._order.take(self.batch_size).to(self._data.train_labels.device)
         labels = self._data.train_labels[picked]
-        scores = self.model(self._data.train_inputs[picked])
+        for layer in self.layers.values():
+            layer.clear_samples()
+        scores = self.network(self._data.train_inputs[picked])
         loss = functional.cross_entropy(scores, labels)
         if not math.isfinite(loss.item()):
             raise ValueError(f"the loss is {loss.item()}")
         loss.backward()
-        for name, layer in self.layers.items():
-            self._update(name, layer)
+        for layer, names in self._names_by_layer():
+            for name, (errors, activations) in zip(names, layer.samples, strict=True):
+                self._update(name, layer, errors, activations)
+        self._update_other_parameters()
         self._samples_seen += len(labels)
         record = StepRecord(
             step=self.step_count + 1,
@@ -196,18 +280,38 @@ class Experiment(Settings):
 
     def evaluate(self) -> tuple[float, float]:
         """Loss and accuracy on the test set, read through the arrays as they are."""
+        loss, hits, labels = 0.0, 0, self._data.test_labels
+        self.network.eval()
         with torch.no_grad():
-            scores = self.model(self._data.test_inputs)
-        labels = self._data.test_labels
-        hits = (scores.argmax(1) == labels).float().mean()
-        return float(functional.cross_entropy(scores, labels)), float(hits)
+            for start in range(0, len(labels), EVALUATED_AT_ONCE):
+                part = slice(start, start + EVALUATED_AT_ONCE)
+                scores = self.network(self._data.test_inputs[part])
+                loss += float(functional.cross_entropy(scores, labels[part], reduction="sum"))
+                hits += int((scores.argmax(1) == labels[part]).sum())
+        self.network.train()
+        return loss / len(labels), hits / len(labels)
 
-    def _update(self, name: str, layer: CrossbarLinear) -> None:
-        ((errors, activations),) = layer.samples
-        layer.clear_samples()
-        update = self._estimators[name].update(errors, activations)
-        layer.array.apply(update, learning_rate=self.learning_rate, scheme=self.scheme)
-        self._latest[name] = (update, errors, activations)
+    def _names_by_layer(self) -> Iterator[tuple[CrossbarLayer, list[str]]]:
+        for layer in self.layers.values():
+            yield layer, [name for name, (owner, _) in self._slots.items() if owner is layer]
+
+    def _update(self, name: str, layer: CrossbarLayer, errors: Tensor, activations: Tensor) -> None:
+        estimator, array = self._estimators[name], self.arrays[name]
+        if "block_size" in estimator_knobs(self.method):
+            estimator.block_size = block_samples(layer, self.block_size)  # type: ignore[attr-defined]
+        update = estimator.update(errors, activations)
+        array.apply(update, learning_rate=self.learning_rate, scheme=self.scheme)
+        if self.seconds_per_step and isinstance(array, Crossbar):
+            array.wait(self.seconds_per_step)
+        self._latest[name] = update, layer.samples_for_later()
+
+    def _update_other_parameters(self) -> None:
+        """Plain SGD of what is not in arrays."""
+        with torch.no_grad():
+            for parameter in self.network.parameters():
+                if parameter.grad is not None:
+                    parameter.sub_(parameter.grad, alpha=self.learning_rate)
+                    parameter.grad = None
 
     def _keep(self, record: StepRecord, *, epoch_ended: bool) -> None:
         self.history.step(record)
@@ -217,8 +321,8 @@ class Experiment(Settings):
             self._record_layers()
 
     def _record_layers(self, *, provisional: bool = False) -> None:
-        arrays = {name: layer.array for name, layer in self.layers.items()}
-        self.history.layers(self.step_count, self.spectra(), arrays, provisional=provisional)
+        spectra = self.spectra()
+        self.history.layers(self.step_count, spectra, self.arrays, provisional=provisional)
 
     # --- knobs -------------------------------------------------------------------------------
 
@@ -268,26 +372,32 @@ class Experiment(Settings):
     def _take_up(self, changed: set[str]) -> None:
         """Bring estimators and arrays in line with the knobs that changed."""
         if "method" in changed:
-            self._estimators = {name: self._new_estimator(name) for name in self.layers}
-        for knob in changed & {"rank", "block_size"} & set(estimator_knobs(self.method)):
+            self._estimators = {name: self._new_estimator(name) for name in self._slots}
+        if "rank" in changed & set(estimator_knobs(self.method)):
             for name, estimator in self._estimators.items():
-                setattr(estimator, knob, self._estimator_settings(name)[knob])
+                estimator.rank = self.layer_rank(name)  # type: ignore[attr-defined]
+        crossbars = [array for array in self.arrays.values() if isinstance(array, Crossbar)]
         if "device" in changed:
             self._earlier_pulses = self.pulses
-            for layer in self.layers.values():
-                layer.array = self._new_array(layer.array.weights)
-        elif changed & set(NONIDEALITIES) and (device := self.device_with_overrides()):
-            for layer in self.layers.values():
-                layer.array.device = device
+            self._program_anew()
+        elif device := self.device_with_overrides():
+            for array in crossbars if changed & set(physics.NONIDEALITIES) else ():
+                array.device = device
+            for array in crossbars if changed & set(physics.LINES) else ():
+                self._set_lines(array)
 
     # --- making the parts --------------------------------------------------------------------
 
-    def _new_layers(self, generator: torch.Generator) -> dict[str, CrossbarLinear]:
-        layers = {}
-        for name, (outputs, columns) in self._shapes.items():
-            weights = initial_weights(outputs, columns - 1, generator)
-            layers[name] = CrossbarLinear(self._new_array(weights))
-        return layers
+    def _new_network(self, generator: torch.Generator) -> nn.Module:
+        if isinstance(self.model, nn.Module):
+            return self.model
+        hidden = self.hidden if self.model == "mlp" else None
+        return make_model(self.model, self._data, hidden=hidden, generator=generator)
+
+    def _program_anew(self) -> None:
+        """Put the present weights onto new arrays of the present device."""
+        for layer, group in self._slots.values():
+            layer.arrays[group] = self._new_array(layer.arrays[group].weights)
 
     def _new_array(self, weights: Tensor) -> Array:
         """An array of the present device holding ``weights``; every new one has its own draws."""
@@ -296,10 +406,20 @@ class Experiment(Settings):
             return DigitalArray.from_weights(weights)
         self._devices_used += 1
         seed = np.random.SeedSequence([self._array_seed, self._devices_used]).generate_state(1)
-        return Crossbar.from_weights(weights, device=device, w_max=self.w_max, seed=int(seed[0]))
+        array = Crossbar.from_weights(
+            weights, device=device, w_max=self.w_max, seed=int(seed[0]), pair=self.pair
+        )
+        self._set_lines(array)
+        return array
+
+    def _set_lines(self, array: Crossbar) -> None:
+        """Give a crossbar the coding, converters and wires of the present knobs."""
+        knobs = self.knob_values()
+        array.coding = physics.coding(knobs)
+        array.periphery, array.wires = physics.periphery(knobs), physics.wires(knobs)
 
     def _estimator_settings(self, name: str) -> dict[str, int]:
-        seed = self._estimator_seed + list(self._shapes).index(name)
+        seed = self._estimator_seed + list(self._slots).index(name)
         return {"rank": self.layer_rank(name), "block_size": self.block_size, "seed": seed}
 
     def _new_estimator(self, name: str) -> Estimator:
@@ -308,12 +428,25 @@ class Experiment(Settings):
         return make_estimator(self.method, **given)
 
 
-def _between(layers: list[CrossbarLinear], separator: type[nn.Module]) -> list[nn.Module]:
-    """The layers with a ``separator`` between each two."""
-    modules: list[nn.Module] = []
-    for layer in layers:
-        modules += [layer, separator()]
-    return modules[:-1]
+def _slots(layers: dict[str, CrossbarLayer]) -> dict[str, tuple[CrossbarLayer, int]]:
+    """Where each array stands: its layer and its place there."""
+    slots = {}
+    for name, layer in layers.items():
+        for i in range(len(layer.arrays)):
+            slots[name if len(layer.arrays) == 1 else f"{name}.group{i + 1}"] = (layer, i)
+    return slots
+
+
+def _available(torch_device: str) -> torch.device:
+    """ValueError if this machine has no such processor."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(torch_device, True):
+        raise ValueError(f"torch_device={torch_device!r} is not at hand here; use 'cpu'.")
+    return torch.device(torch_device)
+
+
+def _name_of(thing: Any) -> str:
+    return getattr(thing, "name", type(thing).__name__)
 
 
 def _pulses(array: Array) -> int:

@@ -80,7 +80,7 @@ def spectrum(update: LowRank, errors: Tensor, activations: Tensor) -> Spectrum:
 
     An update of a rank above min(m, n) (the full gradient) has the gradient's own values.
     """
-    errors, activations = errors.double(), activations.double()
+    errors, activations = _condensed(errors, activations)
     update = LowRank(update.left.double(), update.sigma.double(), update.right.double())
     width = min(update.shape)
     rank = min(update.rank, width)
@@ -99,6 +99,20 @@ def spectrum(update: LowRank, errors: Tensor, activations: Tensor) -> Spectrum:
         float((true[:rank] ** 2).sum() / (true**2).sum()),
         0.0 if exact else _largest_angle(update, errors, activations),
     )
+
+
+def _condensed(errors: Tensor, activations: Tensor, chunk: int = 4096) -> tuple[Tensor, Tensor]:
+    """As many samples in float64 that have the same gradient, at most m of them.
+
+    A convolution has many more samples than rows: there (I, gradient) will do, which is smaller.
+    """
+    samples, m = errors.shape
+    if samples <= m:
+        return errors.double(), activations.double()
+    gradient = torch.zeros(m, activations.shape[1], dtype=torch.float64, device=errors.device)
+    for d, a in zip(errors.split(chunk), activations.split(chunk), strict=True):
+        gradient.addmm_(d.double().T, a.double())
+    return torch.eye(m, dtype=torch.float64, device=errors.device), gradient
 
 
 def _largest_angle(update: LowRank, errors: Tensor, activations: Tensor) -> float:

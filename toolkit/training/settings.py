@@ -7,15 +7,18 @@ for the length of a run; every other knob may change while training runs.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import param
+from torch import nn
 
-from toolkit.crossbar import SCHEMES, Device, Exponential, device_names, get_device
+from toolkit.crossbar import PAIRS, SCHEMES, Device, device_names, get_device
 from toolkit.lowrank import estimator_names
+from toolkit.training import physics
+from toolkit.training.dataset import Dataset
 from toolkit.training.datasets import dataset_names
 from toolkit.training.knobs import Choice, Real, Whole, Widths, knobs_of
+from toolkit.training.models import model_names
 
 DIGITAL = "digital"
 
@@ -23,8 +26,19 @@ DIGITAL = "digital"
 class Settings(param.Parameterized):
     """The knobs of one run; raises ``ValueError`` with the knob, the value and what is allowed."""
 
-    dataset = Choice("digits", objects=dataset_names(), constant=True, doc="Data set to learn.")
-    hidden = Widths([128], constant=True, doc="Widths of the hidden layers.")
+    dataset = Choice(
+        "digits", objects=dataset_names(), made=Dataset, constant=True, doc="Data set to learn."
+    )
+    model = Choice(
+        "mlp", objects=model_names(), made=nn.Module, constant=True, doc="Network to train."
+    )
+    hidden = Widths([128], constant=True, doc="Widths of the hidden layers of an mlp.")
+    torch_device = Choice(
+        "cpu",
+        objects=["cpu", "cuda", "mps"],
+        constant=True,
+        doc="Processor that computes: torch's name of it.",
+    )
     seed = Whole(
         0, bounds=(0, 2**32 - 1), constant=True, doc="Seed of every random draw of the run."
     )
@@ -33,6 +47,12 @@ class Settings(param.Parameterized):
         bounds=(0.01, 100.0),
         constant=True,
         doc="Weight that a fully written conductance pair stands for.",
+    )
+    pair = Choice(
+        "differential",
+        objects=list(PAIRS),
+        constant=True,
+        doc="How two cells hold a weight: both pulsed both ways, upwards only, or one fixed.",
     )
     record_every = Whole(
         50,
@@ -93,6 +113,53 @@ class Settings(param.Parameterized):
         None, bounds=(0.0, 0.5), unit="of current", doc="Noise of a read, standard deviation."
     )
 
+    stuck_low = Real(
+        None,
+        label="Stuck low",
+        bounds=(0.0, 0.5),
+        unit="of cells",
+        doc="Share of the cells that stay at the lowest conductance.",
+    )
+    stuck_high = Real(
+        None,
+        label="Stuck high",
+        bounds=(0.0, 0.5),
+        unit="of cells",
+        doc="Share of the cells that stay at the highest conductance.",
+    )
+    drift = Real(
+        None,
+        bounds=(0.0, 1.0),
+        doc="Exponent nu of the power law by which conductance falls after a write.",
+    )
+    seconds_per_step = Real(
+        0.0,
+        label="Time per step",
+        bounds=(0.0, 1e6),
+        unit="s",
+        doc="Time that passes between two updates, in which conductances drift.",
+    )
+    coding = Choice(
+        "whole pulses",
+        objects=list(physics.CODINGS),
+        doc="Whole pulses to each cell, or coincidences of bit streams on rows and columns.",
+    )
+    bit_length = Whole(
+        31, bounds=(1, 1024), unit="slots", doc="Longest bit stream of a coincidence write."
+    )
+    dac_bits = Whole(
+        None, label="DAC", bounds=(2, 16), unit="bits", doc="Resolution of inputs; none is ideal."
+    )
+    adc_bits = Whole(
+        None, label="ADC", bounds=(2, 16), unit="bits", doc="Resolution of outputs; none is ideal."
+    )
+    wire_resistance = Real(
+        0.0,
+        bounds=(0.0, 100.0),
+        unit="ohm",
+        doc="Resistance of a wire from one cell to the next, in reads.",
+    )
+
     def __init__(self, **knobs: Any) -> None:
         known = knobs_of(type(self))
         if unknown := sorted(set(knobs) - set(known)):
@@ -114,38 +181,9 @@ class Settings(param.Parameterized):
         if self.device == DIGITAL:
             return None
         preset = self.device if isinstance(self.device, Device) else get_device(self.device)
-        given = {name: getattr(self, name) for name in NONIDEALITIES}
-        changes = {name: value for name, value in given.items() if value is not None}
-        if not_its_own := sorted(set(changes) & set(LABELS) - set(_applying(preset))):
-            raise ValueError(
-                f"{not_its_own[0]} does not apply to {preset.name}, whose response is "
-                f"{type(preset.response).__name__}; leave it at the preset's."
-            )
-        if (levels := changes.pop("levels", None)) is not None:
-            changes |= {"levels_up": levels, "levels_down": levels}
-        return replace(preset, **changes)
+        return physics.overridden(preset, self.knob_values())
 
     def nonidealities(self) -> dict[str, float]:
         """The nonidealities in force that apply to the device; none for plain weights."""
         device = self.device_with_overrides()
-        if device is None:
-            return {}
-        fields = {name: name for name in _applying(device)} | {"levels": "levels_up"}
-        return {name: getattr(device, field) for name, field in fields.items()}
-
-
-NONIDEALITIES = (
-    "nonlinearity_up",
-    "nonlinearity_down",
-    "cycle_to_cycle",
-    "device_to_device",
-    "levels",
-    "read_noise",
-)
-LABELS = ("nonlinearity_up", "nonlinearity_down", "device_to_device")
-
-
-def _applying(device: Device) -> list[str]:
-    """The nonidealities that the device's response has: labels are the exponential one's."""
-    labelled = isinstance(device.response, Exponential)
-    return [name for name in NONIDEALITIES if labelled or name not in LABELS]
+        return {} if device is None else physics.in_force(device)

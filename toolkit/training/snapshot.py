@@ -64,9 +64,9 @@ class Camera:
 
     def __init__(self, run: Experiment) -> None:
         self._run = run
-        self._first = {name: _copy(layer.array.weights) for name, layer in run.layers.items()}
+        self._first = {name: _copy(array.weights) for name, array in run.arrays.items()}
         self._energy: dict[str, list[tuple[float, float, float]]] = {
-            name: [] for name in run.layers
+            name: [] for name in run.arrays
         }
 
     def take(self, *, number: int, running: bool, steps_per_second: float) -> Snapshot:
@@ -87,7 +87,7 @@ class Camera:
             nonidealities=run.nonidealities(),
             pulses=run.pulses,
             gradient_words=run.gradient_words(),
-            layer_ranks={name: run.layer_rank(name) for name in run.layers},
+            layer_ranks={name: run.layer_rank(name) for name in run.arrays},
             layers=self._layers(),
             steps_per_second=steps_per_second,
         )
@@ -98,12 +98,12 @@ class Camera:
             name: LayerView(
                 spectrum=spectra.get(name),
                 energy=self._energy_of(name, spectra.get(name)),
-                weight=_copy(layer.array.weights),
+                weight=_copy(array.weights),
                 first_weight=self._first[name],
-                conductance=_copy(layer.array.conductance),
+                conductance=_copy(array.conductance),
                 conductance_range=None if device is None else (device.g_min, device.g_max),
             )
-            for name, layer in self._run.layers.items()
+            for name, array in self._run.arrays.items()
         }
 
     def _energy_of(self, name: str, found: Spectrum | None) -> np.ndarray:

@@ -1,0 +1,118 @@
+"""A run that goes on from a checkpoint is the run that was never interrupted."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from toolkit.crossbar import get_device
+from toolkit.training import Dataset, Experiment
+from toolkit.training.checkpoint import load_checkpoint, save_checkpoint
+
+RUNS = [
+    {},
+    {"device": "EpiRAM", "record_every": 3},
+    {"method": "feedback", "device": "EcRam", "scheme": "rank-sum"},
+    {"method": "nmf", "rank": 2, "device": "PCM", "pair": "one-sided"},
+    {"method": "sgd", "device": "EpiRAM", "drift": 0.02, "seconds_per_step": 1.0, "stuck_low": 0.1},
+    {"model": "vgg", "learning_rate": 0.1},
+    {"model": "lenet", "device": "FeFET", "dac_bits": 6, "adc_bits": 8},
+]
+
+
+def train(run: Experiment, steps: int) -> list[float]:
+    """Some steps, with knobs turned on the way."""
+    losses = [run.step().loss for _ in range(steps)]
+    run.rank = 3
+    return losses + [run.step().loss for _ in range(steps)]
+
+
+@pytest.mark.parametrize("knobs", RUNS, ids=lambda knobs: "-".join(map(str, knobs.values())))
+def test_a_resumed_run_has_the_same_bits(tmp_path, knobs):
+    run = Experiment(batch_size=32, **knobs)
+    train(run, 4)
+    run.checkpoint(tmp_path / "run.ckpt")
+    resumed = Experiment.resume(tmp_path / "run.ckpt")
+    assert train(resumed, 5) == train(run, 5)
+    assert resumed.results().identical(run.results())
+    assert resumed.evaluate() == run.evaluate()
+
+
+def test_a_change_of_device_in_mid_run_is_kept(tmp_path):
+    run = Experiment(device="EpiRAM")
+    run.step()
+    run.device = "FeFET"
+    run.step()
+    run.checkpoint(tmp_path / "run.ckpt")
+    resumed = Experiment.resume(tmp_path / "run.ckpt")
+    for one in (run, resumed):
+        one.device = "Ag:a-Si"  # draws the cells of a third set of arrays
+    assert train(resumed, 3) == train(run, 3)
+    assert resumed.pulses == run.pulses
+
+
+def test_objects_are_asked_for_again(tmp_path):
+    inputs, labels = np.random.default_rng(0).random((90, 6)), np.arange(90) % 3
+    data = Dataset.from_arrays(inputs, labels, inputs, labels)
+    own = {
+        "dataset": data,
+        "device": get_device("EpiRAM"),
+        "model": nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.BatchNorm1d(5), nn.Linear(5, 3)),
+    }
+    run = Experiment(batch_size=16, rank=2, **own)
+    train(run, 2)
+    run.checkpoint(tmp_path / "run.ckpt")
+    with pytest.raises(ValueError, match=r"dataset was arrays, .* resume\(path, dataset=...\)"):
+        Experiment.resume(tmp_path / "run.ckpt", device=own["device"], model=own["model"])
+    resumed = Experiment.resume(tmp_path / "run.ckpt", **own)
+    assert train(resumed, 2) == train(run, 2)
+
+
+def test_a_damaged_file_is_refused(tmp_path):
+    path = tmp_path / "run.ckpt"
+    Experiment().checkpoint(path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(ValueError, match="damaged or no checkpoint"):
+        Experiment.resume(path)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        Experiment.resume(tmp_path / "none.ckpt")
+
+
+class Trap:
+    """Runs a command where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("write", [torch.save, lambda thing, path: path.write_bytes(thing)])
+def test_nothing_in_a_file_is_run(tmp_path, write):
+    trap = Trap(tmp_path / "ran")
+    path = tmp_path / "run.ckpt"
+    write({"version": 1, "state": trap} if write is torch.save else pickle.dumps(trap), path)
+    with pytest.raises(ValueError, match="damaged or no checkpoint"):
+        Experiment.resume(path)
+    assert not trap.path.exists()
+
+
+def test_a_checkpoint_that_fails_leaves_the_old_one(tmp_path):
+    path = tmp_path / "state.ckpt"
+    save_checkpoint({"value": 1, "array": np.arange(3)}, path)
+    with pytest.raises(Exception, match=r"pickle|local"):
+        save_checkpoint({"value": lambda: None}, path)
+    assert load_checkpoint(path)["value"] == 1
+    assert load_checkpoint(path)["array"].tolist() == [0, 1, 2]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+    torch.save({"version": 99, "state": {}}, tmp_path / "run.ckpt")
+    with pytest.raises(ValueError, match="version 99; allowed: 1"):
+        load_checkpoint(tmp_path / "run.ckpt")

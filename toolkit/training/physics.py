@@ -1,0 +1,91 @@
+"""What the settings of a crossbar mean: from knobs to cells, pulses, converters and wires.
+
+The knobs are declared in ``settings.py``; the physics itself is ``toolkit.crossbar``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from toolkit.crossbar import (
+    Coincidence,
+    Converter,
+    Device,
+    Exponential,
+    Periphery,
+    PowerLawDrift,
+    WholePulses,
+    Wires,
+)
+from toolkit.crossbar.pulses import Coding
+
+CODINGS = ("whole pulses", "coincidence")
+NONIDEALITIES = (
+    "nonlinearity_up",
+    "nonlinearity_down",
+    "cycle_to_cycle",
+    "device_to_device",
+    "levels",
+    "read_noise",
+    "stuck_low",
+    "stuck_high",
+    "drift",
+)
+LABELS = ("nonlinearity_up", "nonlinearity_down", "device_to_device")
+LINES = ("coding", "bit_length", "dac_bits", "adc_bits", "wire_resistance")
+
+
+def applying(device: Device) -> list[str]:
+    """The nonidealities that the device's response has: labels are the exponential one's."""
+    labelled = isinstance(device.response, Exponential)
+    return [name for name in NONIDEALITIES if labelled or name not in LABELS]
+
+
+def overridden(preset: Device, knobs: Mapping[str, Any]) -> Device:
+    """``preset`` with the nonidealities that are not None.
+
+    Raises
+    ------
+    ValueError
+        If one of them does not apply to the preset's response, or is not allowed.
+    """
+    changes = {name: knobs[name] for name in NONIDEALITIES if knobs[name] is not None}
+    if not_its_own := sorted(set(changes) & set(LABELS) - set(applying(preset))):
+        raise ValueError(
+            f"{not_its_own[0]} does not apply to {preset.name}, whose response is "
+            f"{type(preset.response).__name__}; leave it at the preset's."
+        )
+    if (levels := changes.pop("levels", None)) is not None:
+        changes |= {"levels_up": levels, "levels_down": levels}
+    if (nu := changes.pop("drift", None)) is not None:
+        changes["retention"] = PowerLawDrift(nu=nu) if nu > 0 else None
+    return replace(preset, **changes)
+
+
+def in_force(device: Device) -> dict[str, float]:
+    """The values of the nonidealities that apply to ``device``."""
+    values = {name: getattr(device, name, None) for name in applying(device)}
+    return values | {"levels": device.levels_up, "drift": getattr(device.retention, "nu", 0.0)}
+
+
+def coding(knobs: Mapping[str, Any]) -> Coding:
+    """How wanted changes become pulses."""
+    if knobs["coding"] == "coincidence":
+        return Coincidence(bit_length=knobs["bit_length"])
+    return WholePulses()
+
+
+def periphery(knobs: Mapping[str, Any]) -> Periphery | None:
+    """The converters, scaled to every vector's own largest magnitude; None if both are ideal."""
+    dac, adc = knobs["dac_bits"], knobs["adc_bits"]
+    if dac is None and adc is None:
+        return None
+    return Periphery(dac=Converter(bits=dac), adc=Converter(bits=adc))
+
+
+def wires(knobs: Mapping[str, Any]) -> Wires | None:
+    """The lines; None if they have no resistance."""
+    ohm = knobs["wire_resistance"]
+    return Wires(wire_resistance=ohm) if ohm > 0 else None
