@@ -134,6 +134,41 @@ def test_a_diverging_run_is_one_line_and_status_1(capsys):
     assert shown.err.count("\n") == 1
 
 
+def test_a_diverging_run_leaves_what_it_recorded(tmp_path, capsys):
+    arguments = ["train", "--method", "sgd", "--learning-rate", "10", "--batch-size", "8"]
+    out = tmp_path / "run.nc"
+    assert main([*arguments, "--hidden", "128", "128", "128", "--out", str(out)]) == 1
+    assert "saved" in capsys.readouterr().out
+    assert open_results(out)["training"].sizes["step"] > 0
+
+
+def test_a_run_goes_on_from_its_checkpoint(tmp_path):
+    kept, whole, rest = (tmp_path / name for name in ("run.ckpt", "whole.nc", "rest.nc"))
+    arguments = ["train", "--hidden", "8", "--device", "EpiRAM"]
+    assert main([*arguments, "--epochs", "2", "--out", str(whole)]) == 0
+    assert main([*arguments, "--epochs", "1", "--checkpoint", str(kept)]) == 0
+    assert main(["train", "--resume", str(kept), "--epochs", "1", "--out", str(rest)]) == 0
+    ends = [open_results(path)["training"].ds for path in (whole, rest)]
+    xr.testing.assert_identical(*ends)
+    assert main(["train", "--resume", str(kept), "--epochs", "1", "--rank", "2"]) == 0
+
+
+def test_a_resumed_run_refuses_a_fixed_knob(tmp_path, capsys):
+    kept = tmp_path / "run.ckpt"
+    assert main(["train", *QUICK, "--checkpoint", str(kept)]) == 0
+    assert main(["train", "--resume", str(kept), "--seed", "5"]) == 2
+    assert "seed is fixed for the length of a run" in capsys.readouterr().err
+
+
+def test_a_missing_data_set_says_how_to_get_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SBPCA_DATA", "elsewhere")  # so that it is put back afterwards
+    assert main(["train", "--dataset", "mnist", "--data-dir", str(tmp_path)]) == 2
+    shown = capsys.readouterr().err
+    assert "train-images-idx3-ubyte.gz" in shown
+    assert "SBPCA_DATA" in shown
+    assert shown.count("\n") == 1
+
+
 def test_devices_lists_every_preset(capsys):
     assert main(["devices"]) == 0
     lines = capsys.readouterr().out.splitlines()

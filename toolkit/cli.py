@@ -7,6 +7,7 @@ status 2, never a traceback.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,20 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=int, default=10, help="passes over the training set (10)")
     train.add_argument("--out", type=Path, help="where to write the run: .nc or .zarr")
     train.add_argument(
+        "--data-dir", type=Path, help="folder of published data sets (or SBPCA_DATA)"
+    )
+    train.add_argument(
+        "--download", action="store_true", help="let scikit-learn fetch the data set from OpenML"
+    )
+    train.add_argument(
+        "--checkpoint", type=Path, help="file to keep the run's whole state in, after every epoch"
+    )
+    train.add_argument(
+        "--resume",
+        type=Path,
+        help="go on from such a file for --epochs more; live knobs may change",
+    )
+    train.add_argument(
         "--threads",
         type=int,
         default=1,
@@ -87,30 +102,65 @@ def _dashboard(*, port: int, address: str, show: bool) -> int:
     return 0
 
 
-def _train(*, epochs: int, out: Path | None, threads: int, **knobs: Any) -> int:
+def _train(
+    *, epochs: int, out: Path | None, threads: int, checkpoint: Path | None, **rest: Any
+) -> int:
     import torch
-    from tqdm import tqdm
-
-    from toolkit.training import Experiment
 
     _check_out(out)
-    if threads < 1:
-        raise ValueError(f"threads must be 1 or more; got {threads}.")
+    for name, value in (("epochs", epochs), ("threads", threads)):
+        if value < 1:
+            raise ValueError(f"{name} must be a whole number, 1 or more; got {value}.")
     torch.set_num_threads(threads)
-    run = Experiment(**knobs)
-    batches = -(-epochs * run.samples_per_epoch // run.batch_size)  # the last one is whole too
-    total = batches * run.batch_size
-    with tqdm(total=total, unit="sample", unit_scale=True, disable=None) as bar:
-        for record in run.steps(epochs=epochs):
-            bar.update(record.batch_size)
-            if record.step % 20 == 0:
-                bar.set_postfix(loss=f"{record.loss:.3f}", accuracy=_last_accuracy(run))
+    run = _new_or_resumed(**rest)
+    try:
+        for _ in range(epochs):
+            _train_an_epoch(run)
+            if checkpoint is not None:
+                run.checkpoint(checkpoint)
+    finally:  # a run that diverged or was interrupted has something to show, too
+        if out is not None and run.step_count:
+            print(f"saved {run.save(out)}")
     print(
         f"{run.step_count} steps, test accuracy {_last_accuracy(run)}, {run.pulses} pulses written"
     )
-    if out is not None:
-        print(f"saved {run.save(out)}")
     return 0
+
+
+def _new_or_resumed(
+    *, data_dir: Path | None, download: bool, resume: Path | None, **knobs: Any
+) -> Any:
+    """A new run, or one from a checkpoint with these live knobs changed."""
+    from toolkit.training import Experiment, load_dataset
+    from toolkit.training.checkpoint import load_checkpoint
+    from toolkit.training.datasets import DATA_DIR_VARIABLE
+
+    if data_dir is not None:
+        os.environ[DATA_DIR_VARIABLE] = str(data_dir)
+    if resume is None:
+        if download:
+            name = knobs.get("dataset", Experiment.param["dataset"].default)
+            knobs["dataset"] = load_dataset(name, download=True)
+        return Experiment(**knobs)
+    name = load_checkpoint(resume)["objects"].get("dataset")
+    fetched = {"dataset": load_dataset(name, download=True)} if download and name else {}
+    run = Experiment.resume(resume, **fetched)
+    run.change(**knobs)
+    return run
+
+
+def _train_an_epoch(run: Any) -> None:
+    from tqdm import tqdm
+
+    batches = -(-run.samples_per_epoch // run.batch_size)  # the last one is whole too
+    title = f"epoch {int(run.epoch) + 1}"
+    with tqdm(
+        total=batches * run.batch_size, desc=title, unit="sample", unit_scale=True, disable=None
+    ) as bar:
+        for record in run.steps(epochs=1):
+            bar.update(record.batch_size)
+            if record.step % 20 == 0:
+                bar.set_postfix(loss=f"{record.loss:.3f}", accuracy=_last_accuracy(run))
 
 
 def _check_out(out: Path | None) -> None:

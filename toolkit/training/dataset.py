@@ -18,7 +18,7 @@ Samples = Tensor | np.ndarray | Sequence[Any]
 ImageShape = tuple[int, int, int]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A classification task with its training and its test part.
 
@@ -35,6 +35,14 @@ class Dataset:
     test_labels: Tensor
     classes: int
     image_shape: ImageShape | None = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        train, test = len(self.train_labels), len(self.test_labels)
+        samples = f"{train} + {test} samples of {self.features}"
+        return f"Dataset({self.name}: {samples}, {self.classes} classes)"
 
     @property
     def features(self) -> int:

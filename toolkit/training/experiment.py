@@ -193,7 +193,7 @@ class Experiment(Settings):
     def _state(self) -> dict[str, Any]:
         knobs = self.knob_values()
         plain = (bool, int, float, str, list, type(None))
-        objects = {k: str(_name_of(v)) for k, v in knobs.items() if not isinstance(v, plain)}
+        objects = {k: _name_of(v) for k, v in knobs.items() if not isinstance(v, plain)}
         return {
             "knobs": {name: value for name, value in knobs.items() if name not in objects},
             "objects": objects,
@@ -446,7 +446,7 @@ def _available(torch_device: str) -> torch.device:
 
 
 def _name_of(thing: Any) -> str:
-    return getattr(thing, "name", type(thing).__name__)
+    return str(getattr(thing, "name", type(thing).__name__))
 
 
 def _pulses(array: Array) -> int:

@@ -18,13 +18,18 @@ import param
 
 
 class Real(param.Number):
-    """A finite real number with a unit; ``None`` only where the knob says so."""
+    """A finite real number with a unit; ``None`` only where that is the default.
 
-    __slots__ = ["unit"]
+    ``none`` says what None stands for.
+    """
+
+    __slots__ = ["none", "unit"]
     kind = "a finite number"
 
-    def __init__(self, default: float | None, *, unit: str = "1", **kwargs: Any) -> None:
-        self.unit = unit
+    def __init__(
+        self, default: float | None, *, unit: str = "1", none: str = "preset", **kwargs: Any
+    ) -> None:
+        self.unit, self.none = unit, none
         super().__init__(default, **kwargs)
 
     def _validate(self, val: Any) -> None:
@@ -37,13 +42,15 @@ class Real(param.Number):
 
 
 class Whole(param.Integer):
-    """A whole number with a unit; ``None`` only where the knob says so."""
+    """A whole number with a unit; ``None`` only where that is the default, as for :class:`Real`."""
 
-    __slots__ = ["unit"]
+    __slots__ = ["none", "unit"]
     kind = "a whole number"
 
-    def __init__(self, default: int | None, *, unit: str = "1", **kwargs: Any) -> None:
-        self.unit = unit
+    def __init__(
+        self, default: int | None, *, unit: str = "1", none: str = "preset", **kwargs: Any
+    ) -> None:
+        self.unit, self.none = unit, none
         super().__init__(default, **kwargs)
 
     def _validate(self, val: Any) -> None:
@@ -144,7 +151,7 @@ def add_arguments(parser: argparse.ArgumentParser, settings: type[param.Paramete
         extra: dict[str, Any] = {"nargs": "+"} if isinstance(knob, Widths) else {}
         if type(knob) in kinds:
             extra["type"] = kinds[type(knob)]
-        default = "the preset's" if knob.default is None else knob.default
+        default = _default(knob)
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,
@@ -159,12 +166,16 @@ def markdown_table(settings: type[param.Parameterized]) -> str:
     """The reference table of the README: one row a knob."""
     rows = ["| knob | default | allowed | unit | live | what it does |", "|" + " --- |" * 6]
     for name, knob in knobs_of(settings).items():
-        default = "preset" if knob.default is None else knob.default
+        default = _default(knob)
         unit = "" if knob.unit == "1" else knob.unit
         doc = " ".join((knob.doc or "").split())
         live = "yes" if is_live(knob) else "no"
         rows.append(f"| `{name}` | {default} | {_allowed(knob)} | {unit} | {live} | {doc} |")
     return "\n".join(rows) + "\n"
+
+
+def _default(knob: Knob) -> Any:
+    return knob.none if isinstance(knob, Real | Whole) and knob.default is None else knob.default
 
 
 def _allowed(knob: Knob) -> str:

@@ -148,10 +148,20 @@ class Settings(param.Parameterized):
         31, bounds=(1, 1024), unit="slots", doc="Longest bit stream of a coincidence write."
     )
     dac_bits = Whole(
-        None, label="DAC", bounds=(2, 16), unit="bits", doc="Resolution of inputs; none is ideal."
+        None,
+        label="DAC",
+        bounds=(2, 16),
+        unit="bits",
+        none="ideal",
+        doc="Resolution of the converters of inputs.",
     )
     adc_bits = Whole(
-        None, label="ADC", bounds=(2, 16), unit="bits", doc="Resolution of outputs; none is ideal."
+        None,
+        label="ADC",
+        bounds=(2, 16),
+        unit="bits",
+        none="ideal",
+        doc="Resolution of the converters of outputs.",
     )
     wire_resistance = Real(
         0.0,
