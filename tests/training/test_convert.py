@@ -258,6 +258,8 @@ def test_bad_input_is_one_clear_error():
         to_crossbar(model, device="unobtainium")
     with pytest.raises(ValueError, match="it has none"):
         to_digital(model)
+    with pytest.raises(TypeError, match=r"layer 'body.0' must be float32 or float64"):
+        to_crossbar(copy.deepcopy(model).half())
 
 
 def test_converted_state_loads_into_a_model_converted_alike(tmp_path):

@@ -389,6 +389,17 @@ def test_a_layer_called_by_keyword_and_one_left_out():
     assert changed == {"used.weight", "used.bias"}
 
 
+def test_hooks_of_the_user_stay_in_force():
+    data = batches((10, 6), 3)
+    model, other = perceptron(), perceptron()
+    for each in (model, other):
+        each[0].register_forward_hook(lambda _module, _args, outputs: 3 * outputs)
+        each[3].register_forward_pre_hook(lambda _module, args: (args[0] + 1,))
+    train(model, LowRankSGD(model, 0.1, **FULL), data)
+    train(other, torch.optim.SGD(other.parameters(), 0.1), data)
+    assert_same(model, other)
+
+
 def test_sequences_and_recomputed_activations():
     """Inputs (batch, tokens, features), and torch's activation checkpointing around a layer."""
     from torch.utils.checkpoint import checkpoint

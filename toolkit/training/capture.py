@@ -120,7 +120,8 @@ def attach(layer: PlainLayer) -> Capture:
     """
     if (present := attached(layer)) is None:
         present = Capture()
-        layer.register_forward_hook(present, with_kwargs=True)
+        # first of all hooks, so that it sees what the layer itself put out
+        layer.register_forward_hook(present, prepend=True, with_kwargs=True)
         layer.weight.requires_grad_(False)
     return present
 

@@ -114,6 +114,8 @@ def to_crossbar(
 
     Raises
     ------
+    TypeError
+        If a layer is not float32 or float64.
     ValueError
         If a weight or bias is beyond ``w_max``, a name in ``skip`` or ``overrides`` fits no layer,
         an option is unknown, the model has nothing to convert, or it is refused by the array.
@@ -189,6 +191,10 @@ def _has_hooks(layer: PlainLayer) -> bool:
 
 def _on_arrays(name: str, layer: PlainLayer, settings: ArraySettings, seed: int) -> CrossbarLayer:
     """The layer with its weights in arrays."""
+    if layer.weight.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"layer {name!r} must be float32 or float64 to be converted; got {layer.weight.dtype}"
+        )
     matrix = layer.weight.detach().flatten(1)
     if layer.bias is not None:
         matrix = torch.cat([matrix, layer.bias.detach()[:, None]], dim=1)
