@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from toolkit.crossbar import get_device
-from toolkit.crossbar.bank import CellBank, _places
+from toolkit.crossbar.bank import CellBank
+from toolkit.crossbar.selection import places_not_zero
 
 QUIET = dataclasses.replace(get_device("Ag:a-Si"), cycle_to_cycle=0.0)
 SHARES = [0.0, 0.002, 0.01, 0.05, 0.07, 0.1, 0.24, 0.26, 0.7, 1.0]
@@ -43,4 +44,4 @@ def test_writes_are_the_devices_steps_at_every_density(share, noise):
 @pytest.mark.parametrize("share", SHARES)
 def test_places_of_a_mask(share, cells):
     mask = torch.rand(cells, generator=torch.Generator().manual_seed(0)) < share
-    assert torch.equal(_places(mask, int(mask.sum())), mask.nonzero().squeeze(1))
+    assert torch.equal(places_not_zero(mask), mask.nonzero().squeeze(1))

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from toolkit.crossbar import Coincidence, Crossbar, WholePulses, get_device
+from toolkit.crossbar import Coincidence, Crossbar, WholePulses, get_device, pulses
 from toolkit.crossbar.pulses import Drive, half_selected, sign_phases
 from toolkit.lowrank import LowRank
 
@@ -34,6 +34,15 @@ def test_deterministic_rounding_loses_small_updates():
     assert torch.allclose(array.weights[:, 0] / unit, torch.tensor([1.0, -2.0]).double())
 
 
+@pytest.fixture(params=["cell by cell", "drawn"])
+def way(request, monkeypatch):
+    """Both ways to round outer products: one is for arrays that want many pulses, one for few."""
+    if request.param == "drawn":
+        monkeypatch.setattr(pulses, "_SMALL", 0)
+        monkeypatch.setattr(pulses, "_FEW", 10.0)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("pair", ["differential", "one-sided", "reference"])
 def test_rounded_outer_products_have_the_wanted_mean(pair):
     # pulses wanted of each polarity from the conventions of the pairs, cell by cell
@@ -51,7 +60,10 @@ def test_rounded_outer_products_have_the_wanted_mean(pair):
     out = torch.empty_like(wanted)
     factors = left[:, None].repeat(1, ranks), right[:, None].repeat(1, ranks)
     total = torch.zeros_like(wanted)
-    for _ in WholePulses().outers(out, *factors, Drive.of(pair, UNEVEN), generator):
+    for some in WholePulses().outers(out, *factors, Drive.of(pair, UNEVEN), generator):
+        if some is not None:
+            assert len(some.places.unique()) == len(some.places)
+            out.zero_().view(-1)[some.places] = some.counts
         assert bool(((out == wanted.floor()) | (out == wanted.ceil())).all())
         total += out
     fraction = wanted - wanted.floor()
@@ -59,12 +71,52 @@ def test_rounded_outer_products_have_the_wanted_mean(pair):
     assert float(((total / ranks - wanted) / error).abs().max()) < 4.5
 
 
-def test_one_sided_pairs_get_no_falling_pulse_however_large_the_change():
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_one_sided_pairs_get_no_falling_pulse_however_large_the_change(scale):
     generator = torch.Generator().manual_seed(1)
-    left, right = (torch.randn(256, 20, generator=generator) for _ in range(2))
+    left, right = (scale * torch.randn(256, 20, generator=generator) for _ in range(2))
     out = torch.empty(2, 256, 256)
-    for _ in WholePulses().outers(out, left, right, Drive.of("one-sided", UNEVEN), generator):
-        assert float(out.min()) == 0.0
+    for some in WholePulses().outers(out, left, right, Drive.of("one-sided", UNEVEN), generator):
+        assert (some is None) == (scale == 1.0)
+        assert float((out if some is None else some.counts).min()) >= 0.0
+
+
+@pytest.mark.parametrize("half_select", [0.0, 0.01])
+def test_drawn_pulses_write_what_the_same_pulses_write(half_select):
+    arrays = [
+        Crossbar.from_weights(torch.zeros(300, 200), device=UNEVEN, seed=1, half_select=half_select)
+        for _ in range(2)
+    ]
+    generator = torch.Generator().manual_seed(2)
+    left, right = (torch.randn(size, 1, generator=generator) for size in (300, 200))
+    update = LowRank(left, torch.tensor([1e-5]), right)
+    arrays[0].apply(update, learning_rate=1.0)
+    count = arrays[0].pulse_count
+    assert 0 < int(count.sum()) < 0.05 * count.numel()
+    rising = -update.dense() > 0.0
+    arrays[1].pulse(torch.where(torch.stack([rising, ~rising]), count, -count))
+    assert torch.allclose(arrays[0].weights, arrays[1].weights, atol=1e-6)
+
+
+def test_drawn_pulses_are_the_same_bits_in_any_number_of_threads():
+    generator = torch.Generator().manual_seed(3)
+    left, right = (torch.randn(size, 4, generator=generator) for size in (400, 500))
+    update = LowRank(left, torch.full((4,), 2e-4), right)
+    threads, weights = torch.get_num_threads(), []
+    for count in (1, 2, 2):
+        torch.set_num_threads(count)
+        array = Crossbar.from_weights(torch.zeros(400, 500), device=SILVER, seed=count // 2)
+        array.apply(update, learning_rate=1.0)
+        array.apply(update, learning_rate=3.0)
+        weights.append(array.weights)
+    torch.set_num_threads(threads)
+    assert torch.equal(weights[1], weights[2]) and not torch.equal(weights[0], weights[1])
+    torch.set_num_threads(1)
+    array = Crossbar.from_weights(torch.zeros(400, 500), device=SILVER, seed=1)
+    array.apply(update, learning_rate=1.0)
+    array.apply(update, learning_rate=3.0)
+    torch.set_num_threads(threads)
+    assert torch.equal(array.weights, weights[1])
 
 
 @pytest.mark.parametrize("device", [IDEAL, UNEVEN], ids=["even", "uneven"])

@@ -31,6 +31,7 @@ from toolkit.crossbar.pulses import (
     half_selected,
     sign_phases,
 )
+from toolkit.crossbar.selection import Selection
 from toolkit.crossbar.wires import Wires, WireSolver
 from toolkit.lowrank import LowRank
 
@@ -226,8 +227,8 @@ class Crossbar:
             self._issue_by_rows()
         else:
             ranks = self.coding.outers(bank.pulses, left, right, drive, bank.generator)
-            for phases, _ in zip(sign_phases(left, right), ranks, strict=True):
-                self._issue(phases)
+            for phases, selection in zip(sign_phases(left, right), ranks, strict=True):
+                self._issue(phases, selection)
         if self.pair == "one-sided":
             self.refresh(_FULL)
 
@@ -325,14 +326,22 @@ class Crossbar:
         self._ledger.load_state_dict(state["ledger"])
         self._moved()
 
-    def _issue(self, phases: tuple[int, int], slots: tuple[float, float] | None = None) -> None:
-        """Pulse the cells as prepared in the bank, in SET and RESET phases of so many slots."""
+    def _issue(
+        self,
+        phases: tuple[int, int],
+        selection: Selection | None = None,
+        slots: tuple[float, float] | None = None,
+    ) -> None:
+        """Pulse the selected cells, or all as prepared in the bank, in SET and RESET phases."""
         bank = self._bank
         if self.half_select > 0.0:
+            if selection is not None:
+                places, counts = selection
+                bank.pulses.zero_().view(-1).index_copy_(0, places, counts)
             for sign in (1.0, -1.0):
                 part = (sign * bank.pulses).clamp_(min=0.0)
                 bank.disturb(half_selected(part).mul_(sign * self.half_select))
-        written = bank.pulse()
+        written = bank.pulse() if selection is None else bank.pulse_some(selection)
         slots = slots or self.coding.slots(written.trains)
         seconds = (
             phases[0] * slots[0] * bank.device.width_up,
@@ -350,7 +359,7 @@ class Crossbar:
             float(rises.sum()) / max(phases[0], 1),
             float(falls.sum()) / max(phases[1], 1),
         )
-        self._issue(phases, mean)
+        self._issue(phases, slots=mean)
 
     def _program(self, weights: Tensor) -> None:
         """New cells that hold ``weights``."""

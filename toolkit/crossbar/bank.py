@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from toolkit.crossbar.ageing import endurance_limits, stuck_bounds
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.response import clip_, like, pick, take
+from toolkit.crossbar.selection import Selection, places_not_zero
+
+Place = Tensor | slice
 
 # Cells gone through at once: their temporaries stay in the cache.
 _CACHEFUL = 2**17
@@ -39,7 +41,6 @@ class CellBank:
         self.state = state.contiguous()
         self.pulse_count = torch.zeros(state.shape, dtype=torch.int32, device=state.device)
         self.pulses = torch.empty_like(self.state)
-        self._mask = torch.empty_like(self.state, dtype=torch.bool)
         self.generator = generator
         self._seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         self.settle(device)
@@ -96,20 +97,27 @@ class CellBank:
         clock. Goes once through the cells, a cacheful at a time: through the pulsed ones alone
         where those are few.
         """
-        self._mask.copy_(self.pulses)
-        size, count = self.pulses.numel(), _count(self._mask)
-        pieces: Sequence[Tensor | slice]
-        if count < size * (_SPARSE if self._is_noisy else _SPARSE_NOISELESS):
-            pieces = _places(self._mask, count).split(_CACHEFUL)
-        else:
-            pieces = [slice(start, start + _CACHEFUL) for start in range(0, size, _CACHEFUL)]
-        trains, sums = zip(*(self._pulse(where) for where in pieces), strict=True)
-        self._after_write(self._mask)
+        pulses = self.pulses.view(-1)
+        places = places_not_zero(pulses)
+        if len(places) < len(pulses) * (_SPARSE if self._is_noisy else _SPARSE_NOISELESS):
+            return self.pulse_some(Selection(places, pulses.index_select(0, places)))
+        starts = range(0, len(pulses), _CACHEFUL)
+        slices = [slice(start, start + _CACHEFUL) for start in starts]
+        return self._written(zip(slices, pulses.split(_CACHEFUL), strict=True))
+
+    def pulse_some(self, selection: Selection) -> Written:
+        """As :meth:`pulse`, to the selected cells alone."""
+        return self._written(zip(*(part.split(_CACHEFUL) for part in selection), strict=True))
+
+    def _written(self, pieces: Iterable[tuple[Place, Tensor]]) -> Written:
+        """Pulse piece after piece and say what that did."""
+        trains, sums = zip(*(self._pulse(where, pulses) for where, pulses in pieces), strict=True)
+        self._wear()
         return Written(trains, torch.stack(sums).sum(0, dtype=torch.float64).tolist())
 
-    def _pulse(self, where: Tensor | slice) -> tuple[Tensor, Tensor]:
+    def _pulse(self, where: Place, pulses: Tensor) -> tuple[Tensor, Tensor]:
         """Pulse the cells at those places of the flattened bank: their pulses, and sums."""
-        pulses, state = pick(self.pulses, where), pick(self.state, where)
+        state = pick(self.state, where)
         before = state.clone() if self.device.step_noise or self.device.state_noise else state
         self._cells.take(where).step(state, pulses)
         count = pulses.abs()
@@ -122,8 +130,10 @@ class CellBank:
         if self._offset is not None:
             fresh = self.normal(state).mul_(self.device.write_noise)
             free = (pulses != 0.0) & (like(high, state) > like(low, state))
-            offset = self._offset.view(-1)
-            offset[where] = torch.where(free, fresh, offset[where])
+            _replace(self._offset, where, free, fresh)
+        if self._at_rest is not None and self._age is not None:
+            _replace(self._at_rest, where, pulses != 0.0, state)
+            _replace(self._age, where, pulses != 0.0, torch.zeros_like(state))
         sums = torch.stack([pulses.sum(), count.sum(), pulses.dot(state), count.dot(state)])
         return pulses, sums
 
@@ -139,7 +149,10 @@ class CellBank:
         if self._offset is not None:
             self._offset.masked_fill_(moved, 0.0)
         clip_(self.state, self._low, self._high)
-        self._after_write(moved)
+        if self._at_rest is not None and self._age is not None:
+            torch.where(moved, self.state, self._at_rest, out=self._at_rest)
+            self._age.masked_fill_(moved, 0.0)
+        self._wear()
 
     def wait(self, seconds: float) -> None:
         """Let time pass: the state follows the device's retention law since each cell's write."""
@@ -200,13 +213,6 @@ class CellBank:
             deviation.addcmul_(root, device.state_noise * before + device.cycle_to_cycle)
         state.addcmul_(self.normal(state), deviation)
 
-    def _after_write(self, written: Tensor) -> None:
-        """Clock and wear of the cells of the mask ``written``."""
-        if self._at_rest is not None and self._age is not None:
-            torch.where(written, self.state, self._at_rest, out=self._at_rest)
-            self._age.masked_fill_(written, 0.0)
-        self._wear()
-
     def _wear(self) -> None:
         """Close the bounds of cells that have had all the pulses they endure."""
         if self._limit is None:
@@ -216,7 +222,7 @@ class CellBank:
         self._high = torch.where(worn, self.state, like(self._high, self.state))
 
 
-def _add(total: Tensor, where: Tensor | slice, counts: Tensor) -> None:
+def _add(total: Tensor, where: Place, counts: Tensor) -> None:
     """Add ``counts`` at those places of the flattened total."""
     if isinstance(where, Tensor):
         total.view(-1).index_add_(0, where, counts)
@@ -224,24 +230,7 @@ def _add(total: Tensor, where: Tensor | slice, counts: Tensor) -> None:
         total.view(-1)[where] += counts
 
 
-def _count(mask: Tensor) -> int:
-    """Number of true entries; on the CPU by numpy, some 100 times faster."""
-    if mask.device.type == "cpu":
-        return int(np.count_nonzero(mask.numpy()))
-    return int(mask.count_nonzero())
-
-
-def _places(mask: Tensor, count: int) -> Tensor:
-    """Places of the flattened mask that are true, ``count`` in all; on the CPU by numpy, faster.
-
-    Where they are few, looks at words of 8 entries first.
-    """
-    if mask.device.type != "cpu":
-        return mask.flatten().nonzero().squeeze(1)
-    entries = mask.numpy().ravel()
-    if len(entries) % 8 or count > 0.08 * len(entries):
-        return torch.from_numpy(np.flatnonzero(entries))
-    words = entries.view(np.int64)
-    hit = np.flatnonzero(words != 0)
-    inside = np.flatnonzero(words.take(hit).view(np.bool_))
-    return torch.from_numpy(8 * hit.take(inside // 8) + inside % 8)
+def _replace(values: Tensor, where: Place, chosen: Tensor, new: Tensor) -> None:
+    """``new`` at those of the places of the flattened ``values`` that are chosen."""
+    flat = values.view(-1)
+    flat[where] = torch.where(chosen, new, flat[where])

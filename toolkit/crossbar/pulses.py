@@ -17,8 +17,15 @@ from torch import Tensor
 
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.noise import uniform_
+from toolkit.crossbar.selection import Selection, places_not_zero
+from toolkit.crossbar.thinning import hits
 
 PAIRS = ("differential", "one-sided", "reference")
+# Ranks whose pulses are drawn at once.
+_TOGETHER = 8
+# Pulses are drawn where fewer than this are wanted per cell, of more cells than this: then it is
+# faster than rounding cell by cell (benchmarks/crossbar_speed.py).
+_FEW, _SMALL = 0.03, 2**16
 
 
 @dataclass(frozen=True)
@@ -30,6 +37,11 @@ class Drive:
 
     rise: tuple[float, ...]
     fall: tuple[float, ...]
+
+    @property
+    def levels(self) -> Iterator[tuple[float, float]]:
+        """Rise and fall, polarity after polarity."""
+        return zip(self.rise, self.fall, strict=True)
 
     @classmethod
     def of(cls, pair: str, device: Device) -> Drive:
@@ -52,10 +64,11 @@ class Coding(Protocol):
         right: Tensor,
         drive: Drive,
         generator: torch.Generator,
-    ) -> Iterator[None]:
-        """Fill ``out`` (polarities, m, n) with the signed pulses of one rank after another.
+    ) -> Iterator[Selection | None]:
+        """Signed pulses of one rank after another: those of some cells, or None for all in ``out``.
 
         The change wanted of rank p is the outer product of columns p of ``left`` and ``right``.
+        ``out`` (polarities, m, n) is scratch, too, where a selection is given.
         """
 
     def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:
@@ -88,27 +101,25 @@ class WholePulses:
         right: Tensor,
         drive: Drive,
         generator: torch.Generator,
-    ) -> Iterator[None]:
-        """Round the outer products cell by cell."""
-        # signs of rows and of columns are kept apart: of a cell's two products one is exactly 0
-        rows = torch.stack([left.T.clamp(min=0.0), left.T.clamp(max=0.0)], -1)
-        above, below = right.T.clamp(min=0.0), right.T.clamp(max=0.0)
-        columns = [
-            torch.stack([rise * above + fall * below, fall * above + rise * below], 1)
-            for rise, fall in zip(drive.rise, drive.fall, strict=True)
-        ]
-        for row, *by_polarity in zip(rows, *columns, strict=True):
-            self._start(out, generator)
-            for pulses, column in zip(out, by_polarity, strict=True):
-                pulses.addmm_(row, column)
-            out.floor_()
-            yield
+    ) -> Iterator[Selection | None]:
+        """Round the outer products cell by cell; where few pulses are wanted, draw those alone."""
+        for start in range(0, left.shape[1], _TOGETHER):
+            ranks = slice(start, start + _TOGETHER)
+            lines, columns = _lines(left[:, ranks].T, drive), _columns(right[:, ranks].T)
+            drawn: list[Selection | None] = [None] * len(lines)
+            if self.rounding == "stochastic" and out.numel() > _SMALL:
+                drawn = _draw(lines, columns, generator)
+            for few, line, column in zip(drawn, lines, columns, strict=True):
+                if few is None:
+                    self._start(out, generator)
+                    out.view(len(line), -1).addmm_(line, column).floor_()
+                yield few
 
     def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:
         """Round ``rise s`` or ``fall s`` cell by cell."""
         self._start(out, generator)
         above, below = wanted.clamp(min=0.0), wanted.clamp(max=0.0)
-        for pulses, rise, fall in zip(out, drive.rise, drive.fall, strict=True):
+        for pulses, (rise, fall) in zip(out, drive.levels, strict=True):
             pulses.add_(above, alpha=rise).add_(below, alpha=fall)
         out.floor_()
 
@@ -123,6 +134,54 @@ class WholePulses:
             uniform_(out, generator)
         else:
             out.fill_(0.5)
+
+
+def _lines(left: Tensor, drive: Drive) -> Tensor:
+    """What a line of cells wants of columns above and below 0: (ranks, polarities m, 2).
+
+    With :func:`_columns` the pulses wanted are a product of which one term is exactly 0.
+    """
+    above = [torch.where(left > 0.0, rise, fall) * left for rise, fall in drive.levels]
+    below = [torch.where(left > 0.0, fall, rise) * -left for rise, fall in drive.levels]
+    return torch.stack([torch.cat(above, 1), torch.cat(below, 1)], 2)
+
+
+def _columns(right: Tensor) -> Tensor:
+    """Magnitudes of what is above and of what is below 0: (ranks, 2, n)."""
+    return torch.stack([right.clamp(min=0.0), (-right).clamp(min=0.0)], 1)
+
+
+def _draw(lines: Tensor, columns: Tensor, generator: torch.Generator) -> list[Selection | None]:
+    """``lines @ columns`` at random up or down to whole pulses; None for ranks that want many."""
+    means = (lines.abs().mean(1) * columns.mean(2)).sum(1)
+    few = (means < _FEW).tolist()
+    if not any(few):
+        return [None] * len(few)
+    # a chance must not come near 1: lines that want more somewhere are rounded cell by cell
+    full = lines.abs().amax(2) * columns.amax((1, 2)).unsqueeze(1) > 0.5
+    full |= (means >= _FEW).unsqueeze(1)
+    drawn = hits(lines.masked_fill(full.unsqueeze(2), 0.0), columns, generator)
+    return [
+        _with_full(some, whole, line, column, generator) if is_few else None
+        for some, whole, line, column, is_few in zip(drawn, full, lines, columns, few, strict=True)
+    ]
+
+
+def _with_full(
+    some: Selection, full: Tensor, lines: Tensor, columns: Tensor, generator: torch.Generator
+) -> Selection:
+    """Pulses of some lines, and those of the ``full`` ones, rounded cell by cell."""
+    index = full.nonzero().squeeze(1)
+    if not len(index):
+        return some
+    width = columns.shape[1]
+    pulses = uniform_(columns.new_empty(len(index), width), generator)
+    pulses.addmm_(lines.index_select(0, index), columns).floor_()
+    places = places_not_zero(pulses)
+    counts = pulses.view(-1).index_select(0, places)
+    skipped = index - torch.arange(len(index), device=index.device)
+    places += skipped.mul_(width).index_select(0, places // width)
+    return Selection(torch.cat([some.places, places]), torch.cat([some.counts, counts]))
 
 
 @dataclass(frozen=True)
@@ -164,7 +223,7 @@ class Coincidence:
         right: Tensor,
         drive: Drive,
         generator: torch.Generator,
-    ) -> Iterator[None]:
+    ) -> Iterator[Selection | None]:
         """Count coincidences by one matrix product of the bits per polarity and level."""
         tallest, widest = left.abs().amax(0).tolist(), right.abs().amax(0).tolist()
         for row, column, tall, wide in zip(left.T, right.T, tallest, widest, strict=True):
@@ -174,7 +233,7 @@ class Coincidence:
                 gain = math.sqrt(wide / tall) if self.update_management else 1.0
                 lines = torch.cat([row * gain, column / gain])
                 self._outer(out, lines, tall * wide, drive, generator)
-            yield
+            yield None
 
     def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:  # noqa: ARG002
         """Not possible: lines can only write outer products."""
@@ -189,7 +248,7 @@ class Coincidence:
     ) -> None:
         """Pulses for rows and then columns of ``lines``, ``most`` their largest product."""
         uniforms = lines.new_empty(len(lines), self.bit_length)
-        for pulses, rise, fall in zip(out, drive.rise, drive.fall, strict=True):
+        for pulses, (rise, fall) in zip(out, drive.levels, strict=True):
             uniform_(uniforms, generator)
             self._count(pulses, lines, uniforms, rise, most)
             if abs(rise) != abs(fall):
