@@ -138,6 +138,15 @@ def test_several_passes_before_a_step_add_up():
     torch.testing.assert_close(*results)
 
 
+def test_a_step_uses_the_samples_up():
+    model = nn.Linear(6, 3, bias=False)
+    optimiser = LowRankSGD(model, 0.1)
+    model(torch.ones(2, 6)).sum().backward()
+    optimiser.step()
+    with pytest.raises(RuntimeError, match="step must follow loss"):
+        optimiser.step()
+
+
 def test_evaluation_and_zero_grad_leave_nothing_to_step_on():
     model = perceptron()
     optimiser = LowRankSGD(model, 0.1)
@@ -429,6 +438,11 @@ def test_bad_input_is_one_clear_error():
         LowRankSGD(model, -0.1)
     with pytest.raises(ValueError, match="a group must be"):
         LowRankSGD([{"params": model.parameters()}], 0.1)
+    with pytest.raises(ValueError, match="a group must be"):
+        LowRankSGD([{"module": model, "learning_rate": 1}], 0.1)
+    with pytest.raises(TypeError, match="must be the nn"):
+        LowRankSGD(model.parameters(), 0.1)
+    assert all(p.requires_grad for p in model.parameters()), "an error leaves the model as it was"
     with pytest.raises(ValueError, match="more than one parameter group"):
         LowRankSGD([{"module": model}, {"module": model[0]}], 0.1)
     with pytest.raises(ValueError, match=r"weight_decay must be 0 for layers on crossbars"):

@@ -134,7 +134,7 @@ class LowRankSGD(torch.optim.Optimizer):
     ) -> None:
         self._new_estimator = _maker(method, knobs, as_generator(seed))
         self._layers: list[list[LayerUpdate]] = []
-        groups = [{"module": model}] if isinstance(model, nn.Module) else [dict(g) for g in model]
+        groups = _groups(model)
         defaults = {
             "lr": lr,
             "rank": rank,
@@ -160,18 +160,17 @@ class LowRankSGD(torch.optim.Optimizer):
         """Add ``{"module": ..., options}``: its layers, and all parameters that it has."""
         options = dict(param_group)
         module = options.pop("module", None)
-        if not isinstance(module, nn.Module) or (wrong := set(options) - set(_GROUP_KNOBS)):
+        if not isinstance(module, nn.Module) or not set(options) <= set(_GROUP_KNOBS):
             raise ValueError(
                 f"a group must be {{'module': an nn.Module}} with options among "
-                f"{', '.join(_GROUP_KNOBS)}; got {sorted(wrong) if module else param_group!r}"
+                f"{', '.join(_GROUP_KNOBS)}; got {param_group!r}"
             )
-        layers = [
-            LayerUpdate(name, layer, self._new_estimator)
-            for name, layer in _layers_to_train(module).items()
-        ]
+        layers = _layers_to_train(module)
         _check_group({**self.defaults, **options}, layers)
         super().add_param_group({**options, "params": list(module.parameters())})
-        self._layers.append(layers)
+        self._layers.append(
+            [LayerUpdate(name, layer, self._new_estimator) for name, layer in layers.items()]
+        )
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients and the samples of all backward passes so far."""
@@ -219,7 +218,7 @@ class LowRankSGD(torch.optim.Optimizer):
                 "step must follow loss.backward(): no layer has samples and no parameter a gradient"
             )
         for group, layers in groups:
-            _check_group(group, layers)
+            _check_group(group, {layer.name: layer.layer for layer in layers})
             for layer in layers:
                 layer.capture.check_finite(layer.name)
 
@@ -257,6 +256,19 @@ class LowRankSGD(torch.optim.Optimizer):
                 layer.load_state_dict(state)
 
 
+def _groups(model: nn.Module | Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The model as a list of groups."""
+    if isinstance(model, nn.Module):
+        return [{"module": model}]
+    groups = list(model)
+    if not all(isinstance(group, Mapping) for group in groups):
+        raise TypeError(
+            "model must be the nn.Module itself, or a list of groups {'module': ...}; "
+            f"got {type(groups[0]).__name__}s, such as model.parameters() gives"
+        )
+    return [dict(group) for group in groups]
+
+
 def _maker(
     method: str, knobs: Mapping[str, Any], generator: torch.Generator
 ) -> Callable[[], Estimator]:
@@ -288,7 +300,7 @@ def _is_worth_factors(layer: PlainLayer) -> bool:
     return wanted and min(matrix_shapes(layer)[0]) > 1
 
 
-def _check_group(group: Mapping[str, Any], layers: list[LayerUpdate]) -> None:
+def _check_group(group: Mapping[str, Any], layers: Mapping[str, nn.Module]) -> None:
     """ValueError or TypeError for an option that is not allowed."""
     check_nonnegative("lr", group["lr"])
     check_count("rank", group["rank"])
@@ -299,7 +311,7 @@ def _check_group(group: Mapping[str, Any], layers: list[LayerUpdate]) -> None:
         check_count("momentum_rank", group["momentum_rank"])
     if group["scheme"] not in SCHEMES:
         raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, got {group['scheme']!r}")
-    on_arrays = [layer.name for layer in layers if layer.is_on_arrays]
+    on_arrays = [name for name, layer in layers.items() if isinstance(layer, CrossbarLayer)]
     if group["weight_decay"] and on_arrays:
         raise ValueError(
             f"weight_decay must be 0 for layers on crossbars, where it would write every cell of "

@@ -44,11 +44,6 @@ class LayerUpdate:
         self._knobs = estimator_knobs(self.estimators[0].name)
         self.velocities: list[LowRank | None] = [None for _ in self.shapes]
 
-    @property
-    def is_on_arrays(self) -> bool:
-        """Whether the weights are in arrays."""
-        return isinstance(self.layer, CrossbarLayer)
-
     def step(self, group: Mapping[str, Any]) -> None:
         """Take the samples of the calls so far and write what they say; a layer without stays.
 
