@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from html import escape
-from typing import Any
-
 import numpy as np
 import panel as pn
 from bokeh.palettes import RdBu11, Viridis256, interp_palette
 
+from dashboards.site import Text
 from toolkit.plots import (
     LiveFigure,
     accuracy_curve,
@@ -23,16 +21,6 @@ from toolkit.training.snapshot import LayerView, Snapshot
 _NONE = np.zeros(0)
 _CELL = {"min-height": "max(290px, calc(50vh - 95px))"}  # two rows fill the window
 _SEQUENTIAL, _DIVERGING = list(Viridis256), list(interp_palette(RdBu11, 255))
-
-
-class Text(pn.pane.HTML):
-    """HTML whose updates carry only its text.
-
-    Panel would send the style sheets along each time and, in a notebook, name a CDN for them.
-    """
-
-    def _update(self, ref: str, model: Any) -> None:  # noqa: ARG002 - Panel's
-        model.text = escape(self.object)
 
 
 class Figures:

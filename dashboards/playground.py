@@ -7,15 +7,16 @@ The run itself is a ``toolkit.training.live.LiveRun``; this module shows its sna
 from __future__ import annotations
 
 import time
-from html import escape
 from io import BytesIO
 from typing import Any
 
 import panel as pn
 import panel_material_ui as pmui
 
+from dashboards import site
 from dashboards.controls import IDEAL, live_widgets, show
-from dashboards.figures import Figures, Text
+from dashboards.figures import Figures
+from dashboards.site import Text, button
 from toolkit.results import to_bytes
 from toolkit.training.live import LiveRun
 from toolkit.training.physics import NONIDEALITIES
@@ -23,7 +24,6 @@ from toolkit.training.settings import DIGITAL, Settings
 from toolkit.training.snapshot import Snapshot
 
 FRAME_MS = 80
-NOTICE_MS = 6000
 ABSENT_S = 2.0
 GRADIENT_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "scheme")
 
@@ -56,10 +56,10 @@ class Playground:
         self.maps = pmui.Select(label="Maps show", options=list(Figures.MAPS), **pick)
         for picker in (self.layer, self.maps):
             picker.param.watch(lambda _: self._draw(self.run.snapshot), "value")
-        self.start = _button("Start", "M8 5l11 7-11 7z", color="primary")
-        self.pause = _button("Pause", "M6 5h4v14H6zM14 5h4v14h-4z", variant="outlined")
-        self.step = _button("Step", "M5 5l9 7-9 7zM16 5h3v14h-3z", variant="outlined")
-        self.reset = _button("Reset", "M5 5h3v14H5zM19 5v14l-9-7z", variant="outlined")
+        self.start = button("Start", "M8 5l11 7-11 7z", color="primary")
+        self.pause = button("Pause", "M6 5h4v14H6zM14 5h4v14h-4z", variant="outlined")
+        self.step = button("Step", "M5 5l9 7-9 7zM16 5h3v14h-3z", variant="outlined")
+        self.reset = button("Reset", "M5 5h3v14H5zM19 5v14l-9-7z", variant="outlined")
         self.start.on_click(lambda _: self.run.start())
         self.pause.on_click(lambda _: self.run.pause())
         self.step.on_click(lambda _: self.run.step())
@@ -101,13 +101,7 @@ class Playground:
             # Bokeh's own: Panel's marks the page busy at each tick, which costs more than the frame
             pn.state.curdoc.add_periodic_callback(self.refresh, FRAME_MS)
         pn.state.on_session_destroyed(self._on_session_destroyed)
-        return pmui.Page(
-            title="SBPCA Toolkit: low-rank training on crossbars",
-            sidebar=[self.controls()],
-            sidebar_width=300,
-            main=[self.view()],
-            busy_indicator=None,
-        )
+        return site.page("playground", sidebar=[self.controls()], main=[self.view()])
 
     # --- from the visitor to the run ---------------------------------------------------------
 
@@ -179,10 +173,7 @@ class Playground:
         return refused
 
     def _notify(self, text: str, kind: str) -> None:
-        if pn.state.notifications is not None:
-            getattr(pn.state.notifications, kind)(text, duration=NOTICE_MS)
-        else:  # a notebook has none
-            self.notice.object = escape(text)
+        site.notify(text, kind, also=self.notice)
 
     # --- the end -----------------------------------------------------------------------------
 
@@ -222,12 +213,6 @@ def status_html(snapshot: Snapshot) -> str:
         for name, value in items.items()
     )
     return f'<dl style="display:flex;flex-wrap:wrap;gap:4px 26px;margin:2px 0">{cells}</dl>'
-
-
-def _button(label: str, outline: str, **style: Any) -> pmui.Button:
-    """A button with its own drawing: icons from a font would come from a CDN in a notebook."""
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24"><path d="{outline}"/></svg>'
-    return pmui.Button(label=label, icon=svg, size="small", margin=(5, 4), **style)
 
 
 def playground() -> pmui.Page:

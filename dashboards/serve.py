@@ -7,11 +7,15 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import panel as pn
 import torch
 from tornado.websocket import WebSocketClosedError
+
+from dashboards import site
 
 SESSION_MS = 10_000
 
@@ -28,13 +32,11 @@ def prepare() -> None:
 
 def serve(*, port: int = 5006, address: str = "127.0.0.1", show: bool = False) -> None:
     """Serve the pages until the process is told to stop (Ctrl-C or SIGTERM)."""
-    from dashboards.playground import playground
-
     prepare()
     logging.getLogger("bokeh.server.views.ws").setLevel(logging.ERROR)
     server = pn.serve(
-        {"/": playground},
-        title="SBPCA Toolkit",
+        {entry.path: _page_function(entry.key) for entry in site.served()},
+        title={entry.path: site.title(entry.key) for entry in site.served()},
         port=port,
         address=address,
         show=False,
@@ -54,6 +56,15 @@ def serve(*, port: int = 5006, address: str = "127.0.0.1", show: bool = False) -
         server.show("/")
     server.io_loop.start()
     server.stop()
+
+
+def _page_function(key: str) -> Callable[[], Any]:
+    """Make a page when it is first asked for: modules of pages nobody visits are not imported."""
+
+    def make() -> Any:
+        return getattr(import_module(f"dashboards.{key}"), key)()
+
+    return make
 
 
 def websocket_origins(address: str, port: int) -> list[str]:

@@ -1,0 +1,149 @@
+"""The site: which pages there are, and the frame, links and small parts that all of them share.
+
+What stands on a page is the page's own module; how the pages are served is ``serve.py``'s business.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import panel as pn
+import panel_material_ui as pmui
+
+NAME = "SBPCA Toolkit"
+NOTICE_MS = 6000
+SIDEBAR_WIDTH = 300
+_LINK = (
+    "color:#fff;text-decoration:none;padding:5px 10px;border-radius:4px;font-size:15px;"
+    "white-space:nowrap;"
+)
+_REPLACE_ADDRESS = (
+    "const query = cb_obj.text.replaceAll('&amp;', '&');"
+    "history.replaceState(history.state, '', query ? '?' + query : location.pathname)"
+)
+_FOCUS = "a:focus-visible{outline:2px solid #fff;outline-offset:1px} a:hover{background:#ffffff22}"
+
+
+class Entry(NamedTuple):
+    """One page: the module and function ``dashboards.<key>.<key>``, its title, its address."""
+
+    key: str
+    title: str
+    path: str
+
+
+PAGES = (
+    Entry("playground", "Playground", "/"),
+    Entry("race", "Race", "race"),
+    Entry("devices", "Devices", "devices"),
+    Entry("results", "Results", "results"),
+    Entry("scenarios", "Scenarios", "scenarios"),
+)
+
+
+def served() -> tuple[Entry, ...]:
+    """The pages whose modules are there."""
+    return tuple(page for page in PAGES if find_spec(f"dashboards.{page.key}"))
+
+
+def link(key: str, query: str = "") -> str:
+    """Address of a page from any other, relative, so that it holds behind a proxy's prefix."""
+    entry = _entry(key)
+    return ("./" if entry.path == "/" else entry.path) + (f"?{query}" if query else "")
+
+
+def page(key: str, *, sidebar: list[Any], main: list[Any]) -> pmui.Page:
+    """A page of the site: one heading, the links to the others, a switch of light and dark.
+
+    ``sidebar`` may be empty. No busy bar: pages that move would show it all the time.
+    """
+    return pmui.Page(
+        meta_title=title(key),
+        header=[Text(_header(key), sizing_mode="stretch_width", margin=0, stylesheets=[_FOCUS])],
+        sidebar=sidebar,
+        sidebar_width=SIDEBAR_WIDTH,
+        main=main,
+        busy_indicator=None,
+    )
+
+
+def title(key: str) -> str:
+    """What the browser's tab says."""
+    return f"{_entry(key).title} · {NAME}"
+
+
+def notify(text: str, kind: str = "error", *, also: Text | None = None) -> None:
+    """Say ``text`` in a passing notice; in ``also`` where there are none (a notebook)."""
+    if pn.state.notifications is not None:
+        getattr(pn.state.notifications, kind)(text, duration=NOTICE_MS)
+    elif also is not None:
+        also.object = escape(text)
+
+
+def button(label: str, outline: str = "", **style: Any) -> pmui.Button:
+    """A button with its own drawing: icons from a font would come from a CDN in a notebook.
+
+    ``outline`` is the ``d`` of a path in a box of 24 x 24.
+    """
+    path = f'<path d="{outline}"/>'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24">{path}</svg>'
+    drawing = {"icon": svg} if outline else {}
+    return pmui.Button(label=label, size="small", margin=(5, 4), **drawing, **style)
+
+
+class Text(pn.pane.HTML):
+    """HTML whose updates carry only its text.
+
+    Panel would send the style sheets along each time and, in a notebook, name a CDN for them.
+    """
+
+    def _update(self, ref: str, model: Any) -> None:  # noqa: ARG002 - Panel's
+        model.text = escape(self.object)
+
+
+class Address(Text):
+    """The page's own address, kept in step with what stands on it: put it anywhere on the page.
+
+    A turned knob replaces the address in place, so that the browser's Back leaves the page.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("", styles={"display": "none"})
+        self.jscallback(object=_REPLACE_ADDRESS)
+
+    def keep(self, query: str) -> None:
+        """Make ``query`` the part of the address behind the question mark."""
+        self.object = query
+
+
+def query_asked() -> str:
+    """What stands behind the question mark of the address that the visitor asked for."""
+    location = pn.state.location
+    return (location.search or "").removeprefix("?") if location else ""
+
+
+def _entry(key: str) -> Entry:
+    for entry in PAGES:
+        if entry.key == key:
+            return entry
+    raise ValueError(f"page must be one of {', '.join(e.key for e in PAGES)}; got {key!r}.")
+
+
+def _header(key: str) -> str:
+    links = "".join(
+        f'<a href="{link(entry.key)}" style="{_LINK}'
+        + ('background:#ffffff33" aria-current="page">' if entry.key == key else '">')
+        + f"{entry.title}</a>"
+        for entry in served()
+    )
+    heading = (
+        '<h1 style="margin:0;font-size:20px;font-weight:600;color:#fff;white-space:nowrap">'
+        f'{NAME}<span style="position:absolute;clip-path:inset(50%)">: '
+        f"{_entry(key).title}</span></h1>"
+    )
+    return (
+        '<div style="display:flex;align-items:center;gap:24px;flex-wrap:wrap">'
+        f'{heading}<nav aria-label="Pages" style="display:flex;gap:2px">{links}</nav></div>'
+    )

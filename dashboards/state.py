@@ -1,0 +1,202 @@
+"""Settings of a run as text: in an address, in a YAML file, as the Python that repeats the run.
+
+What comes from a visitor is checked here by the knobs' own declarations, and by bounds that a
+server needs besides. No widgets and no page here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby, pairwise
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+import yaml
+
+from toolkit.training.knobs import Choice, Knob, Real, Whole, Widths, knobs_of
+from toolkit.training.settings import Settings
+
+MAX_CHARACTERS = 60  # of one value
+MAX_WEIGHTS = 2_000_000  # between the layers, counted as for 1024 inputs
+MAX_YAML_BYTES = 16_384
+_INPUTS = 1024
+_PLAIN = (bool, int, float, str, list, type(None))
+
+
+def changed(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs that differ from their defaults.
+
+    Raises
+    ------
+    ValueError
+        If one of them is an object (a Device, a Dataset), which no text can hold.
+    """
+    found = {
+        name: knobs[name]
+        for name, knob in knobs_of(Settings).items()
+        if name in knobs and knobs[name] != knob.default
+    }
+    if objects := [name for name, value in found.items() if not isinstance(value, _PLAIN)]:
+        raise ValueError(f"{objects[0]} was given as an object, which cannot be written as text.")
+    return found
+
+
+def validated(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """The same knobs, if a run on a server may have them.
+
+    Raises
+    ------
+    ValueError
+        Naming the knob, its value and what is allowed.
+    """
+    for name, value in knobs.items():
+        if len(name) > MAX_CHARACTERS:
+            raise ValueError(f"unknown knob {_shortened(name)}.")
+        if not isinstance(value, _PLAIN) or len(repr(value)) > MAX_CHARACTERS:
+            raise ValueError(f"{name} must be a name, a number or a short list of widths.")
+    settings = Settings(**knobs)
+    weights = sum(a * b for a, b in pairwise([_INPUTS, *settings.hidden]))
+    if weights > MAX_WEIGHTS:
+        raise ValueError(
+            f"hidden={settings.hidden} is too large for this server; allowed: "
+            f"{MAX_WEIGHTS:,} weights between {_INPUTS} inputs and the hidden layers."
+        )
+    return {name: getattr(settings, name) for name in knobs}
+
+
+# --- the address --------------------------------------------------------------------------------
+
+
+def query_of(knobs: Mapping[str, Any], *, prefix: str = "") -> str:
+    """The knobs that differ from their defaults as ``name=value&...``, names after ``prefix``."""
+    pairs = [(prefix + name, _as_text(value)) for name, value in changed(knobs).items()]
+    return urlencode(pairs, quote_via=quote, safe=",:/")
+
+
+def knobs_of_query(query: str, *, prefix: str = "", beside: Iterable[str] = ()) -> dict[str, Any]:
+    """The knobs that a query names, checked; all others have their defaults.
+
+    With a ``prefix``, names that do not begin with it are somebody else's; so are those in
+    ``beside``.
+
+    Raises
+    ------
+    ValueError
+        One message: the first knob that is unknown or has a value that is not allowed.
+    """
+    others = set(beside)
+    found: dict[str, Any] = {}
+    for name, text in parse_qsl(query.removeprefix("?"), max_num_fields=100):
+        if not name.startswith(prefix) or name in others:
+            continue
+        found[name.removeprefix(prefix)] = _value(name.removeprefix(prefix), text)
+    return validated(found)
+
+
+def _as_text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _value(name: str, text: str) -> Any:
+    knob = knobs_of(Settings).get(name)
+    if knob is None or isinstance(knob, Choice):
+        return text  # Settings says what is wrong with it, if anything
+    try:
+        return _number(knob, text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number; got {_shortened(text)}.") from None
+
+
+def _number(knob: Knob, text: str) -> Any:
+    if isinstance(knob, Widths):
+        return [int(width) for width in text.split(",") if width]
+    if isinstance(knob, Real | Whole) and knob.default is None and text in ("None", knob.none):
+        return None
+    return float(text) if isinstance(knob, Real) else int(text)
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def yaml_of(knobs: Mapping[str, Any]) -> str:
+    """The knobs that differ from their defaults, as YAML, for a download."""
+    head = "# Settings of an SBPCA Toolkit run; knobs that are not named have their defaults.\n"
+    return head + yaml.safe_dump(changed(knobs), sort_keys=False, default_flow_style=None)
+
+
+def knobs_of_yaml(data: bytes) -> dict[str, Any]:
+    """The knobs of an uploaded file, checked.
+
+    Raises
+    ------
+    ValueError
+        If it is too long, no plain YAML mapping, or names a knob or value that is not allowed.
+    """
+    if len(data) > MAX_YAML_BYTES:
+        raise ValueError(
+            f"the file has {len(data):,} bytes; settings have at most {MAX_YAML_BYTES:,}."
+        )
+    try:
+        text = data.decode("utf-8")
+        aliased = any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, yaml.SafeLoader))
+        found = None if aliased else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"the file is no YAML: {_first_line(error)}.") from None
+    if aliased:  # a few of them, nested, would unfold into gigabytes
+        raise ValueError("aliases (*name) are not allowed in settings.")
+    if found is None:
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise ValueError("settings are lines of the form 'rank: 4', one knob a line.")
+    return validated(found)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
+def _shortened(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+# --- Python -------------------------------------------------------------------------------------
+
+
+def python_of(
+    knobs: Mapping[str, Any], changes: Sequence[tuple[int, Mapping[str, Any]]], steps: int
+) -> str:
+    """A few lines that repeat a run bit for bit: ``run`` is the experiment after ``steps`` steps.
+
+    Parameters
+    ----------
+    knobs
+        What the run began with.
+    changes
+        Every accepted call of :meth:`~toolkit.training.Experiment.change`: the steps done by then,
+        and the knobs. Calls, not single knobs: a device changed twice between two batches is
+        programmed twice.
+    steps
+        Training steps done.
+    """
+    given = ", ".join(f"{name}={value!r}" for name, value in changed(knobs).items())
+    lines = [
+        "import torch",
+        "",
+        "from toolkit.training import Experiment",
+        "",
+        "torch.set_num_threads(1)  # as on the page: with more, sums round differently",
+        f"run = Experiment({given})",
+    ]
+    done = 0
+    for step, calls in groupby(changes, key=lambda change: change[0]):
+        lines += _stepping(step - done)
+        done = step
+        for _, turned in calls:
+            arguments = ", ".join(f"{name}={value!r}" for name, value in turned.items())
+            lines.append(f"run.change({arguments})")
+    return "\n".join([*lines, *_stepping(steps - done)]) + "\n"
+
+
+def _stepping(count: int) -> list[str]:
+    return [f"for _ in range({count}):", "    run.step()"] if count else []

@@ -1,0 +1,38 @@
+"""The frame that all pages share: one heading, relative links, only pages that are there."""
+
+import re
+
+import pytest
+
+from dashboards import site
+
+
+def test_pages_have_addresses_of_their_own():
+    assert [page.key for page in site.PAGES] == [
+        "playground",
+        "race",
+        "devices",
+        "results",
+        "scenarios",
+    ]
+    assert len({page.path for page in site.PAGES}) == len(site.PAGES)
+
+
+def test_a_page_whose_module_is_missing_is_not_listed(monkeypatch):
+    missing = site.Entry("no_such_page", "Nowhere", "nowhere")
+    monkeypatch.setattr(site, "PAGES", (site.PAGES[0], missing))
+    assert site.served() == (site.PAGES[0],)
+
+
+def test_links_are_relative_so_that_a_prefix_holds():
+    assert site.link("playground") == "./"
+    assert site.link("race", "a.rank=4") == "race?a.rank=4"
+    with pytest.raises(ValueError, match="page must be one of"):
+        site.link("nowhere")
+
+
+def test_a_page_has_one_heading_and_says_where_one_is():
+    header = site.page("playground", sidebar=[], main=[]).header[0].object
+    assert header.count("<h1") == 1
+    assert re.findall(r'aria-current="page">(\w+)<', header) == ["Playground"]
+    assert not re.search(r'href="[/h]', header)
