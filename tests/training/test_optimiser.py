@@ -79,6 +79,24 @@ def test_at_full_rank_it_is_torchs_sgd(make, shape, momentum):
     assert_same(model, other)
 
 
+def test_a_step_of_rank_2_is_the_truncated_dense_gradient():
+    """Against the SVD of autograd's gradient, group by group in a convolution."""
+    model, other = convolutional(), convolutional()
+    inputs, labels = batches((5, 2, 8, 8), 1)[0]
+    train(model, LowRankSGD(model, 0.1, method="svd", rank=2), [(inputs, labels)])
+    functional.cross_entropy(other(inputs), labels).backward()
+    for mine, theirs in ((model[0], other[0]), (model[3], other[3]), (model[5], other[5])):
+        for part, before, gradient in zip(
+            *(
+                tensor.flatten(1).chunk(getattr(theirs, "groups", 1))
+                for tensor in (mine.weight, theirs.weight.detach(), theirs.weight.grad)
+            ),
+            strict=True,
+        ):
+            u, s, vh = torch.linalg.svd(gradient, full_matrices=False)
+            torch.testing.assert_close(part, before - 0.1 * (u[:, :2] * s[:2]) @ vh[:2])
+
+
 def test_weight_decay_is_torchs_where_there_is_no_momentum():
     model, other = perceptron(), perceptron()
     data = batches((10, 6))
