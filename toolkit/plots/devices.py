@@ -1,13 +1,35 @@
-"""Figures of device responses: potentiation and depression curves."""
+"""Figures of device responses: potentiation and depression, cycling, and the fit to measurements.
+
+The numbers come from :mod:`toolkit.plots.cells` and the fits of ``toolkit.crossbar``. The
+``*_columns`` functions give what a :class:`toolkit.plots.live.LiveFigure` of the same element is
+to show next, glyph after glyph.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle, product
+from typing import Any
 
 import holoviews as hv
 import numpy as np
 
+from toolkit.crossbar.device import Device
+from toolkit.crossbar.fit_result import Fit
+from toolkit.crossbar.trains import PulseTrains
+from toolkit.plots.cells import Floats, Trains, nominal
+from toolkit.plots.elements import _FRAME, _LEGEND, BLUE, GREEN, GREY, ORANGE, siemens_prefix
+
 _POINTS = 200
+# Okabe and Ito's colours but for the one of the explored device; dashes tell apart what repeats
+_COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7f7f7f")
+_DASHES = ("solid", "dashed", "dotted", "dashdot")
+STYLES = tuple((colour, dash) for dash, colour in product(_DASHES, _COLOURS))
+SCALES = ("share of the range", "siemens")
+_ALONE = 3  # cells shown one by one
+_MOST_READINGS = 4000
+
+Columns = list[dict[str, Floats]]
 
 
 def response_curves(traces: Mapping[str, tuple[int, int, np.ndarray]]) -> hv.NdOverlay:
@@ -39,3 +61,200 @@ def _curve(up: int, down: int, state: np.ndarray) -> hv.Curve:
     pulses = np.concatenate([np.arange(up + 1) / up, 1 + np.arange(1, down + 1) / down])
     shown = np.unique(np.linspace(0, up + down, min(up + down + 1, _POINTS)).round().astype(int))
     return hv.Curve((pulses[shown], state[shown]), "pulses", "state")
+
+
+def response_bands(
+    bands: Mapping[str, tuple[Device, Trains]], scale: str = SCALES[0]
+) -> hv.Overlay:
+    """Mean and band of ± one standard deviation of cells, all levels up and then all down.
+
+    The first device is the explored one and drawn thicker. A diamond marks where a curve of the
+    nominal cell passes the symmetry point.
+
+    Parameters
+    ----------
+    bands
+        By name: the device and its cells as :func:`toolkit.plots.cells.up_and_down` follows them.
+    scale
+        "share of the range" (linear) or "siemens" (logarithmic).
+    """
+    elements, styles = [], cycle(STYLES)
+    for number, (name, (device, trains)) in enumerate(bands.items()):
+        colour, dash = (BLUE, "solid") if number == 0 else next(styles)
+        band, mean, marks = response_columns(device, trains, scale)
+        half = len(band["x"]) // 2
+        low, high = band["y"][:half], band["y"][half:][::-1]
+        thick = 3.0 if number == 0 else 1.6
+        elements += [
+            hv.Area((mean["x"], low, high), "x", ["low", "high"]).opts(
+                color=colour, alpha=0.22 if number == 0 else 0.12, line_alpha=0
+            ),
+            hv.Curve((mean["x"], mean["y"]), "x", "y", label=name).opts(
+                color=colour, line_dash=dash, line_width=thick
+            ),
+            hv.Scatter((marks["x"], marks["y"]), "x", "y").opts(
+                color=colour, marker="diamond", size=11, line_color="white"
+            ),
+        ]
+    siemens = scale == "siemens"
+    return hv.Overlay(elements).opts(
+        logy=siemens,
+        legend_position="bottom_right" if siemens else "top_left",
+        **_LEGEND,
+        xlabel="pulses / levels (0 to 1: potentiation, 1 to 2: depression)",
+        ylabel="conductance G (µS)" if siemens else "(G − G_min) / (G_max − G_min)",
+        title="Potentiation and depression",
+        **_FRAME,
+    )
+
+
+def response_columns(device: Device, trains: Trains, scale: str = SCALES[0]) -> Columns:
+    """Band, mean and symmetry marks of one device, as :func:`response_bands` draws them."""
+    up = round(device.levels_up)
+    x = np.minimum(trains.pulses / up, 1.0) + np.maximum(trains.pulses - up, 0.0) / round(
+        device.levels_down
+    )
+    low, high = trains.mean - trains.deviation, trains.mean + trains.deviation
+    point = device.symmetry_point()
+    marks_x = np.zeros(0) if point is None else _crossings(x, trains.nominal, point)
+    marks_y = np.full(len(marks_x), 0.0 if point is None else point)
+    shown = [_scaled(device, values, scale) for values in (low, high, trains.mean, marks_y)]
+    return [band_columns(x, shown[0], shown[1]), _xy(x, shown[2]), _xy(marks_x, shown[3])]
+
+
+def cycling(device: Device, trains: Trains) -> hv.Overlay:
+    """Cells under repeated cycles: mean and band, three of the cells, and the symmetry point."""
+    band, mean, *alone, point = cycling_columns(device, trains)
+    half = len(band["x"]) // 2
+    area = hv.Area(
+        (mean["x"], band["y"][:half], band["y"][half:][::-1]), "x", ["low", "high"]
+    ).opts(color=BLUE, alpha=0.22, line_alpha=0)
+    cells = [
+        hv.Curve((one["x"], one["y"]), "x", "y").opts(color=colour, line_width=0.8)
+        for one, colour in zip(alone, (ORANGE, GREEN, GREY), strict=True)
+    ]
+    curve = hv.Curve((mean["x"], mean["y"]), "x", "y").opts(color=BLUE, line_width=2.5)
+    line = hv.HLines(point["y"]).opts(color=GREY, line_dash="dashed", line_width=1.5)
+    return hv.Overlay([area, curve, *cells, line]).opts(
+        xlabel="pulses given",
+        ylabel="(G − G_min) / (G_max − G_min)",
+        title="Repeated cycles",
+        show_legend=False,
+        **_FRAME,
+    )
+
+
+def cycling_columns(device: Device, trains: Trains) -> Columns:
+    """Band, mean, single cells and symmetry point, as :func:`cycling` draws them."""
+    x, mean, deviation = trains.pulses, trains.mean, trains.deviation
+    point = device.symmetry_point()
+    return [
+        band_columns(x, mean - deviation, mean + deviation),
+        _xy(x, mean),
+        *(_xy(x, trains.readings[:, cell]) for cell in range(_ALONE)),
+        {"y": np.array([] if point is None else [point])},
+    ]
+
+
+def fit_curve(trains: PulseTrains, fit: Fit) -> hv.Overlay:
+    """Readings over the number of the pulse in their train, and the fitted nominal cell."""
+    factor, unit = siemens_prefix(fit.device.g_max)
+    number = _number_in_train(trains.train)
+    every = max(1, len(number) // _MOST_READINGS)
+    measured = hv.Scatter(
+        (number[::every], factor * trains.conductance[::every]), "pulse", "G", label="measured"
+    ).opts(color=BLUE, size=3, alpha=0.4)
+    predicted = factor * _longest_train(trains, number, fit.device)
+    curve = hv.Curve((np.arange(len(predicted)), predicted), "pulse", "G", label="fitted").opts(
+        color=ORANGE, line_width=2.5
+    )
+    return (measured * curve).opts(
+        legend_position="top_right",
+        **_LEGEND,
+        xlabel="pulse of the train",
+        ylabel=f"conductance G ({unit})",
+        title="Measured and fitted",
+        **_FRAME,
+    )
+
+
+def fit_residuals(fit: Fit) -> hv.Overlay:
+    """Measured minus predicted conductance after each step, percent of the range; ± rms dashed."""
+    percent = 100.0 * fit.residuals / fit.device.span
+    every = max(1, len(percent) // _MOST_READINGS)
+    points = hv.Scatter((np.arange(len(percent))[::every], percent[::every]), "step", "residual")
+    rms = 100.0 * fit.rms
+    lines = hv.HLines(np.array([-rms, rms])).opts(color=GREY, line_dash="dashed", line_width=1.5)
+    return (points.opts(color=BLUE, size=3, alpha=0.5) * lines).opts(
+        xlabel="step used in the fit",
+        ylabel="residual (% of the range)",
+        title="Residuals",
+        show_legend=False,
+        **_FRAME,
+    )
+
+
+def line_drive(drive: Floats, *, rows: bool, label: str) -> hv.Rectangles:
+    """Signed drive of each line as a bar: rows lie on their sides, row 0 on top."""
+    bars = drive_columns(drive, rows=rows)
+    ends = (0, len(drive))
+    axes = (
+        {"xlabel": label, "ylabel": "output (row)", "ylim": ends, "invert_yaxis": True}
+        if rows
+        else {"ylabel": label, "xlabel": "input (column)", "xlim": ends}
+    )
+    corners = ("left", "bottom", "right", "top")
+    return hv.Rectangles(tuple(bars[corner] for corner in corners), list(corners)).opts(
+        color=ORANGE,
+        line_color="white",
+        title="Rows" if rows else "Columns",
+        **axes,
+        **_FRAME,
+    )
+
+
+def drive_columns(drive: Floats, *, rows: bool) -> dict[str, Floats]:
+    """The bars of :func:`line_drive`."""
+    start, end = np.arange(len(drive)) + 0.1, np.arange(len(drive)) + 0.9
+    nothing = np.zeros(len(drive))
+    if rows:
+        return {"left": nothing, "right": drive, "bottom": start, "top": end}
+    return {"left": start, "right": end, "bottom": nothing, "top": drive}
+
+
+def band_columns(x: Floats, low: Floats, high: Floats) -> dict[str, Floats]:
+    """The outline of a band as one patch: there along ``low``, back along ``high``."""
+    return _xy(np.concatenate([x, x[::-1]]), np.concatenate([low, high[::-1]]))
+
+
+def _scaled(device: Device, state: Floats, scale: str) -> Floats:
+    if scale != "siemens":
+        return state
+    return 1e6 * np.maximum(device.g_min + device.span * state, device.g_min / 10.0)  # log axis
+
+
+def _crossings(x: Floats, state: Floats, level: float) -> Floats:
+    """Where the line through the points passes ``level``."""
+    above = state >= level
+    start = np.flatnonzero(above[1:] != above[:-1])
+    share = (level - state[start]) / (state[start + 1] - state[start])
+    return x[start] + share * (x[start + 1] - x[start])
+
+
+def _number_in_train(train: np.ndarray) -> Any:
+    """Place of every reading in its train, counted from 0."""
+    starts = np.flatnonzero(np.diff(train, prepend=-1))
+    return np.arange(len(train)) - starts[train]
+
+
+def _longest_train(trains: PulseTrains, number: np.ndarray, device: Device) -> Floats:
+    """Conductance (S) of a nominal cell under the longest train, from where such trains begin."""
+    longest = trains.train[int(number.argmax())]
+    mine = trains.train == longest
+    begin = float(trains.conductance[mine][0] - device.g_min) / device.span
+    states = nominal(device, trains.polarity[mine][1:].tolist(), min(max(begin, 0.0), 1.0))
+    return device.g_min + device.span * states
+
+
+def _xy(x: Floats, y: Floats) -> dict[str, Floats]:
+    return {"x": x, "y": y}

@@ -1,0 +1,145 @@
+"""What many cells of a device show under pulse trains: the numbers behind the device figures.
+
+The cells themselves are ``toolkit.crossbar``'s; here they are followed and averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from toolkit.crossbar.bank import CellBank
+from toolkit.crossbar.device import Device
+from toolkit.crossbar.response import clip_
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Trains:
+    """States of cells through pulse trains, ``(G - g_min) / (g_max - g_min)`` as a read shows them.
+
+    Attributes
+    ----------
+    pulses
+        Pulses given up to each point, (points,), the first entry 0.
+    nominal
+        The noiseless nominal cell, (points,).
+    readings
+        Of every cell, read noise included, (points, cells).
+    """
+
+    pulses: Floats
+    nominal: Floats
+    readings: Floats
+
+    @property
+    def mean(self) -> Floats:
+        """Mean over the cells, (points,)."""
+        return self.readings.mean(axis=1)
+
+    @property
+    def deviation(self) -> Floats:
+        """Standard deviation over the cells (n - 1 in the denominator), (points,)."""
+        return self.readings.std(axis=1, ddof=1)
+
+
+def follow(
+    device: Device, trains: Sequence[int], *, cells: int = 200, start: float = 0.0, seed: int = 0
+) -> Trains:
+    """Give cells of ``device`` one signed train of pulses after another, reading after each.
+
+    Cells differ and are noisy as the device says. A train of n pulses carries the noise of n
+    (``sqrt(n)`` times that of one) and is clipped to the range at its end, as in a write.
+
+    Parameters
+    ----------
+    trains
+        Signed numbers of pulses; positive potentiates.
+    cells
+        How many, 2 or more.
+    start
+        State of all cells before the first pulse, 0 to 1.
+    seed
+        Of the cells' draws and all noise.
+
+    Raises
+    ------
+    ValueError
+        If ``cells`` is below 2 or ``start`` outside 0..1.
+    """
+    if cells < 2:
+        raise ValueError(f"cells must be at least 2, got {cells}")
+    if not 0.0 <= start <= 1.0:
+        raise ValueError(f"start must be between 0 and 1, got {start}")
+    generator = torch.Generator().manual_seed(seed)
+    bank = CellBank(torch.full((cells,), start, dtype=torch.float64), device, generator)
+    readings = [_read(bank)]
+    for count in trains:
+        bank.pulses.fill_(float(count))
+        bank.pulse()
+        readings.append(_read(bank))
+    return Trains(
+        pulses=np.abs(np.concatenate([[0.0], np.asarray(trains, dtype=float)])).cumsum(),
+        nominal=nominal(device, trains, start),
+        readings=torch.stack(readings).numpy(),
+    )
+
+
+def nominal(device: Device, trains: Sequence[int], start: float = 0.0) -> Floats:
+    """States of one nominal noiseless cell before the first and after every train."""
+    cells = device.response.cells(device)
+    state = torch.tensor([start], dtype=torch.float64)
+    states = [start]
+    for count in trains:
+        cells.step(state, torch.tensor([float(count)], dtype=torch.float64))
+        clip_(state, cells.low, cells.high)
+        states.append(float(state))
+    return np.array(states)
+
+
+def up_and_down(device: Device, *, points: int = 60, cells: int = 200, seed: int = 0) -> Trains:
+    """All levels up, then all levels down, from g_min, read at about ``points`` states each way."""
+    up, down = (round(levels) for levels in (device.levels_up, device.levels_down))
+    trains = [*split(up, points), *(-count for count in split(down, points))]
+    return follow(device, trains, cells=cells, seed=seed)
+
+
+def cycled(
+    device: Device,
+    *,
+    pulses: int,
+    cycles: int,
+    start: float = 0.5,
+    points: int = 400,
+    cells: int = 100,
+    seed: int = 0,
+) -> Trains:
+    """``pulses`` up, then ``pulses`` down, ``cycles`` times, read at about ``points`` states."""
+    each = split(pulses, max(1, points // (2 * cycles)))
+    return follow(
+        device,
+        [*each, *(-count for count in each)] * cycles,
+        cells=cells,
+        start=start,
+        seed=seed,
+    )
+
+
+def split(pulses: int, parts: int) -> list[int]:
+    """``pulses`` as at most ``parts`` whole numbers, none 0, as equal as can be."""
+    edges = np.linspace(0, pulses, min(pulses, parts) + 1).round().astype(int)
+    return np.diff(edges).tolist()
+
+
+def _read(bank: CellBank) -> torch.Tensor:
+    """States that a noisy read of every cell shows; the noise is relative to the conductance."""
+    device, seen = bank.device, bank.visible()
+    if device.read_noise == 0.0:
+        return seen.clone()
+    noise = device.read_noise * bank.normal(seen)
+    return seen + (seen + device.g_min / device.span) * noise

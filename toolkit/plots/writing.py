@@ -1,0 +1,185 @@
+"""An update written into a small array phase by phase: the numbers behind that figure.
+
+The array and its pulses are ``toolkit.crossbar``'s; here one write is taken apart into the phases
+in which the lines are driven, each applied to the array by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from toolkit.crossbar.array import SCHEMES, Crossbar
+from toolkit.crossbar.device import Device
+from toolkit.crossbar.pulses import Coding, Coincidence, WholePulses
+from toolkit.lowrank import LowRank
+
+Floats = NDArray[np.float64]
+_SIGNS = (("+", "+"), ("−", "−"), ("+", "−"), ("−", "+"))  # the first two raise weights
+_DECAY = 0.6  # each singular value as a share of the one before
+
+
+@dataclass(frozen=True, eq=False)
+class Phase:
+    """One phase of a write.
+
+    Attributes
+    ----------
+    title
+        Which lines are driven, and whether weights rise or fall.
+    rows, columns
+        Signed drive of the lines, (m,) and (n,). Where an outer product is written, their product
+        is the number of pulses wanted of G+ (whole pulses) or they are the probabilities of a pulse
+        in a slot (coincidence). In a row-by-row write: 1 for the row, and the pulses of its cells.
+    pulses
+        Issued in this phase, (2, m, n): plus cells, minus cells.
+    wanted, written
+        Change of the weights since the beginning, after this phase, (m, n).
+    """
+
+    title: str
+    rows: Floats
+    columns: Floats
+    pulses: NDArray[np.int64]
+    wanted: Floats
+    written: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Write:
+    """A whole write: the change ``wanted`` of the weights (m, n), and its phases in order."""
+
+    wanted: Floats
+    phases: tuple[Phase, ...]
+
+
+def make_update(shape: tuple[int, int], *, rank: int, largest: float, seed: int) -> LowRank:
+    """A random change of rank ``rank``, scaled so that its largest entry is ``largest``.
+
+    Factors are standard normal; singular values fall by 0.6 from one to the next.
+
+    Raises
+    ------
+    ValueError
+        If ``rank`` is not between 1 and the smaller side, or ``largest`` is not positive.
+    """
+    if not 1 <= rank <= min(shape):
+        raise ValueError(f"rank must be between 1 and {min(shape)}, got {rank}")
+    if not largest > 0.0:
+        raise ValueError(f"largest must be above 0, got {largest}")
+    generator = torch.Generator().manual_seed(seed)
+    left, right = (
+        torch.linalg.qr(torch.randn(size, rank, generator=generator, dtype=torch.float64))[0]
+        for size in shape
+    )
+    sigma = _DECAY ** torch.arange(rank, dtype=torch.float64)
+    scale = largest / float(((left * sigma) @ right.T).abs().max())
+    return LowRank(left, sigma * scale, right)
+
+
+def write_phases(
+    update: LowRank,
+    device: Device,
+    *,
+    scheme: str = "rank-sequential",
+    coding: Coding | None = None,
+    seed: int = 0,
+) -> Write:
+    """Add ``update`` to the weights (w_max 1) of an array of ``device``, phase by phase.
+
+    Rank-sequential: of each outer product the cells whose row and column have the signs ++, −−,
+    +− and −+, one after another, for a line voltage has one sign at a time. Rank-sum: row after
+    row. A phase pulses cells of its own, so phases make up what one write of the whole would do,
+    with other random numbers. The array begins at random weights between -0.5 and 0.5.
+
+    Raises
+    ------
+    ValueError
+        If the scheme is unknown, or coincidence pulses are asked to write a sum.
+    """
+    if scheme not in SCHEMES:
+        raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
+    generator = torch.Generator().manual_seed(seed)
+    weights = torch.rand(update.shape, generator=generator, dtype=torch.float64) - 0.5
+    coding = WholePulses() if coding is None else coding
+    array = Crossbar.from_weights(weights, device=device, coding=coding, seed=generator)
+    parts = _rows(update) if scheme == "rank-sum" else _sign_phases(update)
+    first, asked, phases = array.weights, torch.zeros_like(weights), []
+    for title, part in parts:
+        before, asked = array.pulse_count, asked + part.dense()
+        descending = LowRank(-part.left, part.sigma, part.right)
+        array.apply(descending, learning_rate=1.0, scheme=scheme)
+        rows, columns = (
+            _row_drive(part, device) if scheme == "rank-sum" else drive(part, device, coding)
+        )
+        phases.append(
+            Phase(
+                title=title,
+                rows=rows,
+                columns=columns,
+                pulses=(array.pulse_count - before).numpy(),
+                wanted=asked.numpy().copy(),
+                written=(array.weights - first).numpy(),
+            )
+        )
+    return Write(update.dense().numpy(), tuple(phases))
+
+
+def drive(part: LowRank, device: Device, coding: Coding) -> tuple[Floats, Floats]:
+    """Signed drive of rows and columns for an outer product of one sign: see :class:`Phase`.
+
+    Both are scaled so that their largest magnitudes are equal (the update management of
+    :class:`toolkit.crossbar.Coincidence`).
+    """
+    left, right = part.left[:, 0] * part.sigma[0] / 2.0, part.right[:, 0]
+    raises = float(left.sum()) * float(right.sum()) > 0.0
+    levels = device.levels_up if raises else device.levels_down
+    tall, wide = float(left.abs().max()), float(right.abs().max())
+    scale = math.sqrt(levels)
+    gain = math.sqrt(wide / tall)
+    if isinstance(coding, Coincidence):
+        slots = coding.bit_length
+        if coding.adapt_length:
+            slots = max(1, min(slots, math.ceil(levels * tall * wide)))
+        scale /= math.sqrt(slots)
+    lines = (left * gain * scale, right / gain * scale)
+    if isinstance(coding, Coincidence):
+        lines = tuple(line.clamp(-1.0, 1.0) for line in lines)
+    return lines[0].numpy(), lines[1].numpy()
+
+
+def _row_drive(part: LowRank, device: Device) -> tuple[Floats, Floats]:
+    """Row-by-row write: the row is on; each column carries the pulses wanted of its plus cell."""
+    dense = part.dense()
+    pulses = torch.where(dense > 0.0, device.levels_up, device.levels_down) * dense / 2.0
+    row = dense.abs().sum(1).ne(0.0)
+    return row.double().numpy(), pulses.sum(0).numpy()
+
+
+def _sign_phases(update: LowRank) -> Iterator[tuple[str, LowRank]]:
+    """The parts of every rank whose row and column have one sign each, without empty ones."""
+    for rank in range(update.rank):
+        one = slice(rank, rank + 1)
+        for row, column in _SIGNS:
+            left, right = _of_sign(update.left[:, one], row), _of_sign(update.right[:, one], column)
+            if bool(left.any()) and bool(right.any()):
+                rises = "weights rise" if row == column else "weights fall"
+                title = f"rank {rank + 1}: rows {row}, columns {column}; {rises}"
+                yield title, LowRank(left, update.sigma[one], right)
+
+
+def _rows(update: LowRank) -> Iterator[tuple[str, LowRank]]:
+    for row in range(update.shape[0]):
+        left = torch.zeros_like(update.left)
+        left[row] = update.left[row]
+        yield f"row {row + 1}: SET, then RESET", LowRank(left, update.sigma, update.right)
+
+
+def _of_sign(values: Tensor, sign: str) -> Tensor:
+    return values.clamp(min=0.0) if sign == "+" else values.clamp(max=0.0)
