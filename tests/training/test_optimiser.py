@@ -97,9 +97,12 @@ def test_a_step_of_rank_2_is_the_truncated_dense_gradient():
             torch.testing.assert_close(part, before - 0.1 * (u[:, :2] * s[:2]) @ vh[:2])
 
 
-def test_weight_decay_is_torchs_where_there_is_no_momentum():
-    model, other = perceptron(), perceptron()
-    data = batches((10, 6))
+@pytest.mark.parametrize(
+    ("make", "shape"), [(perceptron, (10, 6)), (convolutional, (5, 2, 8, 8))], ids=["mlp", "cnn"]
+)
+def test_weight_decay_is_torchs_where_there_is_no_momentum(make, shape):
+    model, other = make(), make()
+    data = batches(shape)
     train(model, LowRankSGD(model, 0.1, weight_decay=0.3, **FULL), data)
     train(other, torch.optim.SGD(other.parameters(), 0.1, weight_decay=0.3), data)
     assert_same(model, other)
