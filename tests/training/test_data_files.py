@@ -12,6 +12,7 @@ import pickle
 import re
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -126,9 +127,16 @@ def test_cifar_may_stay_in_its_archive(cifar_files, tmp_path, monkeypatch, mode)
     assert sorted(tmp_path.rglob("*")) == before  # nothing was unpacked to the disk
 
 
-def test_sessions_that_ask_at_once_share_one_copy(mnist_files, tmp_path):
+def test_sessions_that_ask_at_once_share_one_copy(mnist_files, tmp_path, monkeypatch):
+    parsed, found, gate = [], [], threading.Barrier(4)
+
+    def slowly(files):
+        parsed.append(files)
+        time.sleep(0.05)
+        return MNIST.parse(files)
+
+    known_as(monkeypatch, "mnist", MNIST, mnist_files, parse=slowly)
     write(tmp_path, mnist_files)
-    found, gate = [], threading.Barrier(4)
 
     def ask():
         gate.wait()
@@ -139,8 +147,8 @@ def test_sessions_that_ask_at_once_share_one_copy(mnist_files, tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({id(data) for data in found}) == 1
-    assert len(found) == 4
+    assert len(parsed) == 1
+    assert [data is found[0] for data in found] == [True] * 4
 
 
 # --- missing ----------------------------------------------------------------------------------
