@@ -3,9 +3,10 @@
 A 64-128-10 network (ReLU, biases as one more input, cross-entropy), batch 64, every update sent
 through coincidence pulses of 31 slots, pairs with a reference cell. The rank-k updates are the best
 rank-k approximations of each batch's gradient. Reads go through 7-bit DACs and 9-bit ADCs of bound
-20 and noise 0.1, every vector scaled to 1 before and back after; ``--ideal-reads`` does without.
-Prints, for each device and scheme, the best mean test accuracy over the learning rates, its
-learning rate and the pulses of a run.
+20 and noise 0.1, every vector scaled to 1 before and back after. Prints, for each device and
+scheme, the best mean test accuracy over the learning rates with its standard deviation over seeds,
+its learning rate and the pulses of a run. What causes a difference shows when it is taken away:
+``--ideal-reads``, ``--whole-pulses``, ``--pair``, ``--hidden sigmoid``, ``--without write_noise``.
 
     python benchmarks/crossbar_schemes.py --devices EcRam ReRamSB --epochs 20 --seeds 3
 """
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
+from statistics import mean, pstdev
 
 import torch
 from sklearn.datasets import load_digits
@@ -27,6 +30,7 @@ from toolkit.crossbar import (
     Crossbar,
     DigitalArray,
     Periphery,
+    WholePulses,
     get_device,
 )
 from toolkit.lowrank import make_estimator
@@ -60,61 +64,58 @@ def scaled(read, signal: Tensor) -> Tensor:
     return read(signal / scale) * scale
 
 
-def make_array(
-    rows: int, columns: int, device: str, periphery: Periphery | None, generator: torch.Generator
-):
+def make_array(rows: int, columns: int, options, generator: torch.Generator):
     """Small uniform weights, on plain memory or on cells."""
     weights = (2 * torch.rand(rows, columns, generator=generator) - 1) / columns**0.5
-    if device == "digital":
+    if options.device == "digital":
         return DigitalArray.from_weights(weights)
     return Crossbar.from_weights(
         weights,
-        device=get_device(device),
+        device=replace(get_device(options.device), **dict.fromkeys(options.without, 0.0)),
         seed=generator,
-        pair="reference",
-        coding=Coincidence(bit_length=31),
-        periphery=periphery,
+        pair=options.pair,
+        coding=WholePulses() if options.whole_pulses else Coincidence(bit_length=31),
+        periphery=None if options.ideal_reads else CONVERTERS,
     )
 
 
-def accuracy(arrays, images: Tensor, labels: Tensor) -> float:
+def hidden_layer(array, images: Tensor, kind: str) -> tuple[Tensor, Tensor]:
+    """Activations of the hidden layer and their derivatives."""
+    sums = scaled(array.read, with_bias(images))
+    if kind == "relu":
+        return sums.relu(), (sums > 0.0).float()
+    hidden = sums.sigmoid()
+    return hidden, hidden * (1.0 - hidden)
+
+
+def accuracy(arrays, images: Tensor, labels: Tensor, kind: str) -> float:
     """Share of right answers, per cent."""
-    hidden = scaled(arrays[0].read, with_bias(images)).relu()
+    hidden, _ = hidden_layer(arrays[0], images, kind)
     answers = scaled(arrays[1].read, with_bias(hidden)).argmax(1)
     return 100.0 * float((answers == labels).float().mean())
 
 
-def train(
-    device: str,
-    scheme: str,
-    rate: float,
-    seed: int,
-    epochs: int,
-    data,
-    periphery: Periphery | None = CONVERTERS,
-) -> tuple[float, float]:
+def train(options, scheme: str, rate: float, seed: int, data) -> tuple[float, float]:
     """Test accuracy (mean of the last 2 epochs) and pulses of one run."""
     images, test, labels, test_labels = data
     generator = torch.Generator().manual_seed(seed)
-    shapes = ((128, 65), (10, 129))
-    arrays = [make_array(*shape, device, periphery, generator) for shape in shapes]
+    arrays = [make_array(*shape, options, generator) for shape in ((128, 65), (10, 129))]
     name, knobs = SCHEMES[scheme]
     estimators = [make_estimator(name, **knobs) for _ in arrays]
     scores = []
-    for _ in range(epochs):
+    for _ in range(options.epochs):
         for batch in torch.randperm(len(images), generator=generator).split(64):
-            first = with_bias(images[batch])
-            hidden = scaled(arrays[0].read, first).relu()
-            second = with_bias(hidden)
+            hidden, slope = hidden_layer(arrays[0], images[batch], options.hidden)
+            first, second = with_bias(images[batch]), with_bias(hidden)
             error = scaled(arrays[1].read, second).softmax(1) - one_hot(labels[batch], 10).float()
             error /= len(batch)
-            back = scaled(arrays[1].read_transposed, error)[:, :-1] * (hidden > 0)
+            back = scaled(arrays[1].read_transposed, error)[:, :-1] * slope
             for array, estimator, pair in zip(
                 arrays, estimators, ((back, first), (error, second)), strict=True
             ):
                 array.apply(estimator.update(*pair), learning_rate=rate)
-        scores.append(accuracy(arrays, test, test_labels))
-    pulses = sum(float(a.pulse_count.sum()) for a in arrays) if device != "digital" else 0.0
+        scores.append(accuracy(arrays, test, test_labels, options.hidden))
+    pulses = 0.0 if options.device == "digital" else sum(float(a.pulse_count.sum()) for a in arrays)
     return sum(scores[-2:]) / 2.0, pulses
 
 
@@ -127,30 +128,36 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ideal-reads", action="store_true")
+    parser.add_argument("--whole-pulses", action="store_true")
+    parser.add_argument("--pair", default="reference")
+    parser.add_argument("--hidden", choices=("relu", "sigmoid"), default="relu")
+    parser.add_argument("--without", nargs="+", default=[], help="fields of the device set to 0")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    data, periphery = split(), None if options.ideal_reads else CONVERTERS
-    print(
-        f"{'device':14s} {'scheme':12s} {'best %':>7s} {'rate':>5s} {'pulses':>9s} {'s':>6s}  all"
-    )
-    for device in options.devices:
+    data = split()
+    print("device         scheme            best %  rate    pulses      s  all")
+    for name in options.devices:
+        options.device = name
         for scheme in options.schemes:
-            start, means, pulses = time.perf_counter(), {}, {}
-            for rate in options.rates:
-                runs = [
-                    train(device, scheme, rate, seed, options.epochs, data, periphery)
-                    for seed in range(options.seeds)
-                ]
-                means[rate] = sum(score for score, _ in runs) / len(runs)
-                pulses[rate] = sum(count for _, count in runs) / len(runs)
-            best = max(means, key=means.__getitem__)
-            every = " ".join(f"{rate:g}:{mean:.1f}" for rate, mean in means.items())
-            spent = time.perf_counter() - start
-            print(
-                f"{device:14s} {scheme:12s} {means[best]:7.1f} {best:5g} {pulses[best]:9.2e}"
-                f" {spent:6.0f}  {every}",
-                flush=True,
-            )
+            print(row(options, scheme, data), flush=True)
+
+
+def row(options, scheme: str, data) -> str:
+    """One device and scheme, at every rate."""
+    start = time.perf_counter()
+    runs = {
+        rate: [train(options, scheme, rate, seed, data) for seed in range(options.seeds)]
+        for rate in options.rates
+    }
+    scores = {rate: [score for score, _ in each] for rate, each in runs.items()}
+    best = max(scores, key=lambda rate: mean(scores[rate]))
+    pulses = mean(count for _, count in runs[best])
+    spent = time.perf_counter() - start
+    every = " ".join(f"{rate:g}:{mean(each):.1f}" for rate, each in scores.items())
+    return (
+        f"{options.device:14s} {scheme:11s} {mean(scores[best]):5.1f} ± {pstdev(scores[best]):4.1f}"
+        f" {best:5g} {pulses:9.2e} {spent:6.0f}  {every}"
+    )
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from toolkit.crossbar.presets import device_names, get_device
 from toolkit.crossbar.pulses import PAIRS, Coincidence, WholePulses
 from toolkit.crossbar.response import Exponential
 from toolkit.crossbar.steps import ExpStep, LinearStep, PiecewiseStep, PowStep, SoftBounds
+from toolkit.crossbar.tiki_taka import TikiTaka
 from toolkit.crossbar.tiles import TiledCrossbar
 from toolkit.crossbar.trains import PulseTrains
 from toolkit.crossbar.wires import Wires
@@ -39,6 +40,7 @@ __all__ = [
     "PulseTrains",
     "Relaxation",
     "SoftBounds",
+    "TikiTaka",
     "TiledCrossbar",
     "WholePulses",
     "Wires",

@@ -189,7 +189,8 @@ class Crossbar:
 
         (batch, n) -> (batch, m). Every cell's current is ``V G (1 + N(0, read_noise))``, drawn anew
         for every input vector; the sum over a line is drawn as one normal of the summed variance,
-        which is the same thing.
+        which is the same thing. With wires V is taken as driven, not as it arrives at the cell, so
+        the noise is too large by about the share of the current that is lost.
         """
         check_signal("activations", activations, self.shape[1])
         return self._read(activations, transposed=False)
