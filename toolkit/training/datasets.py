@@ -26,9 +26,9 @@ def load_dataset(
 
     Published data sets are read from their authors' files in ``data_dir`` (or the folder that the
     environment variable ``SBPCA_DATA`` names), in a folder of the data set's name or in that folder
-    itself; the SHA-256 of every file is checked before it is parsed. Pixels are divided by 255 and
-    not standardised: a crossbar reads inputs in 0..1 as voltages, and the convolutional models
-    normalise for themselves.
+    itself; the SHA-256 of every file is checked before one is parsed. Pixels are divided by 255 and
+    not standardised: a crossbar reads inputs in 0..1 as voltages of one sign, and the named models
+    learn from them as they are.
 
     Nothing is ever downloaded, unless ``download`` is true and files are missing: then scikit-learn
     fetches OpenML's copy, which it keeps in its own cache, and which must be the same bits.
