@@ -34,7 +34,7 @@ def test_errors_and_activations_make_autograds_gradient():
     model = as_torch(run)
     data = load_dataset("digits")
     inputs, labels = data.train_inputs[:50], data.train_labels[:50]
-    for network in (run.model, model):
+    for network in (run.network, model):
         functional.cross_entropy(network(inputs), labels).backward()
     for layer, linear in zip(run.layers.values(), linears(model), strict=True):
         gradient = with_biases(linear.weight.grad, linear.bias.grad)
