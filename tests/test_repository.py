@@ -29,7 +29,7 @@ PARTS_ALLOWED = {
     "results": {"results"},
     "plots": {"plots", "results"},
 }
-PARTS = {f"toolkit.{part}" for part in (*PARTS_ALLOWED, "cli")}
+PARTS = {f"toolkit.{part}" for part in (*PARTS_ALLOWED, "cli", "reproduce")}
 
 
 def imports(path: Path) -> set[str]:

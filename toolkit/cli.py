@@ -1,4 +1,4 @@
-"""The command line: ``python -m toolkit dashboard | train | devices``.
+"""The command line: ``python -m toolkit dashboard | train | reproduce | devices``.
 
 Options come from the knobs' own declarations. A bad value is one line on standard error and exit
 status 2, never a traceback.
@@ -81,10 +81,26 @@ def _parser() -> argparse.ArgumentParser:
     add_arguments(train, Settings)
     train.set_defaults(run=_train)
 
+    _add_reproduce(commands)
+
     devices = commands.add_parser("devices", help="list the device presets")
     devices.add_argument("--plot", type=Path, help="save the response curves as an .html page")
     devices.set_defaults(run=_devices)
     return parser
+
+
+def _add_reproduce(commands: Any) -> None:
+    study = commands.add_parser("reproduce", help="put the papers' claims to the test")
+    study.add_argument(
+        "claims", nargs="*", default=["all"], metavar="CLAIM", help="C1 ... C8 (all)"
+    )
+    study.add_argument("--data-dir", type=Path, help="folder of the data sets' files")
+    study.add_argument("--out", type=Path, default=Path("results"), help="folder (results)")
+    study.add_argument("--quick", action="store_true", help="small parts of the data, few epochs")
+    study.add_argument("--seeds", type=int, help="runs of each case (as many as its claim says)")
+    study.add_argument("--fresh", action="store_true", help="measure anew what is there already")
+    study.add_argument("--threads", type=int, default=1, help="torch threads (1)")
+    study.set_defaults(run=_reproduce)
 
 
 def _dashboard(*, port: int, address: str, show: bool) -> int:
@@ -161,6 +177,19 @@ def _train_an_epoch(run: Any) -> None:
             bar.update(record.batch_size)
             if record.step % 20 == 0:
                 bar.set_postfix(loss=f"{record.loss:.3f}", accuracy=_last_accuracy(run))
+
+
+def _reproduce(*, claims: list[str], quick: bool, threads: int, out: Path, **options: Any) -> int:
+    import torch
+
+    from toolkit.reproduce import reproduce
+
+    if threads < 1:
+        raise ValueError(f"threads must be 1 or more; got {threads}.")
+    torch.set_num_threads(threads)
+    size = "quick" if quick else "full"
+    print(f"report: {reproduce(claims, out=out, size=size, **options)}")
+    return 0
 
 
 def _check_out(out: Path | None) -> None:

@@ -1,0 +1,124 @@
+"""C1: rank-k SBPCA against mini-batch gradient descent at the same batch size and epochs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import xarray as xr
+
+from toolkit.reproduce import figures
+from toolkit.reproduce.claim import FULL, QUICK, SMALLEST, Claim
+from toolkit.reproduce.statistics import Finding, Interval, shortfall
+from toolkit.reproduce.study import Case, Data
+
+FULL_GRADIENT = {"method": "MBGD", "rank": 0}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network, its data and its budget; the same for all methods."""
+
+    name: str
+    data: Data
+    model: str
+    hidden: int
+    epochs: int
+    batch_size: int
+    ranks: tuple[int, ...]
+    rates: tuple[float, ...]
+    seeds: int = 3
+
+    def cases(self) -> list[Case]:
+        """MBGD and SBPCA at every rank."""
+        knobs: dict[str, Any] = {
+            "model": self.model,
+            "hidden": [self.hidden],
+            "batch_size": self.batch_size,
+            "block_size": min(32, self.batch_size),
+        }
+        methods: list[tuple[str, int, dict[str, Any]]] = [("MBGD", 0, {"method": "sgd"})]
+        methods += [("SBPCA", rank, {"method": "sbpca", "rank": rank}) for rank in self.ranks]
+        return [
+            Case(
+                {"task": self.name, "method": method, "rank": rank},
+                self.data,
+                {**knobs, **more},
+                self.epochs,
+                self.rates,
+                self.seeds,
+            )
+            for method, rank, more in methods
+        ]
+
+
+_MLP_RATES, _CNN_RATES = (0.25, 0.5, 1.0), (0.1, 0.2, 0.4)
+TASKS = {
+    FULL: (
+        Task("MNIST mlp", Data("mnist"), "mlp", 150, 10, 128, (4, 10), _MLP_RATES, 5),
+        Task("CIFAR-10 vgg", Data("cifar-10", 3000, 2000), "vgg", 1, 5, 64, (16,), (0.1, 0.2)),
+        Task(
+            "Fashion-MNIST mlp",
+            Data("fashion-mnist", 20000),
+            "mlp",
+            150,
+            3,
+            128,
+            (4, 10),
+            (0.5, 1.0),
+        ),
+        Task("MNIST lenet", Data("mnist", 3000, 4000), "lenet", 120, 4, 64, (4, 8), (0.1, 0.2)),
+    ),
+    QUICK: (
+        Task("digits mlp", Data("digits"), "mlp", 64, 15, 32, (4, 10), (0.2, 0.4)),
+        Task("MNIST mlp", Data("mnist", 3000, 2000), "mlp", 64, 4, 64, (4, 10), (0.25, 0.5)),
+        Task("digits lenet", Data("digits"), "lenet", 120, 8, 32, (4, 8), (0.1, 0.2)),
+    ),
+    SMALLEST: (Task("digits mlp", Data("digits", 300, 100), "mlp", 16, 2, 32, (4,), (0.4,)),),
+}
+# a number of points below MBGD that a rank may lose: of the mlp at that rank, of a CNN at some rank
+BARS = {4: 1.0, 10: 0.5}
+CNN_BAR = 1.5
+
+
+def plan(size: str) -> list[Case]:
+    """Every task with every method."""
+    return [case for task in TASKS[size] for case in task.cases()]
+
+
+def judge(data: xr.Dataset) -> list[Finding]:
+    """Points below MBGD, at the ranks with a bar of their own, or at the best rank of a CNN."""
+    findings = []
+    for task in data.task.values:
+        here = data.sel(task=task)
+        losses = {int(rank): _loss(here, rank) for rank in data["rank"].values if rank}
+        measured = {rank: loss for rank, loss in losses.items() if loss is not None}
+        if not str(task).endswith("mlp"):
+            best = min(measured, key=lambda rank: measured[rank].mean, default=None)
+            bars = {} if best is None else {best: CNN_BAR}
+        else:
+            bars = {rank: bar for rank, bar in BARS.items() if rank in measured}
+        findings += [
+            Finding(f"{task}: MBGD less SBPCA of rank {rank}", measured[rank], bar, unit="points")
+            for rank, bar in bars.items()
+        ]
+    return findings
+
+
+def _loss(here: xr.Dataset, rank: int) -> Interval | None:
+    return shortfall(here, {"method": "SBPCA", "rank": rank}, FULL_GRADIENT)
+
+
+CLAIM = Claim(
+    name="C1",
+    title="Rank-k SBPCA trains as well as mini-batch gradient descent",
+    question=(
+        "Same network, batch size and epochs: how many points of test accuracy does SBPCA of rank "
+        "k lose against the whole gradient (MBGD)? Bars: at most 0.5 points at rank 10 and 1 point "
+        "at rank 4 for the fully connected networks, at most 1.5 points at some rank of 16 or less "
+        "for the convolutional ones."
+    ),
+    plan=plan,
+    judge=judge,
+    draw=lambda data: figures.by_rank(data, over="task"),
+)

@@ -1,0 +1,151 @@
+"""``python -m toolkit reproduce``: measure the claims asked for, then report all that are there."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import xarray as xr
+
+from toolkit.reproduce import figures, report
+from toolkit.reproduce.claim import FULL, QUICK, Claim
+from toolkit.reproduce.claims import CLAIMS
+from toolkit.reproduce.results import Journal, open_dataset, save_dataset, to_dataset
+from toolkit.reproduce.statistics import overall_verdict
+from toolkit.reproduce.study import Row, measure_case
+from toolkit.results import root_attributes
+
+Say = Callable[[str], None]
+
+
+def reproduce(
+    names: Sequence[str],
+    *,
+    out: Path,
+    data_dir: str | os.PathLike[str] | None = None,
+    size: str = FULL,
+    seeds: int | None = None,
+    fresh: bool = False,
+    say: Say = print,
+) -> Path:
+    """Measure the claims ``names`` and write ``out/report.md`` on all claims that are in ``out``.
+
+    Each claim leaves ``C1.nc`` (an xarray Dataset), ``C1.html`` (its figure) and ``C1.jsonl``, the
+    cases measured so far: a call that was interrupted goes on where it stopped, one with other
+    settings measures anew what differs. ``fresh`` forgets what is there. A case whose data set is
+    missing is left out, and the report says so.
+
+    Parameters
+    ----------
+    names
+        Of claims, "C1" to "C8", or "all".
+    size
+        "full", "quick", or "smallest" for tests.
+    seeds
+        Runs of each case; None: as many as the claim asks for.
+
+    Raises
+    ------
+    ValueError
+        If a claim is unknown or ``seeds`` is no number of 1 or more.
+    """
+    claims = [CLAIMS[name] for name in _known(names)]
+    if seeds is not None and seeds < 1:
+        raise ValueError(f"seeds must be 1 or more; got {seeds}.")
+    out.mkdir(parents=True, exist_ok=True)
+    for claim in claims:
+        journal = Journal(out / f"{claim.name}.jsonl", fresh=fresh)
+        rows, missing = _measure(claim, size, seeds, data_dir, journal, say)
+        data = _described(to_dataset(rows), claim, size, seeds, missing)
+        save_dataset(data, out / f"{claim.name}.nc")
+        if rows:
+            figures.save_page(claim.draw(data), out / f"{claim.name}.html", title=claim.title)
+        say(f"{claim.name} {data.attrs['verdict']}: {claim.title}")
+    return write_report(out)
+
+
+def write_report(out: Path) -> Path:
+    """Write ``report.md`` on every claim whose file is in ``out``."""
+    there = {
+        claim: open_dataset(path)
+        for name, claim in CLAIMS.items()
+        if (path := out / f"{name}.nc").exists()
+    }
+    target = out / "report.md"
+    target.write_text(report.markdown(there), encoding="utf-8")
+    return target
+
+
+def _measure(
+    claim: Claim,
+    size: str,
+    seeds: int | None,
+    data_dir: str | os.PathLike[str] | None,
+    journal: Journal,
+    say: Say,
+) -> tuple[list[Row], list[str]]:
+    """The rows of every case whose data are here, and what is missing."""
+    rows: list[Row] = []
+    missing: dict[str, str] = {}
+    for planned in claim.plan(size):
+        case = replace(planned, seeds=seeds or planned.seeds)
+        settings = case.settings()
+        found = journal.find(settings)
+        if found is None:
+            try:
+                data = case.data.load(data_dir) if case.data else None
+            except FileNotFoundError as error:
+                assert case.data is not None
+                missing[case.data.name] = str(error)
+                continue
+            found = measure_case(case, data=data, measure=claim.measure)
+            journal.add(settings, found)
+            say(f"{claim.name} " + ", ".join(f"{k} {v}" for k, v in case.labels.items()))
+        rows += found
+    for text in missing.values():
+        say(f"{claim.name} leaves out: {text}")
+    return rows, list(missing)
+
+
+def _described(
+    data: xr.Dataset, claim: Claim, size: str, seeds: int | None, missing: list[str]
+) -> xr.Dataset:
+    """With provenance and the verdict as attributes."""
+    settings = {"claim": claim.name, "size": size, "seeds": seeds}
+    options = ["--quick"] * (size == QUICK) + [f"--seeds {seeds}"] * (seeds is not None)
+    findings = claim.judge(data) if data.variables else []
+    attributes = root_attributes(
+        seed=0, settings=settings, title=f"{claim.name}: {claim.title}", created=datetime.now(UTC)
+    )
+    return data.assign_attrs(
+        attributes,
+        size=size,
+        command=" ".join(
+            ["python -m toolkit reproduce", claim.name, "--data-dir FOLDER --out results", *options]
+        ),
+        machine=_machine(),
+        missing=", ".join(missing),
+        verdict=overall_verdict(findings),
+        findings="\n".join(map(str, findings)),
+    )
+
+
+def _machine() -> str:
+    cores = os.cpu_count()
+    return (
+        f"{platform.system()}, {platform.machine()}, {cores} cores, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def _known(names: Sequence[str]) -> list[str]:
+    if list(names) == ["all"]:
+        return list(CLAIMS)
+    for name in names:
+        if name not in CLAIMS:
+            raise ValueError(f"claim must be one of {', '.join(CLAIMS)} or all; got {name!r}.")
+    return list(names)

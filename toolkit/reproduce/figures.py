@@ -1,0 +1,148 @@
+"""Figures of the claims, as HoloViews elements, and pages that hold them.
+
+A page is one HTML file with Bokeh inside it, which needs neither a server nor a network.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from toolkit.reproduce.statistics import Interval, interval
+from toolkit.results.files import beside
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_FRAME = {"width": 420, "height": 320, "show_grid": True, "toolbar": None}
+
+
+def intervals(values: xr.DataArray, along: str) -> list[tuple[Any, Interval]]:
+    """The interval over seeds at every place ``along`` that was measured."""
+    found = []
+    for place in values[along].values:
+        here = values.sel({along: place}).values
+        if np.isfinite(here).any():
+            found.append((place, interval(here)))
+    return found
+
+
+def curve(values: xr.DataArray, along: str, *, colour: str, label: str, unit: str = "") -> Any:
+    """Means over seeds as a line, with bars of the confidence intervals."""
+    import holoviews as hv
+
+    from toolkit.plots import elements  # noqa: F401  # registers Bokeh without a CDN
+
+    points = [(x, i.mean, _half(i)) for x, i in intervals(values, along)]
+    name = f"{values.attrs.get('long_name', values.name)}".split(";")[0].split(":")[0]
+    vdim = hv.Dimension(str(values.name), label=name, unit=unit or _unit(values))
+    line = hv.Curve([p[:2] for p in points], along, vdim, label=label).opts(color=colour)
+    dots = hv.Scatter([p[:2] for p in points], along, vdim, label=label).opts(color=colour, size=7)
+    bars = hv.ErrorBars(points, along, [vdim, "error"]).opts(line_color=colour)
+    return line * dots * bars
+
+
+def level(value: Interval, *, colour: str = "#7f7f7f") -> Any:
+    """A horizontal line at a mean, with its interval as a band."""
+    import holoviews as hv
+
+    half = _half(value)
+    band = hv.HSpan(value.mean - half, value.mean + half).opts(color=colour, alpha=0.2)
+    return band * hv.HLine(value.mean).opts(color=colour, line_dash="dashed", line_width=1.5)
+
+
+def by_rank(data: xr.Dataset, *, over: str) -> Any:
+    """Test accuracy against the rank, a panel for every value of ``over``, MBGD as a level."""
+    panels = []
+    for place in data[over].values:
+        here = data.test_accuracy.sel({over: place})
+        drawn = []
+        for i, method in enumerate(m for m in data.method.values if m != "MBGD"):
+            values = here.sel({"method": method}).drop_sel({"rank": 0}, errors="ignore")
+            if np.isfinite(values).any():
+                drawn.append(curve(values, "rank", colour=PALETTE[i], label=str(method)))
+        reference = here.sel({"method": "MBGD", "rank": 0}).values if "MBGD" in data.method else []
+        if np.isfinite(reference).any():
+            drawn.append(level(interval(reference)))
+        title = str(place) if over in ("task", "device") else f"batch size {place}"
+        limits = _around(data["rank"].values[data["rank"].values > 0])
+        panels.append(panel(drawn, title=f"{title} (dashed: MBGD)", logx=True, xlim=limits))
+    return layout(panels)
+
+
+def by_batch(data: xr.Dataset, variable: str = "test_accuracy", *, logy: bool = False) -> Any:
+    """A variable against the batch size, a curve for every method."""
+    drawn = []
+    for i, method in enumerate(data.method.values):
+        values = data[variable].sel({"method": method})
+        if np.isfinite(values).any():
+            drawn.append(curve(values, "batch_size", colour=PALETTE[i], label=str(method)))
+    options = {"logy": True, "ylim": _around(data[variable].values)} if logy else {}
+    title = str(data[variable].attrs["long_name"]).split(";")[0].split(":")[0]
+    return panel(drawn, title=title, logx=True, **options)
+
+
+def trade(data: xr.Dataset, variable: str) -> Any:
+    """Test accuracy against a cost, both means over seeds, a point for every method and rank."""
+    import holoviews as hv
+
+    points = []
+    for i, (method, rank) in enumerate(itertools.product(data.method.values, data["rank"].values)):
+        here = data.sel({"method": method, "rank": rank})
+        if not np.isfinite(here.test_accuracy).any():
+            continue
+        place = float(here[variable].mean()), float(here.test_accuracy.mean())
+        label = f"{method} {rank}" if rank else str(method)
+        dot = hv.Scatter([place], variable, "test_accuracy", label=label)
+        bar = _half(interval(here.test_accuracy.values))
+        bars = hv.ErrorBars([(*place, bar)], variable, ["test_accuracy", "error"])
+        points.append(dot.opts(color=PALETTE[i % len(PALETTE)], size=9) * bars)
+    return panel(points, title=f"Accuracy against {variable.replace('_', ' ')}", logx=True)
+
+
+def panel(drawn: Sequence[Any], **options: Any) -> Any:
+    """Overlay what was drawn in one frame."""
+    import holoviews as hv
+
+    return (
+        hv.Overlay(list(drawn))
+        .collate()
+        .opts(hv.opts.Overlay(legend_position="bottom_right", **_FRAME, **options))
+    )
+
+
+def layout(panels: Sequence[Any]) -> Any:
+    """Panels side by side, two in a row."""
+    import holoviews as hv
+
+    return hv.Layout(list(panels)).opts(shared_axes=False, toolbar=None).cols(2)
+
+
+def save_page(drawn: Any, path: Path, *, title: str) -> Path:
+    """Write one self-contained HTML page."""
+    import holoviews as hv
+    from bokeh.embed import file_html
+    from bokeh.resources import INLINE
+
+    with beside(path) as scratch:
+        scratch.write_text(file_html(hv.render(drawn), INLINE, title=title), encoding="utf-8")
+    return path
+
+
+def _around(values: np.ndarray) -> tuple[float, float]:
+    """Limits of a logarithmic axis that leave room on both sides."""
+    shown = values[np.isfinite(values) & (values > 0)]
+    return 0.7 * float(shown.min()), 1.4 * float(shown.max())
+
+
+def _half(value: Interval) -> float:
+    half = value.high - value.mean
+    return half if np.isfinite(half) else 0.0
+
+
+def _unit(values: xr.DataArray) -> str:
+    unit = str(values.attrs.get("units", ""))
+    return "" if unit == "1" else unit

@@ -1,0 +1,101 @@
+"""The Markdown report: verdicts, findings, tables and what made them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+
+from toolkit.reproduce.claim import Claim
+from toolkit.reproduce.results import DIMENSIONS
+from toolkit.reproduce.statistics import interval
+
+_OPENING = """# The papers' claims, measured
+
+Each claim is put as a question with a bar that was fixed before the measurement. A finding is
+*supported* if its whole 95 % confidence interval (Student's t over seeds) keeps to the bar, *not
+supported* if the whole of it does not, else *mixed*; a claim is what its findings agree on. These
+are figures of this toolkit; the papers' own tables were not available, and nothing here speaks of
+them. Learning rates are chosen for every case on a sixth of the training samples, held out, with a
+seed of its own; where a chosen rate was the least or greatest that was tried, it carries a star.
+"""
+
+
+_INNER = ("seed", "trial_rate", "component", "progress")  # no rows of their own in tables
+
+
+def markdown(results: Mapping[Claim, xr.Dataset]) -> str:
+    """The whole report."""
+    summary = ["| claim | | verdict |", "|---|---|---|"]
+    summary += [
+        f"| {claim.name} | {claim.title} | **{data.attrs['verdict']}** |"
+        for claim, data in results.items()
+    ]
+    parts = [_OPENING, "\n".join(summary)]
+    parts += [section(claim, data) for claim, data in results.items()]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def section(claim: Claim, data: xr.Dataset) -> str:
+    """One claim: question, verdict, findings, table, provenance."""
+    about = data.attrs
+    lines = [f"## {claim.name}. {claim.title}", claim.question, f"**{about['verdict']}**"]
+    if about["findings"]:
+        lines.append("\n".join(f"- {line}" for line in about["findings"].split("\n")))
+    if about["missing"]:
+        lines.append(f"Left out, because the data set is not here: {about['missing']}.")
+    if data.variables:
+        lines += [table(data, claim.shown), f"[Figure]({claim.name}.html), [data]({claim.name}.nc)"]
+    lines.append(_provenance(data))
+    return "\n\n".join(lines)
+
+
+def _provenance(data: xr.Dataset) -> str:
+    about = data.attrs
+    took = float(data.cpu_seconds.sum()) / 60 if "cpu_seconds" in data else math.nan
+    return (
+        f"`{about['command']}` ({about['size']} form, "
+        f"{took:.1f} minutes of processor time), {about['source']}, "
+        f"torch {about['torch_version']}, numpy {about['numpy_version']}, {about['machine']}, "
+        f"{about['created_at']}."
+    )
+
+
+def table(data: xr.Dataset, shown: tuple[str, ...]) -> str:
+    """A row for every place where something was measured, intervals over seeds in the cells."""
+    present = [name for name in shown if name in data]
+    dims = [
+        name
+        for name in DIMENSIONS
+        if name not in _INNER and any(name in data[variable].dims for variable in present)
+    ]
+    lines = [
+        "| " + " | ".join([*dims, *(_heading(data, name) for name in present)]) + " |",
+        "|---" * (len(dims) + len(present)) + "|",
+    ]
+    for places in itertools.product(*(data[dim].values for dim in dims)):
+        at = dict(zip(dims, places, strict=True))
+        cells = [_cell(data, name, at) for name in present]
+        if any(cells):
+            lines.append("| " + " | ".join([*map(str, places), *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _heading(data: xr.Dataset, name: str) -> str:
+    units = data[name].attrs.get("units", "1")
+    return name.replace("_", " ") + (f" ({units})" if units != "1" else "")
+
+
+def _cell(data: xr.Dataset, name: str, at: Mapping[str, object]) -> str:
+    place = {dim: value for dim, value in at.items() if dim in data[name].dims}
+    found = data[name].sel(place)
+    values = np.atleast_1d(found.mean("progress").values if "progress" in found.dims else found)
+    if not np.isfinite(values).any():
+        return ""
+    shown = interval(values).short()
+    if name == "learning_rate" and bool(data.rate_at_edge.sel(place)):
+        shown += "*"
+    return shown
