@@ -185,7 +185,7 @@ def test_sinh_curve_of_the_cells():
     a, full = 2.0, 1.5
     periphery = Periphery(dac=Converter(bound=full), iv_nonlinearity=a)
     signal = torch.linspace(-full, full, 31, dtype=torch.float64)[None]
-    found = periphery.drive(signal)
+    found = periphery.curve(signal)(periphery.drive(signal))
     expected = [full * math.sinh(a * x / full) / math.sinh(a) for x in signal[0].tolist()]
     assert found[0].tolist() == pytest.approx(expected, rel=1e-12, abs=1e-15)
     ends = found[0, 0], found[0, -1]  # conductances are those measured at full read voltage
@@ -196,8 +196,15 @@ def test_sinh_curve_of_the_cells():
 
 def test_a_faint_curve_is_ohmic():
     signal = normal(3, 9).clamp(-2, 2)
-    found = Periphery(dac=Converter(bound=2.0), iv_nonlinearity=1e-5).drive(signal)
+    found = Periphery(dac=Converter(bound=2.0), iv_nonlinearity=1e-5).curve(signal)(signal)
     assert torch.allclose(found, signal, rtol=1e-9)
+
+
+def test_the_slope_of_the_curve_is_its_derivative():
+    signal = normal(3, 9).requires_grad_()
+    curve = Periphery(iv_nonlinearity=3.0).curve(signal.detach())
+    curve(signal).sum().backward()
+    assert torch.allclose(curve.slope(signal.detach()), signal.grad, rtol=1e-12)
 
 
 # --- wires in an array
@@ -223,6 +230,33 @@ def test_reads_lose_voltage_along_the_wires(dtype, pair):
         assert torch.allclose(found.double(), (plus - minus) * gain, rtol=1e-5, atol=1e-6)
         ideal = signal @ (array.weights if transposed else array.weights.T)
         assert float((found - ideal).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("nonlinearity", [0.5, 3.0])
+def test_what_arrives_at_a_cell_goes_through_the_curve(nonlinearity):
+    # one row of cells on ideal bit lines: every cell is in series with its part of the word line
+    ohms = 1e7
+    array = silver_array(
+        1,
+        9,
+        periphery=Periphery(dac=Converter(bound=2.0), iv_nonlinearity=nonlinearity),
+        wires=Wires(wire_resistance=(ohms, 0.0)),
+    )
+    signal = normal(4, 9).clamp(-2.0, 2.0)
+    sums = torch.zeros(4, 1, dtype=torch.float64)
+    for sign, siemens in zip((1.0, -1.0), array.conductance[:, 0], strict=True):
+        # bisection of u + ohms G f(u) = V
+        low, high = torch.full_like(signal, -2.0), torch.full_like(signal, 2.0)
+        for _ in range(60):
+            middle = (low + high) / 2.0
+            f = 2.0 * torch.sinh(nonlinearity * middle / 2.0) / math.sinh(nonlinearity)
+            above = middle + ohms * siemens * f > signal
+            low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+        sums += sign * (siemens * f).sum(1, keepdim=True) / SILVER.span
+    assert torch.allclose(array.read(signal), sums, rtol=1e-8, atol=1e-11)
+    # and not what is driven, less what ohmic cells would lose
+    array.periphery = Periphery(dac=Converter(bound=2.0))
+    assert float((array.read(signal) - sums).abs().max()) > 0.01
 
 
 def test_wire_solutions_last_until_conductances_or_wires_change():

@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import scipy.optimize
 import scipy.sparse
 import scipy.sparse.linalg
 import torch
 
+from toolkit.crossbar.periphery import SinhCurve
 from toolkit.crossbar.wires import (
     Wires,
     cell_voltages,
@@ -301,3 +303,58 @@ def test_bad_method_and_tolerance():
         Wires(wire_resistance=1.0, method="exact")
     with pytest.raises(ValueError, match="tolerance must be between"):
         Wires(wire_resistance=1.0, tolerance=0.0)
+
+
+def curved_nodal(conductance, ohms, word_ends, bit_ends, curve):
+    """Currents into the terminals of the word and of the bit lines, cells carrying ``G curve(u)``.
+
+    Kirchhoff's current law at every node, by a general solver of nonlinear equations.
+    """
+    cells = conductance.numpy().T
+    word_ends, bit_ends = word_ends[:, None], bit_ends[None, :]
+
+    def segments(potential):
+        word, bit = potential.reshape(2, *cells.shape)
+        along_word = -np.diff(word, axis=1, prepend=word_ends) / ohms[0]  # from the left
+        along_bit = -np.diff(bit, axis=0, append=bit_ends) / ohms[1]  # downwards
+        return along_word, along_bit, cells * curve(word - bit)
+
+    def excess(potential):
+        along_word, along_bit, through = segments(potential)
+        word = along_word - through
+        word[:, :-1] -= along_word[:, 1:]
+        bit = through - along_bit
+        bit[1:] += along_bit[:-1]
+        return np.concatenate([word.ravel(), bit.ravel()]) * 1e4
+
+    start = np.stack([word_ends + 0.0 * cells, bit_ends + 0.0 * cells])
+    found = scipy.optimize.root(excess, start.ravel(), tol=1e-13).x
+    assert np.abs(excess(found)).max() < 1e-9
+    along_word, along_bit, _ = segments(found)
+    return -along_word[:, 0], along_bit[-1]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("a", [0.5, 2.0, 6.0])
+def test_cells_with_a_curve_obey_kirchhoff(a, transposed):
+    conductance, ohms = random_cells(7, 5), (300.0, 500.0)
+    voltages = random_inputs(2, 7 if transposed else 5)
+    curve = SinhCurve(voltages.abs().amax(1, keepdim=True), a)
+    solver = Wires(wire_resistance=ohms).solver(conductance)
+    found = solver.curved_currents(voltages, curve, transposed=transposed)
+    for row, (currents, inputs) in enumerate(zip(found, voltages.numpy(), strict=True)):
+        full = float(curve.full_scale[row])
+        ends = (np.zeros(5), inputs) if transposed else (inputs, np.zeros(7))
+        at_word, at_bit = curved_nodal(
+            conductance, ohms, *ends, lambda u, x=full: x * np.sinh(a * u / x) / math.sinh(a)
+        )
+        assert worst(currents, at_word if transposed else at_bit) < 1e-8
+    ohmic = solver.currents(voltages, transposed=transposed)
+    assert float(((found - ohmic) / ohmic).abs().max()) > 0.01
+
+
+def test_an_ohmic_curve_is_the_linear_network():
+    conductance, voltages = random_cells(7, 5), random_inputs(3, 5)
+    solver = Wires(wire_resistance=100.0).solver(conductance)
+    curve = SinhCurve(torch.ones(3, 1, dtype=torch.float64), 1e-6)
+    assert worst(solver.curved_currents(voltages, curve), solver.currents(voltages)) < 1e-9

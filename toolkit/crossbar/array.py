@@ -21,7 +21,7 @@ from toolkit.crossbar.checks import (
 )
 from toolkit.crossbar.cost import Cost, Ledger
 from toolkit.crossbar.device import Device
-from toolkit.crossbar.periphery import Periphery
+from toolkit.crossbar.periphery import Periphery, SinhCurve
 from toolkit.crossbar.programming import Programming, write_verify
 from toolkit.crossbar.pulses import (
     PAIRS,
@@ -390,6 +390,7 @@ class Crossbar:
         """Forget what was worked out from the conductances."""
         self._cache: Tensor | None = None
         self._solvers: list[WireSolver] = []
+        self._wired: Tensor | None = None
 
     def _visible(self) -> Tensor:
         return self._both(self._bank.visible(), self._reference)
@@ -402,10 +403,15 @@ class Crossbar:
         return self._cache
 
     def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
-        generator = self._bank.generator
+        generator, curve = self._bank.generator, None
         if self.periphery is not None:
+            curve = self.periphery.curve(signal, transposed=transposed)
             signal = self.periphery.drive(signal, transposed=transposed, generator=generator)
-        output = self._line_sums(signal, transposed=transposed)
+        driven, signal = signal, signal if curve is None else curve(signal)
+        if curve is None or self.wires is None:
+            output = self._line_sums(signal, transposed=transposed)
+        else:
+            output = self._curved_sums(driven, curve, self.wires, transposed=transposed)
         if self._bank.device.read_noise > 0.0:
             self._add_read_noise(output, signal, transposed=transposed)
         self._ledger.add_read(signal, transposed=transposed)
@@ -423,18 +429,33 @@ class Crossbar:
         )
         return ((plus - minus) * (self._gain / self._bank.device.span)).to(signal.dtype)
 
+    def _curved_sums(
+        self, driven: Tensor, curve: SinhCurve, wires: Wires, *, transposed: bool
+    ) -> Tensor:
+        """As :meth:`_line_sums`, what arrives at a cell going through its I-V curve."""
+        self._solve_wires(wires)
+        plus, minus = (
+            solver.curved_currents(driven.double(), curve, transposed=transposed)
+            for solver in self._solvers
+        )
+        return ((plus - minus) * (self._gain / self._bank.device.span)).to(driven.dtype)
+
     def _wired_weights(self, wires: Wires) -> Tensor | None:
         """The weights as they act through the wires, if both polarities are solved directly."""
-        if not self._solvers or self._solvers[0].wires is not wires:
-            # Write noise can take a cell of a model below 0; a network has no such cell.
-            possible = self.conductance.clamp(min=0.0)
-            self._solvers = [wires.solver(conductance) for conductance in possible]
-            self._wired: Tensor | None = None
+        self._solve_wires(wires)
         if self._wired is None and all(solver.is_direct for solver in self._solvers):
             plus, minus = (solver.effective for solver in self._solvers)
             gain = self._gain / self._bank.device.span
             self._wired = ((plus - minus) * gain).to(self._bank.state)
         return self._wired
+
+    def _solve_wires(self, wires: Wires) -> None:
+        """Solvers for the present conductances and ``wires``."""
+        if not self._solvers or self._solvers[0].wires is not wires:
+            # Write noise can take a cell of a model below 0; a network has no such cell.
+            possible = self.conductance.clamp(min=0.0)
+            self._solvers = [wires.solver(conductance) for conductance in possible]
+            self._wired = None
 
     def _add_read_noise(self, output: Tensor, signal: Tensor, *, transposed: bool) -> None:
         device = self._bank.device

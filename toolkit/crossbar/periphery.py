@@ -103,6 +103,30 @@ class Converter:
         return replace(self, bound=bound)
 
 
+@dataclass(frozen=True)
+class SinhCurve:
+    """Current of a cell per conductance, ``f(x) = X sinh(a x / X) / sinh(a)``, X the full scale."""
+
+    full_scale: Tensor  #: (batch, 1)
+    a: float
+
+    def __call__(self, signal: Tensor) -> Tensor:
+        """Currents per conductance at the voltages ``signal`` (batch, ...)."""
+        scale = self._scale(signal)
+        return torch.sinh(signal / scale * self.a) * (scale / math.sinh(self.a))
+
+    def slope(self, signal: Tensor) -> Tensor:
+        """Derivative of f."""
+        return torch.cosh(signal / self._scale(signal) * self.a) * (self.a / math.sinh(self.a))
+
+    def part(self, batch: slice) -> SinhCurve:
+        """The curve of some inputs of the batch."""
+        return SinhCurve(self.full_scale[batch], self.a)
+
+    def _scale(self, signal: Tensor) -> Tensor:
+        return self.full_scale.view(-1, *[1] * (signal.ndim - 1)).to(signal)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Periphery:
     """The converters of one array, and the I-V curve of its cells.
@@ -121,8 +145,8 @@ class Periphery:
         models write conduction by tunnelling (Guan, Yu and Wong, IEEE Electron Device Lett. 33(10),
         1405, 2012; theory: Simmons, J. Appl. Phys. 34, 1793, 1963), with G as measured at the read
         voltage: an input x acts as ``f(x) = X sinh(a x / X) / sinh(a)``, X the full scale of the
-        DAC, which drives V_read. 0: ohmic. What resistive wires lose is not put through the curve
-        a second time.
+        DAC, which drives V_read. 0: ohmic. With resistive wires it is what arrives at a cell that
+        goes through the curve.
 
     Raises
     ------
@@ -145,13 +169,16 @@ class Periphery:
     def drive(
         self, signal: Tensor, *, transposed: bool = False, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Inputs (batch, lines) as they act on the cells."""
+        """Inputs (batch, lines) as they are driven onto the lines."""
         dac, _ = self.converters(transposed=transposed)
-        driven = dac.add_noise(dac.quantise(signal, generator=generator), generator=generator)
+        return dac.add_noise(dac.quantise(signal, generator=generator), generator=generator)
+
+    def curve(self, signal: Tensor, *, transposed: bool = False) -> SinhCurve | None:
+        """I-V curve of the cells in a read of the inputs ``signal``; None if they are ohmic."""
         if self.iv_nonlinearity == 0.0:
-            return driven
-        full_scale, a = dac.full_scale(signal), self.iv_nonlinearity
-        return torch.sinh(driven / full_scale * a) * (full_scale / math.sinh(a))
+            return None
+        dac, _ = self.converters(transposed=transposed)
+        return SinhCurve(dac.full_scale(signal).expand(len(signal), 1), self.iv_nonlinearity)
 
     def sense(
         self, output: Tensor, *, transposed: bool = False, generator: torch.Generator | None = None

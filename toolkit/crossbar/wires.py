@@ -32,6 +32,8 @@ It is solved in one of two ways. *Iterative*: conjugate gradients on ``(1 + S K 
 ``S = sqrt(G)``, whose eigenvalues begin at 1, so that a few steps do where little is lost.
 *Direct*: :mod:`toolkit.crossbar.dissection` gives the effective conductance, the linear map from
 driving voltages to sensed currents, after which every read, either way, is one matrix product.
+
+Cells with a curved I-V are solved by Newton's method, each step of it iteratively.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -53,7 +56,23 @@ _DIRECT_COST = 0.7
 # Cells times inputs that are iterated at a time.
 _CHUNK = 2**18
 
+# A curve is solved to this share of the largest voltage, in at most so many steps.
+_NEWTON_TOLERANCE, _NEWTON_STEPS = 1e-10, 50
+
 Resistance = float | tuple[float, float]
+
+
+class Curve(Protocol):
+    """Current per conductance of cells, a rising function of the voltage, for a batch of inputs."""
+
+    def __call__(self, signal: Tensor) -> Tensor:
+        """Currents per conductance at voltages (batch, m, n)."""
+
+    def slope(self, signal: Tensor) -> Tensor:
+        """Derivative by the voltage."""
+
+    def part(self, batch: slice) -> Curve:
+        """The curve for some inputs of the batch."""
 
 
 def line_currents(
@@ -248,10 +267,25 @@ class WireSolver:
         effective = self.effective if transposed else self.effective.T
         return (driving @ effective).to(voltages.dtype)
 
+    def curved_currents(
+        self, voltages: Tensor, curve: Curve, *, transposed: bool = False
+    ) -> Tensor:
+        """As :meth:`currents`, of cells whose current is ``G curve(x)`` at the voltage x over them.
+
+        By Newton's method: every step is an iterative solution with the slopes of the curve at the
+        voltages of the step before. Some times slower than :meth:`currents`, and never direct.
+        """
+        driving = self._driving(voltages, transposed)
+        size = max(1, _CHUNK // self._conductance.numel())
+        batches = [slice(start, start + size) for start in range(0, len(driving), size)]
+        found = [self._curved(driving[one], curve.part(one), transposed) for one in batches]
+        return torch.cat(found).to(voltages)
+
     def cell_voltages(self, voltages: Tensor, *, transposed: bool = False) -> Tensor:
         """Voltage over every cell, volts, (batch, m, n), found iteratively."""
         driving = self._driving(voltages, transposed)
-        return self._solve(driving, transposed).to(voltages.dtype)
+        given = self._given(driving, transposed)
+        return self._solve(given, self._conductance.sqrt()).to(voltages.dtype)
 
     def _driving(self, voltages: Tensor, transposed: bool) -> Tensor:
         check_signal("voltages", voltages, self._conductance.shape[0 if transposed else 1])
@@ -266,16 +300,30 @@ class WireSolver:
 
     def _iterated(self, driving: Tensor, transposed: bool) -> Tensor:
         """Currents by the iterative method."""
-        cells = self._conductance * self._solve(driving, transposed)
-        return cells.sum(-2 if transposed else -1)
+        over = self._solve(self._given(driving, transposed), self._conductance.sqrt())
+        return (self._conductance * over).sum(-2 if transposed else -1)
 
-    def _solve(self, driving: Tensor, transposed: bool) -> Tensor:
-        """Voltages over the cells: conjugate gradients, all inputs at once, each at its own pace.
+    def _curved(self, driving: Tensor, curve: Curve, transposed: bool) -> Tensor:
+        given = self._given(driving, transposed)
+        over, largest = given, given.abs().amax((-2, -1), keepdim=True)
+        for _ in range(_NEWTON_STEPS):
+            slope = self._conductance * curve.slope(over)
+            rest = self._conductance * curve(over) - slope * over
+            before, over = over, self._solve(given - self._drops(rest), slope.sqrt())
+            if bool(((over - before).abs() <= _NEWTON_TOLERANCE * largest).all()):
+                return (self._conductance * curve(over)).sum(-2 if transposed else -1)
+        raise RuntimeError(f"no solution with the I-V curve after {_NEWTON_STEPS} Newton steps")
 
-        As no eigenvalue is below 1, the error of y is at most the residual.
+    def _given(self, driving: Tensor, transposed: bool) -> Tensor:
+        """What the driven terminals would put over every cell, (batch, m, n)."""
+        return driving.unsqueeze(-1 if transposed else -2).expand(-1, *self._conductance.shape)
+
+    def _solve(self, given: Tensor, root: Tensor) -> Tensor:
+        """``x`` of ``x = given - K G x`` with ``G = root^2``: voltages over the cells.
+
+        Conjugate gradients, all inputs at once, each at its own pace. As no eigenvalue is below 1,
+        the error of y is at most the residual.
         """
-        given = driving.unsqueeze(-1 if transposed else -2).expand(-1, *self._conductance.shape)
-        root = self._conductance.sqrt()
         residual = root * given
         solution, direction = torch.zeros_like(residual), residual.clone()
         power = _power(residual)
