@@ -189,3 +189,12 @@ def test_an_experiment_takes_toys_by_name(name):
     run = Experiment(dataset=name, hidden=[16], batch_size=64, block_size=8, rank=2)
     losses = [record.loss for record in run.steps(epochs=2)]
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
+
+
+def test_a_data_set_moves_whole():
+    data = load_dataset("digits")
+    assert data.to("cpu") is data
+    moved = data.to("meta")
+    parts = moved.train_inputs, moved.train_labels, moved.test_inputs, moved.test_labels
+    assert {part.device.type for part in parts} == {"meta"}
+    assert (moved.name, moved.image_shape) == (data.name, data.image_shape)
