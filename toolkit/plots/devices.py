@@ -68,8 +68,8 @@ def response_bands(
 ) -> hv.Overlay:
     """Mean and band of ± one standard deviation of cells, all levels up and then all down.
 
-    The first device is the explored one and drawn thicker. A diamond marks where a curve of the
-    nominal cell passes the symmetry point.
+    The first device is the explored one and drawn thicker. Diamonds mark where a mean passes the
+    symmetry point on its way up and on its way down.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def response_columns(device: Device, trains: Trains, scale: str = SCALES[0]) -> 
     )
     low, high = trains.mean - trains.deviation, trains.mean + trains.deviation
     point = device.symmetry_point()
-    marks_x = np.zeros(0) if point is None else _crossings(x, trains.nominal, point)
+    marks_x = np.zeros(0) if point is None else _crossings(x, trains.mean, point)
     marks_y = np.full(len(marks_x), 0.0 if point is None else point)
     shown = [_scaled(device, values, scale) for values in (low, high, trains.mean, marks_y)]
     return [band_columns(x, shown[0], shown[1]), _xy(x, shown[2]), _xy(marks_x, shown[3])]
@@ -215,8 +215,10 @@ def line_drive(drive: Floats, *, rows: bool, label: str) -> hv.Rectangles:
 
 def drive_columns(drive: Floats, *, rows: bool) -> dict[str, Floats]:
     """The bars of :func:`line_drive`."""
-    start, end = np.arange(len(drive)) + 0.1, np.arange(len(drive)) + 0.9
-    nothing = np.zeros(len(drive))
+    place: Floats = np.arange(len(drive), dtype=np.float64)
+    start: Floats = place + 0.1
+    end: Floats = place + 0.9
+    nothing: Floats = np.zeros(len(drive))
     if rows:
         return {"left": nothing, "right": drive, "bottom": start, "top": end}
     return {"left": start, "right": end, "bottom": nothing, "top": drive}
@@ -234,9 +236,11 @@ def _scaled(device: Device, state: Floats, scale: str) -> Floats:
 
 
 def _crossings(x: Floats, state: Floats, level: float) -> Floats:
-    """Where the line through the points passes ``level``."""
+    """Where the line through the points first passes ``level`` upwards, and first downwards."""
     above = state >= level
-    start = np.flatnonzero(above[1:] != above[:-1])
+    changes = np.diff(above.astype(int))
+    start = np.array([np.argmax(changes == sign) for sign in (1, -1) if (changes == sign).any()])
+    start = start.astype(int)
     share = (level - state[start]) / (state[start + 1] - state[start])
     return x[start] + share * (x[start + 1] - x[start])
 

@@ -148,10 +148,11 @@ def drive(part: LowRank, device: Device, coding: Coding) -> tuple[Floats, Floats
         if coding.adapt_length:
             slots = max(1, min(slots, math.ceil(levels * tall * wide)))
         scale /= math.sqrt(slots)
-    lines = (left * gain * scale, right / gain * scale)
-    if isinstance(coding, Coincidence):
-        lines = tuple(line.clamp(-1.0, 1.0) for line in lines)
-    return lines[0].numpy(), lines[1].numpy()
+    most = 1.0 if isinstance(coding, Coincidence) else math.inf
+    rows, columns = (
+        line.clamp(-most, most).numpy() for line in (left * gain * scale, right / gain * scale)
+    )
+    return rows, columns
 
 
 def _row_drive(part: LowRank, device: Device) -> tuple[Floats, Floats]:

@@ -1,0 +1,113 @@
+"""What a page's widgets show, as the query of its address, and back; checked against the widgets.
+
+Settings of a run have their own, in ``state.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
+
+import panel_material_ui as pmui
+
+_MOST_FIELDS = 100
+
+
+class Watched:
+    """Widgets of a page by the name that each has in the address."""
+
+    def __init__(self, widgets: Mapping[str, Any]) -> None:
+        self.widgets = dict(widgets)
+        self._defaults = {name: widget.value for name, widget in widgets.items()}
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """Name and text of every widget that does not show its default."""
+        return [
+            (name, _as_text(widget.value))
+            for name, widget in self.widgets.items()
+            if widget.value != self._defaults[name]
+        ]
+
+    def take(self, asked: dict[str, str]) -> None:
+        """Set the widgets that ``asked`` names, and take those names out of it.
+
+        Raises
+        ------
+        ValueError
+            Naming the first widget whose text is not allowed; the widgets keep what they show.
+        """
+        mine = {name: asked.pop(name) for name in list(asked) if name in self.widgets}
+        values = {name: value_of(name, self.widgets[name], text) for name, text in mine.items()}
+        for name, value in values.items():
+            self.widgets[name].value = value
+
+    def number(self, name: str) -> Any:
+        """The value of a slider within its own bounds, whatever the browser sent."""
+        widget = self.widgets[name]
+        value = widget.value if widget.value is not None else widget.start
+        return type(value)(min(max(value, widget.start), widget.end))
+
+
+def parse(query: str) -> dict[str, str]:
+    """The names and texts of a query.
+
+    Raises
+    ------
+    ValueError
+        If it has more than 100 fields.
+    """
+    try:
+        return dict(parse_qsl(query.removeprefix("?"), max_num_fields=_MOST_FIELDS))
+    except ValueError:
+        raise ValueError(f"the address names more than {_MOST_FIELDS} things.") from None
+
+
+def join(pairs: list[tuple[str, str]]) -> str:
+    """Names and texts as a query."""
+    return urlencode(pairs, quote_via=quote, safe=",:/")
+
+
+def value_of(name: str, widget: Any, text: str) -> Any:
+    """What ``text`` means to a widget.
+
+    Raises
+    ------
+    ValueError
+        If the widget cannot show that.
+    """
+    if isinstance(widget, pmui.MultiChoice):
+        return [_one_of(name, widget.options, part) for part in text.split(",") if part]
+    if hasattr(widget, "options"):
+        return _one_of(name, widget.options, text)
+    value = number(name, text, widget.start, widget.end)
+    if isinstance(widget, pmui.IntSlider | pmui.IntInput):
+        if not value.is_integer():
+            raise ValueError(f"{name} must be a whole number; got {value:g}.")
+        return int(value)
+    return value
+
+
+def number(name: str, text: str, low: float, high: float) -> float:
+    """``text`` as a finite number between the bounds; ValueError otherwise."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}; got {text[:40]!r}.")
+    return value
+
+
+def _one_of(name: str, options: Any, text: str) -> Any:
+    known = list(options.values()) if isinstance(options, dict) else list(options)
+    for option in known:
+        if str(option) == text:
+            return option
+    allowed = ", ".join(map(str, known)) or "nothing yet"
+    raise ValueError(f"{name} must be one of {allowed}; got {text[:40]!r}.")
+
+
+def _as_text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

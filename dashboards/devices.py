@@ -1,0 +1,363 @@
+"""The Devices page: one kind of cell, its curves and noises, one write, and a fit to measurements.
+
+The sliders are ``parameters.py``'s; the physics is ``toolkit.crossbar``'s, followed by
+``toolkit.plots``. This module joins them and keeps the page's address.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from io import BytesIO
+
+import panel as pn
+import panel_material_ui as pmui
+
+from dashboards import site
+from dashboards.address import Watched, join, number, parse
+from dashboards.measured import MeasuredData
+from dashboards.panes import FigurePane, grid
+from dashboards.parameters import limits_of, parameters, python_of, sliders, with_parameters
+from dashboards.write_steps import WriteSteps
+from toolkit.crossbar import Device, device_names, get_device
+from toolkit.plots import LiveFigure
+from toolkit.plots.cells import Trains, cycled, up_and_down
+from toolkit.plots.devices import (
+    SCALES,
+    cycling,
+    cycling_columns,
+    response_bands,
+    response_columns,
+)
+
+TABS = ("curves", "write", "measured")
+_HEIGHT = "max(340px, calc(100vh - 350px))"  # what the widgets above leave of the window
+_MOST_OVERLAID = 12
+_RUN_KNOBS = ("nonlinearity_up", "nonlinearity_down", "cycle_to_cycle", "device_to_device",
+              "read_noise", "stuck_low", "stuck_high")  # fmt: skip
+
+
+class Devices:
+    """One visitor's page. ``query`` is what its address names."""
+
+    def __init__(self, query: str = "") -> None:
+        self.address = site.Address()
+        self.notice = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
+        self.measured: dict[str, Device] = {}
+        self._overrides: dict[str, float | bool] = {}
+        self._bands: dict[str, tuple[Device, Trains]] = {}
+        self._make_widgets()
+        self.write = WriteSteps(self._keep_address)
+        self.fit = MeasuredData(self._explore, self._say)
+        self._take(query)
+        self._set_up()
+        self._panes = [
+            FigurePane(LiveFigure(response_bands(self._chosen())), height=_HEIGHT),
+            FigurePane(LiveFigure(cycling(*self._cycles())), height=_HEIGHT),
+        ]
+        self._watch()
+
+    # --- layout ------------------------------------------------------------------------------
+
+    def _make_widgets(self) -> None:
+        small = {"size": "small", "margin": (6, 6)}
+        self._pick = pmui.Select(
+            label="Device",
+            options=device_names(),
+            value="Ag:a-Si",
+            description="The kind of cell that is explored; the sliders are its parameters.",
+            width=250,
+            size="small",
+        )
+        self._overlay = pmui.MultiChoice(
+            label="Overlaid presets",
+            options=device_names(),
+            value=["ideal", "EpiRAM"],
+            max_items=_MOST_OVERLAID,
+            description="Drawn beside the explored device, each as its source gives it.",
+            sizing_mode="stretch_width",
+            margin=(6, 6),
+        )
+        self._scale = pmui.Select(
+            label="Conductance as",
+            options=list(SCALES),
+            description="The share of each device's own range, or siemens on a log axis.",
+            width=190,
+            **small,
+        )
+        cycle = {"width": 200, **small}
+        self._pulses = pmui.IntSlider(
+            label="Pulses each way",
+            start=1,
+            end=200,
+            value=20,
+            description="Potentiating, then as many depressing pulses make a cycle.",
+            **cycle,
+        )
+        self._cycles_count = pmui.IntSlider(
+            label="Cycles", start=1, end=50, value=10, description="How often.", **cycle
+        )
+        self._start = pmui.FloatSlider(
+            label="Start",
+            start=0.0,
+            end=1.0,
+            step=0.01,
+            value=0.9,
+            description="State of all cells before the first pulse, as a share of the range.",
+            **cycle,
+        )
+        self._seed = pmui.IntSlider(
+            label="Seed",
+            start=0,
+            end=99,
+            value=0,
+            description="Of the cells and of all noise; the same seed gives the same cells.",
+            **cycle,
+        )
+        self._sliders = pn.Column(margin=0)
+        self._preset = site.button("Back to the preset", variant="outlined")
+        self._preset.on_click(lambda _: self._choose())
+        self._python = pmui.FileDownload(
+            label="Python (.py)",
+            callback=lambda: BytesIO(python_of(self.device).encode()),
+            filename="device.py",
+            variant="outlined",
+            size="small",
+            margin=(5, 4),
+            description="A few lines that make this device in a notebook or script.",
+        )
+        self._link = site.Text("", margin=(4, 6))
+        self._about = site.Text("", sizing_mode="stretch_width", margin=(0, 6))
+        self._state = Watched(
+            {
+                "overlay": self._overlay,
+                "scale": self._scale,
+                "pulses": self._pulses,
+                "cycles": self._cycles_count,
+                "start": self._start,
+                "cells": self._seed,
+            }
+        )
+
+    def controls(self) -> pn.viewable.Viewable:
+        """The device and its parameters."""
+        return pn.Column(
+            self._pick,
+            self._about,
+            self._sliders,
+            pn.FlexBox(self._preset, self._python),
+            self._link,
+            margin=(0, 8),
+        )
+
+    def view(self) -> pn.viewable.Viewable:
+        """The three tabs."""
+        cycles = pn.FlexBox(self._pulses, self._cycles_count, self._start, self._seed)
+        curves = pn.Column(
+            pn.Row(self._overlay, self._scale, sizing_mode="stretch_width"),
+            cycles,
+            grid(*self._panes, least="360px", share="40%"),
+            sizing_mode="stretch_both",
+        )
+        self.tabs = pmui.Tabs(
+            ("Curves and cycling", curves),
+            ("Write an update", self.write.view()),
+            ("Measured data", self.fit.view()),
+            active=self._tab,
+            sizing_mode="stretch_both",
+        )
+        self._redraw()
+        self.tabs.param.watch(lambda event: self._open(event.new), "active")
+        return pn.Column(self.address, self.notice, self.tabs, sizing_mode="stretch_both", margin=0)
+
+    def page(self) -> pmui.Page:
+        """The whole page."""
+        return site.page("devices", sidebar=[self.controls()], main=[self.view()])
+
+    # --- what the visitor does ---------------------------------------------------------------
+
+    def _watch(self) -> None:
+        self._pick.param.watch(lambda _: self._choose(), "value")
+        for name in ("overlay", "scale"):
+            self._state.widgets[name].param.watch(lambda _: self._redraw_bands(), "value")
+        for name in ("pulses", "cycles", "start"):
+            self._state.widgets[name].param.watch(lambda _: self._draw_cycles(), "value")
+        self._seed.param.watch(lambda _: self._reseed(), "value")
+
+    def _choose(self) -> None:
+        """Explore another device, or the present one as it was."""
+        self._overrides.clear()
+        self._set_up()
+        self._redraw_bands()
+        self._redraw()
+
+    def turn(self, name: str, value: float | bool) -> None:
+        """One slider moved."""
+        try:
+            self.device = with_parameters(self._base(), {**self._overrides, name: value})
+        except ValueError as error:
+            self._say(str(error))
+            return
+        self._overrides[name] = value
+        self._describe()
+        self._redraw()
+
+    def _explore(self, device: Device) -> None:
+        """Take a measured device up into the list and explore it."""
+        self.measured[device.name] = device
+        self._pick.options = [*device_names(), *self.measured]
+        if self._pick.value == device.name:
+            self._choose()
+        else:
+            self._pick.value = device.name
+        self.tabs.active = 0
+
+    def _open(self, tab: int) -> None:
+        self._tab = tab
+        self._redraw()
+
+    # --- what the page shows -----------------------------------------------------------------
+
+    def _base(self) -> Device:
+        name = self._pick.value
+        return self.measured.get(name) or get_device(name)
+
+    def _set_up(self) -> None:
+        """Sliders and text for the chosen device with what is overridden."""
+        self.device = with_parameters(self._base(), self._overrides)
+        self._sliders.objects = sliders(self.device, self.turn)
+        self._describe()
+
+    def _describe(self) -> None:
+        point = self.device.symmetry_point()
+        where = f"at {point:.3f} of the range" if point is not None else "none, or everywhere"
+        kind = type(self.device.response).__name__
+        self._about.object = (
+            f'<p style="margin:2px 0;font-size:12px"><b>{kind}</b>. Symmetry point: {where}. '
+            f"{escape(self.device.source)}</p>"
+        )
+        query = self._run_query()
+        self._link.object = (
+            f'<a href="{site.link("playground", query)}">Use in the Playground</a>'
+            if query is not None
+            else '<span style="font-size:12px">The Playground takes presets; '
+            "use the Python in a script.</span>"
+        )
+
+    def _run_query(self) -> str | None:
+        """The Playground's query for this device; None if its knobs cannot say it."""
+        turned = dict(self._overrides)
+        levels = {turned.pop(name, None) for name in ("levels_up", "levels_down")} - {None}
+        if self._pick.value in self.measured or set(turned) - set(_RUN_KNOBS):
+            return None
+        if levels:
+            if self.device.levels_up != self.device.levels_down:
+                return None
+            turned["levels"] = round(self.device.levels_up)
+        pairs = [("device", self._pick.value)] + [(k, f"{v:g}") for k, v in turned.items()]
+        return join(pairs)
+
+    def _redraw(self) -> None:
+        """The figures of the open tab, for the explored device."""
+        if self._tab == 0:
+            columns = response_columns(*self._explored(), self._scale.value)
+            with pn.io.hold():
+                for glyph, column in enumerate(columns):
+                    self._panes[0].live.set_columns(glyph, column)
+            self._draw_cycles()
+        elif self._tab == 1:
+            self.write.use(self.device)
+        self._keep_address()
+
+    def _redraw_bands(self) -> None:
+        """The curves anew: other presets or another axis."""
+        self._panes[0].replace(LiveFigure(response_bands(self._chosen(), self._scale.value)))
+        self._keep_address()
+
+    def _reseed(self) -> None:
+        self._bands.clear()
+        self._redraw_bands()
+        self._draw_cycles()
+
+    def _draw_cycles(self) -> None:
+        with pn.io.hold():
+            for glyph, column in enumerate(cycling_columns(*self._cycles())):
+                self._panes[1].live.set_columns(glyph, column)
+        self._keep_address()
+
+    def _explored(self) -> tuple[Device, Trains]:
+        return self.device, up_and_down(self.device, seed=self._state.number("cells"))
+
+    def _chosen(self) -> dict[str, tuple[Device, Trains]]:
+        """The explored device, then the overlaid presets, which are followed once."""
+        seed, overlaid = self._state.number("cells"), (self._overlay.value or [])[:_MOST_OVERLAID]
+        for name in overlaid:
+            if name not in self._bands:
+                preset = get_device(name)
+                self._bands[name] = (preset, up_and_down(preset, seed=seed))
+        shown = {name: self._bands[name] for name in overlaid}
+        return {f"{self.device.name} (explored)": self._explored()} | shown
+
+    def _cycles(self) -> tuple[Device, Trains]:
+        trains = cycled(
+            self.device,
+            pulses=self._state.number("pulses"),
+            cycles=self._state.number("cycles"),
+            start=self._state.number("start"),
+            points=200,
+            cells=64,
+            seed=self._state.number("cells"),
+        )
+        return self.device, trains
+
+    # --- the address -------------------------------------------------------------------------
+
+    def query(self) -> str:
+        """The whole state of the page; a measured device is not in it, its readings are not."""
+        pairs: list[tuple[str, str]] = []
+        if self._pick.value not in self.measured:
+            pairs += [("device", self._pick.value)]
+            pairs += [(name, f"{float(value):.6g}") for name, value in self._overrides.items()]
+        if self._tab:
+            pairs += [("tab", TABS[self._tab])]
+        return join(pairs + self._state.pairs() + self.write.state.pairs())
+
+    def _keep_address(self) -> None:
+        self.address.keep(self.query())
+
+    def _take(self, query: str) -> None:
+        """Set the page up as its address says; one message where that is not possible."""
+        self._tab = 0
+        try:
+            asked = parse(query)
+            tab, name = asked.pop("tab", TABS[0]), asked.pop("device", self._pick.value)
+            if tab not in TABS:
+                raise ValueError(f"tab must be one of {', '.join(TABS)}; got {tab[:40]!r}.")
+            preset = get_device(name)
+            self._state.take(asked)
+            self.write.state.take(asked)
+            overrides = _overrides(preset, asked)
+            with_parameters(preset, overrides)
+        except ValueError as error:
+            self._say(f"This address is not understood: {error}")
+            return
+        self._tab, self._pick.value, self._overrides = TABS.index(tab), name, overrides
+
+    def _say(self, text: str) -> None:
+        site.notify(text, also=self.notice)
+
+
+def _overrides(preset: Device, asked: dict[str, str]) -> dict[str, float | bool]:
+    """Parameters that the address gives: all that it names besides the page's own widgets."""
+    known, found = parameters(preset), {}
+    for name, text in asked.items():
+        if name not in known:
+            raise ValueError(f"{name[:40]!r} is no parameter of {preset.name}.")
+        limits = limits_of(name, known[name])
+        value = number(name, text, limits.low, limits.high)
+        found[name] = bool(value) if isinstance(known[name], bool) else value
+    return found
+
+
+def devices() -> pmui.Page:
+    """A fresh page for one session."""
+    return Devices(site.query_asked()).page()

@@ -1,0 +1,81 @@
+"""Figures under captions, side by side as the window allows; what they show is the page's."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import panel as pn
+
+from dashboards.site import Text
+from toolkit.plots import LiveFigure
+
+
+class FigurePane:
+    """A figure under its caption, in one cell of a grid."""
+
+    def __init__(self, live: LiveFigure, *, height: str = "290px") -> None:
+        self.live = live
+        self._caption = Text(_caption(live.title), margin=0)
+        self._pane = pn.pane.Bokeh(live.figure, sizing_mode="stretch_both")
+        self.view = pn.Column(
+            self._caption, self._pane, sizing_mode="stretch_both", styles={"min-height": height}
+        )
+
+    def replace(self, live: LiveFigure) -> None:
+        """Show another figure in its place."""
+        self.live = live
+        self.caption(live.title)
+        self._pane.object = live.figure
+
+    def caption(self, text: str) -> None:
+        """Say ``text`` over the figure."""
+        self._caption.object = _caption(text)
+
+
+def grid(*panes: FigurePane, least: str = "320px", share: str = "30%") -> pn.Column:
+    """The panes in rows, each at least ``least`` wide and a ``share`` of the row."""
+    return pn.Column(
+        *(pane.view for pane in panes),
+        sizing_mode="stretch_both",
+        styles={
+            "display": "grid",
+            "grid-template-columns": f"repeat(auto-fit, minmax(max({least}, {share}), 1fr))",
+            "gap": "6px",
+        },
+    )
+
+
+def facts(items: dict[str, Any]) -> str:
+    """A line of named values, as HTML."""
+    cells = "".join(
+        f'<div><dt style="font-size:11px;opacity:.75">{escape(name)}</dt>'
+        '<dd style="margin:0;font-weight:600;font-variant-numeric:tabular-nums">'
+        f"{escape(str(value))}</dd></div>"
+        for name, value in items.items()
+    )
+    return f'<dl style="display:flex;flex-wrap:wrap;gap:4px 26px;margin:2px 0">{cells}</dl>'
+
+
+def table(headers: list[str], rows: list[list[Any]], caption: str = "") -> str:
+    """A table, as HTML; numbers belong there as text already."""
+    head = "".join(f'<th scope="col" style="{_CELL}">{escape(name)}</th>' for name in headers)
+    body = "".join(
+        "<tr>" + "".join(f'<td style="{_CELL}">{escape(str(item))}</td>' for item in row) + "</tr>"
+        for row in rows
+    )
+    title = f'<caption style="text-align:left;font-weight:600">{escape(caption)}</caption>'
+    return (
+        f'<table style="border-collapse:collapse;font-variant-numeric:tabular-nums">'
+        f"{title if caption else ''}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+_CELL = (
+    "text-align:left;padding:2px 12px 2px 0;border-bottom:1px solid #8884;vertical-align:top;"
+    "overflow-wrap:anywhere"
+)
+
+
+def _caption(text: str) -> str:
+    return f'<h2 style="margin:0 0 0 58px;font-size:14px">{escape(text)}</h2>'

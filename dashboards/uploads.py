@@ -1,0 +1,31 @@
+"""Files that visitors send: their size, and how they are read without trusting them.
+
+Names of files are shown, never opened. Nothing here unpickles or evaluates what was sent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import panel_material_ui as pmui
+
+MEBI = 2**20
+
+
+class Upload(pmui.FileInput):
+    """A button to upload a file, whose limit holds on the server, too.
+
+    ``max_file_size`` is in bytes and needed. A file that is too long is dropped as it comes in;
+    ``refused`` then counts one more, so that a page can say so.
+    """
+
+    def _process_chunk(self, msg: dict[str, Any]) -> None:
+        waiting = sum(
+            len(data) for file in self._file_buffer.values() for data in file["chunks"].values()
+        )
+        whole = sum(len(file["value"]) for file in self._buffer)
+        if waiting + whole + len(msg["data"]) > (self.max_file_size or 0):
+            self._file_buffer.clear()
+            self._buffer.clear()
+            raise ValueError(f"upload of more than {self.max_file_size} bytes refused")
+        super()._process_chunk(msg)

@@ -1,0 +1,232 @@
+"""One outer-product update written into a small array, phase by phase: part of the Devices page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import panel as pn
+import panel_material_ui as pmui
+
+from dashboards import site
+from dashboards.address import Watched
+from dashboards.panes import FigurePane, facts, grid
+from toolkit.crossbar import SCHEMES, Coincidence, Device, WholePulses
+from toolkit.plots import LiveFigure, heat_map
+from toolkit.plots.devices import drive_columns, line_drive
+from toolkit.plots.writing import Write, make_update, write_phases
+
+_HEIGHT = "max(212px, calc(50vh - 168px))"  # two rows in what the widgets leave of the window
+SHAPE = (8, 6)
+CODINGS = ("whole pulses", "coincidence")
+_NEXT, _PREVIOUS = "M9 5l8 7-8 7z", "M15 5l-8 7 8 7z"
+
+
+class WriteSteps:
+    """The update's settings, the phase that is shown, and its figures.
+
+    ``changed`` is called whenever a setting is. Nothing is drawn before the first :meth:`use`.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._make_widgets()
+        self._panes: dict[str, FigurePane] = {}
+        self._figures = pn.Column(sizing_mode="stretch_both", margin=0)
+        self.status = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
+
+    def _make_widgets(self) -> None:
+        small = {"size": "small", "width": 178, "margin": (6, 6)}
+        self.state = Watched(
+            {
+                "rank": pmui.IntSlider(
+                    label="Rank",
+                    start=1,
+                    end=4,
+                    value=2,
+                    description="Outer products in the update (k).",
+                    **small,
+                ),
+                "largest": pmui.FloatSlider(
+                    label="Largest change",
+                    start=0.01,
+                    end=1.0,
+                    step=0.01,
+                    value=0.3,
+                    description="Largest wanted change of a weight, as a share of w_max.",
+                    **small,
+                ),
+                "scheme": pmui.Select(
+                    label="Scheme",
+                    options=list(SCHEMES),
+                    description="One outer product after another, or their sum row by row.",
+                    **small,
+                ),
+                "coding": pmui.Select(
+                    label="Coding",
+                    options=list(CODINGS),
+                    description="Each cell its own whole pulses, or coincident bits of the lines.",
+                    **small,
+                ),
+                "bit_length": pmui.IntSlider(
+                    label="Bit length",
+                    start=1,
+                    end=127,
+                    value=31,
+                    disabled=True,
+                    description="Slots of a phase with coincidence coding (BL).",
+                    **small,
+                ),
+                "seed": pmui.IntSlider(
+                    label="Update seed",
+                    start=0,
+                    end=99,
+                    value=0,
+                    description="Of the update, the weights, the cells and all pulses.",
+                    **small,
+                ),
+                "phase": pmui.IntSlider(
+                    label="Phase",
+                    start=0,
+                    end=32,
+                    value=8,
+                    description="Phases done so far; 0: nothing is written yet.",
+                    sizing_mode="stretch_width",
+                    size="small",
+                    margin=(6, 12),
+                ),
+            }
+        )
+
+    def view(self) -> pn.viewable.Viewable:
+        """Settings, the phase and the six figures."""
+        *settings, phase = self.state.widgets.values()
+        back = site.button("Previous", _PREVIOUS, variant="outlined")
+        on = site.button("Next", _NEXT)
+        back.on_click(lambda _: self._go(-1))
+        on.on_click(lambda _: self._go(1))
+        return pn.Column(
+            pn.FlexBox(*settings),
+            pn.Row(back, on, phase, sizing_mode="stretch_width"),
+            self.status,
+            self._figures,
+            sizing_mode="stretch_both",
+        )
+
+    def use(self, device: Device) -> None:
+        """Write the update into an array of ``device``, and show the phase."""
+        self._device = device
+        if not self._panes:
+            self._panes = _figures()
+            self._watch()
+            self._figures.objects = [grid(*self._panes.values(), least="280px", share="28%")]
+        self._write = self._written()
+        self._draw()
+
+    def _watch(self) -> None:
+        for name, widget in self.state.widgets.items():
+            turned = self._show if name == "phase" else self._rewrite
+            widget.param.watch(lambda _, turned=turned: turned(), "value")
+
+    def _go(self, by: int) -> None:
+        phase = self.state.widgets["phase"]
+        phase.value = min(max(phase.value + by, 0), phase.end)
+
+    def _rewrite(self) -> None:
+        self.use(self._device)
+        self._changed()
+
+    def _show(self) -> None:
+        self._draw()
+        self._changed()
+
+    def _written(self) -> Write:
+        """The write that the settings ask for; a sum cannot be written by coincidence."""
+        read, widgets = self.state.number, self.state.widgets
+        sequential = widgets["scheme"].value == SCHEMES[0]
+        widgets["coding"].disabled = not sequential
+        coincident = sequential and widgets["coding"].value == CODINGS[1]
+        widgets["bit_length"].disabled = not coincident
+        length = int(read("bit_length"))
+        update = make_update(
+            SHAPE, rank=read("rank"), largest=read("largest"), seed=(seed := read("seed"))
+        )
+        write = write_phases(
+            update,
+            self._device,
+            scheme=widgets["scheme"].value,
+            coding=Coincidence(bit_length=length) if coincident else WholePulses(),
+            seed=seed,
+        )
+        phase = widgets["phase"]
+        phase.end = len(write.phases)
+        if phase.value > phase.end:
+            phase.value = phase.end
+        return write
+
+    def _draw(self) -> None:
+        write, done = self._write, min(self.state.widgets["phase"].value, len(self._write.phases))
+        nothing = np.zeros(SHAPE)
+        now = write.phases[done - 1] if done else None
+        wanted, written = (now.wanted, now.written) if now else (nothing, nothing)
+        pulses = now.pulses[0] if now else nothing
+        lines = (now.rows, now.columns) if now else (np.zeros(SHAPE[0]), np.zeros(SHAPE[1]))
+        limit = max(float(np.abs(phase.written).max()) for phase in write.phases)
+        limit = max(limit, float(np.abs(write.wanted).max()))
+        with pn.io.hold():
+            for name, values, rows in zip(("rows", "columns"), lines, (True, False), strict=True):
+                self._panes[name].live.set_columns(0, drive_columns(values, rows=rows))
+            most = max(1.0, *(float(phase.pulses[0].max()) for phase in write.phases))
+            self._panes["pulses"].live.set_image(
+                pulses.astype(float), limits=(0.0, most), unit="pulses"
+            )
+            for name, change in (
+                ("wanted", wanted),
+                ("written", written),
+                ("error", written - wanted),
+            ):
+                self._panes[name].live.set_image(change, limits=(-limit, limit), unit="w_max")
+            self.status.object = _status(write, done)
+
+
+def _figures() -> dict[str, FigurePane]:
+    nothing, one = np.zeros(SHAPE), (-1.0, 1.0)
+
+    def change(title: str) -> LiveFigure:
+        element = heat_map(nothing, title=title, unit="w_max", limits=one, diverging=True)
+        return LiveFigure(element, follow="")
+
+    drive = "drive (√pulses, or chance per slot)"
+    rows, columns = (
+        line_drive(np.zeros(size), rows=is_row, label=drive)
+        for size, is_row in zip(SHAPE, (True, False), strict=True)
+    )
+    pulses = heat_map(nothing, title="Pulses to G+ in this phase", unit="pulses", limits=(0, 1))
+    figures = {
+        "rows": LiveFigure(rows.opts(title="Row pulses"), follow="x"),
+        "columns": LiveFigure(columns.opts(title="Column pulses"), follow="y"),
+        "pulses": LiveFigure(pulses, follow=""),
+        "wanted": change("Change wanted so far"),
+        "written": change("Change written so far"),
+        "error": change("Written − wanted"),
+    }
+    return {name: FigurePane(live, height=_HEIGHT) for name, live in figures.items()}
+
+
+def _status(write: Write, done: int) -> str:
+    items: dict[str, Any] = {"Phase": f"{done} of {len(write.phases)}"}
+    if not done:
+        return facts(items | {"Now": "nothing is written yet"})
+    now = write.phases[done - 1]
+    issued = sum(int(phase.pulses.sum()) for phase in write.phases[:done])
+    missed = np.linalg.norm(now.written - now.wanted) / np.linalg.norm(now.wanted)
+    return facts(
+        items
+        | {
+            "Now": now.title,
+            "Cells pulsed in it": f"{int((now.pulses > 0).sum())} of {now.pulses.size}",
+            "Pulses so far": f"{issued:,}",
+            "|written − wanted| / |wanted|": f"{missed:.1%}",
+        }
+    )
