@@ -5,13 +5,28 @@ Which widget suits which kind of knob is decided here; what turning one does is 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import panel_material_ui as pmui
 
-from toolkit.training.knobs import Choice, Knob, describe, is_live, knobs_of
+from toolkit.training.knobs import Choice, Knob, Whole, Widths, describe, is_live, knobs_of
 from toolkit.training.settings import Settings
 
+GROUPS: dict[str, tuple[str, ...]] = {
+    "Gradient": ("method", "rank", "block_size", "batch_size", "learning_rate", "scheme"),
+    "Device": (
+        "device",
+        "nonlinearity_up",
+        "nonlinearity_down",
+        "cycle_to_cycle",
+        "device_to_device",
+        "levels",
+    ),
+    "Cells": ("read_noise", "stuck_low", "stuck_high", "drift", "seconds_per_step"),
+    "Lines and converters": ("coding", "bit_length", "dac_bits", "adc_bits", "wire_resistance"),
+}
+NEW_RUN = ("dataset", "model", "hidden", "seed", "w_max", "pair")
 # Stops of sliders whose useful values lie far apart; the knob's own bounds still hold.
 STOPS: dict[str, list[Any]] = {
     "block_size": [2**i for i in range(11)],
@@ -57,6 +72,32 @@ def live_widgets() -> dict[str, Any]:
     return {name: _widget(name, knob) for name, knob in knobs_of(Settings).items() if is_live(knob)}
 
 
+def fixed_widgets() -> dict[str, Any]:
+    """One widget for every knob that a new run may choose, by name, showing the default."""
+    return {name: _fixed_widget(knobs_of(Settings)[name]) for name in NEW_RUN}
+
+
+def fixed_value(name: str, widget: Any) -> Any:
+    """What the widget of a fixed knob says; text that is no list of widths stays text."""
+    if name != "hidden":
+        return widget.value
+    words = widget.value.replace(",", " ").split()
+    return [int(word) for word in words] if all(map(str.isdecimal, words)) else widget.value
+
+
+def show_fixed(name: str, widget: Any, value: Any) -> None:
+    """Set the widget of a fixed knob."""
+    widget.value = ", ".join(map(str, value)) if name == "hidden" else value
+
+
+def groups(names: Iterable[str]) -> dict[str, list[str]]:
+    """The live knobs by heading; one that has none is not lost."""
+    grouped = {title: list(knobs) for title, knobs in GROUPS.items()}
+    known = {name for knobs in GROUPS.values() for name in knobs}
+    others = [name for name in names if name not in known]
+    return grouped | ({"Others": others} if others else {})
+
+
 def show(widget: Any, value: Any) -> None:
     """Set a widget to ``value``, adding a stop to its slider where it has none there."""
     if isinstance(widget, pmui.DiscreteSlider) and value not in widget.options:
@@ -78,3 +119,14 @@ def _widget(name: str, knob: Knob) -> Any:
     return pmui.FloatSlider(
         start=low, end=high, step=STEPS[name], format="0[.]000", value=0.0, disabled=True, **common
     )
+
+
+def _fixed_widget(knob: Knob) -> Any:
+    common = {"label": knob.label, "description": describe(knob), "size": "small", "width": 170}
+    if isinstance(knob, Choice):
+        return pmui.Select(options=list(knob.objects), value=knob.default, **common)
+    if isinstance(knob, Widths):
+        return pmui.TextInput(value=", ".join(map(str, knob.default)), **common)
+    low, high = knob.bounds or (None, None)
+    kind = pmui.IntInput if isinstance(knob, Whole) else pmui.FloatInput
+    return kind(value=knob.default, start=low, end=high, **common)

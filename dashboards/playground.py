@@ -6,93 +6,150 @@ The run itself is a ``toolkit.training.live.LiveRun``; this module shows its sna
 
 from __future__ import annotations
 
-import time
-from io import BytesIO
 from typing import Any
+from urllib.parse import parse_qs
 
 import panel as pn
 import panel_material_ui as pmui
 
 from dashboards import site
-from dashboards.controls import IDEAL, live_widgets, show
-from dashboards.figures import Figures
-from dashboards.site import Text, button
-from toolkit.results import to_bytes
+from dashboards.controls import (
+    IDEAL,
+    fixed_value,
+    fixed_widgets,
+    groups,
+    live_widgets,
+    show,
+    show_fixed,
+)
+from dashboards.figures import DEFAULT, MOST, Figures, checked
+from dashboards.share import Share
+from dashboards.site import Address, Text, button
+from dashboards.state import knobs_of_query, query_of, validated
+from dashboards.views import TITLES
 from toolkit.training.live import LiveRun
 from toolkit.training.physics import NONIDEALITIES
 from toolkit.training.settings import DIGITAL, Settings
 from toolkit.training.snapshot import Snapshot
 
-FRAME_MS = 80
-ABSENT_S = 2.0
-GRADIENT_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "scheme")
+FRAME_MS = 60
+OWN_NAMES = ("views", "layer")  # in the address, beside the knobs
+SPEEDS = {"none": 0} | {f"{n} steps/s": n for n in (1, 2, 5, 10, 30, 100)}
 
 
 class Playground:
-    """One visitor's page: controls, figures, a status line and the frame loop that joins them.
+    """One visitor's page: controls, views, a status line and the frame loop that joins them.
 
-    ``knobs`` are those of the experiment to begin with.
+    ``query`` is what stands behind the question mark of the address; ``knobs`` are those of the
+    experiment to begin with where it names none.
     """
 
-    def __init__(self, **knobs: Any) -> None:
-        self.run = LiveRun(**knobs)
-        self.figures = Figures()
+    def __init__(self, query: str = "", **knobs: Any) -> None:
+        self._refused = ""
+        self.run = self._first_run(query, knobs)
+        self.figures = Figures(self._views_asked(query))
         self._shown_number = -1
         self._following = False
-        self._absent_since: float | None = None
-        self._make_controls()
+        self._visitor = site.Visitor()
+        self._make_controls(query)
         self._follow(self.run.snapshot)
+        self._look()
         self.refresh()
+
+    def _first_run(self, query: str, knobs: dict[str, Any]) -> LiveRun:
+        gate = site.gate()
+        try:
+            asked = knobs_of_query(query, beside=OWN_NAMES)
+            return LiveRun(gate=gate, **(knobs | asked))
+        except (ValueError, OSError) as error:
+            if not query:
+                raise
+            self._refused = f"This address asks for what cannot be: {error} Defaults stand here."
+            return LiveRun(gate=gate, **knobs)
+
+    def _views_asked(self, query: str) -> list[str]:
+        names = parse_qs(query).get("views", [",".join(DEFAULT)])[0].split(",")
+        try:
+            return checked(names)
+        except ValueError as error:
+            self._refused = self._refused or str(error)
+            return list(DEFAULT)
 
     # --- layout ------------------------------------------------------------------------------
 
-    def _make_controls(self) -> None:
-        self.widgets = live_widgets()
+    def _make_controls(self, query: str) -> None:
+        self.widgets, self.fixed = live_widgets(), fixed_widgets()
         for name, widget in self.widgets.items():
             widget.param.watch(lambda event, name=name: self._turn(name, event.new), "value")
-        snapshot = self.run.snapshot
-        pick = {"size": "small", "width": 140, "margin": (8, 6)}
-        self.layer = pmui.Select(label="Layer", options=list(snapshot.layers), **pick)
-        self.maps = pmui.Select(label="Maps show", options=list(Figures.MAPS), **pick)
-        for picker in (self.layer, self.maps):
-            picker.param.watch(lambda _: self._draw(self.run.snapshot), "value")
+        self._make_buttons()
+        layers = list(self.run.snapshot.layers)
+        asked = parse_qs(query).get("layer", [""])[0]
+        first = asked if asked in layers else layers[0]
+        pick = {"size": "small", "width": 120, "margin": (8, 6)}
+        self.layer = pmui.Select(label="Layer", options=layers, value=first, **pick)
+        self.speed = pmui.Select(label="Speed limit", options=SPEEDS, value=0, **pick)
+        self.choice = pmui.CheckBoxGroup(
+            label=f"Views on the page, at most {MOST}",
+            options={title: name for name, title in TITLES.items()},
+            value=list(self.figures.shown),
+            inline=True,
+            size="small",
+            sizing_mode="stretch_width",
+        )
+        self.layer.param.watch(lambda _: self._look(), "value")
+        self.speed.param.watch(lambda event: self.run.limit_speed(event.new or None), "value")
+        self.choice.param.watch(lambda event: self._choose_views(event.new), "value")
+        self.status = Text("", sizing_mode="stretch_width", margin=(0, 10))
+        self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
+        self.address = Address()
+        self.share = Share(self.run, load=self.begin, refuse=self._notify)
+        self._make_panels()
+
+    def _make_buttons(self) -> None:
         self.start = button("Start", "M8 5l11 7-11 7z", color="primary")
         self.pause = button("Pause", "M6 5h4v14H6zM14 5h4v14h-4z", variant="outlined")
         self.step = button("Step", "M5 5l9 7-9 7zM16 5h3v14h-3z", variant="outlined")
         self.reset = button("Reset", "M5 5h3v14H5zM19 5v14l-9-7z", variant="outlined")
+        self.new_seed = button("New seed", variant="outlined")
+        self.begin_new = button("Begin new run", color="primary")
         self.start.on_click(lambda _: self.run.start())
         self.pause.on_click(lambda _: self.run.pause())
         self.step.on_click(lambda _: self.run.step())
         self.reset.on_click(lambda _: self.run.reset())
-        self.download = pmui.FileDownload(
-            label="Download run (netCDF)",
-            callback=self._netcdf,
-            filename="sbpca-run.nc",
-            variant="outlined",
-            size="small",
-            margin=(5, 4),
-        )
-        self.status = Text("", sizing_mode="stretch_width", margin=(0, 10))
-        self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
+        self.new_seed.on_click(lambda _: self.run.reset(seed=self._next_seed()))
+        self.begin_new.on_click(lambda _: self._begin_as_chosen())
+
+    def _make_panels(self) -> None:
+        """Three panels that open below the buttons, one at a time."""
+        row = {"sizing_mode": "stretch_width", "visible": False, "align_items": "center"}
+        self.panels = {
+            "New run": pn.FlexBox(*self.fixed.values(), self.begin_new, **row),
+            "Views": pn.FlexBox(self.choice, **row),
+            "Save and share": pn.FlexBox(*self.share.parts(), **row),
+        }
+        self.openers = {title: button(f"{title} ▾", variant="outlined") for title in self.panels}
+        for title, opener in self.openers.items():
+            opener.on_click(lambda _, title=title: self._open(title))
 
     def controls(self) -> pn.viewable.Viewable:
-        """Every live knob: the gradient's, then the device's."""
-        device = [name for name in self.widgets if name not in GRADIENT_KNOBS]
-        return pn.Column(
-            pmui.Typography("Gradient", variant="h6"),
-            *(self.widgets[name] for name in GRADIENT_KNOBS),
-            pmui.Typography("Device", variant="h6"),
-            *(self.widgets[name] for name in device),
-            margin=(0, 8),
-        )
+        """Every live knob under its heading."""
+        parts: list[Any] = []
+        for title, names in groups(self.widgets).items():
+            parts.append(Text(f'<h2 style="font-size:17px;margin:6px 0 0">{title}</h2>'))
+            parts += [self.widgets[name] for name in names]
+        return pn.Column(*parts, margin=(0, 8))
 
     def view(self) -> pn.viewable.Viewable:
-        """Buttons, status line and figures, without the knobs: works in a notebook, too."""
-        bar = pn.FlexBox(
-            self.start, self.pause, self.step, self.reset, self.download, self.layer, self.maps
-        )
+        """Buttons, status line and views, without the knobs: works in a notebook, too."""
+        buttons = (self.start, self.pause, self.step, self.reset, self.new_seed)
         return pn.Column(
-            bar, self.status, self.notice, self.figures.grid(), sizing_mode="stretch_both"
+            pn.FlexBox(*buttons, *self.openers.values(), self.layer, self.speed),
+            *self.panels.values(),
+            self.status,
+            self.notice,
+            self.figures.grid,
+            self.address,
+            sizing_mode="stretch_both",
         )
 
     def page(self) -> pmui.Page:
@@ -101,6 +158,8 @@ class Playground:
             # Bokeh's own: Panel's marks the page busy at each tick, which costs more than the frame
             pn.state.curdoc.add_periodic_callback(self.refresh, FRAME_MS)
         pn.state.on_session_destroyed(self._on_session_destroyed)
+        if self._refused:
+            pn.state.onload(lambda: self._notify(self._refused))
         return site.page("playground", sidebar=[self.controls()], main=[self.view()])
 
     # --- from the visitor to the run ---------------------------------------------------------
@@ -118,6 +177,40 @@ class Playground:
         self.run.change(**changes)
         self._show_knobs(changes)
 
+    def begin(self, knobs: dict[str, Any]) -> None:
+        """Begin anew with these knobs, if a server may have them."""
+        try:
+            present = dict(self.run.snapshot.knobs)
+            validated(present | knobs)
+        except ValueError as error:
+            self._notify(str(error))
+        else:
+            self.run.reset(**knobs)
+
+    def _begin_as_chosen(self) -> None:
+        self.begin({name: fixed_value(name, widget) for name, widget in self.fixed.items()})
+
+    def _next_seed(self) -> int:
+        return (int(self.run.snapshot.knobs["seed"]) + 1) % 2**32
+
+    def _choose_views(self, names: list[str]) -> None:
+        try:
+            self.figures.show(names)
+        except ValueError:
+            self._notify(f"Between one and {MOST} views find room on the page.", "info")
+            self.choice.value = list(self.figures.shown)
+        self._look()
+
+    def _look(self) -> None:
+        """Ask the run for what the views show; the next snapshot has it."""
+        self.run.look(self.layer.value, self.figures.wanted())
+
+    def _open(self, title: str) -> None:
+        """Open a panel and close the others; close it if it is open."""
+        for other, panel in self.panels.items():
+            panel.visible = other == title and not panel.visible
+            self.openers[other].label = f"{other} {'▴' if panel.visible else '▾'}"
+
     def _show_knobs(self, changes: dict[str, Any]) -> None:
         """Bring the widgets in line with knobs that moved along."""
         self._following = True
@@ -134,14 +227,12 @@ class Playground:
             if name in values:
                 show(self.widgets[name], values[name])
 
-    def _netcdf(self) -> BytesIO:
-        return BytesIO(to_bytes(self.run.results()))
-
     # --- from the run to the visitor ---------------------------------------------------------
 
     def refresh(self) -> None:
         """Show the newest snapshot and every message: one frame."""
-        self._pause_without_visitor()
+        if self._visitor.gone():
+            self.run.pause()
         refused = self._show_messages()
         snapshot = self.run.snapshot
         if refused:
@@ -150,43 +241,51 @@ class Playground:
             self._draw(snapshot)
 
     def _draw(self, snapshot: Snapshot) -> None:
+        if snapshot.first_knobs is not self._first_knobs:  # another run: other layers, maybe
+            self._follow(snapshot)
         with pn.io.hold():
-            self.figures.draw(snapshot, layer=self.layer.value, maps=self.maps.value)
+            self.figures.draw(snapshot)
             self.status.object = status_html(snapshot)
-            self.start.disabled = snapshot.running
+            self.start.disabled = snapshot.running or snapshot.diverged
             self.pause.disabled = not snapshot.running
+            self.step.disabled = snapshot.diverged
+            self.address.keep(self._query(snapshot))
         self._shown_number = snapshot.number
+
+    def _query(self, snapshot: Snapshot) -> str:
+        """What the address says: knobs, and the views where they are not the usual ones."""
+        parts = [query_of(snapshot.knobs)]
+        if tuple(self.figures.shown) != DEFAULT:
+            parts.append("views=" + ",".join(self.figures.shown))
+        if self.layer.value != self.layer.options[0]:
+            parts.append(f"layer={self.layer.value}")
+        return "&".join(filter(None, parts))
 
     def _follow(self, snapshot: Snapshot) -> None:
         """Set every widget to what the run has."""
+        self._first_knobs = snapshot.first_knobs
         self._show_knobs({name: snapshot.knobs[name] for name in self.widgets})
         if snapshot.knobs["device"] != DIGITAL:
             self._following = True
             self._show_nonidealities(dict(snapshot.nonidealities))
             self._following = False
+        for name, widget in self.fixed.items():
+            show_fixed(name, widget, snapshot.knobs[name])
+        if (layers := list(snapshot.layers)) != self.layer.options:
+            value = self.layer.value if self.layer.value in layers else layers[0]
+            self.layer.param.update(options=layers, value=value)
 
     def _show_messages(self) -> bool:
         refused = False
         while not self.run.messages.empty():
-            self._notify(self.run.messages.get(), "error")
+            self._notify(self.run.messages.get())
             refused = True
         return refused
 
-    def _notify(self, text: str, kind: str) -> None:
+    def _notify(self, text: str, kind: str = "error") -> None:
         site.notify(text, kind, also=self.notice)
 
     # --- the end -----------------------------------------------------------------------------
-
-    def _pause_without_visitor(self) -> None:
-        """Pause a run that nobody has watched for a while; its session ends later."""
-        context = pn.state.curdoc.session_context if pn.state.curdoc else None
-        session = getattr(context, "session", None)
-        if session is None or session.connection_count > 0:
-            self._absent_since = None
-        elif self._absent_since is None:
-            self._absent_since = time.monotonic()
-        elif time.monotonic() - self._absent_since > ABSENT_S:
-            self.run.pause()
 
     def _on_session_destroyed(self, session_context: Any) -> None:  # noqa: ARG002 - Bokeh's
         self.run.close()
@@ -198,7 +297,7 @@ def status_html(snapshot: Snapshot) -> str:
     accuracy = f"{snapshot.evaluations[-1, 2]:.1%}" if len(snapshot.evaluations) else "–"
     ranks = ", ".join(f"{name} {rank}" for name, rank in snapshot.layer_ranks.items())
     items = {
-        "State": "running" if snapshot.running else "paused",
+        "State": _state(snapshot),
         "Step": f"{snapshot.step:,}",
         "Epoch": f"{snapshot.epoch:.2f}",
         "Test accuracy": accuracy,
@@ -206,22 +305,31 @@ def status_html(snapshot: Snapshot) -> str:
         "Gradient memory": f"{held:,} of {full:,} words ({held / full:.0%})",
         "Rank in use": ranks if snapshot.knobs["method"] != "sgd" else "full",
         "Speed": f"{snapshot.steps_per_second:.0f} steps/s" if snapshot.running else "–",
+        "Seed": f"{snapshot.knobs['seed']}",
     }
     cells = "".join(
-        f'<div><dt style="font-size:11px;opacity:.75">{name}</dt>'
+        f'<div><dt style="font-size:11px">{name}</dt>'
         f'<dd style="margin:0;font-weight:600;font-variant-numeric:tabular-nums">{value}</dd></div>'
         for name, value in items.items()
     )
     return f'<dl style="display:flex;flex-wrap:wrap;gap:4px 26px;margin:2px 0">{cells}</dl>'
 
 
+def _state(snapshot: Snapshot) -> str:
+    if snapshot.diverged:
+        return "diverged"
+    if snapshot.waiting:
+        return f"waits its turn ({snapshot.waiting} in line)"
+    return "running" if snapshot.running else "paused"
+
+
 def playground() -> pmui.Page:
     """A fresh page for one session."""
-    return Playground().page()
+    return Playground(site.query_asked()).page()
 
 
 if pn.state.served:
     from dashboards.serve import prepare
 
     prepare()
-    playground().servable(title="SBPCA Toolkit")
+    playground().servable(title=site.title("playground"))

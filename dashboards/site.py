@@ -5,6 +5,7 @@ What stands on a page is the page's own module; how the pages are served is ``se
 
 from __future__ import annotations
 
+import time
 from html import escape
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -12,8 +13,12 @@ from typing import Any, NamedTuple
 import panel as pn
 import panel_material_ui as pmui
 
+from toolkit.training.live import Gate
+
 NAME = "SBPCA Toolkit"
 NOTICE_MS = 6000
+ABSENT_S = 2.0
+MAX_RUNS = 8  # at once; `serve` may say otherwise
 SIDEBAR_WIDTH = 300
 _LINK = (
     "color:#fff;text-decoration:none;padding:5px 10px;border-radius:4px;font-size:15px;"
@@ -103,6 +108,30 @@ class Text(pn.pane.HTML):
         model.text = escape(self.object)
 
 
+class Visitor:
+    """Whether somebody still looks at the page; ask once a frame."""
+
+    def __init__(self) -> None:
+        self._absent_since: float | None = None
+
+    def gone(self) -> bool:
+        """Whether nobody has been connected to this session for ``ABSENT_S``."""
+        context = pn.state.curdoc.session_context if pn.state.curdoc else None
+        session = getattr(context, "session", None)
+        if session is None or session.connection_count > 0:
+            self._absent_since = None
+            return False
+        if self._absent_since is None:
+            self._absent_since = time.monotonic()
+        return time.monotonic() - self._absent_since > ABSENT_S
+
+
+def gate() -> Gate:
+    """The server's own: how many runs train at once (``serve`` says), over all its sessions."""
+    found: Gate = pn.state.cache.setdefault("gate", Gate(MAX_RUNS))
+    return found
+
+
 class Address(Text):
     """The page's own address, kept in step with what stands on it: put it anywhere on the page.
 
@@ -111,7 +140,7 @@ class Address(Text):
 
     def __init__(self) -> None:
         super().__init__("", styles={"display": "none"})
-        self.jscallback(object=_REPLACE_ADDRESS)
+        self.jscallback(text=_REPLACE_ADDRESS)
 
     def keep(self, query: str) -> None:
         """Make ``query`` the part of the address behind the question mark."""

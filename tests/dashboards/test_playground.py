@@ -1,15 +1,20 @@
 """The playground without a browser: what its widgets ask of the run, and what it shows."""
 
+import re
 import socket
 import time
 from collections.abc import Iterator
+from html import unescape
 
 import numpy as np
 import pytest
+import xarray as xr
+from zarr.storage import ZipStore
 
-from dashboards.controls import live_widgets
+from dashboards.controls import groups, live_widgets
 from dashboards.playground import Playground, status_html
 from dashboards.serve import websocket_origins
+from toolkit.results import open_results
 from toolkit.training import Settings
 from toolkit.training.knobs import describe, is_live, knobs_of
 from toolkit.training.physics import NONIDEALITIES
@@ -77,21 +82,197 @@ def test_a_device_brings_its_own_nonidealities_and_digital_has_none(playground):
 
 
 def test_figures_hold_what_the_snapshot_holds(playground):
+    playground.choice.value = ["loss", "accuracy", "spectrum", "g_plus", "histogram", "cost"]
     playground.widgets["device"].value = "FeFET"
     for _ in range(3):
         playground.run.step()
     frames(playground, until=lambda: playground.run.snapshot.step == 3)
     playground.refresh()
-    snapshot, figures = playground.run.snapshot, playground.figures
-    view = snapshot.layers["layer1"]
-    np.testing.assert_array_equal(figures.loss.columns(0)["loss"], snapshot.losses)
-    np.testing.assert_array_equal(figures.loss.columns(1)["x"], [0.0])
-    sigma = figures.spectrum.columns(1)["value"]
-    np.testing.assert_allclose(sigma, view.spectrum.sigma[: view.spectrum.rank])
-    shown = figures.left.columns(0)["image"][0]
-    np.testing.assert_allclose(shown * 1e-6, view.conductance[0], rtol=1e-5)
-    assert view.conductance.min() >= view.conductance_range[0] * (1 - 1e-5)
-    assert view.conductance.max() <= view.conductance_range[1] * (1 + 1e-5)
+    snapshot, views = playground.run.snapshot, playground.figures.views
+    curve = views["loss"].live.columns(0)
+    np.testing.assert_array_equal(curve["loss"], snapshot.losses)
+    for name, glyph in (("loss", 1), ("accuracy", 2)):
+        marks = views[name].live.columns(glyph)
+        np.testing.assert_array_equal(marks["x"], [0.0])
+        assert marks["what"] == ["after step 0: device digital → FeFET"]
+    found = snapshot.layers["layer1"].spectrum
+    sigma = views["spectrum"].live.columns(1)["value"]
+    np.testing.assert_allclose(sigma, found.sigma[: found.rank])
+    shown = views["g_plus"].live.columns(0)["image"][0]
+    np.testing.assert_array_equal(shown, snapshot.maps["g_plus"].pixels)
+    assert shown.dtype == np.uint8 and shown.shape == (16, 65)
+    np.testing.assert_array_equal(
+        views["histogram"].live.columns(1)["share"], snapshot.histogram.minus
+    )
+    assert f">{snapshot.pulses:,}</td>" in views["cost"].pane.object
+
+
+def test_views_are_chosen_and_kept_within_bounds(playground):
+    playground.choice.value = ["stuck", "loss"]
+    assert playground.figures.shown == ["loss", "stuck"]
+    assert len(playground.figures.grid.objects) == 2
+    playground.choice.value = []
+    assert playground.choice.value == ["loss", "stuck"]
+    assert "Between one and 6 views" in playground.notice.object
+    with pytest.raises(ValueError, match=r"views must be of loss, .*; got 'speed'"):
+        playground.figures.show(["speed"])
+
+
+def test_a_reduced_map_says_so():
+    big = Playground(hidden=[300], dataset="digits")
+    try:
+        caption = big.figures._captions["weight"]
+        frames(big, until=lambda: "weight" in big.run.snapshot.maps)
+        frames(big, until=lambda: "(a pixel: mean of 2 × 1)" in caption.object)
+    finally:
+        big.run.close()
+
+
+def test_the_address_says_what_stands_on_the_page_and_brings_it_back(playground):
+    playground.widgets["rank"].value = 6
+    playground.widgets["device"].value = "PCMO"
+    playground.widgets["dac_bits"].value = 5
+    playground.choice.value = ["loss", "g_minus"]
+    playground.layer.value = "layer2"
+    frames(playground, until=lambda: playground.run.snapshot.knobs["dac_bits"] == 5)
+    playground.refresh()
+    query = playground.address.object
+    again = Playground(query)
+    try:
+        assert again.run.snapshot.knobs == playground.run.snapshot.knobs
+        assert again.figures.shown == ["loss", "g_minus"] and again.layer.value == "layer2"
+        assert again.widgets["device"].value == "PCMO" and again.widgets["dac_bits"].value == 5
+        assert again.address.object == query
+    finally:
+        again.run.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("rank=1000", "rank must be a whole number"),
+        ("rank=66", "rank=66 is above min(m, n) of every layer"),
+        ("views=passwords", "views must be of loss"),
+        ("views=" + ",".join(["loss"] * 2000), ""),
+    ],
+)
+def test_an_address_that_is_not_allowed_gives_a_page_with_defaults(query, said):
+    page = Playground(query)
+    try:
+        assert said in page._refused
+        assert page.run.snapshot.knobs["rank"] == 4
+    finally:
+        page.run.close()
+
+
+def test_missing_files_of_a_data_set_are_said_and_the_run_stays(playground, monkeypatch):
+    monkeypatch.delenv("SBPCA_DATA", raising=False)
+    playground.fixed["dataset"].value = "mnist"
+    playground._begin_as_chosen()
+    frames(playground, until=lambda: "The data set mnist is not here" in playground.notice.object)
+    assert playground.run.snapshot.knobs["dataset"] == "digits"
+    assert playground.fixed["dataset"].value == "digits"
+
+
+def test_a_new_run_takes_the_fixed_knobs_and_the_layers_follow(playground):
+    playground.layer.value = "layer2"
+    playground.fixed["hidden"].value = "20 12, 9"
+    playground.fixed["seed"].value = 7
+    playground._begin_as_chosen()
+    frames(playground, until=lambda: playground.run.snapshot.knobs["seed"] == 7)
+    frames(playground, until=lambda: len(playground.layer.options) == 4)
+    assert playground.run.snapshot.knobs["hidden"] == [20, 12, 9]
+    assert playground.layer.value == "layer2"
+    playground.fixed["hidden"].value = "4096, 4096"
+    playground._begin_as_chosen()
+    assert "too large for this server" in playground.notice.object
+    playground.fixed["hidden"].value = "many"
+    playground._begin_as_chosen()
+    assert "hidden must be a list of widths" in playground.notice.object
+
+
+def test_a_new_seed_and_the_same_seed(playground):
+    playground.run.step()
+    frames(playground, until=lambda: playground.run.snapshot.step == 1)
+    first = playground.run.snapshot.losses
+    playground.new_seed.param.trigger("clicks")
+    frames(playground, until=lambda: playground.run.snapshot.knobs["seed"] == 1)
+    playground.begin({"seed": 0})
+    playground.run.step()
+    frames(playground, until=lambda: playground.run.snapshot.step == 1)
+    np.testing.assert_array_equal(playground.run.snapshot.losses, first)
+
+
+def test_settings_go_out_and_come_back(playground):
+    playground.widgets["rank"].value = 7
+    playground.widgets["device"].value = "EpiRAM"
+    frames(playground, until=lambda: playground.run.snapshot.knobs["device"] == "EpiRAM")
+    data = playground.share.settings.callback().read()
+    playground.widgets["rank"].value = 2
+    playground.run.step()
+    frames(playground, until=lambda: playground.run.snapshot.step == 1)
+    playground.share.upload.value = data
+    frames(playground, until=lambda: playground.run.snapshot.step == 0)
+    frames(playground, until=lambda: playground.widgets["rank"].value == 7)
+    assert playground.run.snapshot.knobs["hidden"] == [16]
+    playground.share.upload.value = b"rank: 1000"
+    assert "Settings not loaded: rank must be" in playground.notice.object
+    assert playground.run.snapshot.knobs["rank"] == 7
+
+
+def test_the_python_of_a_live_run_repeats_it_bit_for_bit(playground):
+    def stepped(count: int) -> None:
+        for _ in range(count):
+            playground.run.step()
+        wanted = playground.run.snapshot.step + count
+        frames(playground, until=lambda: playground.run.snapshot.step == wanted)
+
+    stepped(2)
+    playground.widgets["device"].value = "Ag:a-Si"
+    playground.widgets["batch_size"].value = 4  # takes the block along
+    frames(playground, until=lambda: playground.run.snapshot.knobs["batch_size"] == 4)
+    stepped(3)
+    playground.share.show_python()
+    code = unescape(re.sub("<[^>]*>", "", playground.share.code.object))
+    found: dict = {}
+    exec(code, found)
+    assert found["run"].step_count == 5
+    for name, layer in playground.run.results()["layers"].items():
+        again = found["run"].layers[name].array.weights.numpy()
+        np.testing.assert_array_equal(layer["weight"].values[-1], again)
+
+
+def test_downloads_of_the_run_open(playground, tmp_path):
+    playground.run.step()
+    tree = open_results(playground.share.netcdf.callback())
+    assert tree["training"].sizes["step"] == 1
+    path = tmp_path / "run.zarr.zip"
+    path.write_bytes(playground.share.zarr.callback().read())
+    with ZipStore(path, mode="r") as store, xr.open_datatree(store, engine="zarr") as opened:
+        xr.testing.assert_equal(
+            opened.load()["training"].to_dataset(), tree["training"].to_dataset()
+        )
+
+
+def test_a_run_that_diverged_is_said_and_can_still_be_downloaded():
+    page = Playground(hidden=[64] * 3, learning_rate=10.0, batch_size=8, method="sgd")
+    try:
+        page.run.start()
+        frames(page, until=lambda: "training diverged at step" in page.notice.object)
+        frames(page, until=lambda: ">diverged<" in page.status.object)
+        assert page.start.disabled and page.step.disabled
+        open_results(page.share.netcdf.callback())
+        page.run.reset(learning_rate=0.1)
+        frames(page, until=lambda: not page.start.disabled)
+    finally:
+        page.run.close()
+
+
+def test_every_live_knob_stands_under_one_heading():
+    live = [name for name, knob in knobs_of(Settings).items() if is_live(knob)]
+    grouped = [name for names in groups(live).values() for name in names]
+    assert sorted(grouped) == sorted(live)
+    assert groups([*live, "new_knob"])["Others"] == ["new_knob"]
 
 
 def test_the_status_line_counts_the_words_of_the_update(playground):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toolkit.training.live import LiveRun
+from toolkit.training.live import Gate, LiveRun
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +37,7 @@ def message(run: LiveRun) -> str:
 def test_a_new_run_waits(live):
     assert (live.snapshot.step, live.snapshot.running) == (0, False)
     assert live.snapshot.layers["layer1"].spectrum is None
-    assert live.snapshot.layers["layer1"].weight.shape == (16, 65)
+    assert live.snapshot.maps == {} and live.snapshot.spending is None
     time.sleep(0.1)
     assert live.snapshot.step == 0
 
@@ -76,10 +76,12 @@ def test_changes_while_running_take_effect(live):
     ]
     assert now.layer_ranks == {"layer1": 9, "layer2": 9}
     assert now.nonidealities["levels"] == 64
-    low, high = now.layers["layer1"].conductance_range
-    held = now.layers["layer1"].conductance
-    assert held.min() >= low * (1 - 1e-6)
-    assert held.max() <= high * (1 + 1e-6)
+    assert [turned for _, turned in now.changes] == [
+        {"rank": 9},
+        {"batch_size": 32, "learning_rate": 0.05},
+        {"device": "EpiRAM"},
+    ]
+    assert now.first_knobs["rank"] == 4
     training = live.results()["training"]
     step = now.events[0][0]
     assert training["rank"].values[step - 1 : step + 1].tolist() == [4, 9]
@@ -153,13 +155,15 @@ def test_a_live_run_is_the_same_run(live):
 
 
 def test_snapshots_are_copies(live):
+    live.look("layer2", ["weight"])
     live.step()
     until(lambda: live.snapshot.step == 1)
     first = live.snapshot
-    weight = first.layers["layer1"].weight.copy()
+    weight = first.maps["weight"].pixels.copy()
+    assert first.focus.layer == "layer2" and weight.shape == (10, 17)
     live.start()
     until(lambda: live.snapshot.step > 20)
-    np.testing.assert_array_equal(first.layers["layer1"].weight, weight)
+    np.testing.assert_array_equal(first.maps["weight"].pixels, weight)
     assert live.snapshot.number > first.number
     assert live.snapshot.layers["layer1"].spectrum.captured_energy <= 1.0
 
@@ -183,14 +187,60 @@ def test_divergence_pauses_and_keeps_the_results():
         assert results["training"].sizes["step"] == live.snapshot.step > 0
         time.sleep(0.1)
         assert live.messages.empty()  # said once
-        live.step()
-        assert "diverged" in message(live)
+        assert live.snapshot.diverged
+        step = live.snapshot.step
+        for again in (live.step, live.start):
+            again()
+            assert "diverged" in message(live)
+        assert live.snapshot.step == step
         live.reset(learning_rate=0.1)
         live.start()
         until(lambda: live.snapshot.step > 5 and live.snapshot.running)
     finally:
         live.close()
     assert not live.alive
+
+
+def test_runs_that_share_a_gate_take_turns():
+    gate = Gate(1)
+    runs = [LiveRun(gate=gate, hidden=[16]) for _ in range(3)]
+    first, second, third = runs
+    try:
+        first.start()
+        until(lambda: first.snapshot.step > 3)
+        second.start()
+        until(lambda: second.snapshot.waiting == 1)
+        third.start()
+        until(lambda: third.snapshot.waiting == 2)
+        third.step()  # a single step, which also pauses, needs no turn
+        until(lambda: third.snapshot.step == 1)
+        assert second.snapshot.step == 0 and second.snapshot.running
+        third.start()
+        first.close()
+        until(lambda: second.snapshot.step > 3 and third.snapshot.waiting == 1)
+        assert second.snapshot.waiting == 0
+        second.pause()
+        until(lambda: third.snapshot.step > 3)
+    finally:
+        for run in runs:
+            run.close()
+    with pytest.raises(ValueError, match="places must be a whole number, 1 or more; got 0"):
+        Gate(0)
+
+
+def test_a_speed_limit_holds_and_can_be_lifted(live):
+    live.limit_speed(20)
+    live.start()
+    until(lambda: live.snapshot.step > 0)
+    begun, step = time.monotonic(), live.snapshot.step
+    time.sleep(0.5)
+    assert live.snapshot.step - step <= 20 * (time.monotonic() - begun) + 2
+    live.change(rank=5)
+    until(lambda: live.snapshot.knobs["rank"] == 5, seconds=2)
+    live.limit_speed(None)
+    until(lambda: live.snapshot.step > 100)
+    with pytest.raises(ValueError, match="steps_per_second must be above 0"):
+        live.limit_speed(0)
 
 
 def test_an_error_in_training_pauses_instead_of_repeating_itself(live, monkeypatch):

@@ -3,6 +3,8 @@
 from toolkit.plots.devices import response_curves
 from toolkit.plots.elements import (
     accuracy_curve,
+    angle_curve,
+    conductance_shares,
     energy_curves,
     heat_map,
     loss_curve,
@@ -14,7 +16,9 @@ from toolkit.plots.runs import conductance_maps, convergence, gradient_spectrum
 __all__ = [
     "LiveFigure",
     "accuracy_curve",
+    "angle_curve",
     "conductance_maps",
+    "conductance_shares",
     "convergence",
     "energy_curves",
     "gradient_spectrum",

@@ -23,26 +23,31 @@ def loss_curve(
     steps: np.ndarray, losses: np.ndarray, changes: np.ndarray | None = None
 ) -> hv.Overlay:
     """Training loss over steps, on a log axis; a vertical line marks each knob change."""
-    lines = hv.VLines([] if changes is None else changes).opts(color=GREY, alpha=0.5, line_width=1)
     curve = hv.Curve((steps, losses), "step", "loss").opts(color=BLUE, line_width=1.5)
-    return (curve * lines).opts(
+    return (curve * _marks(changes)).opts(
         logy=True, xlabel="training step", ylabel="cross-entropy (nat)", title="Loss", **_FRAME
     )
 
 
-def accuracy_curve(steps: np.ndarray, accuracy: np.ndarray) -> hv.Overlay:
-    """Test accuracy in percent over steps; ``accuracy`` is a fraction."""
+def accuracy_curve(
+    steps: np.ndarray, accuracy: np.ndarray, changes: np.ndarray | None = None
+) -> hv.Overlay:
+    """Test accuracy in percent over steps; ``accuracy`` is a fraction; changes are marked."""
     percent = 100 * np.asarray(accuracy, dtype=float)
     data = (steps, percent)
     curve = hv.Curve(data, "step", "accuracy").opts(color=GREEN, line_width=1.5)
     points = hv.Scatter(data, "step", "accuracy").opts(color=GREEN, size=4)
-    return (curve * points).opts(
+    return (curve * points * _marks(changes)).opts(
         ylim=(0, 100),
         xlabel="training step",
         ylabel="correct (%)",
         title="Test accuracy",
         **_FRAME,
     )
+
+
+def _marks(changes: np.ndarray | None) -> hv.VLines:
+    return hv.VLines([] if changes is None else changes).opts(color=GREY, alpha=0.6, line_width=2)
 
 
 def spectrum_points(singular_value: np.ndarray, sigma: np.ndarray) -> hv.Overlay:
@@ -74,6 +79,35 @@ def energy_curves(steps: np.ndarray, captured: np.ndarray, optimal: np.ndarray) 
         xlabel="training step",
         ylabel="gradient energy (%)",
         title="Captured energy",
+        **_FRAME,
+    )
+
+
+def angle_curve(steps: np.ndarray, degrees: np.ndarray) -> hv.Curve:
+    """Largest principal angle between the estimate's subspaces and the optimal ones."""
+    return hv.Curve((steps, degrees), "step", "angle").opts(
+        color=ORANGE,
+        line_width=1.5,
+        ylim=(0, 92),
+        xlabel="training step",
+        ylabel="largest angle (degrees)",
+        title="Angle to the optimum",
+        **_FRAME,
+    )
+
+
+def conductance_shares(centre: np.ndarray, plus: np.ndarray, minus: np.ndarray) -> hv.Overlay:
+    """Percent of the cells in equal bins of conductance, G+ and G-; the x axis in siemens."""
+    curves = [
+        hv.Curve((centre, share), "conductance", "share", label=name).opts(color=colour)
+        for name, share, colour in (("G+", plus, BLUE), ("G−", minus, ORANGE))
+    ]
+    return (curves[0] * curves[1]).opts(
+        legend_position="top_right",
+        **_LEGEND,
+        xlabel="conductance (S)",
+        ylabel="cells per bin (%)",
+        title="Conductance histogram",
         **_FRAME,
     )
 

@@ -1,6 +1,6 @@
 """What was measured: one xarray schema, files, provenance. No training and no plotting here."""
 
-from toolkit.results.files import open_results, save_results, to_bytes
+from toolkit.results.files import open_results, save_results, to_bytes, to_zarr_zip
 from toolkit.results.schema import SCHEMA_VERSION, build_tree, root_attributes
 
 __all__ = [
@@ -10,4 +10,5 @@ __all__ = [
     "root_attributes",
     "save_results",
     "to_bytes",
+    "to_zarr_zip",
 ]

@@ -75,6 +75,13 @@ def to_bytes(tree: xr.DataTree) -> bytes:
     return bytes(tree.to_netcdf(engine="h5netcdf", encoding=_encoding(tree)))
 
 
+def to_zarr_zip(tree: xr.DataTree) -> bytes:
+    """The bytes of ``tree`` as a Zarr store in a zip file, for a download."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = save_results(tree, Path(folder) / "run.zarr")
+        return Path(shutil.make_archive(str(store), "zip", store)).read_bytes()
+
+
 def check_path(path: Path) -> str:
     """The suffix of ``path``, ``.nc`` or ``.zarr``; raises like :func:`save_results` if unfit."""
     if not path.parent.is_dir():

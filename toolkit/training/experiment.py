@@ -113,6 +113,11 @@ class Experiment(Settings):
         return len(self._data.train_labels)
 
     @property
+    def samples_seen(self) -> int:
+        """Samples trained on so far, each as often as it was seen."""
+        return self._samples_seen
+
+    @property
     def pulses(self) -> int:
         """Programming pulses issued so far, over all arrays, discarded ones included."""
         return self._earlier_pulses + sum(map(_pulses, self.arrays.values()))
@@ -135,12 +140,21 @@ class Experiment(Settings):
         """The rank that the layer can use: ``rank``, at most its min(m, n)."""
         return min(self.rank, *self._shapes[name])
 
-    def spectra(self) -> dict[str, Spectrum]:
-        """The last step's gradient spectrum of every layer; empty before the first step."""
+    def latest(self) -> dict[str, tuple[LowRank, Tensor, Tensor]]:
+        """The last step's update of every array, with the errors and activations behind it."""
         return {
-            name: spectrum(update, *samples()[self._slots[name][1]])
+            name: (update, *samples()[self._slots[name][1]])
             for name, (update, samples) in self._latest.items()
         }
+
+    def outer_products(self, inputs: int) -> tuple[int, int]:
+        """Outer products of the last step's updates, and of that many network inputs one by one."""
+        written = sum(update.rank for update, _ in self._latest.values())
+        return written, sum(block_samples(layer, inputs) for layer, _ in self._slots.values())
+
+    def spectra(self) -> dict[str, Spectrum]:
+        """The last step's gradient spectrum of every layer; empty before the first step."""
+        return {name: spectrum(*found) for name, found in self.latest().items()}
 
     def results(self) -> xr.DataTree:
         """Everything recorded so far, the present state included (``toolkit.results.schema``)."""

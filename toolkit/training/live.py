@@ -12,29 +12,65 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
 
 import xarray as xr
 
-from toolkit.training.experiment import Experiment
-from toolkit.training.snapshot import Camera, Snapshot
+from toolkit.training.experiment import DivergenceError, Experiment
+from toolkit.training.snapshot import Camera, Focus, Snapshot
 
-SNAPSHOTS_PER_SECOND = 15
+SNAPSHOTS_PER_SECOND = 18
+SNAPSHOT_SHARE = 0.15  # of the worker's time, at most: snapshots of large layers come less often
+WAIT_S = 0.1  # between two looks whether it is one's turn
+
+
+class Gate:
+    """Lets at most ``places`` runs train at once; the others wait in the order in which they came.
+
+    Raises
+    ------
+    ValueError
+        If ``places`` is no whole number of 1 or more.
+    """
+
+    def __init__(self, places: int) -> None:
+        if not isinstance(places, int) or places < 1:
+            raise ValueError(f"places must be a whole number, 1 or more; got {places!r}.")
+        self.places = places
+        self._lock, self._line = threading.Lock(), list[object]()
+
+    def ask(self, who: object) -> int:
+        """Stand in line, if not there yet: 0 is ``who``'s turn, n its place in the line."""
+        with self._lock:
+            if who not in self._line:
+                self._line.append(who)
+            return max(0, self._line.index(who) - self.places + 1)
+
+    def leave(self, who: object) -> None:
+        """Give the place up."""
+        with self._lock:
+            if who in self._line:
+                self._line.remove(who)
 
 
 class LiveRun:
     """Train in the background; start, pause, step, reset and turn knobs at any time.
 
-    ``messages`` receives one line of text for every request that was refused and for a run that
-    diverged. :meth:`close` stops the thread; interpreters that end close every live run first.
+    Runs that share a ``gate`` take turns: one that is started while all places are taken waits
+    until another pauses (``snapshot.waiting``). A run that diverged trains no more until it is
+    reset. ``messages`` receives one line of text for every request that was refused and for a run
+    that diverged. :meth:`close` stops the thread; interpreters that end close every live run first.
     """
 
-    def __init__(self, **knobs: Any) -> None:
+    def __init__(self, *, gate: Gate | None = None, **knobs: Any) -> None:
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.messages: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._running, self._closing = False, threading.Event()
+        self._running, self._waiting, self._diverged = False, 0, False
+        self._closing = threading.Event()
+        self._gate, self._ticket = gate, object()
+        self._focus, self._shortest_step = Focus(), 0.0
         self._snapshot_numbers = itertools.count()
         self._begin(knobs)
         self._snapshot = self._take_snapshot()
@@ -49,7 +85,7 @@ class LiveRun:
 
     def start(self) -> None:
         """Train until paused."""
-        self._requests.put(lambda: self._set_running(True))
+        self._requests.put(self._start)
 
     def pause(self) -> None:
         """Stop after the batch that is being trained."""
@@ -61,7 +97,25 @@ class LiveRun:
 
     def change(self, **knobs: Any) -> None:
         """Turn live knobs, together, at the next batch."""
-        self._requests.put(lambda: self._experiment.change(**knobs))
+        self._requests.put(lambda: self._change(knobs))
+
+    def look(self, layer: str, views: Iterable[str]) -> None:
+        """Have snapshots show these of ``snapshot.VIEWS``, of that layer."""
+        focus = Focus(layer, frozenset(views))
+        self._requests.put(lambda: self._look(focus))
+
+    def limit_speed(self, steps_per_second: float | None) -> None:
+        """Train no faster than that; None: as fast as it goes.
+
+        Raises
+        ------
+        ValueError
+            If the limit is not above 0.
+        """
+        if steps_per_second is not None and not steps_per_second > 0:
+            raise ValueError(f"steps_per_second must be above 0; got {steps_per_second!r}.")
+        shortest = 0.0 if steps_per_second is None else 1 / steps_per_second
+        self._requests.put(lambda: setattr(self, "_shortest_step", shortest))
 
     def reset(self, **knobs: Any) -> None:
         """Begin anew, paused, with these knobs (and the present values of the others)."""
@@ -94,22 +148,43 @@ class LiveRun:
     # --- in the worker thread ----------------------------------------------------------------
 
     def _work(self) -> None:
-        while not self._closing.is_set():
-            self._serve_requests()
-            if self._running:
-                self._attempt(self._train)
-            if not self._running or self._pace.due():
-                self._attempt(self._publish)
+        try:
+            while not self._closing.is_set():
+                self._serve_requests()
+                if self._running and self._has_its_turn():
+                    self._attempt(self._train)
+                if not self._running or self._pace.due():
+                    self._attempt(self._publish)
+        finally:
+            self._leave_the_line()
 
     def _serve_requests(self) -> None:
-        """Serve every request that waits; while paused, sleep until there is one."""
+        """Serve every request that waits; sleep until there is one while there is nothing to do."""
         try:
-            request = self._requests.get(block=not self._running)
+            request = self._next_request()
             while True:
                 self._attempt(request)
                 request = self._requests.get_nowait()
         except queue.Empty:
             return
+
+    def _next_request(self) -> Callable[[], None]:
+        if not self._running:
+            return self._requests.get()
+        rest = WAIT_S if self._waiting else self._shortest_step - self._pace.since_step
+        if rest > 0:
+            return self._requests.get(timeout=min(rest, WAIT_S))
+        return self._requests.get_nowait()
+
+    def _has_its_turn(self) -> bool:
+        """Whether to train now: there is a place, and the last step was long enough ago."""
+        self._waiting = self._gate.ask(self._ticket) if self._gate else 0
+        return not self._waiting and self._pace.since_step >= self._shortest_step
+
+    def _leave_the_line(self) -> None:
+        self._waiting = 0
+        if self._gate:
+            self._gate.leave(self._ticket)
 
     def _attempt(self, action: Callable[[], None]) -> None:
         try:
@@ -119,19 +194,41 @@ class LiveRun:
 
     def _train(self) -> None:
         try:
-            self._experiment.step()
-        except Exception:  # it would only fail again at the next batch
+            self._camera.count(self._experiment.step())
+        except Exception as error:  # it would only fail again at the next batch
+            self._diverged = isinstance(error, DivergenceError)
             self._set_running(False)
             raise
         self._pace.count()
 
     def _single_step(self) -> None:
         self._set_running(False)
-        self._experiment.step()
+        self._check_not_diverged()
+        self._train()
+
+    def _start(self) -> None:
+        self._check_not_diverged()
+        self._set_running(True)
+
+    def _check_not_diverged(self) -> None:
+        if self._diverged:
+            raise DivergenceError(
+                f"the run diverged after step {self._experiment.step_count}: reset it and try a "
+                f"learning_rate below {self._experiment.learning_rate:g}."
+            )
+
+    def _change(self, knobs: dict[str, Any]) -> None:
+        self._experiment.change(**knobs)
+        self._camera.changes.append((self._experiment.step_count, dict(knobs)))
+
+    def _look(self, focus: Focus) -> None:
+        self._focus = focus
+        self._pace.hurry()
 
     def _begin(self, knobs: dict[str, Any]) -> None:
         self._experiment = Experiment(**knobs)
         self._camera = Camera(self._experiment)
+        self._diverged = False
         self._set_running(False)
 
     def _answer(self, answer: Future[xr.DataTree]) -> None:
@@ -143,15 +240,22 @@ class LiveRun:
     def _set_running(self, running: bool) -> None:
         self._running = running
         self._pace = _Pace()
+        if not running:
+            self._leave_the_line()
 
     def _publish(self) -> None:
+        began = time.monotonic()
         self._snapshot = self._take_snapshot()
+        self._pace.took(time.monotonic() - began)
 
     def _take_snapshot(self) -> Snapshot:
         return self._camera.take(
             number=next(self._snapshot_numbers),
             running=self._running,
+            waiting=self._waiting,
+            diverged=self._diverged,
             steps_per_second=self._pace.rate,
+            focus=self._focus,
         )
 
 
@@ -160,14 +264,31 @@ class _Pace:
 
     def __init__(self) -> None:
         self._begin = self._last = time.monotonic()
+        self._last_step, self._interval = 0.0, 1 / SNAPSHOTS_PER_SECOND
         self._steps, self.rate = 0, 0.0
 
+    @property
+    def since_step(self) -> float:
+        """Seconds since the last step; many before the first."""
+        return time.monotonic() - self._last_step
+
     def count(self) -> None:
+        """One step was done."""
         self._steps += 1
+        self._last_step = time.monotonic()
+
+    def took(self, seconds: float) -> None:
+        """A snapshot took that long: the next may have to wait."""
+        self._interval = max(1 / SNAPSHOTS_PER_SECOND, seconds / SNAPSHOT_SHARE)
+
+    def hurry(self) -> None:
+        """Somebody wants to see something else: the next snapshot is due now."""
+        self._interval = 0.0
 
     def due(self) -> bool:
+        """Whether it is time for a snapshot; counts as one."""
         now = time.monotonic()
-        if now - self._last < 1 / SNAPSHOTS_PER_SECOND:
+        if now - self._last < self._interval:
             return False
         if now - self._begin > 1.0:
             self.rate = self._steps / (now - self._begin)

@@ -6,32 +6,79 @@ When to take one is ``live.py``'s business; how it is drawn is ``dashboards/``'.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from toolkit.crossbar import Crossbar
+from toolkit.crossbar.cost import Cost
+from toolkit.lowrank import LowRank
 from toolkit.training.experiment import Experiment
-from toolkit.training.recorder import Spectrum
+from toolkit.training.maps import MAPS, Map, as_pixels, map_of
+from toolkit.training.recorder import Spectrum, StepRecord, spectrum
 
 HISTORY_POINTS = 800
+WATERFALL_COLUMNS = 200
+WATERFALL_COMPONENTS = 64
+WATERFALL_LIMITS = (-6.0, 1.0)  # log10 of singular values
+BINS = 60
+
+Latest = Mapping[str, tuple[LowRank, Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Focus:
+    """What is looked at: a layer (None: the first) and, of it, :data:`VIEWS` by name."""
+
+    layer: str | None = None
+    views: frozenset[str] = frozenset()
+
+
+VIEWS = (*MAPS, "waterfall", "histogram", "cost")
 
 
 @dataclass(frozen=True)
 class LayerView:
-    """One layer now: its spectrum (None before the first step), array contents as float32.
+    """One layer now: its spectrum (None before the first step), and its past.
 
-    ``energy`` (points, 3) holds step, captured and optimal energy of the snapshots so far,
-    ``first_weight`` the weights that the run began with, ``conductance_range`` siemens.
+    ``energy`` (points, 4) holds step, captured and optimal energy and the largest principal angle
+    (degrees) of the snapshots so far.
     """
 
     spectrum: Spectrum | None
     energy: np.ndarray
-    weight: np.ndarray
-    first_weight: np.ndarray
-    conductance: np.ndarray | None
-    conductance_range: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What writing has cost, against full-gradient training of the same samples, one by one.
+
+    ``outer_products`` (written, of the full gradient) and ``gradient_words`` (held, m x n) are
+    exact. ``expected_pulses`` of the last step's update and of its samples written one by one are
+    computed, ``learning_rate / (2 w_max) (levels_up + levels_down) sum |left| sum |right|``
+    summed over outer products: what stochastic rounding gives on average. It is None where that
+    formula does not hold (coincidences, sums, other pairs). ``cost`` is what the arrays' cells
+    have spent since they were last programmed.
+    """
+
+    outer_products: tuple[int, int]
+    gradient_words: tuple[int, int]
+    expected_pulses: tuple[float, float] | None
+    cost: Cost | None
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Share of the cells (percent) in equal bins between the ends of the conductance range."""
+
+    centre: np.ndarray
+    plus: np.ndarray
+    minus: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -39,17 +86,25 @@ class Snapshot:
     """A whole run now; the past is in at most ``HISTORY_POINTS`` points.
 
     ``loss_steps`` and ``losses`` are means over equal blocks of steps; ``evaluations`` (points, 3)
-    are step, test loss and test accuracy; ``gradient_words`` as in ``Experiment``.
+    are step, test loss and test accuracy; ``gradient_words`` as in ``Experiment``. ``waiting`` is
+    the run's place in the line for a turn, 0 if it waits for none. ``first_knobs`` and ``changes``
+    (step, knobs: every accepted call) are what repeats the run. ``maps``, ``histogram`` and
+    ``spending`` hold what the focus asked for.
     """
 
     number: int
     running: bool
+    waiting: int
+    diverged: bool
     step: int
     epoch: float
+    samples: int
     loss_steps: np.ndarray
     losses: np.ndarray
     evaluations: np.ndarray
     events: list[tuple[int, str, Any, Any]]
+    first_knobs: Mapping[str, Any]
+    changes: tuple[tuple[int, Mapping[str, Any]], ...]
     knobs: Mapping[str, Any]
     nonidealities: Mapping[str, float]
     pulses: int
@@ -57,6 +112,28 @@ class Snapshot:
     layer_ranks: Mapping[str, int]
     layers: Mapping[str, LayerView]
     steps_per_second: float
+    focus: Focus
+    maps: Mapping[str, Map]
+    histogram: Histogram | None
+    spending: Spending | None
+
+
+@dataclass
+class _Past:
+    """What one layer's single moments were, thinned where there are too many."""
+
+    energy: list[tuple[float, float, float, float]] = field(default_factory=list)
+    values: list[tuple[int, np.ndarray]] = field(default_factory=list)
+
+    def keep(self, step: int, found: Spectrum) -> None:
+        if self.energy and self.energy[-1][0] >= step:
+            return
+        energies = found.captured_energy, found.optimal_energy, found.largest_angle
+        self.energy.append((step, *energies))
+        self.values.append((step, found.singular_value[:WATERFALL_COMPONENTS].astype(np.float32)))
+        for kept, most in ((self.energy, HISTORY_POINTS), (self.values, WATERFALL_COLUMNS)):
+            if len(kept) > 2 * most:
+                del kept[::2]
 
 
 class Camera:
@@ -64,55 +141,145 @@ class Camera:
 
     def __init__(self, run: Experiment) -> None:
         self._run = run
-        self._first = {name: _copy(array.weights) for name, array in run.arrays.items()}
-        self._energy: dict[str, list[tuple[float, float, float]]] = {
-            name: [] for name in run.arrays
-        }
+        self._first_knobs = run.knob_values()
+        self._first = {name: array.weights.clone() for name, array in run.arrays.items()}
+        self._past = {name: _Past() for name in run.arrays}
+        self._outer_products = np.zeros(2, dtype=np.int64)
+        self.changes: list[tuple[int, dict[str, Any]]] = []
 
-    def take(self, *, number: int, running: bool, steps_per_second: float) -> Snapshot:
+    def count(self, record: StepRecord) -> None:
+        """Take note of one training step."""
+        self._outer_products += self._run.outer_products(record.batch_size)
+
+    def take(
+        self,
+        *,
+        number: int,
+        running: bool,
+        steps_per_second: float,
+        focus: Focus | None = None,
+        waiting: int = 0,
+        diverged: bool = False,
+    ) -> Snapshot:
         """Copy what there is to see; to be called from the thread that trains."""
         run = self._run
-        history = run.history
+        history, latest = run.history, run.latest()
         steps, losses = block_means(history.column("step"), history.column("loss"), HISTORY_POINTS)
+        focus = self._checked(focus)
         return Snapshot(
             number=number,
             running=running,
+            waiting=waiting,
+            diverged=diverged,
             step=run.step_count,
             epoch=run.epoch,
+            samples=run.samples_seen,
             loss_steps=steps,
             losses=losses,
             evaluations=thinned(history.evaluations, HISTORY_POINTS),
             events=history.events,
+            first_knobs=self._first_knobs,
+            changes=tuple(self.changes),
             knobs=run.knob_values(),
             nonidealities=run.nonidealities(),
             pulses=run.pulses,
             gradient_words=run.gradient_words(),
             layer_ranks={name: run.layer_rank(name) for name in run.arrays},
-            layers=self._layers(),
+            layers={name: self._view(name, latest) for name in run.arrays},
             steps_per_second=steps_per_second,
+            focus=focus,
+            maps=self._maps(focus),
+            histogram=self._histogram(focus) if "histogram" in focus.views else None,
+            spending=self._spending(latest) if "cost" in focus.views else None,
         )
 
-    def _layers(self) -> dict[str, LayerView]:
-        spectra, device = self._run.spectra(), self._run.device_with_overrides()
-        return {
-            name: LayerView(
-                spectrum=spectra.get(name),
-                energy=self._energy_of(name, spectra.get(name)),
-                weight=_copy(array.weights),
-                first_weight=self._first[name],
-                conductance=_copy(array.conductance),
-                conductance_range=None if device is None else (device.g_min, device.g_max),
-            )
-            for name, array in self._run.arrays.items()
-        }
+    def _checked(self, focus: Focus | None) -> Focus:
+        """The focus, on the first layer where the run has no such layer."""
+        focus = focus or Focus()
+        known = focus.layer in self._past
+        return Focus(focus.layer if known else next(iter(self._past)), focus.views)
 
-    def _energy_of(self, name: str, found: Spectrum | None) -> np.ndarray:
-        seen = self._energy[name]
-        if found is not None and (not seen or seen[-1][0] < self._run.step_count):
-            seen.append((self._run.step_count, found.captured_energy, found.optimal_energy))
-        if len(seen) > 2 * HISTORY_POINTS:
-            del seen[::2]
-        return thinned(np.array(seen, dtype=float).reshape(-1, 3), HISTORY_POINTS)
+    def _view(self, name: str, latest: Latest) -> LayerView:
+        found = spectrum(*latest[name]) if name in latest else None
+        past = self._past[name]
+        if found is not None:
+            past.keep(self._run.step_count, found)
+        energy = np.array(past.energy, dtype=float).reshape(-1, 4)
+        return LayerView(found, thinned(energy, HISTORY_POINTS))
+
+    def _maps(self, focus: Focus) -> dict[str, Map]:
+        name = focus.layer
+        assert name is not None
+        array, w_max = self._run.arrays[name], self._run.w_max
+        found = {
+            view: map_of(view, array, first=self._first[name], w_max=w_max)
+            for view in MAPS
+            if view in focus.views
+        }
+        if "waterfall" in focus.views:
+            found["waterfall"] = waterfall(self._past[name].values)
+        return {view: shown for view, shown in found.items() if shown is not None}
+
+    def _histogram(self, focus: Focus) -> Histogram | None:
+        array = self._run.arrays[focus.layer or ""]
+        if not isinstance(array, Crossbar):
+            return None
+        low, high = array.device.g_min, array.device.g_max
+        edges = np.linspace(low, high, BINS + 1)
+        counts = [
+            torch.histc(cells.float(), BINS, low, high).numpy() for cells in array.conductance.cpu()
+        ]
+        plus, minus = (100.0 * count / max(1.0, count.sum()) for count in counts)
+        return Histogram((edges[1:] + edges[:-1]) / 2, plus, minus)
+
+    def _spending(self, latest: Latest) -> Spending:
+        run = self._run
+        written, full = self._outer_products.tolist()
+        arrays = [array for array in run.arrays.values() if isinstance(array, Crossbar)]
+        return Spending(
+            outer_products=(written, full),
+            gradient_words=run.gradient_words(),
+            expected_pulses=expected_pulses(run, latest),
+            cost=reduce(add, (array.cost() for array in arrays)) if arrays else None,
+        )
+
+
+def expected_pulses(run: Experiment, latest: Latest) -> tuple[float, float] | None:
+    """Pulses that the last step's update asks for, and its samples one by one would: on average."""
+    device = run.device_with_overrides()
+    plain = (run.coding, run.pair, run.scheme) == (
+        "whole pulses",
+        "differential",
+        "rank-sequential",
+    )
+    if device is None or not plain or not latest:
+        return None
+    each = run.learning_rate / (2 * run.w_max) * (device.levels_up + device.levels_down)
+    asked = sum(
+        float((u.left.abs().sum(0) * u.sigma.abs()) @ u.right.abs().sum(0))
+        for u, _, _ in latest.values()
+    )
+    full = sum(float(e.abs().sum(1) @ a.abs().sum(1)) for _, e, a in latest.values())
+    return each * asked, each * full
+
+
+def waterfall(values: list[tuple[int, np.ndarray]]) -> Map | None:
+    """log10 of the singular values: a row a component, columns evenly spaced in steps.
+
+    Between two records the earlier one stands. None before the first step.
+    """
+    if not values:
+        return None
+    steps = np.array([step for step, _ in values])
+    first, last = int(steps[0]), int(steps[-1])
+    columns = min(WATERFALL_COLUMNS, last - first + 1)
+    at = np.searchsorted(steps, np.linspace(first, last, columns), side="right") - 1
+    stacked = np.stack([record for _, record in values])[at].T.astype(np.float64)
+    logs = np.full(stacked.shape, np.nan)
+    np.log10(stacked, out=logs, where=stacked > 1e-7 * stacked.max(0, initial=0.0))
+    pixels = as_pixels(torch.from_numpy(logs), WATERFALL_LIMITS)
+    shape = (len(stacked), last - first + 1)
+    return Map(pixels, WATERFALL_LIMITS, "1", shape, begin=first)
 
 
 def block_means(
@@ -131,7 +298,3 @@ def thinned(rows: np.ndarray, points: int) -> np.ndarray:
     """Every so-manieth row, the last one included, at most ``points`` of them."""
     stride = max(1, -(-len(rows) // points))
     return rows[::-1][::stride][::-1]
-
-
-def _copy(tensor: Tensor | None) -> Any:
-    return None if tensor is None else tensor.detach().float().cpu().numpy().copy()

@@ -1,0 +1,103 @@
+"""What a visitor takes home from a run, and brings back: files, the address, Python.
+
+Reads what there is through a ``LiveRun``; settings that come back are checked in ``state.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from html import escape
+from io import BytesIO
+from typing import Any
+
+import panel_material_ui as pmui
+
+from dashboards.site import Text, button
+from dashboards.state import knobs_of_yaml, python_of, yaml_of
+from toolkit.results import to_bytes, to_zarr_zip
+from toolkit.training.knobs import knobs_of
+from toolkit.training.live import LiveRun
+from toolkit.training.settings import Settings
+
+_COPY = "if (cb_obj.text) navigator.clipboard?.writeText(decode(cb_obj.text)).catch(() => {})"
+_DECODE = (
+    "const decode = text => new DOMParser().parseFromString("
+    "new DOMParser().parseFromString(text, 'text/html').body.textContent, 'text/html')"
+    ".body.textContent;"
+)
+
+
+class Share:
+    """Downloads, an upload and two things to copy.
+
+    ``load`` is given all knobs of uploaded settings; ``refuse`` one line where they will not do.
+    """
+
+    def __init__(
+        self,
+        run: LiveRun,
+        *,
+        load: Callable[[dict[str, Any]], None],
+        refuse: Callable[[str], None],
+    ) -> None:
+        self._run, self._load, self._refuse = run, load, refuse
+        style = {"variant": "outlined", "size": "small", "margin": (5, 4)}
+        self.netcdf = pmui.FileDownload(
+            label="Download run (netCDF)",
+            callback=lambda: BytesIO(to_bytes(run.results())),
+            filename="sbpca-run.nc",
+            **style,
+        )
+        self.zarr = pmui.FileDownload(
+            label="Download run (Zarr)",
+            callback=lambda: BytesIO(to_zarr_zip(run.results())),
+            filename="sbpca-run.zarr.zip",
+            **style,
+        )
+        self.settings = pmui.FileDownload(
+            label="Download settings (YAML)",
+            callback=lambda: BytesIO(yaml_of(run.snapshot.knobs).encode()),
+            filename="sbpca-settings.yaml",
+            **style,
+        )
+        self.upload = pmui.FileInput(label="Load settings (YAML)", accept=".yaml,.yml", **style)
+        self.upload.param.watch(lambda event: self._take(event.new), "value")
+        self.link = button("Copy link", variant="outlined")
+        self.link.js_on_click(code="navigator.clipboard?.writeText(location.href)")
+        self.python = button("Copy as Python", variant="outlined")
+        self.python.on_click(lambda _: self.show_python())
+        self.code = Text("", sizing_mode="stretch_width")
+        self.code.jscallback(text=_DECODE + _COPY)
+
+    def parts(self) -> list[Any]:
+        """The widgets, in their order."""
+        return [
+            self.netcdf,
+            self.zarr,
+            self.settings,
+            self.upload,
+            self.link,
+            self.python,
+            self.code,
+        ]
+
+    def show_python(self) -> None:
+        """Show the lines that repeat the run up to now, and copy them."""
+        now = self._run.snapshot
+        code = python_of(now.first_knobs, now.changes, now.step)
+        self.code.object = ""
+        self.code.object = (
+            '<pre tabindex="0" style="max-height:160px;overflow:auto;font-size:12px;margin:4px 0"'
+            f' aria-label="Python that repeats this run">{escape(code)}</pre>'
+        )
+
+    def _take(self, data: bytes | None) -> None:
+        if not data:
+            return
+        try:
+            given = knobs_of_yaml(data)
+        except ValueError as error:
+            self._refuse(f"Settings not loaded: {error}")
+        else:
+            defaults = {name: knob.default for name, knob in knobs_of(Settings).items()}
+            self._load(defaults | given)

@@ -1,0 +1,146 @@
+"""Snapshots: maps are the arrays' values, histories cover the whole past, costs add up."""
+
+import numpy as np
+import pytest
+import torch
+
+from toolkit.training import Experiment
+from toolkit.training.maps import as_pixels, reduced, round_limit, values_of
+from toolkit.training.snapshot import VIEWS, WATERFALL_COLUMNS, Camera, Focus, waterfall
+
+ALL = frozenset(VIEWS)
+
+
+def photographed(steps: int = 3, **knobs):
+    run = Experiment(**{"hidden": [16], "device": "EpiRAM", "seed": 1} | knobs)
+    camera = Camera(run)
+    for _ in range(steps):
+        camera.count(run.step())
+        snapshot = camera.take(
+            number=0, running=False, steps_per_second=0.0, focus=Focus("layer1", ALL)
+        )
+    return run, snapshot
+
+
+def test_maps_hold_the_values_of_the_array_to_half_a_step():
+    run, now = photographed(stuck_low=0.1)
+    array = run.arrays["layer1"]
+    expected = {
+        "g_plus": array.conductance[0],
+        "g_minus": array.conductance[1],
+        "weight": array.weights,
+        "pulses": array.pulse_count.sum(0),
+        "stuck": array.stuck.sum(0),
+    }
+    for name, values in expected.items():
+        shown = now.maps[name]
+        low, high = shown.limits
+        np.testing.assert_allclose(
+            values_of(shown), values, rtol=0, atol=(high - low) / 254 * 0.5001, err_msg=name
+        )
+    assert now.maps["stuck"].pixels.max() > 0 and now.maps["pulses"].unit == "pulses"
+    first = Experiment(**run.knob_values()).arrays["layer1"].weights
+    change = values_of(now.maps["change"])
+    np.testing.assert_allclose(change, array.weights - first, atol=1 / 254 * 0.5001)
+    assert np.abs(change).max() > 0.01
+
+
+def test_plain_weights_have_no_cells_to_show():
+    _run, now = photographed(device="digital")
+    assert set(now.maps) == {"weight", "change", "waterfall"}
+    assert now.histogram is None and now.spending.cost is None
+
+
+def test_only_what_is_looked_at_is_taken():
+    run, _ = photographed(steps=1)
+    now = Camera(run).take(number=0, running=False, steps_per_second=0.0)
+    assert now.maps == {} and now.spending is None and now.focus.layer == "layer1"
+    elsewhere = Focus("no such layer", frozenset({"weight"}))
+    now = Camera(run).take(number=0, running=False, steps_per_second=0.0, focus=elsewhere)
+    assert now.focus.layer == "layer1" and set(now.maps) == {"weight"}
+
+
+def test_a_large_map_is_the_mean_of_equal_areas():
+    values = torch.rand(401, 250, generator=torch.Generator().manual_seed(0))
+    shown = reduced(values, limits=(0.0, 1.0), unit="1")
+    assert shown.block == (3, 2) and shown.pixels.shape == (134, 125)
+    assert shown.pixels.dtype == np.uint8 and shown.shape == (401, 250)
+    brute = [
+        [values[i : i + 3, j : j + 2].double().mean() for j in range(0, 250, 2)]
+        for i in range(0, 401, 3)  # the last block has two rows
+    ]
+    np.testing.assert_allclose(values_of(shown), brute, atol=0.5001 / 254)
+
+
+def test_pixels_are_clipped_to_their_limits_and_know_nothing():
+    values = torch.tensor([[-5.0, 0.0, 0.5, 1.0, 7.0, float("nan")]])
+    assert as_pixels(values, (0.0, 1.0)).tolist() == [[0, 0, 127, 254, 254, 255]]
+
+
+@pytest.mark.parametrize(
+    ("largest", "limit"),
+    [(0, 1), (1, 1), (1.5, 2), (2, 2), (3, 5), (7, 10), (10, 10), (101, 200), (501, 1000)],
+)
+def test_limits_of_counts_are_round(largest, limit):
+    assert round_limit(largest) == pytest.approx(limit)
+
+
+def test_the_waterfall_is_the_past_evenly_spaced():
+    past = [(1, np.array([10.0, 1.0])), (3, np.array([1.0, 0.1])), (4, np.array([0.1, 0.0]))]
+    shown = waterfall(past)
+    np.testing.assert_allclose(
+        values_of(shown), [[1, 1, 0, -1], [0, 0, -1, np.nan]], atol=7 / 254 * 0.5001
+    )
+    assert (shown.begin, shown.shape) == (1, (2, 4))
+    assert waterfall([]) is None
+    long = waterfall([(step, np.ones(2)) for step in range(1, 1000)])
+    assert long.pixels.shape == (2, WATERFALL_COLUMNS)
+
+
+def test_the_past_of_a_layer_is_bounded():
+    _run, now = photographed(steps=420, device="digital", batch_size=8)
+    steps = now.layers["layer1"].energy[:, 0]
+    assert steps[0] == 1 and steps[-1] == 420 and (np.diff(steps) > 0).all()
+    assert now.maps["waterfall"].pixels.shape[1] == WATERFALL_COLUMNS
+    assert (now.layers["layer1"].energy[:, 3] <= 90 + 1e-6).all()
+
+
+def test_the_histogram_counts_every_cell():
+    run, now = photographed()
+    device, held = run.device_with_overrides(), run.arrays["layer1"].conductance[0]
+    counts, edges = np.histogram(held, 60, (device.g_min, device.g_max))
+    np.testing.assert_allclose(now.histogram.plus, 100 * counts / held.numel(), atol=0.2)
+    np.testing.assert_allclose(now.histogram.centre, (edges[1:] + edges[:-1]) / 2)
+    assert now.histogram.minus.sum() == pytest.approx(100)
+
+
+def test_outer_products_are_counted_step_by_step():
+    _, now = photographed(steps=3, rank=2)
+    # two layers, rank 2, three steps; a full gradient writes each of 64 samples on each layer
+    assert now.spending.outer_products == (12, 3 * 64 * 2)
+    _, full = photographed(steps=3, method="sgd")
+    assert full.spending.outer_products == (384, 384)
+
+
+def test_expected_pulses_are_what_the_cells_get_on_average():
+    """Against the pulses really issued: full-gradient training writes its samples one by one."""
+    run, now = photographed(steps=1, method="sgd", w_max=1.0)
+    asked, full = now.spending.expected_pulses
+    assert asked == pytest.approx(full, rel=1e-5)
+    assert run.pulses == pytest.approx(asked, rel=0.1)
+    run, now = photographed(steps=1, method="sbpca", rank=3)
+    assert run.pulses == pytest.approx(now.spending.expected_pulses[0], rel=0.1)
+
+
+@pytest.mark.parametrize(
+    "knobs", [{"scheme": "rank-sum"}, {"coding": "coincidence"}, {"pair": "reference"}]
+)
+def test_no_expected_pulses_where_the_formula_does_not_hold(knobs):
+    assert photographed(steps=1, **knobs)[1].spending.expected_pulses is None
+
+
+def test_costs_of_all_arrays_add_up():
+    run, now = photographed()
+    each = [array.cost() for array in run.arrays.values()]
+    assert now.spending.cost.write_energy == pytest.approx(sum(c.write_energy for c in each))
+    assert now.spending.cost.pulses_up + now.spending.cost.pulses_down == run.pulses
