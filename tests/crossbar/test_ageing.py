@@ -270,6 +270,26 @@ def test_tiles_are_one_array_to_the_user():
         TiledCrossbar.from_weights(weights, tile=(0, 4), device=fine)
 
 
+def test_tiles_are_programmed_and_pulsed_as_one():
+    weights = random_weights(9, 7)
+    tiled = TiledCrossbar.from_weights(torch.zeros_like(weights), tile=(4, 5), device=SILVER)
+    report = tiled.program(weights, tolerance=0.05, max_pulses=300)
+    assert report.pulses == int(tiled.pulse_count.sum())
+    target = torch.stack([0.5 + weights / 2.0, 0.5 - weights / 2.0]).clamp(0.0, 1.0)
+    miss = (tiled.conductance - SILVER.g_min) / SILVER.span - target
+    assert report.within_tolerance == pytest.approx(float((miss.abs() <= 0.05).double().mean()))
+    assert report.rms_error == pytest.approx(float(miss.square().mean().sqrt()))
+    before, count = tiled.conductance, tiled.pulse_count
+    pulses = torch.zeros(2, 9, 7)
+    pulses[1, 8, 6] = 2.0
+    tiled.pulse(pulses)
+    assert torch.equal(tiled.pulse_count - count, pulses.long())
+    assert int((tiled.conductance != before).sum()) == 1
+    for wrong in (lambda: tiled.pulse(pulses[:, 1:]), lambda: tiled.program(weights[1:])):
+        with pytest.raises(ValueError, match="shape"):
+            wrong()
+
+
 def test_tiles_draw_their_own_cells():
     spread = dataclasses.replace(SILVER, device_to_device=0.5, cycle_to_cycle=0.0)
     tiled = TiledCrossbar.from_weights(torch.zeros(8, 8), tile=(4, 4), device=spread, seed=0)

@@ -294,3 +294,48 @@ def test_bad_trace_is_refused():
         SILVER.trace(start=1.5)
     with pytest.raises(ValueError, match="down"):
         SILVER.trace(down=-1)
+
+
+class Draws:
+    """Standard normals of some cells, the same for the same index."""
+
+    def __init__(self, cells):
+        self.cells = cells
+
+    def __call__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        return torch.randn(self.cells, generator=generator, dtype=torch.float64)
+
+
+def test_shapes_of_steps_differ_from_cell_to_cell():
+    # every cell moves as a nominal cell with its own gammas and amplitudes
+    draws = Draws(40)
+    base = dataclasses.replace(SILVER, levels_up=100, levels_down=100)
+    spread = PowStep(gamma_up=1.5, gamma_down=2.5, gamma_spread=0.4)
+    bent = ExpStep(
+        amplitude_up=-1.2, amplitude_down=0.1, gamma_up=2.0, gamma_down=3.0, shape_spread=0.2
+    )
+    start = torch.linspace(0.05, 0.95, 40, dtype=torch.float64)
+    for pulses in (3.0, -3.0):
+        powers, exponentials = start.clone(), start.clone()
+        count = torch.full_like(start, pulses)
+        spread.cells(base, draws).step(powers, count)
+        bent.cells(base, draws).step(exponentials, count)
+        for cell in range(40):
+            lean = [1.0 + 0.2 * float(draws(4 + index)[cell]) for index in range(4)]
+            own = ExpStep(
+                amplitude_up=-1.2 * (2.0 - lean[0]),
+                amplitude_down=0.1 * lean[1],
+                gamma_up=2.0 * lean[2],
+                gamma_down=3.0 * lean[3],
+            )
+            gammas = [
+                abs(mean + 0.4 * float(draws(index)[cell])) for mean, index in ((1.5, 4), (2.5, 5))
+            ]
+            other = PowStep(gamma_up=gammas[0], gamma_down=gammas[1])
+            for response, found in ((own, exponentials), (other, powers)):
+                device = dataclasses.replace(base, response=response)
+                alone = device.step(start[cell], torch.tensor(pulses))
+                assert float(found[cell]) == pytest.approx(float(alone), abs=1e-12)
+    symmetric = spread.cells(base, draws).symmetry_point()
+    assert symmetric.shape == (40,) and float(symmetric.std()) > 0.01

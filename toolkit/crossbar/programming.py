@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,19 @@ class Programming:
     rms_error: float  #: root mean square of state minus target, fraction of the range
     pulses: int  #: pulses issued
     rounds: int  #: reads of the whole array
+
+    @classmethod
+    def of_all(cls, reports: Sequence[Programming], cells: Sequence[int]) -> Programming:
+        """Several arrays of so many cells as one; ``rounds`` are those of the slowest."""
+        share = [count / sum(cells) for count in cells]
+        within = sum(s * each.within_tolerance for s, each in zip(share, reports, strict=True))
+        square = sum(s * each.rms_error**2 for s, each in zip(share, reports, strict=True))
+        return cls(
+            within_tolerance=within,
+            rms_error=math.sqrt(square),
+            pulses=sum(each.pulses for each in reports),
+            rounds=max(each.rounds for each in reports),
+        )
 
 
 def write_verify(

@@ -152,19 +152,22 @@ def _positive(width: Parameter) -> Parameter:
 class StepwiseCells:
     """Cells without a closed form for many pulses: one pulse after another, pulsed cells only.
 
-    ``size(x, up, low, high)`` is the unsigned shape of a step relative to the step sizes.
+    ``size(x, up, low, high, *shape)`` is the unsigned shape of a step relative to the step sizes.
     """
 
-    size: Callable[[Tensor, bool, Parameter, Parameter], Tensor]
+    size: Callable[..., Tensor]
     up: Parameter
     down: Parameter
     low: Parameter
     high: Parameter
+    shape: tuple[Parameter, ...] = ()
 
     def take(self, index: Tensor | slice) -> StepwiseCells:
         """The cells at those places of the flattened array."""
         parameters = (self.up, self.down, self.low, self.high)
-        return StepwiseCells(self.size, *(take(value, index) for value in parameters))
+        up, down, low, high = (take(value, index) for value in parameters)
+        shape = tuple(take(value, index) for value in self.shape)
+        return StepwiseCells(self.size, up, down, low, high, shape)
 
     def step(self, state: Tensor, pulses: Tensor) -> None:
         """Pulse by pulse; the last part of a fractional count makes that fraction of a step."""
@@ -186,8 +189,8 @@ class StepwiseCells:
         return (low + high) / 2.0
 
     def _excess(self, state: Tensor) -> Tensor:
-        rise = self.up * self.size(state, True, self.low, self.high)
-        return rise - self.down * self.size(state, False, self.low, self.high)
+        rise = self.up * self.size(state, True, self.low, self.high, *self.shape)
+        return rise - self.down * self.size(state, False, self.low, self.high, *self.shape)
 
     def _advance(self, state: Tensor, count: Tensor, *, up: bool) -> None:
         places = (count > 0.0).flatten().nonzero().squeeze(1)
@@ -197,7 +200,7 @@ class StepwiseCells:
         low, high = like(cells.low, moved), like(cells.high, moved)
         for _ in range(int(left.max().ceil()) if left.numel() else 0):
             share = left.clamp(0.0, 1.0)
-            moved += sign * share * self.size(moved, up, cells.low, cells.high)
+            moved += sign * share * self.size(moved, up, cells.low, cells.high, *cells.shape)
             torch.clamp(moved, low, high, out=moved)
             left -= share
         state.view(-1)[places] = moved
@@ -208,7 +211,8 @@ class ExpStep(_Steps):
     """``dw = +-s max(0, 1 - A exp(+-gamma z))`` with ``z = 2 a w / (w_max - w_min) + b``.
 
     Upper signs up (``amplitude_up``, ``gamma_up``), lower signs down. ``w_max - w_min`` is the
-    cell's own range.
+    cell's own range. ``shape_spread`` is the standard deviation, from cell to cell and relative to
+    them, of the amplitudes and gammas, each for itself.
     """
 
     amplitude_up: float
@@ -217,16 +221,25 @@ class ExpStep(_Steps):
     gamma_down: float
     a: float = 1.0
     b: float = 0.0
+    shape_spread: float = 0.0
 
     def cells(self, device: Device, draw: Draw | None = None) -> StepwiseCells:
         """Cells pulsed one pulse after another."""
-        return StepwiseCells(self._size, *self._sizes(device, draw), *self._bounds(draw))
+        nominal = (self.amplitude_up, self.amplitude_down, self.gamma_up, self.gamma_down)
+        shape = tuple(
+            _spread(mean, self.shape_spread * abs(mean), draw, 4 + number)
+            for number, mean in enumerate(nominal)
+        )
+        return StepwiseCells(self._size, *self._sizes(device, draw), *self._bounds(draw), shape)
 
-    def _size(self, state: Tensor, up: bool, low: Parameter, high: Parameter) -> Tensor:
+    def _size(
+        self, state: Tensor, up: bool, low: Parameter, high: Parameter, *shape: Parameter
+    ) -> Tensor:
+        amplitude_up, amplitude_down, gamma_up, gamma_down = shape
         z = 2.0 * self.a * (state - self.zero) / _positive(high - low) + self.b
         if up:
-            return (1.0 - self.amplitude_up * torch.exp(self.gamma_up * z)).clamp(min=0.0)
-        return (1.0 - self.amplitude_down * torch.exp(-self.gamma_down * z)).clamp(min=0.0)
+            return (1.0 - amplitude_up * torch.exp(gamma_up * z)).clamp(min=0.0)
+        return (1.0 - amplitude_down * torch.exp(-gamma_down * z)).clamp(min=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,24 +247,36 @@ class PowStep(_Steps):
     """``dw = s omega^gamma`` up, ``-s (1 - omega)^gamma`` down.
 
     ``omega = (w_max - w)/(w_max - w_min)`` in the cell's own range; ``s`` is here the step
-    at the far bound.
+    at the far bound. ``gamma_spread`` is the standard deviation of both gammas from cell to cell;
+    their signs are dropped.
     """
 
     gamma_up: float = 1.0
     gamma_down: float = 1.0
+    gamma_spread: float = 0.0
 
     def cells(self, device: Device, draw: Draw | None = None) -> StepwiseCells:
         """Cells pulsed one pulse after another."""
-        return StepwiseCells(self._size, *self._sizes(device, draw), *self._bounds(draw))
+        shape = (
+            _absolute(_spread(self.gamma_up, self.gamma_spread, draw, 4)),
+            _absolute(_spread(self.gamma_down, self.gamma_spread, draw, 5)),
+        )
+        return StepwiseCells(self._size, *self._sizes(device, draw), *self._bounds(draw), shape)
 
-    def _size(self, state: Tensor, up: bool, low: Parameter, high: Parameter) -> Tensor:
+    def _size(
+        self, state: Tensor, up: bool, low: Parameter, high: Parameter, *shape: Parameter
+    ) -> Tensor:
         omega = ((high - state) / _positive(high - low)).clamp(0.0, 1.0)
-        return omega.pow(self.gamma_up) if up else (1.0 - omega).pow(self.gamma_down)
+        return omega.pow(shape[0]) if up else (1.0 - omega).pow(shape[1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class PiecewiseStep(_Steps):
-    """``dw = +-s f(w)`` with f linear between ``nodes`` evenly spaced over the cell's own range."""
+    """``dw = +-s f(w)`` with f linear between ``nodes`` evenly spaced over the cell's own range.
+
+    The nodes are the same for all cells; ``step_spread`` scales them, the spreads of the bounds
+    stretch them.
+    """
 
     nodes_up: tuple[float, ...] = (1.0, 1.0)
     nodes_down: tuple[float, ...] = (1.0, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from toolkit.crossbar.array import Crossbar
 from toolkit.crossbar.checks import check_finite, check_signal, check_update, check_weights
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.device import Device
+from toolkit.crossbar.programming import Programming
 from toolkit.lowrank import LowRank
 
 
@@ -121,6 +123,31 @@ class TiledCrossbar:
         for array, rows, columns in self._each():
             piece = LowRank(update.left[rows], update.sigma, update.right[columns])
             array.apply(piece, learning_rate=learning_rate, scheme=scheme)
+
+    def pulse(self, pulses: Tensor) -> None:
+        """Issue signed whole pulses cell by cell: (2, m, n), as :meth:`Crossbar.pulse`."""
+        if tuple(pulses.shape) != (2, *self.shape):
+            raise ValueError(
+                f"pulses must have shape {(2, *self.shape)}, got {tuple(pulses.shape)}"
+            )
+        for array, rows, columns in self._each():
+            array.pulse(pulses[:, rows, columns])
+
+    def program(
+        self, weights: Tensor, *, tolerance: float = 0.01, max_pulses: int = 1000
+    ) -> Programming:
+        """Program ``weights`` (m, n) by write-verify, tile after tile, as :meth:`Crossbar.program`.
+
+        The report is over all tiles; its ``rounds`` are those of the slowest.
+        """
+        weights = check_weights(weights)
+        if tuple(weights.shape) != self.shape:
+            raise ValueError(f"weights must have shape {self.shape}, got {tuple(weights.shape)}")
+        reports = [
+            array.program(weights[rows, columns], tolerance=tolerance, max_pulses=max_pulses)
+            for array, rows, columns in self._each()
+        ]
+        return Programming.of_all(reports, [math.prod(array.shape) for array, _, _ in self._each()])
 
     def wait(self, seconds: float) -> None:
         """Let time pass on every tile."""
