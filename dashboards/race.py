@@ -1,0 +1,336 @@
+"""The race: two to four runs side by side from the same weights and the same order of samples.
+
+Each lane is a ``toolkit.training.live.LiveRun`` of its own; this module shows their snapshots.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import panel as pn
+import panel_material_ui as pmui
+
+from dashboards import site
+from dashboards.controls import live_widgets, show
+from dashboards.site import Text
+from dashboards.state import knobs_of_query, query_of
+from toolkit.plots import LiveFigure
+from toolkit.plots.lanes import AXES, LANE_STYLES, lane_curves
+from toolkit.training.knobs import is_live, knobs_of
+from toolkit.training.live import LiveRun
+from toolkit.training.settings import Settings
+from toolkit.training.snapshot import Snapshot
+from toolkit.training.track import BUDGETS, Point, Track, standings
+
+FRAME_MS = 120
+ABSENT_S = 2.0
+FIGURE_HEIGHT = 320
+LETTERS = "abcd"
+LANE_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device", "scheme")
+SHARED = tuple(name for name, knob in knobs_of(Settings).items() if not is_live(knob))
+DEFAULTS: tuple[dict[str, Any], ...] = ({}, {"method": "sgd"})
+
+
+class Lane:
+    """One run of the race: its widgets and where it has been."""
+
+    def __init__(self, letter: str, knobs: dict[str, Any], **run: Any) -> None:
+        self.letter, self.name = letter, f"Run {letter.upper()}"
+        self.run = LiveRun(**run, **knobs)
+        self.track = Track()
+        self._seconds, self._seen_at = 0.0, time.monotonic()
+        self._following = False
+        self.widgets = {name: w for name, w in live_widgets().items() if name in LANE_KNOBS}
+        for name, widget in self.widgets.items():
+            widget.param.update(label=f"{letter.upper()}: {widget.label}", width=215)
+            widget.param.watch(lambda event, name=name: self._turn(name, event.new), "value")
+        self.follow(self.run.snapshot.knobs)
+
+    def card(self, colour: str) -> pn.viewable.Viewable:
+        """The lane's knobs under its name."""
+        heading = Text(
+            f'<h2 style="margin:0;font-size:15px;border-left:6px solid {colour};'
+            f'padding-left:8px">{self.name}</h2>'
+        )
+        knobs = pn.FlexBox(*(self.widgets[name] for name in LANE_KNOBS))
+        return pn.Column(heading, knobs, margin=(0, 8), sizing_mode="stretch_width")
+
+    def follow(self, knobs: Any) -> None:
+        """Set the widgets to what the run has."""
+        self._following = True
+        for name, widget in self.widgets.items():
+            show(widget, knobs[name])
+        self._following = False
+
+    def begin_anew(self, **shared: Any) -> None:
+        """Back to the start, with these knobs for all lanes."""
+        self.run.reset(**shared)
+
+    def look(self, snapshot: Snapshot) -> None:
+        """Take down where the run stands; its clock goes while it trains."""
+        now = time.monotonic()
+        if snapshot.running:
+            self._seconds += now - self._seen_at
+        self._seen_at = now
+        if snapshot.step == 0:
+            self.track, self._seconds = Track(), 0.0
+            return
+        self.track.add(
+            Point(
+                step=snapshot.step,
+                samples=snapshot.samples,
+                pulses=snapshot.pulses,
+                seconds=self._seconds,
+                loss=float(snapshot.losses[-1]),
+                accuracy=float(snapshot.evaluations[-1, 2])
+                if len(snapshot.evaluations)
+                else math.nan,
+            )
+        )
+
+    def _turn(self, name: str, value: Any) -> None:
+        if self._following:
+            return
+        changes = {name: value}
+        if name == "batch_size" and self.widgets["block_size"].value > value:
+            changes["block_size"] = value
+        self.run.change(**changes)
+        if len(changes) > 1:
+            self.follow(dict(self.run.snapshot.knobs) | changes)
+
+
+class Race:
+    """One visitor's race: lanes, two figures, the standings and the frame loop."""
+
+    def __init__(self, lanes: Sequence[dict[str, Any]] = DEFAULTS, **run: Any) -> None:
+        if not 2 <= len(lanes) <= len(LETTERS):
+            raise ValueError(f"lanes must be 2 to {len(LETTERS)} runs; got {len(lanes)}.")
+        shared = {name: value for name, value in lanes[0].items() if name in SHARED}
+        self.lanes = [
+            Lane(letter, knobs | shared, **run)
+            for letter, knobs in zip(LETTERS, lanes, strict=False)
+        ]
+        count = len(self.lanes)
+        self.loss = LiveFigure(
+            lane_curves(count, title="Loss", ylabel="cross-entropy (nat)", logy=True)
+        )
+        self.accuracy = LiveFigure(
+            lane_curves(count, title="Test accuracy", ylabel="correct (%)", ylim=(0, 100)),
+            follow="x",
+        )
+        self.table = Text("", sizing_mode="stretch_width", margin=(4, 10))
+        self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
+        self.address = site.Address()
+        self._absent_since: float | None = None
+        self._make_buttons()
+        self.refresh()
+
+    def _make_buttons(self) -> None:
+        self.start = site.button("Start all", "M8 5l11 7-11 7z", color="primary")
+        self.pause = site.button("Pause all", "M6 5h4v14H6zM14 5h4v14h-4z", variant="outlined")
+        self.reset = site.button("Reset all", "M5 5h3v14H5zM19 5v14l-9-7z", variant="outlined")
+        self.start.on_click(lambda _: self._each("start"))
+        self.pause.on_click(lambda _: self._each("pause"))
+        self.reset.on_click(lambda _: self._reset())
+        self.axis = pmui.Select(
+            label="Compare along",
+            options={label: name for name, label in AXES.items()},
+            value="samples",
+            size="small",
+            width=220,
+            margin=(8, 6),
+        )
+        self.axis.param.watch(lambda _: self._draw(), "value")
+        seed = self.lanes[0].run.snapshot.knobs["seed"]
+        self.seed = pmui.IntInput(
+            label="Seed of all runs", value=seed, start=0, end=2**32 - 1, size="small", width=150
+        )
+        self.seed.param.watch(lambda _: self._reset(), "value")
+        self.counts = Text("", margin=(14, 6))
+
+    def view(self) -> pn.viewable.Viewable:
+        """Buttons, lanes, figures and standings."""
+        cards = pn.Row(
+            *(lane.card(colour) for lane, (colour, _) in zip(self.lanes, LANE_STYLES, strict=False))
+        )
+        figures = pn.Row(
+            *(self._figure(live) for live in (self.loss, self.accuracy)),
+            sizing_mode="stretch_width",
+            height=FIGURE_HEIGHT,
+        )
+        bar = pn.FlexBox(self.start, self.pause, self.reset, self.axis, self.seed, self.counts)
+        return pn.Column(
+            bar, self.notice, figures, self.table, cards, self.address, sizing_mode="stretch_width"
+        )
+
+    def _figure(self, live: LiveFigure) -> pn.viewable.Viewable:
+        caption = f'<h2 style="margin:0 0 0 58px;font-size:14px">{live.title}</h2>'
+        return pn.Column(
+            Text(caption),
+            pn.pane.Bokeh(live.figure, sizing_mode="stretch_both"),
+            sizing_mode="stretch_both",
+        )
+
+    def page(self) -> pmui.Page:
+        """The whole page; the runs stop when the session ends."""
+        if pn.state.curdoc:
+            pn.state.curdoc.add_periodic_callback(self.refresh, FRAME_MS)
+        pn.state.on_session_destroyed(self._on_session_destroyed)
+        return site.page("race", sidebar=[], main=[self.view()])
+
+    # --- what the visitor does ---------------------------------------------------------------
+
+    def _each(self, action: str) -> None:
+        for lane in self.lanes:
+            getattr(lane.run, action)()
+
+    def _reset(self) -> None:
+        for lane in self.lanes:
+            lane.begin_anew(seed=self.seed.value)
+
+    # --- what the runs do --------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Show the newest snapshots and every message: one frame."""
+        self._pause_without_visitor()
+        for lane in self.lanes:
+            while not lane.run.messages.empty():
+                site.notify(f"{lane.name}: {lane.run.messages.get()}", also=self.notice)
+                lane.follow(lane.run.snapshot.knobs)
+            snapshot = lane.run.snapshot
+            lane.look(snapshot)
+        self._draw()
+
+    def _draw(self) -> None:
+        axis = self.axis.value
+        with pn.io.hold():
+            for i, lane in enumerate(self.lanes):
+                x = lane.track.column(axis)
+                self.loss.set_columns(i, {"x": x, "y": lane.track.column("loss")})
+                self.accuracy.set_columns(i, {"x": x, "y": 100 * lane.track.column("accuracy")})
+            for live in (self.loss, self.accuracy):
+                if live.figure.xaxis.axis_label != AXES[axis]:
+                    live.figure.xaxis.axis_label = AXES[axis]
+            html = standings_html(self.lanes)
+            if self.table.object != html:
+                self.table.object = html
+            knobs = [lane.run.snapshot.knobs for lane in self.lanes]
+            self.address.keep(query_of_lanes(knobs))
+            self.counts.object = counts_html(knobs)
+            running = any(lane.run.snapshot.running for lane in self.lanes)
+            if self.pause.disabled == running:
+                self.pause.disabled = not running
+
+    def _pause_without_visitor(self) -> None:
+        """Pause runs that nobody has watched for a while; their session ends later."""
+        context = pn.state.curdoc.session_context if pn.state.curdoc else None
+        session = getattr(context, "session", None)
+        if session is None or session.connection_count > 0:
+            self._absent_since = None
+        elif self._absent_since is None:
+            self._absent_since = time.monotonic()
+        elif time.monotonic() - self._absent_since > ABSENT_S:
+            self._each("pause")
+
+    def _on_session_destroyed(self, session_context: Any) -> None:  # noqa: ARG002 - Bokeh's
+        for lane in self.lanes:
+            lane.run.close()
+
+
+def standings_html(lanes: Sequence[Lane]) -> str:
+    """Where each run stands: now, and when all had used up equal samples, pulses and seconds."""
+    budgets = {budget: standings([lane.track for lane in lanes], budget) for budget in BUDGETS}
+    words = {"samples": "samples", "pulses": "pulses", "seconds": "s of training"}
+    heads = ["run", "state", "step", "samples", "pulses", "test accuracy now"]
+    for budget, (common, _) in budgets.items():
+        amount = f"{common:,.1f}" if budget == "seconds" else f"{common:,.0f}"
+        heads.append(f"at {amount} {words[budget]}" if common else f"at equal {words[budget]}")
+    rows = []
+    for i, lane in enumerate(lanes):
+        snapshot = lane.run.snapshot
+        cells = [
+            lane.name,
+            "running" if snapshot.running else "paused",
+            f"{snapshot.step:,}",
+            f"{lane.track.used('samples'):,.0f}",
+            f"{snapshot.pulses:,}",
+            _percent(lane.track.accuracy_at("seconds", math.inf)),
+            *(_percent(reached[i]) for _, reached in budgets.values()),
+        ]
+        first, *rest = (escape(cell) for cell in cells)
+        style = f"border-left:6px solid {LANE_STYLES[i][0]};padding-left:8px;text-align:left"
+        rows.append(
+            f'<tr><th scope="row" style="{style}">{first}</th>'
+            + "".join(f'<td style="padding:2px 12px">{cell}</td>' for cell in rest)
+            + "</tr>"
+        )
+    head = "".join(
+        f'<th scope="col" style="padding:2px 12px;font-weight:500">{escape(name)}</th>'
+        for name in heads
+    )
+    return (
+        '<table style="font-variant-numeric:tabular-nums;text-align:right;'
+        'border-collapse:collapse">'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _percent(fraction: float) -> str:
+    return "–" if math.isnan(fraction) else f"{fraction:.1%}"
+
+
+def counts_html(lanes: Sequence[Any]) -> str:
+    """Links to the same race with another number of runs; a new one is like the first."""
+    links = []
+    for count in range(2, len(LETTERS) + 1):
+        wanted = [*lanes[:count], *[lanes[0]] * (count - len(lanes))]
+        here = ' aria-current="true" style="font-weight:700"' if count == len(lanes) else ""
+        address = escape(site.link("race", query_of_lanes(wanted)))
+        links.append(f'<a href="{address}"{here}>{count}</a>')
+    return f"Number of runs: {' '.join(links)}"
+
+
+def query_of_lanes(lanes: Sequence[Any]) -> str:
+    """The settings of all runs in one query: ``runs=2&b.method=sgd``."""
+    parts = [f"runs={len(lanes)}"]
+    parts += [query_of(knobs, prefix=f"{a}.") for a, knobs in zip(LETTERS, lanes, strict=False)]
+    return "&".join(part for part in parts if part)
+
+
+def lanes_of_query(query: str) -> list[dict[str, Any]]:
+    """The runs that a query names, checked; the default race where it names none.
+
+    Raises
+    ------
+    ValueError
+        If a name or value is not allowed; says of which run.
+    """
+    pairs = parse_qsl(query.removeprefix("?"), max_num_fields=200)
+    if not pairs:
+        return [dict(knobs) for knobs in DEFAULTS]
+    count = dict(pairs).get("runs", "2")
+    if count not in ("2", "3", "4"):
+        raise ValueError(f"runs must be 2, 3 or 4; got {count[:10]!r}.")
+    allowed = LETTERS[: int(count)]
+    for name, _ in pairs:
+        letter, dot, _ = name.partition(".")
+        if name != "runs" and not (dot and letter in allowed):
+            raise ValueError(f"unknown name {name[:60]!r}; each begins with a run, as in 'a.rank'.")
+    return [knobs_of_query(urlencode(pairs), prefix=f"{letter}.") for letter in allowed]
+
+
+def race() -> pmui.Page:
+    """A fresh page for one session, as its address says."""
+    try:
+        lanes, wrong = lanes_of_query(site.query_asked()), ""
+    except ValueError as error:
+        lanes, wrong = [dict(knobs) for knobs in DEFAULTS], str(error)
+    page = Race(lanes, gate=site.gate())
+    if wrong:
+        page.notice.object = f'<p role="alert">{escape(wrong)} The default race is shown.</p>'
+    return page.page()

@@ -1,0 +1,80 @@
+"""What runs had reached after so many samples, pulses or seconds, and how they compare.
+
+Fed from snapshots; knows neither experiments nor pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+MOST_POINTS = 800
+BUDGETS = ("samples", "pulses", "seconds")
+
+
+class Point(NamedTuple):
+    """A run at one moment: what it has used up, and what it has reached.
+
+    ``seconds`` are those it was training; ``accuracy`` (fraction, NaN before the first) is of the
+    last evaluation on the test set.
+    """
+
+    step: int
+    samples: int
+    pulses: int
+    seconds: float
+    loss: float
+    accuracy: float
+
+
+class Track:
+    """The points of one run in order; every second one is dropped when there are too many."""
+
+    def __init__(self) -> None:
+        self._points: list[Point] = []
+
+    def add(self, point: Point) -> None:
+        """Keep ``point``, unless the run stands where it stood."""
+        if self._points and point.step <= self._points[-1].step:
+            return
+        self._points.append(point)
+        if len(self._points) > 2 * MOST_POINTS:
+            del self._points[1::2]
+
+    def column(self, name: str) -> np.ndarray:
+        """One field of all points, float64."""
+        return np.array([getattr(point, name) for point in self._points], dtype=float)
+
+    def accuracy_at(self, budget: str, amount: float) -> float:
+        """Accuracy of the last evaluation when ``amount`` of a budget was used up; NaN if none."""
+        used = self.column(budget)
+        reached = np.searchsorted(used, amount, side="right")
+        return self._points[reached - 1].accuracy if reached else float("nan")
+
+    def used(self, budget: str) -> float:
+        """How much of a budget the run has used up so far."""
+        return float(getattr(self._points[-1], budget)) if self._points else 0.0
+
+
+def standings(tracks: Sequence[Track], budget: str) -> tuple[float, list[float]]:
+    """The most that every run has used up of a budget, and each one's accuracy at that point.
+
+    A run that has used nothing of it (plain weights write no pulses) has NaN, and does not count
+    for what all have used up.
+
+    Raises
+    ------
+    ValueError
+        If there is no such budget.
+    """
+    if budget not in BUDGETS:
+        raise ValueError(f"budget must be one of {', '.join(BUDGETS)}; got {budget!r}.")
+    used = [track.used(budget) for track in tracks]
+    common = min((amount for amount in used if amount > 0), default=0.0)
+    reached = [
+        track.accuracy_at(budget, common) if amount > 0 else float("nan")
+        for track, amount in zip(tracks, used, strict=True)
+    ]
+    return common, reached
