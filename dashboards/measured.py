@@ -43,7 +43,6 @@ class MeasuredData:
         self._explore, self._say = explore, say
         self.fit: Fit | None = None
         self._trains: PulseTrains | None = None
-        self._name = "measured"
         self._panes: list[FigurePane] = []
         self._figures = pn.Column(sizing_mode="stretch_both")
         self.result = site.Text(_HELP, sizing_mode="stretch_width", margin=(0, 10))
@@ -96,25 +95,27 @@ class MeasuredData:
 
     def load(self, data: bytes, filename: str) -> None:
         """Read a table and fit it; one message, and what was there stays, if that fails."""
-        try:
-            self._trains = read_trains(data)
-        except ValueError as error:
-            self._say(f"{filename[:60]}: {error}")
-            return
-        self._name = device_name(filename)
-        self.refit()
+        self._receive(filename, attempt(lambda: self._fitted(data, filename)))
 
     def refit(self) -> None:
         """Fit the chosen model to the table that is there."""
-        if self._trains is None:
+        if self._trains is not None and self.fit is not None:
+            trains, name = self._trains, self.fit.device.name
+            self._receive("The fit", attempt(lambda: (trains, self._fit_of(trains, name))))
+
+    def _fitted(self, data: bytes, filename: str) -> tuple[PulseTrains, Fit]:
+        trains = read_trains(data)
+        return trains, self._fit_of(trains, device_name(filename))
+
+    def _fit_of(self, trains: PulseTrains, name: str) -> Fit:
+        return fit_device(trains, model=self._model.value, name=name)
+
+    def _receive(self, about: str, found: tuple[PulseTrains, Fit] | ValueError) -> None:
+        if isinstance(found, ValueError):
+            self._say(f"{about[:60]}: {found}")
             return
-        try:
-            fit = fit_device(self._trains, model=self._model.value, name=self._name)
-        except ValueError as error:
-            self._say(f"The fit failed: {error}")
-            return
-        self.fit = fit
-        self._show(self._trains, fit)
+        self._trains, self.fit = found
+        self._show(*found)
 
     def _show(self, trains: PulseTrains, fit: Fit) -> None:
         figures = LiveFigure(fit_curve(trains, fit)), LiveFigure(fit_residuals(fit))
@@ -133,21 +134,37 @@ class MeasuredData:
 
     async def _uploaded(self, event: Any) -> None:
         if event.new is not None:
-            await self._busy(self.load, event.new, self.upload.filename or "the file")
+            await self._load_beside(event.new, self.upload.filename or "the file")
 
     async def _show_example(self, _: Any) -> None:
-        await self._busy(self.load, EXAMPLE_CSV.read_bytes(), EXAMPLE_CSV.name)
+        await self._load_beside(EXAMPLE_CSV.read_bytes(), EXAMPLE_CSV.name)
+
+    async def _load_beside(self, data: bytes, filename: str) -> None:
+        found = await self._beside(lambda: self._fitted(data, filename))
+        self._receive(filename, found)
 
     async def _refit(self, _: Any) -> None:
-        await self._busy(self.refit)
+        if self._trains is not None and self.fit is not None:
+            trains, name = self._trains, self.fit.device.name
+            self._receive(
+                "The fit", await self._beside(lambda: (trains, self._fit_of(trains, name)))
+            )
 
-    async def _busy(self, work: Callable[..., None], *arguments: Any) -> None:
+    async def _beside(self, work: Callable[[], Any]) -> Any:
         """Do it beside the pages' own thread; a fit takes a second or two."""
-        self._figures.loading = True
+        self._example.loading = True
         try:
-            await asyncio.to_thread(work, *arguments)
+            return await asyncio.to_thread(attempt, work)
         finally:
-            self._figures.loading = False
+            self._example.loading = False
+
+
+def attempt(work: Callable[[], Any]) -> Any:
+    """What ``work`` gives, or the ValueError that it raises."""
+    try:
+        return work()
+    except ValueError as error:
+        return error
 
 
 def read_trains(data: bytes) -> PulseTrains:

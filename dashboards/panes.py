@@ -16,6 +16,7 @@ class FigurePane:
 
     def __init__(self, live: LiveFigure, *, height: str = "290px") -> None:
         self.live = live
+        self._name: str | None = None
         self._caption = Text(_caption(live.title), margin=0)
         self._pane = pn.pane.Bokeh(live.figure, sizing_mode="stretch_both")
         self.view = pn.Column(
@@ -25,8 +26,13 @@ class FigurePane:
     def replace(self, live: LiveFigure) -> None:
         """Show another figure in its place."""
         self.live = live
+        live.figure.name = self._name
         self.caption(live.title)
         self._pane.object = live.figure
+
+    def name_figure(self, name: str) -> None:
+        """Give this and every later figure a name, by which the browser finds it."""
+        self._name = self.live.figure.name = name
 
     def caption(self, text: str) -> None:
         """Say ``text`` over the figure."""

@@ -1,0 +1,184 @@
+"""Several runs over one another: part of the Results page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import panel as pn
+import panel_material_ui as pmui
+import xarray as xr
+
+from dashboards import site
+from dashboards.address import value_of
+from dashboards.export import export_buttons
+from dashboards.panes import FigurePane, grid, table
+from dashboards.run_tables import differences
+from toolkit.plots import LiveFigure
+from toolkit.plots.variables import AXES, compared, comparison
+
+_HEIGHT = "max(300px, calc(100vh - 420px))"
+_DEFAULTS = ("loss", "test_accuracy")
+_NAMES = ("left", "right")
+
+
+class Comparison:
+    """Two figures of the same runs, each of one training variable, over steps, samples or pulses.
+
+    ``changed`` is called whenever the visitor changes what is shown.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._training: dict[str, xr.Dataset] = {}
+        self._trees: dict[str, xr.DataTree] = {}
+        self._asked: dict[str, str] = {}
+        self._panes: list[FigurePane] = []
+        self._figures = pn.Column(sizing_mode="stretch_both", margin=0)
+        self.text = site.Text(_NOTHING, sizing_mode="stretch_width", margin=(0, 10))
+        self._make_widgets()
+
+    def _make_widgets(self) -> None:
+        small = {"size": "small", "margin": (6, 6)}
+        self.variables = [
+            pmui.Select(
+                label=f"Variable on the {side}",
+                options=list(_DEFAULTS),
+                value=default,
+                description="A variable of the training, recorded at steps or at evaluations.",
+                width=190,
+                **small,
+            )
+            for side, default in zip(_NAMES, _DEFAULTS, strict=True)
+        ]
+        self.over = pmui.Select(
+            label="Over",
+            options={label: name for name, label in AXES.items()},
+            value="step",
+            description="Compare at equal steps, equal samples or equal writes.",
+            width=190,
+            **small,
+        )
+        self.logs = [
+            pmui.Checkbox(label=f"log axis, {side}", value=side == "left", margin=(10, 4))
+            for side in _NAMES
+        ]
+        for widget in (*self.variables, self.over, *self.logs):
+            widget.param.watch(lambda _: self._turn(), "value")
+        self._csv = pmui.FileDownload(
+            label="Data (CSV)",
+            callback=self._csv_file,
+            filename="comparison.csv",
+            variant="outlined",
+            size="small",
+            margin=(8, 4),
+        )
+        self._bar = pn.FlexBox(self._csv, visible=False)
+
+    def view(self) -> pn.viewable.Viewable:
+        """Choices, the two figures, and a table of the runs."""
+        return pn.Column(
+            pn.FlexBox(*self.variables, self.over, *self.logs),
+            self._bar,
+            self._figures,
+            self.text,
+            sizing_mode="stretch_both",
+        )
+
+    def use(self, trees: dict[str, xr.DataTree]) -> None:
+        """Compare these runs."""
+        self._trees = {name: tree for name, tree in trees.items() if "training" in tree}
+        self._training = {name: t["training"].to_dataset() for name, t in self._trees.items()}
+        names = dict.fromkeys(
+            str(name)
+            for training in self._training.values()
+            for name, array in training.data_vars.items()
+            if array.dims in (("step",), ("evaluation",)) and array.dtype.kind in "fiu"
+        )
+        for widget, default in zip(self.variables, _DEFAULTS, strict=True):
+            asked = self._asked.pop(widget.label, widget.value)
+            options = list(names) or list(_DEFAULTS)
+            widget.param.update(
+                options=options, value=asked if asked in options else _or_first(options, default)
+            )
+        self._draw()
+
+    def _turn(self) -> None:
+        self._draw()
+        self._changed()
+
+    def _draw(self) -> None:
+        self._bar.visible = bool(self._training)
+        if not self._training:
+            self.text.object, self._figures.objects = _NOTHING, []
+            return
+        lives = [
+            LiveFigure(comparison(self._training, one.value, over=self.over.value, log=log.value))
+            for one, log in zip(self.variables, self.logs, strict=True)
+        ]
+        if not self._panes:
+            self._panes = [FigurePane(live, height=_HEIGHT) for live in lives]
+            for pane, side in zip(self._panes, _NAMES, strict=True):
+                self._bar.extend([site.Text(side, margin=(12, 4)), *_buttons(pane, side)])
+        else:
+            for pane, live in zip(self._panes, lives, strict=True):
+                pane.replace(live)
+        if not self._figures.objects:
+            self._figures.objects = [grid(*self._panes, least="360px", share="40%")]
+        self.text.object = table(*differences(self._trees))
+
+    def _csv_file(self) -> BytesIO:
+        """Long table: run, variable, place and value."""
+        lines = [f"run,variable,{self.over.value},value"]
+        for run, training in self._training.items():
+            for name in dict.fromkeys(widget.value for widget in self.variables):
+                if name in training:
+                    places, values = compared(training, name, self.over.value)
+                    pairs = np.stack([places, values], axis=1).tolist()
+                    lines += [f'"{run}",{name},{x:.17g},{y:.17g}' for x, y in pairs]
+        return BytesIO(("\n".join(lines) + "\n").encode())
+
+    # --- the address -------------------------------------------------------------------------
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """What differs from the defaults, for the address."""
+        pairs = [
+            (f"compare_{side}", widget.value)
+            for side, widget, default in zip(_NAMES, self.variables, _DEFAULTS, strict=True)
+            if widget.value != default
+        ]
+        pairs += [("over", self.over.value)] if self.over.value != "step" else []
+        logs = ",".join(s for s, log in zip(_NAMES, self.logs, strict=True) if log.value)
+        return pairs + ([("log", logs or "none")] if logs != "left" else [])
+
+    def take(self, asked: dict[str, str]) -> None:
+        """Set up what an address asks for, and take it out of ``asked``.
+
+        Raises
+        ------
+        ValueError
+            Naming what is not allowed.
+        """
+        over = value_of("over", self.over, asked.pop("over", "step"))
+        logs = asked.pop("log", "left").split(",")
+        if not set(logs) <= {*_NAMES, "none"}:
+            raise ValueError(f"log must name left, right or none; got {','.join(logs)[:40]!r}.")
+        for side, widget in zip(_NAMES, self.variables, strict=True):
+            if f"compare_{side}" in asked:
+                self._asked[widget.label] = asked.pop(f"compare_{side}")
+        self.over.value = over
+        for side, log in zip(_NAMES, self.logs, strict=True):
+            log.value = side in logs
+
+
+_NOTHING = '<p style="margin:12px">Open two runs or more to compare them.</p>'
+
+
+def _or_first(options: list[str], name: str) -> str:
+    return name if name in options else options[0]
+
+
+def _buttons(pane: FigurePane, side: str) -> list[Any]:
+    return list(export_buttons(pane, f"compare-{side}"))

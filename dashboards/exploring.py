@@ -1,0 +1,342 @@
+"""One variable of a run, with sliders over its dims: part of the Results page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import panel as pn
+import panel_material_ui as pmui
+import xarray as xr
+
+from dashboards import site
+from dashboards.export import export_buttons
+from dashboards.panes import FigurePane, grid
+from toolkit.plots import LiveFigure
+from toolkit.plots.variables import (
+    Recorded,
+    limits,
+    place_of,
+    recorded,
+    value_text,
+    variable_figure,
+    views,
+)
+
+_HEIGHT = "max(360px, calc(100vh - 330px))"
+_NOTHING = (
+    '<p style="margin:12px">Nothing is open yet: open a saved run, or the two examples, on the '
+    "left.</p>"
+)
+
+
+class Explorer:
+    """What of a run is shown: group, variable, view and the places along the other dims.
+
+    ``changed`` is called whenever the visitor changes one of them. What an address asks for waits
+    until a run is there that has it.
+    """
+
+    def __init__(self, changed: Callable[[], None]) -> None:
+        self._changed = changed
+        self._tree: xr.DataTree | None = None
+        self._found: dict[str, Recorded] = {}
+        self._asked: dict[str, str] = {}
+        self._places: dict[str, Any] = {}
+        self._last: dict[str, int] = {}  # where the visitor last was along a dim
+        self._filling = False
+        self._pane: FigurePane | None = None
+        self._make_widgets()
+
+    def _make_widgets(self) -> None:
+        small = {"size": "small", "margin": (6, 6)}
+        self.group = pmui.Select(
+            label="Group", options=[], description="Part of the run.", width=170, **small
+        )
+        self.variable = pmui.Select(
+            label="Variable",
+            options=[],
+            description="What was recorded there, and its dimensions.",
+            width=330,
+            **small,
+        )
+        self.as_ = pmui.Select(
+            label="Shown as",
+            options=[],
+            description="The dimensions on the axes; the others have sliders.",
+            width=230,
+            **small,
+        )
+        self.group.param.watch(lambda _: self._pick_group(), "value")
+        self.variable.param.watch(lambda _: self._pick_variable(), "value")
+        self.as_.param.watch(lambda _: self._pick_view(), "value")
+        self._sliders = pn.FlexBox(margin=0)
+        self.text = site.Text(_NOTHING, sizing_mode="stretch_width", margin=(0, 10))
+        self._figure = pn.Column(sizing_mode="stretch_both", margin=0)
+        self._csv = _download("Data shown (CSV)", self._csv_file, "shown.csv")
+        self._netcdf = _download("Variable (netCDF)", self._netcdf_file, "variable.nc")
+        self._bar = pn.FlexBox(self._csv, self._netcdf, visible=False)
+
+    def view(self) -> pn.viewable.Viewable:
+        """Choices, sliders, figure and downloads."""
+        return pn.Column(
+            pn.FlexBox(self.group, self.variable, self.as_),
+            self._sliders,
+            self._bar,
+            self.text,
+            self._figure,
+            sizing_mode="stretch_both",
+        )
+
+    # --- choosing ----------------------------------------------------------------------------
+
+    def use(self, tree: xr.DataTree | None) -> None:
+        """Show a run (None: nothing), the same variable of it if it has that."""
+        self._tree = tree
+        self._found = {one.path: one for one in recorded(tree)} if tree is not None else {}
+        path = self._asked.get("variable", self.path)
+        if path not in self._found:
+            path = (
+                "/training/loss" if "/training/loss" in self._found else next(iter(self._found), "")
+            )
+        self._last |= {name: int(text) for name, text in self._asked.items() if text.isdecimal()}
+        self._fill(path)
+        if tree is not None:
+            self._asked = {}
+
+    @property
+    def path(self) -> str:
+        """Group and name of the variable shown; "" if none is."""
+        return self.variable.value or ""
+
+    def _fill(self, path: str) -> None:
+        groups = list(dict.fromkeys(one.group for one in self._found.values()))
+        self._quietly(self.group, groups, self._found[path].group if path else None)
+        self._fill_variables(path)
+
+    def _fill_variables(self, path: str) -> None:
+        mine = [one for one in self._found.values() if one.group == self.group.value]
+        options = {_entry(one): one.path for one in mine}
+        self._quietly(self.variable, options, path or None)
+        self._fill_views()
+
+    def _fill_views(self) -> None:
+        array = self.array()
+        found = views(array) if array is not None else []
+        options = {_shown_as(view): _key(view) for view in found}
+        before = self._asked.get("as", self.as_.value)
+        keys = list(options.values())
+        kept = before if before in keys else (keys[0] if keys else None)
+        self._quietly(self.as_, options, kept)
+        self._make_sliders()
+        self._draw()
+
+    def _quietly(self, widget: Any, options: Any, value: Any) -> None:
+        self._filling = True
+        widget.param.update(options=options, value=value)
+        self._filling = False
+
+    def _pick_group(self) -> None:
+        if not self._filling:
+            first = (one.path for one in self._found.values() if one.group == self.group.value)
+            self._fill_variables(next(first, ""))
+            self._changed()
+
+    def _pick_variable(self) -> None:
+        if not self._filling:
+            self._fill_views()
+            self._changed()
+
+    def _pick_view(self) -> None:
+        if not self._filling:
+            self._make_sliders()
+            self._draw()
+            self._changed()
+
+    def _make_sliders(self) -> None:
+        """One slider for every dim that is not on an axis; names where places have names."""
+        self._places = {}
+        array, dataset = self.array(), self.dataset()
+        if array is not None and dataset is not None and self.as_.value is not None:
+            for dim in map(str, array.dims):
+                if dim not in self.axes():
+                    self._places[dim] = self._place_widget(dataset, dim)
+        self._sliders.objects = list(self._places.values())
+
+    def _place_widget(self, dataset: xr.Dataset, dim: str) -> Any:
+        count, place = dataset.sizes[dim], place_of(dataset, dim)
+        index = min(self._last.get(dim, count if dim == "record" else 0), count - 1)
+        small = {"label": dim, "size": "small", "width": 240, "margin": (6, 6)}
+        where = "Where along this dimension"
+        if place is not None and count <= 200:
+            options = {f"{place.values[i]} ({place.name} {i})": i for i in range(count)}
+            kind: Any = pmui.Select if place.dtype.kind not in "iuf" else pmui.DiscreteSlider
+            widget = kind(options=options, value=index, description=f"{where}.", **small)
+        elif count > 1:
+            widget = pmui.IntSlider(
+                start=0, end=count - 1, value=index, description=f"{where}, from 0.", **small
+            )
+        else:
+            widget = pmui.Select(options={"0": 0}, value=0, description=f"{where}.", **small)
+        widget.param.watch(lambda _: self._move(), "value")
+        return widget
+
+    def _move(self) -> None:
+        """A slider moved: other data in the same figure."""
+        self._last |= self.places()
+        self._draw(moved=True)
+        self._changed()
+
+    # --- showing -----------------------------------------------------------------------------
+
+    def dataset(self) -> xr.Dataset | None:
+        """The group that is shown."""
+        one = self._found.get(self.path)
+        return self._tree[one.group].to_dataset() if one and self._tree is not None else None
+
+    def array(self) -> xr.DataArray | None:
+        """The variable that is shown, whole."""
+        dataset = self.dataset()
+        return dataset[self._found[self.path].name] if dataset is not None else None
+
+    def axes(self) -> tuple[str, ...]:
+        """The dims on the axes."""
+        return tuple(part for part in (self.as_.value or "").split(",") if part)
+
+    def places(self) -> dict[str, int]:
+        """Index along every other dim, within the variable's bounds."""
+        array = self.array()
+        sizes = dict(array.sizes) if array is not None else {}
+        return {
+            dim: min(max(int(widget.value or 0), 0), sizes[dim] - 1)
+            for dim, widget in self._places.items()
+        }
+
+    def shown(self) -> xr.DataArray | None:
+        """The part of the variable that is shown."""
+        array = self.array()
+        return array.isel(self.places()) if array is not None and array.size else None
+
+    def _draw(self, *, moved: bool = False) -> None:
+        shown, dataset, array = self.shown(), self.dataset(), self.array()
+        self._bar.visible = shown is not None
+        if shown is None or dataset is None or array is None:
+            self.text.object = _NOTHING if self._tree is None else _EMPTY
+            self._figure.objects = []
+        elif shown.ndim == 0:
+            self.text.object = f'<p style="font-size:28px;margin:16px">{_value(shown)}</p>'
+            self._figure.objects = []
+        else:
+            self.text.object = ""
+            live = LiveFigure(
+                variable_figure(dataset, str(array.name), self.places()),
+                follow="xy" if shown.ndim == 1 else "",
+            )
+            if moved and self._pane is not None and self._figure.objects:
+                self._update(live, array, shown)
+            else:
+                self._place(live)
+
+    def _update(self, live: LiveFigure, array: xr.DataArray, shown: xr.DataArray) -> None:
+        """Put new data into the figure that stands there."""
+        assert self._pane is not None
+        with pn.io.hold():
+            if shown.ndim == 2:
+                unit = str(array.attrs.get("units", "1"))
+                image = live.columns(0)["image"][0]
+                self._pane.live.set_image(image, limits=limits(array), unit=unit)
+            else:
+                for glyph in (0, 1):
+                    self._pane.live.set_columns(glyph, live.columns(glyph))
+
+    def _place(self, live: LiveFigure) -> None:
+        if self._pane is None:
+            self._pane = FigurePane(live, height=_HEIGHT)
+            self._bar.insert(0, export_buttons(self._pane, "variable"))
+        else:
+            self._pane.replace(live)
+        if not self._figure.objects:
+            self._figure.objects = [grid(self._pane)]
+
+    # --- keeping -----------------------------------------------------------------------------
+
+    def _csv_file(self) -> BytesIO:
+        shown = self.shown()
+        if shown is None:
+            return BytesIO(b"")
+        named = shown.to_dataset(name=str(shown.name)).drop_attrs()
+        if not shown.ndim:
+            return BytesIO(f"{shown.name}\n{shown.values.item()}\n".encode())
+        return BytesIO(named.to_dataframe().to_csv().encode())
+
+    def _netcdf_file(self) -> BytesIO:
+        array = self.array()
+        if array is None:
+            return BytesIO(b"")
+        return BytesIO(bytes(array.to_dataset(name=str(array.name)).to_netcdf(engine="h5netcdf")))
+
+    # --- the address -------------------------------------------------------------------------
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """What is shown, for the address; what it asked for, as long as no run is open."""
+        if self._tree is None:
+            return list(self._asked.items())
+        if not self.path:
+            return []
+        places = [(dim, str(index)) for dim, index in self.places().items()]
+        return [("variable", self.path), ("as", self.as_.value or ""), *places]
+
+    def take(self, asked: dict[str, str]) -> None:
+        """Keep what an address asks for until a run is there, and take it out of ``asked``.
+
+        Raises
+        ------
+        ValueError
+            If a place is no whole number.
+        """
+        for name in ("variable", "as"):
+            if name in asked:
+                self._asked[name] = asked.pop(name)[:120]
+        for dim in [name for name in asked if re.fullmatch(r"[a-z_]{1,40}", name)]:
+            text = asked.pop(dim)
+            if not text.isdecimal() or len(text) > 9:
+                raise ValueError(f"{dim} must be a whole number, 0 or more; got {text[:40]!r}.")
+            self._asked[dim] = text
+
+
+_EMPTY = '<p style="margin:12px">Nothing was recorded of this variable.</p>'
+
+
+def _download(label: str, callback: Callable[[], BytesIO], filename: str) -> Any:
+    return pmui.FileDownload(
+        label=label,
+        callback=callback,
+        filename=filename,
+        variant="outlined",
+        size="small",
+        margin=(5, 4),
+    )
+
+
+def _value(shown: xr.DataArray) -> str:
+    from html import escape
+
+    return escape(value_text(shown))
+
+
+def _entry(one: Recorded) -> str:
+    sizes = ", ".join(f"{dim} {size}" for dim, size in zip(one.dims, one.shape, strict=True))
+    units = f" [{one.units}]" if one.units not in ("", "1") else ""
+    return f"{one.name} ({sizes}){units}"
+
+
+def _key(view: tuple[str, ...]) -> str:
+    return ",".join(view)
+
+
+def _shown_as(view: tuple[str, ...]) -> str:
+    if not view:
+        return "value"
+    return f"curve over {view[0]}" if len(view) == 1 else f"image, {view[0]} × {view[1]}"

@@ -1,0 +1,36 @@
+"""Figures as files: the browser draws what it shows once more, as PNG or SVG, with no help."""
+
+from __future__ import annotations
+
+import panel as pn
+
+from dashboards import site
+from dashboards.panes import FigurePane
+
+_SAVE = """
+for (const document_ of Bokeh.documents) {
+  const figure = document_.get_model_by_name(figure_name)
+  const view = figure && document_.views_manager.find_one(figure)
+  if (view) {
+    view.export(kind).to_blob().then((blob) => {
+      const link = document.createElement('a')
+      link.href = URL.createObjectURL(blob)
+      link.download = file_name + '.' + kind
+      link.click()
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000)
+    })
+    break
+  }
+}
+"""
+
+
+def export_buttons(pane: FigurePane, name: str) -> pn.Row:
+    """Buttons that save the pane's figure, whichever it shows by then, as ``name``.png and .svg."""
+    pane.name_figure(name)
+    buttons = []
+    for kind in ("png", "svg"):
+        button = site.button(kind.upper(), variant="outlined")
+        button.js_on_click(args={"figure_name": name, "file_name": name, "kind": kind}, code=_SAVE)
+        buttons.append(button)
+    return pn.Row(*buttons, margin=0)

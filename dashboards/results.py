@@ -1,0 +1,279 @@
+"""The Results page: saved runs, every variable in them, runs compared, figures and data to keep.
+
+What a file may hold is judged in ``run_files.py``; how a variable looks is ``toolkit.plots``'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import panel as pn
+import panel_material_ui as pmui
+import xarray as xr
+
+from dashboards import site
+from dashboards.address import join, parse
+from dashboards.comparing import Comparison
+from dashboards.exploring import Explorer
+from dashboards.panes import facts, table
+from dashboards.run_files import MOST_BYTES, read_run
+from dashboards.run_tables import events_table, provenance_table, settings_table
+from dashboards.uploads import MEBI, Upload
+from toolkit.results import to_bytes
+from toolkit.training import Experiment
+
+TABS = ("variables", "compare", "about")
+MOST_RUNS = 6
+_EXAMPLES = (
+    ("example, SBPCA rank 1, then 4", {"method": "sbpca", "rank": 1}),
+    ("example, SGD", {"method": "sgd"}),
+)
+_HELP = (
+    '<p style="margin:4px 0;font-size:13px">Open runs saved by the Playground, by '
+    "<code>train --out</code> or by <code>run.save</code>: netCDF (.nc) or a zipped Zarr store, "
+    f"at most {MOST_BYTES // MEBI} MiB each and {MOST_RUNS} at a time.</p>"
+)
+
+
+class Results:
+    """One visitor's page. ``query`` is what its address names."""
+
+    def __init__(self, query: str = "") -> None:
+        self.address = site.Address()
+        self.notice = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
+        self.runs: dict[str, xr.DataTree] = {}
+        self._examples_asked = False
+        self._tab = 0
+        self.explorer = Explorer(self._keep_address)
+        self.comparison = Comparison(self._keep_address)
+        self._about = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
+        self._make_widgets()
+        self._take(query)
+
+    # --- layout ------------------------------------------------------------------------------
+
+    def _make_widgets(self) -> None:
+        self.upload = Upload(
+            label="Open runs",
+            accept=".nc,.zip",
+            multiple=True,
+            max_file_size=MOST_BYTES,
+            size="small",
+            width=170,
+            margin=(8, 0),
+        )
+        self.upload.param.watch(self._uploaded, "value")
+        self._example = site.button("Two example runs", variant="outlined")
+        self._example.on_click(self._open_examples)
+        self.pick = pmui.Select(
+            label="Run shown", options=[], width=250, size="small", margin=(10, 0)
+        )
+        self.pick.param.watch(lambda _: self._show(), "value")
+        self._close = site.button("Close this run", variant="outlined", disabled=True)
+        self._close.on_click(lambda _: self.close(self.pick.value))
+        self._netcdf = pmui.FileDownload(
+            label="This run (netCDF)",
+            callback=lambda: BytesIO(to_bytes(self.runs[self.pick.value])),
+            filename="run.nc",
+            variant="outlined",
+            size="small",
+            margin=(5, 4),
+            disabled=True,
+        )
+        self._summary = site.Text("", margin=(0, 6))
+
+    def controls(self) -> pn.viewable.Viewable:
+        """Opening, choosing and closing runs."""
+        return pn.Column(
+            site.Text(_HELP, width=260, margin=(0, 6)),
+            self.upload,
+            self._example,
+            self.pick,
+            self._summary,
+            pn.FlexBox(self._netcdf, self._close),
+            margin=(0, 8),
+        )
+
+    def view(self) -> pn.viewable.Viewable:
+        """The three tabs."""
+        self.tabs = pmui.Tabs(
+            ("Variables", self.explorer.view()),
+            ("Compare runs", self.comparison.view()),
+            ("Settings and events", pn.Column(self._about, sizing_mode="stretch_both")),
+            active=self._tab,
+            sizing_mode="stretch_both",
+        )
+        self.tabs.param.watch(lambda event: self._turn_to(event.new), "active")
+        return pn.Column(self.address, self.notice, self.tabs, sizing_mode="stretch_both", margin=0)
+
+    def page(self) -> pmui.Page:
+        """The whole page; examples that the address asks for open once it is there."""
+        page = site.page("results", sidebar=[self.controls()], main=[self.view()])
+        if self._examples_asked:
+            pn.state.onload(self._open_asked)
+        return page
+
+    # --- opening and closing -----------------------------------------------------------------
+
+    def load(self, files: list[tuple[str, bytes]]) -> None:
+        """Open runs; one message for each that cannot be opened."""
+        self._receive([(filename, attempt(data)) for filename, data in files])
+
+    def _receive(self, found: list[tuple[str, xr.DataTree | ValueError]]) -> None:
+        for filename, tree in found:
+            if isinstance(tree, ValueError):
+                self._say(f"{filename[:60]}: {tree}")
+            elif len(self.runs) >= MOST_RUNS:
+                self._say(f"{filename[:60]}: {MOST_RUNS} runs are open; close one first.")
+            else:
+                self.runs[self._new_name(filename)] = tree
+        self._list()
+
+    def close(self, name: str) -> None:
+        """Close a run."""
+        self.runs.pop(name, None)
+        self._examples_asked &= any(name in self.runs for name, _ in _EXAMPLES)
+        self._list()
+
+    def open_examples(self) -> None:
+        """Open the two example runs; trained on the spot the first time."""
+        for name, tree in examples().items():
+            if len(self.runs) < MOST_RUNS:
+                self.runs[name] = tree
+        self._examples_asked = True
+        self._list()
+
+    async def _uploaded(self, event: Any) -> None:
+        if event.new:
+            names = self.upload.filename or []
+            trees = await self._beside(lambda: [attempt(data) for data in event.new])
+            self._receive(list(zip(names, trees, strict=True)))
+
+    async def _open_examples(self, _: Any) -> None:
+        await self._beside(examples)
+        self.open_examples()
+
+    async def _open_asked(self) -> None:
+        await self._open_examples(None)
+
+    async def _beside(self, work: Callable[[], Any]) -> Any:
+        """Do it beside the pages' own thread."""
+        self._example.loading = True
+        try:
+            return await asyncio.to_thread(work)
+        finally:
+            self._example.loading = False
+
+    def _new_name(self, filename: str) -> str:
+        """A short, plain and new name for the list; it never names a file here."""
+        stem = re.sub(r"[^\w .+-]", "", filename.rsplit(".", 1)[0])[:40].strip() or "run"
+        name, number = stem, 2
+        while name in self.runs:
+            name, number = f"{stem} ({number})", number + 1
+        return name
+
+    # --- what the page shows -----------------------------------------------------------------
+
+    def _list(self) -> None:
+        """Bring the list in line with the runs that are open."""
+        names, before = list(self.runs), self.pick.value
+        self.pick.options = names
+        self.pick.value = before if before in names else (names[0] if names else None)
+        self._netcdf.disabled = self._close.disabled = not names
+        self.comparison.use(self.runs)
+        if self.pick.value == before:
+            self._show()
+
+    def _show(self) -> None:
+        tree = self.runs.get(self.pick.value)
+        self.explorer.use(tree)
+        self._about.object = about_html(tree) if tree is not None else ""
+        self._summary.object = summary_html(tree) if tree is not None else ""
+        self._keep_address()
+
+    def _turn_to(self, tab: int) -> None:
+        self._tab = tab
+        self._keep_address()
+
+    # --- the address -------------------------------------------------------------------------
+
+    def query(self) -> str:
+        """The state of the page; of the runs only the examples are in it."""
+        pairs = [("tab", TABS[self._tab])] if self._tab else []
+        pairs += [("runs", "example")] if self._examples_asked else []
+        return join(pairs + self.explorer.pairs() + self.comparison.pairs())
+
+    def _keep_address(self) -> None:
+        self.address.keep(self.query())
+
+    def _take(self, query: str) -> None:
+        try:
+            asked = parse(query)
+            tab, runs = asked.pop("tab", TABS[0]), asked.pop("runs", "")
+            if tab not in TABS:
+                raise ValueError(f"tab must be one of {', '.join(TABS)}; got {tab[:40]!r}.")
+            if runs not in ("", "example"):
+                raise ValueError(f"runs must be example; got {runs[:40]!r}.")
+            self.comparison.take(asked)
+            self.explorer.take(asked)
+            if asked:
+                raise ValueError(f"{next(iter(asked))[:40]!r} is nothing of this page.")
+        except ValueError as error:
+            self._say(f"This address is not understood: {error}")
+            return
+        self._tab, self._examples_asked = TABS.index(tab), runs == "example"
+
+    def _say(self, text: str) -> None:
+        site.notify(text, also=self.notice)
+
+
+def attempt(data: bytes) -> xr.DataTree | ValueError:
+    """The run in a file, or what is wrong with it."""
+    try:
+        return read_run(data)
+    except ValueError as error:
+        return error
+
+
+@functools.cache
+def examples() -> dict[str, xr.DataTree]:
+    """Two short runs on the digits, from the same seed; the rank of one is raised on the way."""
+    trees = {}
+    for name, knobs in _EXAMPLES:
+        run = Experiment(device="EpiRAM", hidden=[32], record_every=20, **knobs)
+        for record in run.steps(epochs=5):
+            if record.step == 40 and knobs["method"] == "sbpca":
+                run.rank = 4
+        trees[name] = run.results()
+    return trees
+
+
+def summary_html(tree: xr.DataTree) -> str:
+    """How far the run got."""
+    training = tree["training"].to_dataset() if "training" in tree else xr.Dataset()
+    items: dict[str, Any] = {}
+    if training.sizes.get("step"):
+        items["Steps"] = f"{training.sizes['step']:,}"
+    if training.sizes.get("evaluation"):
+        items["Test accuracy"] = f"{float(training['test_accuracy'][-1]):.1%}"
+    return facts(items)
+
+
+def about_html(tree: xr.DataTree) -> str:
+    """Settings, events and provenance."""
+    parts = [settings_table(tree), events_table(tree), provenance_table(tree)]
+    cells = "".join(f"<div>{table(*part)}</div>" for part in parts)
+    return (
+        '<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));'
+        f'gap:16px;align-items:start">{cells}</div>'
+    )
+
+
+def results() -> pmui.Page:
+    """A fresh page for one session."""
+    return Results(site.query_asked()).page()

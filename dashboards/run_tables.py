@@ -1,0 +1,75 @@
+"""Settings, events and provenance of a run as rows of text: headers, rows, caption."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import xarray as xr
+
+from toolkit.training.knobs import knobs_of
+from toolkit.training.settings import Settings
+
+Table = tuple[list[str], list[list[Any]], str]
+_MOST_ROWS = 500
+
+
+def settings_of(tree: xr.DataTree) -> dict[str, Any]:
+    """The settings a run began with; none if it holds no such thing."""
+    try:
+        found = json.loads(str(tree.attrs.get("settings", "{}")))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def settings_table(tree: xr.DataTree) -> Table:
+    """Every setting at the beginning, with its unit."""
+    knobs = knobs_of(Settings)
+    rows = []
+    for name, value in settings_of(tree).items():
+        unit = getattr(knobs.get(name), "unit", "")
+        shown = json.dumps(value) if isinstance(value, dict | list) else str(value)
+        rows.append([name, shown, "" if unit == "1" else unit])
+    return ["setting", "at the beginning", "unit"], rows, "Settings"
+
+
+def events_table(tree: xr.DataTree) -> Table:
+    """Every knob that changed during the run."""
+    columns = ["event_step", "knob", "old", "new"]
+    headers = ["after step", "knob", "from", "to"]
+    events = tree["events"].to_dataset() if "events" in tree else xr.Dataset()
+    if not set(columns) <= set(events.variables) or not events.sizes.get("event"):
+        return headers, [["–", "no knob changed", "", ""]], "Changes during the run"
+    data = [events[name].values[:_MOST_ROWS].tolist() for name in columns]
+    rows = [list(row) for row in zip(*data, strict=True)]
+    return headers, rows, "Changes during the run"
+
+
+def provenance_table(tree: xr.DataTree) -> Table:
+    """All other attributes of the file."""
+    rows = [[name, value] for name, value in tree.attrs.items() if name != "settings"]
+    return ["attribute", "value"], rows, "Provenance"
+
+
+def differences(trees: dict[str, xr.DataTree]) -> Table:
+    """How far each run got, and the settings in which the runs differ."""
+    settings = {name: settings_of(tree) for name, tree in trees.items()}
+    names = dict.fromkeys(key for one in settings.values() for key in one)
+    differ = [key for key in names if len({str(s.get(key)) for s in settings.values()}) > 1]
+    rows = []
+    for name, tree in trees.items():
+        training = tree["training"].to_dataset() if "training" in tree else xr.Dataset()
+        rows.append([name, *_state(training), *(str(settings[name].get(key)) for key in differ)])
+    headers = ["run", "steps", "samples", "pulses", "test accuracy", *differ]
+    return headers, rows, "Where they stand, and the settings in which they differ"
+
+
+def _state(training: xr.Dataset) -> list[str]:
+    """Steps, samples, pulses and test accuracy at the end."""
+    shown = [f"{training.sizes.get('step', 0):,}"]
+    for name in ("samples_seen", "pulses"):
+        known = name in training and training[name].size
+        shown.append(f"{int(training[name][-1]):,}" if known else "–")
+    known = "test_accuracy" in training and training["test_accuracy"].size
+    return [*shown, f"{float(training['test_accuracy'][-1]):.1%}" if known else "–"]

@@ -1,0 +1,226 @@
+"""Any recorded variable as a figure: a curve, an image or a value, by its dimensions.
+
+What a run records is ``toolkit.results``' schema; nothing here depends on it but the coordinates
+that stand for training steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import NamedTuple
+
+import holoviews as hv
+import numpy as np
+import xarray as xr
+
+from toolkit.plots.devices import STYLES
+from toolkit.plots.elements import _FRAME, _LEGEND, BLUE, DIVERGING, SEQUENTIAL
+
+_MOST_POINTS = 2000
+# Coordinates, or variables beside the one shown, that say where along a dimension we are
+_PLACES = {"record": "step", "evaluation": "evaluation_step", "event": "event_step"}
+AXES = {
+    "step": "training step",
+    "samples_seen": "samples seen",
+    "pulses": "programming pulses",
+}
+
+
+class Recorded(NamedTuple):
+    """A variable of a results tree: where it stands, and what it is."""
+
+    group: str
+    name: str
+    dims: tuple[str, ...]
+    shape: tuple[int, ...]
+    units: str
+    long_name: str
+
+    @property
+    def path(self) -> str:
+        """Group and name."""
+        return f"{self.group.rstrip('/')}/{self.name}"
+
+
+def recorded(tree: xr.DataTree) -> list[Recorded]:
+    """Every variable of every group, in the order of the file."""
+    found = []
+    for node in tree.subtree:
+        for name, array in node.to_dataset(inherit=False).data_vars.items():
+            units, long_name = (str(array.attrs.get(key, "")) for key in ("units", "long_name"))
+            dims = tuple(str(dim) for dim in array.dims)
+            found.append(Recorded(node.path, str(name), dims, array.shape, units, long_name))
+    return found
+
+
+def views(array: xr.DataArray) -> list[tuple[str, ...]]:
+    """The ways to look at a variable: the dims on the axes, the best way first.
+
+    No dims: a value. One: a curve over it. Two: an image, the first downwards. Text is a value at
+    a time; an empty variable cannot be looked at.
+    """
+    if not array.size:
+        return []
+    dims = tuple(str(dim) for dim in array.dims)
+    if array.dtype.kind not in "fiub":
+        return [()]
+    images = list(combinations(dims, 2))[::-1]
+    curves = [(dim,) for dim in dims]
+    return [*images, *curves, ()] if len(dims) > 1 else [*curves, ()]
+
+
+def variable_figure(dataset: xr.Dataset, name: str, at: Mapping[str, int]) -> hv.Element:
+    """Variable ``name`` of ``dataset`` with the dims of ``at`` fixed: a curve, image or text.
+
+    Colours have the same limits for every ``at``, those of the whole variable.
+
+    Raises
+    ------
+    ValueError
+        If more than two dims are left.
+    """
+    array = dataset[name]
+    left = array.isel({dim: index for dim, index in at.items() if dim in array.dims})
+    if left.ndim > 2:
+        raise ValueError(f"{name} has dims {', '.join(map(str, left.dims))} left; fix all but 2.")
+    if left.ndim == 2:
+        return _image(left, limits(array))
+    if left.ndim == 1:
+        return _curve(dataset, left)
+    return hv.Curve([], "x", "y").opts(title=f"{name}: {value_text(left)}", **_FRAME)
+
+
+def value_text(value: xr.DataArray) -> str:
+    """One number with its unit."""
+    units = _units(value)
+    number = value.values.item()
+    shown = f"{number:.6g}" if isinstance(number, float) else str(number)
+    return f"{shown} {units}".strip()
+
+
+def limits(array: xr.DataArray) -> tuple[float, float]:
+    """Smallest and largest finite value; symmetric about 0 where both signs occur."""
+    values = array.values[np.isfinite(array.values)]
+    if not values.size:
+        return 0.0, 1.0
+    low, high = float(values.min()), float(values.max())
+    if low < 0.0 < high:
+        low, high = -max(-low, high), max(-low, high)
+    return (low, high) if low < high else (low - 0.5, high + 0.5)
+
+
+def place_of(dataset: xr.Dataset, dim: str) -> xr.DataArray | None:
+    """Where along ``dim`` each entry stands: its coordinate, or the training step it has."""
+    for name in (dim, _PLACES.get(dim, dim)):
+        if name in dataset.variables and dataset[name].dims == (dim,):
+            return dataset[name]
+    return None
+
+
+def comparison(
+    runs: Mapping[str, xr.Dataset], name: str, *, over: str = "step", log: bool = False
+) -> hv.Overlay:
+    """One training variable of several runs, each a line.
+
+    Parameters
+    ----------
+    runs
+        ``/training`` of each run, by the run's name; those without the variable are left out.
+    name
+        A variable over ``step`` or ``evaluation``.
+    over
+        What the x axis counts: one of ``AXES``.
+    log
+        Whether the y axis is logarithmic.
+    """
+    lines, label = [], name
+    styles = ((BLUE, "solid"), *STYLES)
+    for (run, training), (colour, dash) in zip(runs.items(), styles, strict=False):
+        if name not in training:
+            continue
+        label = _label(training[name])
+        x, y = thinned(*compared(training, name, over))
+        keep = np.isfinite(y) & (y > 0.0) if log else np.isfinite(y)
+        line = hv.Curve((x[keep], y[keep]), "x", "y", label=run)
+        lines.append(line.opts(color=colour, line_dash=dash, line_width=1.7))
+    return hv.Overlay(lines or [hv.Curve([], "x", "y")]).opts(
+        logy=log,
+        legend_position="top_right",
+        **_LEGEND,
+        xlabel=AXES[over],
+        ylabel=label,
+        title=f"{name} over {AXES[over]}",
+        **_FRAME,
+    )
+
+
+def compared(training: xr.Dataset, name: str, over: str) -> tuple[np.ndarray, np.ndarray]:
+    """Both axes of a training variable; what is evaluated stands at the step before it.
+
+    Evaluations before the first step stand at 0.
+    """
+    values = training[name]
+    if values.dims == ("step",):
+        return training[over].values.astype(float), values.values.astype(float)
+    steps = training["step"].values
+    done = training["evaluation_step"].values
+    if over == "step":
+        return done.astype(float), values.values.astype(float)
+    counted = np.concatenate([[0.0], training[over].values.astype(float)])
+    return counted[np.searchsorted(steps, done, side="right")], values.values.astype(float)
+
+
+def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Every so manyth point of long curves, the last one included."""
+    every = -(-len(x) // _MOST_POINTS) if len(x) else 1
+    shown = slice((len(x) - 1) % every, None, every) if len(x) else slice(None)
+    return x[shown], y[shown]
+
+
+def _curve(dataset: xr.Dataset, line: xr.DataArray) -> hv.Overlay:
+    (dim,) = map(str, line.dims)
+    place = place_of(dataset, dim)
+    numbers = place is not None and place.dtype.kind in "fiu"
+    x = place.values if place is not None and numbers else np.arange(line.size)
+    x, y = thinned(x.astype(float), line.values.astype(float))
+    curve = hv.Curve((x, y), "x", "y").opts(color=BLUE, line_width=1.5)
+    points = hv.Scatter((x, y), "x", "y").opts(color=BLUE, size=4 if len(x) < 200 else 0)
+    return (curve * points).opts(
+        xlabel=_label(place) if place is not None and numbers else f"{dim} (index)",
+        ylabel=_label(line),
+        title=f"{line.name} over {dim}",
+        **_FRAME,
+    )
+
+
+def _image(image: xr.DataArray, range_: tuple[float, float]) -> hv.Image:
+    down, across = map(str, image.dims)
+    rows, columns = image.shape
+    return hv.Image(
+        image.values[::-1].astype(np.float32),
+        kdims=["across", "down"],
+        vdims=["value"],
+        bounds=(0, 0, columns, rows),
+    ).opts(
+        cmap=DIVERGING if range_[0] < 0.0 < range_[1] else SEQUENTIAL,
+        clim=range_,
+        colorbar=True,
+        clabel=_units(image) or "1",
+        invert_yaxis=True,
+        xlabel=f"{across} (index)",
+        ylabel=f"{down} (index)",
+        title=_label(image),
+        **{**_FRAME, "show_grid": False},
+    )
+
+
+def _units(array: xr.DataArray) -> str:
+    units = str(array.attrs.get("units", ""))
+    return "" if units == "1" else units
+
+
+def _label(array: xr.DataArray) -> str:
+    """Long name (or name) with the unit in brackets."""
+    text = str(array.attrs.get("long_name", "") or array.name)
+    return f"{text} ({units})" if (units := _units(array)) else text
