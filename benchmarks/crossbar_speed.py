@@ -6,7 +6,7 @@ the ratio of medians to the first row of its block:
 - a write against drawing one uniform per cell with torch (the least any stochastic write needs);
 - a read against the plain matrix product with weights of the same size.
 
-Where a rank wants less than 0.03 pulses per cell, its pulses are drawn where they fall and cost
+Where a rank wants less than 0.06 pulses per cell, its pulses are drawn where they fall and cost
 about 50 ns each; no cell is looked at. Else it goes over all cells 6.5 times: random words (half a
 pass, 16 bits a cell) as floats, scaled, plus the wanted pulses (one matrix product), rounded down,
 compared with 0, places of the pulsed ones. What else there is to do is done to pulsed cells alone:

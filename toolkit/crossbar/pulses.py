@@ -21,11 +21,11 @@ from toolkit.crossbar.selection import Selection, places_not_zero
 from toolkit.crossbar.thinning import hits
 
 PAIRS = ("differential", "one-sided", "reference")
-# Ranks whose pulses are drawn at once.
-_TOGETHER = 8
+# Cells, over all ranks, whose pulses are drawn at once: enough to share what every draw costs.
+_AT_ONCE = 2**22
 # Pulses are drawn where fewer than this are wanted per cell, of more cells than this: then it is
 # faster than rounding cell by cell (benchmarks/crossbar_speed.py).
-_FEW, _SMALL = 0.03, 2**16
+_FEW, _SMALL = 0.06, 2**16
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,9 @@ class WholePulses:
         generator: torch.Generator,
     ) -> Iterator[Selection | None]:
         """Round the outer products cell by cell; where few pulses are wanted, draw those alone."""
-        for start in range(0, left.shape[1], _TOGETHER):
-            ranks = slice(start, start + _TOGETHER)
+        some = max(1, _AT_ONCE // out.numel())
+        for start in range(0, left.shape[1], some):
+            ranks = slice(start, start + some)
             lines, columns = _lines(left[:, ranks].T, drive), _columns(right[:, ranks].T)
             drawn: list[Selection | None] = [None] * len(lines)
             if self.rounding == "stochastic" and out.numel() > _SMALL:
