@@ -17,7 +17,14 @@ from toolkit.reproduce.statistics import Interval, interval
 from toolkit.results.files import beside
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_FRAME = {"width": 420, "height": 320, "show_grid": True, "toolbar": None}
+_FRAME = {
+    "width": 460,
+    "height": 310,
+    "padding": 0.08,
+    "show_grid": True,
+    "toolbar": None,
+    "legend_position": "right",
+}
 
 
 def intervals(values: xr.DataArray, along: str) -> list[tuple[Any, Interval]]:
@@ -30,17 +37,17 @@ def intervals(values: xr.DataArray, along: str) -> list[tuple[Any, Interval]]:
     return found
 
 
-def curve(values: xr.DataArray, along: str, *, colour: str, label: str, unit: str = "") -> Any:
+def curve(values: xr.DataArray, along: str, *, colour: str, label: str) -> Any:
     """Means over seeds as a line, with bars of the confidence intervals."""
     import holoviews as hv
 
     from toolkit.plots import elements  # noqa: F401  # registers Bokeh without a CDN
 
     points = [(x, i.mean, _half(i)) for x, i in intervals(values, along)]
-    name = f"{values.attrs.get('long_name', values.name)}".split(";")[0].split(":")[0]
-    vdim = hv.Dimension(str(values.name), label=name, unit=unit or _unit(values))
-    line = hv.Curve([p[:2] for p in points], along, vdim, label=label).opts(color=colour)
-    dots = hv.Scatter([p[:2] for p in points], along, vdim, label=label).opts(color=colour, size=7)
+    means = [point[:2] for point in points]
+    vdim = _dimension(values)
+    line = hv.Curve(means, along, vdim, label=label).opts(color=colour)
+    dots = hv.Scatter(means, along, vdim, label=label).opts(color=colour, size=7)
     bars = hv.ErrorBars(points, along, [vdim, "error"]).opts(line_color=colour)
     return line * dots * bars
 
@@ -68,8 +75,8 @@ def by_rank(data: xr.Dataset, *, over: str) -> Any:
         if np.isfinite(reference).any():
             drawn.append(level(interval(reference)))
         title = str(place) if over in ("task", "device") else f"batch size {place}"
-        limits = _around(data["rank"].values[data["rank"].values > 0])
-        panels.append(panel(drawn, title=f"{title} (dashed: MBGD)", logx=True, xlim=limits))
+        ranks = data["rank"].values[data["rank"].values > 0]
+        panels.append(panel(drawn, title=f"{title} (dashed: MBGD)", **log_axis(ranks)))
     return layout(panels)
 
 
@@ -80,38 +87,40 @@ def by_batch(data: xr.Dataset, variable: str = "test_accuracy", *, logy: bool = 
         values = data[variable].sel({"method": method})
         if np.isfinite(values).any():
             drawn.append(curve(values, "batch_size", colour=PALETTE[i], label=str(method)))
-    options = {"logy": True, "ylim": _around(data[variable].values)} if logy else {}
-    title = str(data[variable].attrs["long_name"]).split(";")[0].split(":")[0]
-    return panel(drawn, title=title, logx=True, **options)
+    options = {"logy": True, "ylim": around(data[variable].values)} if logy else {}
+    title = f"{variable.replace('_', ' ')} by batch size".capitalize()
+    return panel(drawn, title=title, **log_axis(data.batch_size.values), **options)
 
 
 def trade(data: xr.Dataset, variable: str) -> Any:
     """Test accuracy against a cost, both means over seeds, a point for every method and rank."""
     import holoviews as hv
 
-    points = []
-    for i, (method, rank) in enumerate(itertools.product(data.method.values, data["rank"].values)):
+    dims = [_dimension(data[variable]), _dimension(data.test_accuracy)]
+    points: list[Any] = []
+    for method, rank in itertools.product(data.method.values, data["rank"].values):
         here = data.sel({"method": method, "rank": rank})
         if not np.isfinite(here.test_accuracy).any():
             continue
         place = float(here[variable].mean()), float(here.test_accuracy.mean())
         label = f"{method} {rank}" if rank else str(method)
-        dot = hv.Scatter([place], variable, "test_accuracy", label=label)
-        bar = _half(interval(here.test_accuracy.values))
-        bars = hv.ErrorBars([(*place, bar)], variable, ["test_accuracy", "error"])
-        points.append(dot.opts(color=PALETTE[i % len(PALETTE)], size=9) * bars)
-    return panel(points, title=f"Accuracy against {variable.replace('_', ' ')}", logx=True)
+        half = _half(interval(here.test_accuracy.values))
+        dot = hv.Scatter([place], *dims, label=label)
+        bars = hv.ErrorBars([(*place, half)], dims[0], [dims[1], "error"])
+        points.append(dot.opts(color=PALETTE[len(points) % len(PALETTE)], size=9) * bars)
+    title = f"Accuracy against {variable.replace('_', ' ')}"
+    limits = around(data[variable].values)
+    steps = [m * 10.0**d for d in range(10) for m in (1, 3) if limits[0] <= m * 10**d <= limits[1]]
+    ticks = [(step, f"{step:,.0f}") for step in steps]
+    return panel(points, title=title, logx=True, xlim=limits, xticks=ticks)
 
 
 def panel(drawn: Sequence[Any], **options: Any) -> Any:
     """Overlay what was drawn in one frame."""
     import holoviews as hv
 
-    return (
-        hv.Overlay(list(drawn))
-        .collate()
-        .opts(hv.opts.Overlay(legend_position="bottom_right", **_FRAME, **options))
-    )
+    overlay = hv.Overlay(list(drawn)).collate()
+    return overlay.opts(hv.opts.Overlay(**_FRAME, **options))
 
 
 def layout(panels: Sequence[Any]) -> Any:
@@ -132,7 +141,16 @@ def save_page(drawn: Any, path: Path, *, title: str) -> Path:
     return path
 
 
-def _around(values: np.ndarray) -> tuple[float, float]:
+def log_axis(places: np.ndarray) -> dict[str, Any]:
+    """Options of a logarithmic x axis with a tick at every place."""
+    return {
+        "logx": True,
+        "xlim": around(places),
+        "xticks": [(place, f"{place:g}") for place in places],
+    }
+
+
+def around(values: np.ndarray) -> tuple[float, float]:
     """Limits of a logarithmic axis that leave room on both sides."""
     shown = values[np.isfinite(values) & (values > 0)]
     return 0.7 * float(shown.min()), 1.4 * float(shown.max())
@@ -143,6 +161,9 @@ def _half(value: Interval) -> float:
     return half if np.isfinite(half) else 0.0
 
 
-def _unit(values: xr.DataArray) -> str:
-    unit = str(values.attrs.get("units", ""))
-    return "" if unit == "1" else unit
+def _dimension(values: xr.DataArray) -> Any:
+    import holoviews as hv
+
+    unit = str(values.attrs.get("units", "1"))
+    label = str(values.name).replace("_", " ")
+    return hv.Dimension(str(values.name), label=label, unit=None if unit == "1" else unit)

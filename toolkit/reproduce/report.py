@@ -73,15 +73,21 @@ def table(data: xr.Dataset, shown: tuple[str, ...]) -> str:
         if name not in _INNER and any(name in data[variable].dims for variable in present)
     ]
     lines = [
-        "| " + " | ".join([*dims, *(_heading(data, name) for name in present)]) + " |",
-        "|---" * (len(dims) + len(present)) + "|",
+        "| " + " | ".join([*dims, *(_heading(data, name) for name in present), "runs"]) + " |",
+        "|---" * (len(dims) + len(present) + 1) + "|",
     ]
     for places in itertools.product(*(data[dim].values for dim in dims)):
         at = dict(zip(dims, places, strict=True))
         cells = [_cell(data, name, at) for name in present]
         if any(cells):
-            lines.append("| " + " | ".join([*map(str, places), *cells]) + " |")
+            runs = str(_runs(data[present[0]], at))
+            lines.append("| " + " | ".join([*map(str, places), *cells, runs]) + " |")
     return "\n".join(lines)
+
+
+def _runs(values: xr.DataArray, at: Mapping[str, object]) -> int:
+    found = values.sel({dim: value for dim, value in at.items() if dim in values.dims})
+    return found.max([dim for dim in found.dims if dim != "seed"]).count().item()
 
 
 def _heading(data: xr.Dataset, name: str) -> str:

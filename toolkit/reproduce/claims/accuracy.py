@@ -56,10 +56,9 @@ _MLP_RATES, _CNN_RATES = (0.25, 0.5, 1.0), (0.1, 0.2, 0.4)
 TASKS = {
     FULL: (
         Task("MNIST mlp", Data("mnist"), "mlp", 150, 10, 128, (4, 10), _MLP_RATES, 5),
-        Task("CIFAR-10 vgg", Data("cifar-10", 3000, 2000), "vgg", 1, 5, 64, (16,), (0.1, 0.2)),
         Task(
             "Fashion-MNIST mlp",
-            Data("fashion-mnist", 20000),
+            Data("fashion-mnist", 10000),
             "mlp",
             150,
             3,
@@ -68,11 +67,12 @@ TASKS = {
             (0.5, 1.0),
         ),
         Task("MNIST lenet", Data("mnist", 3000, 4000), "lenet", 120, 4, 64, (4, 8), (0.1, 0.2)),
+        Task("CIFAR-10 vgg", Data("cifar-10", 2000, 2000), "vgg", 1, 5, 64, (16,), (0.1, 0.2)),
     ),
     QUICK: (
         Task("digits mlp", Data("digits"), "mlp", 64, 15, 32, (4, 10), (0.2, 0.4)),
         Task("MNIST mlp", Data("mnist", 3000, 2000), "mlp", 64, 4, 64, (4, 10), (0.25, 0.5)),
-        Task("digits lenet", Data("digits"), "lenet", 120, 8, 32, (4, 8), (0.1, 0.2)),
+        Task("digits lenet", Data("digits"), "lenet", 120, 6, 64, (4, 8), (0.2, 0.4)),
     ),
     SMALLEST: (Task("digits mlp", Data("digits", 300, 100), "mlp", 16, 2, 32, (4,), (0.4,)),),
 }

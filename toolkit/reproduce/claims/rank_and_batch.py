@@ -16,7 +16,7 @@ RANKS = {FULL: (1, 2, 4, 8, 16), QUICK: (1, 4, 8), SMALLEST: (1, 2)}
 BATCHES = {FULL: (32, 128, 512), QUICK: (32, 128), SMALLEST: (32,)}
 EPOCHS = {FULL: 5, QUICK: 5, SMALLEST: 2}
 DATA = {
-    FULL: Data("mnist", 6000, 4000),
+    FULL: Data("mnist", 4000, 4000),
     QUICK: Data("mnist", 2000, 2000),
     SMALLEST: Data("digits", 300, 100),
 }

@@ -11,16 +11,11 @@ from toolkit.reproduce.claim import FULL, QUICK, SMALLEST, Claim
 from toolkit.reproduce.statistics import Finding, interval
 from toolkit.reproduce.study import Case, Data
 
-DATA = {
-    FULL: Data("mnist", 5000, 2000),
-    QUICK: Data("mnist", 1300, 1000),
-    SMALLEST: Data("digits", 160, 100),
-}
-# batch size: epochs; larger batches need more of them for some number of updates
-EPOCHS = {
-    FULL: {1: 1, 16: 2, 256: 5, 4096: 16},
-    QUICK: {1: 1, 32: 4, 1024: 20},
-    SMALLEST: {16: 1, 128: 2},
+# batch size: training samples and epochs; larger batches need more epochs for some updates
+BATCHES = {
+    FULL: {1: (2000, 1), 16: (5000, 1), 256: (5000, 4), 4096: (5000, 12)},
+    QUICK: {1: (600, 1), 32: (1300, 3), 1024: (1300, 15)},
+    SMALLEST: {16: (160, 1), 128: (160, 2)},
 }
 METHODS = {"MBGD": "sgd", "SVD": "svd", "SBE": "sbe"}
 LARGE = 16
@@ -28,16 +23,17 @@ LARGE = 16
 
 def plan(size: str) -> list[Case]:
     """Each method at each batch size."""
+    name, test = ("digits", 100) if size == SMALLEST else ("mnist", 2000)
     return [
         Case(
             {"method": label, "batch_size": batch},
-            DATA[size],
+            Data(name, samples, test),
             {"method": method, "hidden": [64], "batch_size": batch, "block_size": 1}
             | ({"rank": 1} if method == "svd" else {}),
             epochs,
             _rates(batch),
         )
-        for batch, epochs in EPOCHS[size].items()
+        for batch, (samples, epochs) in BATCHES[size].items()
         for label, method in METHODS.items()
     ]
 

@@ -21,9 +21,9 @@ BAR = 10.0
 # name, data, model, epochs, batch size, learning rate
 TASKS: dict[str, tuple[tuple[str, Data, str, int, int, float], ...]] = {
     FULL: (
-        ("MNIST mlp", Data("mnist", 10000, 2000), "mlp", 5, 128, 0.5),
-        ("MNIST lenet", Data("mnist", 3000, 1000), "lenet", 4, 64, 0.1),
-        ("CIFAR-10 vgg", Data("cifar-10", 1500, 500), "vgg", 4, 64, 0.1),
+        ("MNIST mlp", Data("mnist", 6000, 2000), "mlp", 5, 128, 0.5),
+        ("MNIST lenet", Data("mnist", 3000, 1000), "lenet", 3, 64, 0.1),
+        ("CIFAR-10 vgg", Data("cifar-10", 1000, 500), "vgg", 4, 64, 0.1),
     ),
     QUICK: (
         ("digits mlp", Data("digits"), "mlp", 10, 64, 0.3),
@@ -127,7 +127,8 @@ def draw(data: xr.Dataset) -> Any:
             )
             for i, (task, layer) in enumerate(layers)
         ]
-        panels.append(figures.panel(drawn, title=title, logx=log))
+        options = figures.log_axis(data.component.values) if log else {}
+        panels.append(figures.panel(drawn, title=title, **options))
     return figures.layout(panels)
 
 

@@ -11,8 +11,8 @@ from toolkit.reproduce.claim import FULL, QUICK, SMALLEST, Claim
 from toolkit.reproduce.statistics import Finding, interval, paired, shortfall
 from toolkit.reproduce.study import Case, Data, Labels
 
-DATA = {FULL: Data("digits", 600), QUICK: Data("digits", 300), SMALLEST: Data("digits", 100, 100)}
-EPOCHS = {FULL: 10, QUICK: 6, SMALLEST: 1}
+DATA = {FULL: Data("digits", 400), QUICK: Data("digits", 300), SMALLEST: Data("digits", 100, 100)}
+EPOCHS = {FULL: 8, QUICK: 6, SMALLEST: 1}
 BATCH = 32
 SGD: Labels = {"method": "SGD", "rank": 0}
 MBGD: Labels = {"method": "MBGD", "rank": 0}
