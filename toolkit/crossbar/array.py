@@ -364,9 +364,10 @@ class Crossbar:
 
     def _program(self, weights: Tensor) -> None:
         """New cells that hold ``weights``."""
-        reference = self._bank.symmetry_point() if self.pair == "reference" else None
-        middle = torch.full_like(self._bank.state[:1], 0.5)
-        self._reference = middle if reference is None else reference.clamp(0.0, 1.0)
+        self._reference = torch.full_like(self._bank.state[:1], 0.5)
+        if self.pair == "reference":
+            point = self._bank.symmetry_point()
+            self._reference = torch.where(point.isnan(), self._reference, point).clamp(0.0, 1.0)
         self._bank.renew(self._targets(weights))
         self._moved()
 

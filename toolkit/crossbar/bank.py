@@ -75,10 +75,9 @@ class CellBank:
             device=self.state.device,
         )
 
-    def symmetry_point(self) -> Tensor | None:
-        """Symmetry point of every cell, or None."""
-        point = self._cells.symmetry_point()
-        return None if point is None else like(point, self.state).expand(self.state.shape)
+    def symmetry_point(self) -> Tensor:
+        """Symmetry point of every cell, NaN where there is none."""
+        return like(self._cells.symmetry_point(), self.state).expand(self.state.shape)
 
     @property
     def stuck(self) -> Tensor:

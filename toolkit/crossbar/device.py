@@ -197,8 +197,8 @@ class Device:
 
         Alternating pulses drift to it. None if there is none inside the range, or no single one.
         """
-        point = self.response.cells(self).symmetry_point()
-        return None if point is None or not 0.0 <= float(point) <= 1.0 else float(point)
+        point = float(self.response.cells(self).symmetry_point())
+        return point if 0.0 <= point <= 1.0 else None
 
     def step(self, state: Tensor, pulses: Tensor) -> Tensor:
         """Nominal noiseless cells after signed ``pulses`` at once, clipped to the range.

@@ -46,8 +46,8 @@ class Cells(Protocol):
     def step(self, state: Tensor, pulses: Tensor) -> None:
         """Apply signed ``pulses`` to ``state`` in place, without noise; bounds may be passed."""
 
-    def symmetry_point(self) -> Tensor | None:
-        """State where one pulse up and one down are equally large; None if there is none."""
+    def symmetry_point(self) -> Tensor:
+        """State where one pulse up and one down are equally large; NaN for cells without one."""
 
 
 class Response(Protocol):
@@ -186,17 +186,16 @@ class AffineCells:
             drive.mul_(growth.add_(_TINY).div_(exponent.add_(_TINY)))  # phi(0) = 1
         state.add_(drive)
 
-    def symmetry_point(self) -> Tensor | None:
-        """``-(step_up + step_down) / (slope_up + slope_down)``, None where every step is equal."""
+    def symmetry_point(self) -> Tensor:
+        """``-(step_up + step_down) / (slope_up + slope_down)``, NaN where steps do not change."""
         size, size_diff, rate, rate_diff = (
             torch.as_tensor(value, dtype=torch.float64)
             for value in (self.size, self.size_difference, self.rate, self.rate_difference)
         )
         slope = torch.expm1(rate + rate_diff) + torch.expm1(rate - rate_diff)
-        if bool((slope == 0.0).any()):
-            return None
         rise = _per_pulse(size + size_diff, rate + rate_diff)
-        return -(rise + _per_pulse(size - size_diff, rate - rate_diff)) / slope
+        fall = _per_pulse(size - size_diff, rate - rate_diff)
+        return torch.where(slope == 0.0, math.nan, -(rise + fall) / slope)
 
 
 def _per_pulse(size: Tensor, rate: Tensor) -> Tensor:

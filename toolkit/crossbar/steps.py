@@ -9,6 +9,7 @@ documentation of the pulsed devices), in normalised state. A weight coordinate `
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -174,19 +175,18 @@ class StepwiseCells:
         self._advance(state, pulses, up=True)
         self._advance(state, -pulses, up=False)
 
-    def symmetry_point(self) -> Tensor | None:
+    def symmetry_point(self) -> Tensor:
         """By bisection of ``up size_up(x) - down size_down(x)`` between the bounds."""
         low, high = torch.broadcast_tensors(
             torch.as_tensor(self.low, dtype=torch.float64),
             torch.as_tensor(self.high, dtype=torch.float64),
         )
-        if bool(((self._excess(low) <= 0.0) | (self._excess(high) >= 0.0)).any()):
-            return None
+        none = (self._excess(low) <= 0.0) | (self._excess(high) >= 0.0)
         for _ in range(60):
             middle = (low + high) / 2.0
             rising = self._excess(middle) > 0.0
             low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
-        return (low + high) / 2.0
+        return torch.where(none, math.nan, (low + high) / 2.0)
 
     def _excess(self, state: Tensor) -> Tensor:
         rise = self.up * self.size(state, True, self.low, self.high, *self.shape)
