@@ -64,6 +64,8 @@ STEPS = {
     "stuck_high": 0.005,
     "drift": 0.005,
 }
+# A knob that does not apply is still to be read.
+_READABLE = {"& .MuiFormLabel-root.Mui-disabled": {"color": "text.secondary"}}
 IDEAL = {"dac_bits": range(2, 13), "adc_bits": range(2, 13)}  # or None: no converter at all
 
 
@@ -78,16 +80,22 @@ def fixed_widgets() -> dict[str, Any]:
 
 
 def fixed_value(name: str, widget: Any) -> Any:
-    """What the widget of a fixed knob says; text that is no list of widths stays text."""
-    if name != "hidden":
-        return widget.value
-    words = widget.value.replace(",", " ").split()
-    return [int(word) for word in words] if all(map(str.isdecimal, words)) else widget.value
+    """What the widget of a fixed knob says; text that is no number stays text."""
+    knob, value = knobs_of(Settings)[name], widget.value
+    if isinstance(knob, Choice):
+        return value
+    try:
+        if isinstance(knob, Widths):
+            return [int(word) for word in value.replace(",", " ").split()]
+        return int(value) if isinstance(knob, Whole) else float(value)
+    except ValueError:
+        return value
 
 
 def show_fixed(name: str, widget: Any, value: Any) -> None:
     """Set the widget of a fixed knob."""
-    widget.value = ", ".join(map(str, value)) if name == "hidden" else value
+    knob = knobs_of(Settings)[name]
+    widget.value = value if isinstance(knob, Choice) else _text(value)
 
 
 def groups(names: Iterable[str]) -> dict[str, list[str]]:
@@ -106,7 +114,8 @@ def show(widget: Any, value: Any) -> None:
 
 
 def _widget(name: str, knob: Knob) -> Any:
-    common = {"label": knob.label, "description": describe(knob), "size": "small", "width": 250}
+    common: dict[str, Any] = {"label": knob.label, "description": describe(knob)}
+    common |= {"size": "small", "width": 250, "sx": _READABLE}
     if isinstance(knob, Choice):
         return pmui.Select(options=list(knob.objects), value=knob.default, **common)
     if name in STOPS:
@@ -117,7 +126,13 @@ def _widget(name: str, knob: Knob) -> Any:
         return pmui.Select(options=options, value=None, **common)
     low, high = knob.bounds or (0, 1)
     return pmui.FloatSlider(
-        start=low, end=high, step=STEPS[name], format="0[.]000", value=0.0, disabled=True, **common
+        start=low,
+        end=high,
+        step=STEPS.get(name, (high - low) / 100),
+        format="0[.]000",
+        value=0.0,
+        disabled=True,
+        **common,
     )
 
 
@@ -125,8 +140,9 @@ def _fixed_widget(knob: Knob) -> Any:
     common = {"label": knob.label, "description": describe(knob), "size": "small", "width": 170}
     if isinstance(knob, Choice):
         return pmui.Select(options=list(knob.objects), value=knob.default, **common)
-    if isinstance(knob, Widths):
-        return pmui.TextInput(value=", ".join(map(str, knob.default)), **common)
-    low, high = knob.bounds or (None, None)
-    kind = pmui.IntInput if isinstance(knob, Whole) else pmui.FloatInput
-    return kind(value=knob.default, start=low, end=high, **common)
+    # text, not pmui's number inputs: the buttons of those have no names
+    return pmui.TextInput(value=_text(knob.default), **common)
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -40,9 +40,9 @@ class Figures:
         columns = {1: 1, 2: 2, 4: 2}.get(len(self.shown), 3)
         rows = -(-len(self.shown) // columns)
         for name in self.shown:
-            height = f"max(250px, calc((100vh - 172px) / {rows} - {_GAP}px))"
+            height = f"max(250px, min(36vw, (100vh - 172px) / {rows} - {_GAP}px))"
             self._cells[name].styles = {"min-height": height}
-        each = f"max(320px, {100 // columns - 3}%)"
+        each = f"max(240px, {100 // columns - 3}%)"
         self.grid.styles = {
             "display": "grid",
             "grid-template-columns": f"repeat(auto-fit, minmax({each}, 1fr))",

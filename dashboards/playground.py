@@ -6,6 +6,7 @@ The run itself is a ``toolkit.training.live.LiveRun``; this module shows its sna
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -121,7 +122,11 @@ class Playground:
 
     def _make_panels(self) -> None:
         """Three panels that open below the buttons, one at a time."""
-        row = {"sizing_mode": "stretch_width", "visible": False, "align_items": "center"}
+        row: dict[str, Any] = {
+            "sizing_mode": "stretch_width",
+            "visible": False,
+            "align_items": "center",
+        }
         self.panels = {
             "New run": pn.FlexBox(*self.fixed.values(), self.begin_new, **row),
             "Views": pn.FlexBox(self.choice, **row),
@@ -129,7 +134,7 @@ class Playground:
         }
         self.openers = {title: button(f"{title} ▾", variant="outlined") for title in self.panels}
         for title, opener in self.openers.items():
-            opener.on_click(lambda _, title=title: self._open(title))
+            opener.on_click(partial(self._open, title))
 
     def controls(self) -> pn.viewable.Viewable:
         """Every live knob under its heading."""
@@ -205,7 +210,7 @@ class Playground:
         """Ask the run for what the views show; the next snapshot has it."""
         self.run.look(self.layer.value, self.figures.wanted())
 
-    def _open(self, title: str) -> None:
+    def _open(self, title: str, _: Any) -> None:
         """Open a panel and close the others; close it if it is open."""
         for other, panel in self.panels.items():
             panel.visible = other == title and not panel.visible
@@ -297,29 +302,29 @@ def status_html(snapshot: Snapshot) -> str:
     accuracy = f"{snapshot.evaluations[-1, 2]:.1%}" if len(snapshot.evaluations) else "–"
     ranks = ", ".join(f"{name} {rank}" for name, rank in snapshot.layer_ranks.items())
     items = {
-        "State": _state(snapshot),
-        "Step": f"{snapshot.step:,}",
-        "Epoch": f"{snapshot.epoch:.2f}",
-        "Test accuracy": accuracy,
-        "Pulses written": f"{snapshot.pulses:,}",
-        "Gradient memory": f"{held:,} of {full:,} words ({held / full:.0%})",
-        "Rank in use": ranks if snapshot.knobs["method"] != "sgd" else "full",
-        "Speed": f"{snapshot.steps_per_second:.0f} steps/s" if snapshot.running else "–",
-        "Seed": f"{snapshot.knobs['seed']}",
+        "State": (9, _state(snapshot)),
+        "Step": (6, f"{snapshot.step:,}"),
+        "Epoch": (6, f"{snapshot.epoch:.2f}"),
+        "Test accuracy": (9, accuracy),
+        "Pulses written": (11, f"{snapshot.pulses:,}"),
+        "Gradient memory": (23, f"{held:,} of {full:,} words ({held / full:.0%})"),
+        "Rank in use": (16, ranks if snapshot.knobs["method"] != "sgd" else "full"),
+        "Speed": (12, f"{snapshot.steps_per_second:.0f} steps/s" if snapshot.running else "–"),
+        "Seed": (3, f"{snapshot.knobs['seed']}"),
     }
     cells = "".join(
-        f'<div><dt style="font-size:11px">{name}</dt>'
+        f'<div style="min-width:{width}ch"><dt style="font-size:11px">{name}</dt>'
         f'<dd style="margin:0;font-weight:600;font-variant-numeric:tabular-nums">{value}</dd></div>'
-        for name, value in items.items()
+        for name, (width, value) in items.items()
     )
-    return f'<dl style="display:flex;flex-wrap:wrap;gap:4px 26px;margin:2px 0">{cells}</dl>'
+    return f'<dl style="display:flex;flex-wrap:wrap;gap:4px 18px;margin:2px 0">{cells}</dl>'
 
 
 def _state(snapshot: Snapshot) -> str:
     if snapshot.diverged:
         return "diverged"
     if snapshot.waiting:
-        return f"waits its turn ({snapshot.waiting} in line)"
+        return f"waits ({snapshot.waiting} in line)"
     return "running" if snapshot.running else "paused"
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -16,8 +17,10 @@ import torch
 from tornado.websocket import WebSocketClosedError
 
 from dashboards import site
+from toolkit.training.live import Gate
 
-SESSION_MS = 10_000
+SESSION_MS = 4_000
+MAX_MESSAGE_BYTES = 64 * 2**20  # a visitor's: the largest upload, which the pages limit further
 
 
 def prepare() -> None:
@@ -30,19 +33,50 @@ def prepare() -> None:
     torch.set_num_threads(1)
 
 
-def serve(*, port: int = 5006, address: str = "127.0.0.1", show: bool = False) -> None:
-    """Serve the pages until the process is told to stop (Ctrl-C or SIGTERM)."""
+def serve(
+    *,
+    port: int = 5006,
+    address: str = "127.0.0.1",
+    prefix: str = "",
+    origin: Sequence[str] = (),
+    max_runs: int = site.MAX_RUNS,
+    show: bool = False,
+) -> None:
+    """Serve the pages until the process is told to stop (Ctrl-C or SIGTERM).
+
+    Parameters
+    ----------
+    port, address
+        Where to listen.
+    prefix
+        Path before all pages, where a reverse proxy hands on ``/<prefix>/...``.
+    origin
+        Names (``host`` or ``host:port``) besides this machine's under which pages are asked for.
+    max_runs
+        How many runs train at once; one more waits its turn.
+    show
+        Open a browser.
+
+    Raises
+    ------
+    ValueError
+        If ``prefix`` or ``max_runs`` is not allowed.
+    """
+    prefix = checked_prefix(prefix)
     prepare()
+    pn.state.cache["gate"] = Gate(max_runs)
     logging.getLogger("bokeh.server.views.ws").setLevel(logging.ERROR)
     server = pn.serve(
         {entry.path: _page_function(entry.key) for entry in site.served()},
         title={entry.path: site.title(entry.key) for entry in site.served()},
         port=port,
         address=address,
+        prefix=prefix,
         show=False,
         start=False,
         verbose=False,
-        websocket_origin=websocket_origins(address, port),
+        websocket_origin=[*websocket_origins(address, port), *origin],
+        websocket_max_message_size=MAX_MESSAGE_BYTES,
         unused_session_lifetime_milliseconds=SESSION_MS,
         check_unused_sessions_milliseconds=1000,
     )
@@ -51,11 +85,25 @@ def serve(*, port: int = 5006, address: str = "127.0.0.1", show: bool = False) -
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, loop.stop)
     server.start()
-    print(f"Serving http://{address}:{port} (Ctrl-C stops)", flush=True)
+    print(f"Serving http://{address}:{port}{prefix}/ (Ctrl-C stops)", flush=True)
     if show:
-        server.show("/")
+        server.show(f"{prefix}/")
     server.io_loop.start()
     server.stop()
+
+
+def checked_prefix(prefix: str) -> str:
+    """``prefix`` with one slash before it and none behind; empty if it names no path.
+
+    Raises
+    ------
+    ValueError
+        If it holds anything but letters, digits, ``-``, ``_``, ``.`` and ``/``.
+    """
+    path = prefix.strip("/")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*|", path, re.ASCII):
+        raise ValueError(f"prefix must be a path of letters, digits, - _ . and /; got {prefix!r}.")
+    return f"/{path}" if path else ""
 
 
 def _page_function(key: str) -> Callable[[], Any]:

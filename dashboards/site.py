@@ -28,7 +28,22 @@ _REPLACE_ADDRESS = (
     "const query = cb_obj.text.replaceAll('&amp;', '&');"
     "history.replaceState(history.state, '', query ? '?' + query : location.pathname)"
 )
-_FOCUS = "a:focus-visible{outline:2px solid #fff;outline-offset:1px} a:hover{background:#ffffff22}"
+# Material UI names the icons of tooltips, but leaves out the role without which a name is void.
+_NAMED_ICONS = """
+const set = Element.prototype.setAttribute
+Element.prototype.setAttribute = function (name, value) {
+  set.call(this, name, value)
+  if (name === "aria-label" && this.localName === "span" && !this.hasAttribute("role"))
+    set.call(this, "role", "img")
+}"""
+_TEMPLATE = (
+    '{% extends "base.html" %}{% block preamble %}{{ super() }}'
+    f"<script>{_NAMED_ICONS}</script>{{% endblock %}}"
+)
+_READABLE = {
+    "& .MuiLinearProgress-root": {"display": "none"},  # `busy_indicator=None` leaves it standing
+}
+_FOCUS = "a:focus-visible{outline:2px solid #fff;outline-offset:1px} a:hover{background:#00000033}"
 
 
 class Entry(NamedTuple):
@@ -69,8 +84,10 @@ def page(key: str, *, sidebar: list[Any], main: list[Any]) -> pmui.Page:
         header=[Text(_header(key), sizing_mode="stretch_width", margin=0, stylesheets=[_FOCUS])],
         sidebar=sidebar,
         sidebar_width=SIDEBAR_WIDTH,
+        sidebar_resizable=False,
         main=main,
-        busy_indicator=None,
+        template=_TEMPLATE,
+        sx=_READABLE,
     )
 
 
@@ -163,7 +180,7 @@ def _entry(key: str) -> Entry:
 def _header(key: str) -> str:
     links = "".join(
         f'<a href="{link(entry.key)}" style="{_LINK}'
-        + ('background:#ffffff33" aria-current="page">' if entry.key == key else '">')
+        + ('background:#0000004d" aria-current="page">' if entry.key == key else '">')
         + f"{entry.title}</a>"
         for entry in served()
     )

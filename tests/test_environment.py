@@ -27,8 +27,12 @@ def conda_lines() -> list:
     return yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
 
 
+def pip_lines() -> list[str]:
+    return conda_lines()[-1]["pip"]
+
+
 def conda() -> dict[str, SpecifierSet]:
-    lines = [line for line in conda_lines() if isinstance(line, str)]
+    lines = [line for line in conda_lines() if isinstance(line, str)] + pip_lines()[1:]
     pairs = [re.fullmatch(r"(\S+)(?: (\S+))?", line).groups(default="") for line in lines]
     found = {canonicalize_name(PIP_NAME.get(n, n)): SpecifierSet(bounds) for n, bounds in pairs}
     assert len(found) == len(lines), "a package is listed twice in environment.yml"
@@ -47,7 +51,7 @@ def test_environment_lists_what_pyproject_declares():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert listed == declared()
     assert python == SpecifierSet(project["requires-python"])
-    assert conda_lines()[-1] == {"pip": ["-e ."]}
+    assert pip_lines()[0] == "-e ."
 
 
 @pytest.mark.parametrize("name", sorted(declared()))

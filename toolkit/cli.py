@@ -52,6 +52,19 @@ def _parser() -> argparse.ArgumentParser:
     dashboard = commands.add_parser("dashboard", help="serve the live dashboard")
     dashboard.add_argument("--port", type=int, default=5006, help="port to listen on (5006)")
     dashboard.add_argument("--address", default="127.0.0.1", help="address to bind (127.0.0.1)")
+    dashboard.add_argument(
+        "--prefix", default="", help="path under which a reverse proxy hands the pages on"
+    )
+    dashboard.add_argument(
+        "--origin",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="another name under which visitors ask for the pages, a proxy's for example",
+    )
+    dashboard.add_argument(
+        "--max-runs", type=int, default=8, help="runs that train at once; others wait (8)"
+    )
     dashboard.add_argument("--show", action="store_true", help="open a browser at the page")
     dashboard.set_defaults(run=_dashboard)
 
@@ -103,13 +116,13 @@ def _add_reproduce(commands: Any) -> None:
     study.set_defaults(run=_reproduce)
 
 
-def _dashboard(*, port: int, address: str, show: bool) -> int:
+def _dashboard(*, port: int, address: str, **options: Any) -> int:
     if not 0 <= port <= 65535:
         raise ValueError(f"port must be between 0 and 65535, not {port}.")
     from dashboards.serve import serve
 
     try:
-        serve(port=port, address=address, show=show)
+        serve(port=port, address=address, **options)
     except OSError as error:
         reason = error.strerror or error
         raise OSError(

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,21 +17,36 @@ from tests.dashboards.driving import CHROMIUM, PATIENCE_S, Dashboard
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def dashboard() -> Iterator[Dashboard]:
-    """``python -m toolkit dashboard`` on a free port, ready to answer."""
+    """``python -m toolkit dashboard`` on a free port, ready to answer, for all tests together."""
+    with served() as dashboard:
+        yield dashboard
+
+
+@pytest.fixture
+def own_dashboard() -> Iterator[Callable[..., Dashboard]]:
+    """Serves another one, with options of its own, for one test."""
+    with ExitStack() as stack:
+        yield lambda *options, prefix="": stack.enter_context(served(*options, prefix=prefix))
+
+
+@contextmanager
+def served(*options: str, prefix: str = "") -> Iterator[Dashboard]:
+    """A dashboard in a process of its own."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    under = ["--prefix", prefix] if prefix else []
     process = subprocess.Popen(
-        [sys.executable, "-m", "toolkit", "dashboard", "--port", str(port)],
+        [sys.executable, "-m", "toolkit", "dashboard", "--port", str(port), *under, *options],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     try:
-        url = f"http://127.0.0.1:{port}/"
+        url = f"http://127.0.0.1:{port}{prefix}/"
         _wait_for(url, process)
         yield Dashboard(url, process)
     finally:

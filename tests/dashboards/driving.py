@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
 
 CHROMIUM = next(
@@ -29,9 +30,9 @@ class Dashboard:
         return self.process.returncode, output
 
 
-def visit(page: Page, dashboard: Dashboard) -> None:
+def visit(page: Page, dashboard: Dashboard, query: str = "") -> None:
     page.set_default_timeout(PATIENCE_MS)
-    page.goto(dashboard.url)
+    page.goto(dashboard.url + query)
     expect(button(page, "Start")).to_be_visible(timeout=PATIENCE_MS)
 
 
@@ -59,6 +60,17 @@ def wait_until(page: Page, condition: Callable[[], bool], what: str) -> None:
             return
         page.wait_for_timeout(500)
     raise AssertionError(f"waited {PATIENCE_S} s in vain until {what}")
+
+
+def serious_violations(page: Page) -> list[str]:
+    """What axe-core finds on the page that is serious or critical: rule, and where."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{violation['id']}: {node['html'][:200]}"
+        for violation in found
+        if violation["impact"] in ("serious", "critical")
+        for node in violation["nodes"]
+    ]
 
 
 def column_lengths(page: Page, column: str) -> list[int]:

@@ -177,7 +177,7 @@ def test_missing_files_of_a_data_set_are_said_and_the_run_stays(playground, monk
 def test_a_new_run_takes_the_fixed_knobs_and_the_layers_follow(playground):
     playground.layer.value = "layer2"
     playground.fixed["hidden"].value = "20 12, 9"
-    playground.fixed["seed"].value = 7
+    playground.fixed["seed"].value = "7"
     playground._begin_as_chosen()
     frames(playground, until=lambda: playground.run.snapshot.knobs["seed"] == 7)
     frames(playground, until=lambda: len(playground.layer.options) == 4)

@@ -1,6 +1,8 @@
 """The playground as a visitor meets it: real server, real browser, real training."""
 
 import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,6 +17,7 @@ from tests.dashboards.driving import (
     choose,
     column_lengths,
     number,
+    serious_violations,
     status,
     visit,
     wait_until,
@@ -53,6 +56,11 @@ def test_a_visitor_changes_rank_and_device_while_training_and_takes_the_run_home
     points = max(column_lengths(page, "loss"))
     wait_until(page, lambda: max(column_lengths(page, "loss")) > points, "the loss curve grew")
 
+    page.get_by_role("button", name="Views ▾").click()
+    page.get_by_role("checkbox", name="Spectrum over time").click()
+    page.get_by_role("checkbox", name="Conductance G+").click()
+    page.get_by_role("button", name="Views ▴").click()
+
     # the scatter of sigma has as many points as the rank, the line of true values has more
     wait_until(page, lambda: min(column_lengths(page, "value")) == 4, "sigma showed rank 4")
     page.get_by_role("slider", name="Rank").press("ArrowRight")
@@ -62,9 +70,12 @@ def test_a_visitor_changes_rank_and_device_while_training_and_takes_the_run_home
 
     choose(page, "Device", "Ag:a-Si")
     wait_until(page, lambda: number(page, "Pulses written") > 0, "pulses were written")
-    expect(page.get_by_role("heading", name="Conductance G+, layer1")).to_be_visible()
+    expect(page.get_by_role("heading", name="Conductance G+, layer1")).to_be_visible(
+        timeout=PATIENCE_MS
+    )
     expect(page.get_by_role("slider", name="Cycle-to-cycle")).to_have_value("0.035")
 
+    page.get_by_role("button", name="Save and share ▾").click()
     with page.expect_download() as download:
         button(page, "Download run (netCDF)").click()
     path = tmp_path / "run.nc"
@@ -84,7 +95,76 @@ def test_a_visitor_changes_rank_and_device_while_training_and_takes_the_run_home
     button(page, "Reset").click()
     wait_until(page, lambda: number(page, "Step") == 0, "the run began anew")
     assert status(page, "Rank in use") == "layer1 5, layer2 5"
+
+    # the address has followed: somebody else opens it and finds the same set-up
+    assert "rank=5" in page.url and "device=Ag:a-Si" in page.url and "views=" in page.url
+    page.reload()
+    expect(page.get_by_role("heading", name="Conductance G+, layer1")).to_be_visible(
+        timeout=PATIENCE_MS
+    )
+    expect(page.get_by_role("slider", name="Rank")).to_have_attribute(
+        "aria-valuetext", "5", timeout=PATIENCE_MS
+    )
     assert strangers == [] and errors == []
+
+
+def test_bad_news_is_said_and_the_page_lives_on(page: Page, dashboard: Dashboard) -> None:
+    visit(page, dashboard, "?rank=100000")
+    expect(page.get_by_text("rank must be a whole number, 1 to 512; got 100000")).to_be_visible(
+        timeout=PATIENCE_MS
+    )
+    page.get_by_role("button", name="Save and share ▾").click()
+    bad = {
+        "name": "settings.yaml",
+        "mimeType": "text/yaml",
+        "buffer": b"rank: !!python/name:os.system",
+    }
+    page.locator("input[type=file]").set_input_files([bad])
+    expect(page.get_by_text("Settings not loaded: the file is no YAML")).to_be_visible(
+        timeout=PATIENCE_MS
+    )
+    good = bad | {"buffer": b"rank: 3\nseed: 9\n"}
+    page.locator("input[type=file]").set_input_files([good])
+    wait_until(page, lambda: status(page, "Seed") == "9", "the settings were loaded")
+    button(page, "Step").click()
+    wait_until(page, lambda: number(page, "Step") == 1, "one step was trained")
+    button(page, "Copy as Python").click()
+    code = page.get_by_label("Python that repeats this run")
+    expect(code).to_contain_text("run = Experiment(seed=9, rank=3)", timeout=PATIENCE_MS)
+    expect(code).to_contain_text("for _ in range(1):")
+
+
+def test_axe_finds_nothing_serious_in_light_or_dark(page: Page, dashboard: Dashboard) -> None:
+    visit(page, dashboard, "?device=FeFET&views=loss,g_plus,cost,stuck")
+    expect(page.locator("table")).to_be_visible(timeout=PATIENCE_MS)
+    for panel in ("New run ▾", "Views ▾", "Save and share ▾"):
+        page.get_by_role("button", name=panel).click()
+        page.wait_for_timeout(500)
+        assert serious_violations(page) == []
+    page.get_by_label("Toggle theme").click()
+    page.wait_for_timeout(1500)
+    assert serious_violations(page) == []
+
+
+def test_pages_stand_behind_a_prefix_and_a_second_run_waits_its_turn(
+    page: Page, own_dashboard: Callable[..., Dashboard]
+) -> None:
+    dashboard = own_dashboard("--max-runs", "1", prefix="/lab")
+    visit(page, dashboard)
+    button(page, "Start").click()
+    wait_until(page, lambda: number(page, "Step") > 3, "training began")
+    other = page.context.new_page()
+    visit(other, dashboard)
+    button(other, "Start").click()
+    wait_until(other, lambda: status(other, "State") == "waits (1 in line)", "it waited its turn")
+    left = time.monotonic()
+    page.goto("about:blank")
+    wait_until(other, lambda: status(other, "State") == "running", "its turn came")
+    assert time.monotonic() - left < 5
+    other.get_by_role("link", name="Devices").click()
+    other.wait_for_url(f"{dashboard.url}devices")
+    other.get_by_role("link", name="Playground").click()
+    expect(button(other, "Start")).to_be_visible(timeout=PATIENCE_MS)
 
 
 @pytest.mark.parametrize("window", [(1366, 768), (1920, 1080)])
@@ -122,8 +202,9 @@ def test_a_refused_knob_is_said_and_the_run_goes_on(page: Page, dashboard: Dashb
 
 
 def test_sigterm_ends_the_server_cleanly_while_a_run_goes_on(
-    page: Page, dashboard: Dashboard
+    page: Page, own_dashboard: Callable[..., Dashboard]
 ) -> None:
+    dashboard = own_dashboard()
     visit(page, dashboard)
     button(page, "Start").click()
     wait_until(page, lambda: number(page, "Step") > 5, "training began")
