@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from html import escape
 from io import BytesIO
 from typing import Any
 
@@ -19,6 +20,7 @@ from toolkit.plots.variables import (
     Recorded,
     limits,
     place_of,
+    readable,
     recorded,
     value_text,
     variable_figure,
@@ -59,7 +61,7 @@ class Explorer:
             label="Variable",
             options=[],
             description="What was recorded there, and its dimensions.",
-            width=330,
+            width=400,
             **small,
         )
         self.as_ = pmui.Select(
@@ -171,7 +173,8 @@ class Explorer:
         small = {"label": dim, "size": "small", "width": 240, "margin": (6, 6)}
         where = "Where along this dimension"
         if place is not None and count <= 200:
-            options = {f"{place.values[i]} ({place.name} {i})": i for i in range(count)}
+            name = f"{place.name} " if place.name != dim else ""
+            options = {f"{name}{place.values[i]} ({dim} {i})": i for i in range(count)}
             kind: Any = pmui.Select if place.dtype.kind not in "iuf" else pmui.DiscreteSlider
             widget = kind(options=options, value=index, description=f"{where}.", **small)
         elif count > 1:
@@ -244,8 +247,7 @@ class Explorer:
         assert self._pane is not None
         with pn.io.hold():
             if shown.ndim == 2:
-                unit = str(array.attrs.get("units", "1"))
-                image = live.columns(0)["image"][0]
+                image, unit = live.columns(0)["image"][0], readable(array)[1] or "1"
                 self._pane.live.set_image(image, limits=limits(array), unit=unit)
             else:
                 for glyph in (0, 1):
@@ -258,7 +260,7 @@ class Explorer:
         else:
             self._pane.replace(live)
         if not self._figure.objects:
-            self._figure.objects = [grid(self._pane)]
+            self._figure.objects = [grid(self._pane, share="100%")]
 
     # --- keeping -----------------------------------------------------------------------------
 
@@ -321,8 +323,6 @@ def _download(label: str, callback: Callable[[], BytesIO], filename: str) -> Any
 
 
 def _value(shown: xr.DataArray) -> str:
-    from html import escape
-
     return escape(value_text(shown))
 
 

@@ -67,7 +67,12 @@ def table(headers: list[str], rows: list[list[Any]], caption: str = "") -> str:
     """A table, as HTML; numbers belong there as text already."""
     head = "".join(f'<th scope="col" style="{_CELL}">{escape(name)}</th>' for name in headers)
     body = "".join(
-        "<tr>" + "".join(f'<td style="{_CELL}">{escape(str(item))}</td>' for item in row) + "</tr>"
+        "<tr>"
+        + "".join(
+            f'<td style="{_CELL}{_WRAP if column else _WHOLE}">{escape(str(item))}</td>'
+            for column, item in enumerate(row)
+        )
+        + "</tr>"
         for row in rows
     )
     title = f'<caption style="text-align:left;font-weight:600">{escape(caption)}</caption>'
@@ -77,10 +82,8 @@ def table(headers: list[str], rows: list[list[Any]], caption: str = "") -> str:
     )
 
 
-_CELL = (
-    "text-align:left;padding:2px 12px 2px 0;border-bottom:1px solid #8884;vertical-align:top;"
-    "overflow-wrap:anywhere"
-)
+_CELL = "text-align:left;padding:2px 12px 2px 0;border-bottom:1px solid #8884;vertical-align:top;"
+_WRAP, _WHOLE = "overflow-wrap:anywhere", "white-space:nowrap"
 
 
 def _caption(text: str) -> str:

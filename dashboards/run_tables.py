@@ -15,7 +15,7 @@ _MOST_ROWS = 500
 
 
 def settings_of(tree: xr.DataTree) -> dict[str, Any]:
-    """The settings a run began with; none if it holds no such thing."""
+    """The settings that a run was saved with; none if it holds no such thing."""
     try:
         found = json.loads(str(tree.attrs.get("settings", "{}")))
     except ValueError:
@@ -24,14 +24,14 @@ def settings_of(tree: xr.DataTree) -> dict[str, Any]:
 
 
 def settings_table(tree: xr.DataTree) -> Table:
-    """Every setting at the beginning, with its unit."""
+    """Every setting as it was when the run was saved, with its unit."""
     knobs = knobs_of(Settings)
     rows = []
     for name, value in settings_of(tree).items():
         unit = getattr(knobs.get(name), "unit", "")
         shown = json.dumps(value) if isinstance(value, dict | list) else str(value)
         rows.append([name, shown, "" if unit == "1" else unit])
-    return ["setting", "at the beginning", "unit"], rows, "Settings"
+    return ["setting", "at the end", "unit"], rows, "Settings"
 
 
 def events_table(tree: xr.DataTree) -> Table:

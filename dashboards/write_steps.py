@@ -37,7 +37,7 @@ class WriteSteps:
         self.status = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
 
     def _make_widgets(self) -> None:
-        small = {"size": "small", "width": 178, "margin": (6, 6)}
+        small = {"size": "small", "width": 165, "margin": (6, 6)}
         self.state = Watched(
             {
                 "rank": pmui.IntSlider(
@@ -49,7 +49,7 @@ class WriteSteps:
                     **small,
                 ),
                 "largest": pmui.FloatSlider(
-                    label="Largest change",
+                    label="Largest Δw",
                     start=0.01,
                     end=1.0,
                     step=0.01,
@@ -175,8 +175,13 @@ class WriteSteps:
         limit = max(float(np.abs(phase.written).max()) for phase in write.phases)
         limit = max(limit, float(np.abs(write.wanted).max()))
         with pn.io.hold():
-            for name, values, rows in zip(("rows", "columns"), lines, (True, False), strict=True):
-                self._panes[name].live.set_columns(0, drive_columns(values, rows=rows))
+            for name, values, label in zip(
+                ("rows", "columns"), lines, self._drive_labels(), strict=True
+            ):
+                live = self._panes[name].live
+                live.set_columns(0, drive_columns(values, rows=name == "rows"))
+                axis = live.figure.xaxis if name == "rows" else live.figure.yaxis
+                axis.axis_label = label
             most = max(1.0, *(float(phase.pulses[0].max()) for phase in write.phases))
             self._panes["pulses"].live.set_image(
                 pulses.astype(float), limits=(0.0, most), unit="pulses"
@@ -189,6 +194,14 @@ class WriteSteps:
                 self._panes[name].live.set_image(change, limits=(-limit, limit), unit="w_max")
             self.status.object = _status(write, done)
 
+    def _drive_labels(self) -> tuple[str, str]:
+        """What the drive of rows and of columns is."""
+        if self.state.widgets["scheme"].value != SCHEMES[0]:
+            return "1: row is on", "pulses wanted of G+"
+        if self.state.widgets["coding"].value == CODINGS[1]:
+            return "chance per slot", "chance per slot"
+        return "drive (√pulses)", "drive (√pulses)"
+
 
 def _figures() -> dict[str, FigurePane]:
     nothing, one = np.zeros(SHAPE), (-1.0, 1.0)
@@ -197,9 +210,8 @@ def _figures() -> dict[str, FigurePane]:
         element = heat_map(nothing, title=title, unit="w_max", limits=one, diverging=True)
         return LiveFigure(element, follow="")
 
-    drive = "drive (√pulses, or chance per slot)"
     rows, columns = (
-        line_drive(np.zeros(size), rows=is_row, label=drive)
+        line_drive(np.zeros(size), rows=is_row, label=" ")
         for size, is_row in zip(SHAPE, (True, False), strict=True)
     )
     pulses = heat_map(nothing, title="Pulses to G+ in this phase", unit="pulses", limits=(0, 1))

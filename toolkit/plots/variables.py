@@ -13,9 +13,10 @@ from typing import NamedTuple
 import holoviews as hv
 import numpy as np
 import xarray as xr
+from bokeh.models import NumeralTickFormatter
 
 from toolkit.plots.devices import STYLES
-from toolkit.plots.elements import _FRAME, _LEGEND, BLUE, DIVERGING, SEQUENTIAL
+from toolkit.plots.elements import _FRAME, _LEGEND, BLUE, DIVERGING, SEQUENTIAL, siemens_prefix
 
 _MOST_POINTS = 2000
 # Coordinates, or variables beside the one shown, that say where along a dimension we are
@@ -85,9 +86,9 @@ def variable_figure(dataset: xr.Dataset, name: str, at: Mapping[str, int]) -> hv
     if left.ndim > 2:
         raise ValueError(f"{name} has dims {', '.join(map(str, left.dims))} left; fix all but 2.")
     if left.ndim == 2:
-        return _image(left, limits(array))
+        return _image(left, limits(array), *readable(array))
     if left.ndim == 1:
-        return _curve(dataset, left)
+        return _curve(dataset, left, *readable(array))
     return hv.Curve([], "x", "y").opts(title=f"{name}: {value_text(left)}", **_FRAME)
 
 
@@ -99,12 +100,21 @@ def value_text(value: xr.DataArray) -> str:
     return f"{shown} {units}".strip()
 
 
+def readable(array: xr.DataArray) -> tuple[float, str]:
+    """The factor and unit in which a variable is drawn: siemens get a prefix."""
+    units = _units(array)
+    if units != "S":
+        return 1.0, units
+    return siemens_prefix(float(np.nanmax(np.abs(array.values), initial=0.0)))
+
+
 def limits(array: xr.DataArray) -> tuple[float, float]:
-    """Smallest and largest finite value; symmetric about 0 where both signs occur."""
+    """Smallest and largest finite value, as drawn; symmetric about 0 where both signs occur."""
     values = array.values[np.isfinite(array.values)]
     if not values.size:
         return 0.0, 1.0
-    low, high = float(values.min()), float(values.max())
+    factor, _ = readable(array)
+    low, high = factor * float(values.min()), factor * float(values.max())
     if low < 0.0 < high:
         low, high = -max(-low, high), max(-low, high)
     return (low, high) if low < high else (low - 0.5, high + 0.5)
@@ -134,20 +144,22 @@ def comparison(
     log
         Whether the y axis is logarithmic.
     """
-    lines, label = [], name
+    lines, label, falls = [], name, True
     styles = ((BLUE, "solid"), *STYLES)
     for (run, training), (colour, dash) in zip(runs.items(), styles, strict=False):
         if name not in training:
             continue
         label = _label(training[name])
         x, y = thinned(*compared(training, name, over))
+        falls = len(y) < 2 or y[0] > y[-1]
         keep = np.isfinite(y) & (y > 0.0) if log else np.isfinite(y)
         line = hv.Curve((x[keep], y[keep]), "x", "y", label=run)
         lines.append(line.opts(color=colour, line_dash=dash, line_width=1.7))
     return hv.Overlay(lines or [hv.Curve([], "x", "y")]).opts(
         logy=log,
-        legend_position="top_right",
+        legend_position="top_right" if falls else "bottom_right",
         **_LEGEND,
+        xformatter=NumeralTickFormatter(format="0,0.[0]a"),
         xlabel=AXES[over],
         ylabel=label,
         title=f"{name} over {AXES[over]}",
@@ -178,27 +190,27 @@ def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x[shown], y[shown]
 
 
-def _curve(dataset: xr.Dataset, line: xr.DataArray) -> hv.Overlay:
+def _curve(dataset: xr.Dataset, line: xr.DataArray, factor: float, unit: str) -> hv.Overlay:
     (dim,) = map(str, line.dims)
     place = place_of(dataset, dim)
     numbers = place is not None and place.dtype.kind in "fiu"
     x = place.values if place is not None and numbers else np.arange(line.size)
-    x, y = thinned(x.astype(float), line.values.astype(float))
+    x, y = thinned(x.astype(float), factor * line.values.astype(float))
     curve = hv.Curve((x, y), "x", "y").opts(color=BLUE, line_width=1.5)
     points = hv.Scatter((x, y), "x", "y").opts(color=BLUE, size=4 if len(x) < 200 else 0)
     return (curve * points).opts(
         xlabel=_label(place) if place is not None and numbers else f"{dim} (index)",
-        ylabel=_label(line),
+        ylabel=_label(line, unit),
         title=f"{line.name} over {dim}",
         **_FRAME,
     )
 
 
-def _image(image: xr.DataArray, range_: tuple[float, float]) -> hv.Image:
+def _image(image: xr.DataArray, range_: tuple[float, float], factor: float, unit: str) -> hv.Image:
     down, across = map(str, image.dims)
     rows, columns = image.shape
     return hv.Image(
-        image.values[::-1].astype(np.float32),
+        factor * image.values[::-1].astype(np.float32),
         kdims=["across", "down"],
         vdims=["value"],
         bounds=(0, 0, columns, rows),
@@ -206,11 +218,11 @@ def _image(image: xr.DataArray, range_: tuple[float, float]) -> hv.Image:
         cmap=DIVERGING if range_[0] < 0.0 < range_[1] else SEQUENTIAL,
         clim=range_,
         colorbar=True,
-        clabel=_units(image) or "1",
+        clabel=unit or "1",
         invert_yaxis=True,
         xlabel=f"{across} (index)",
         ylabel=f"{down} (index)",
-        title=_label(image),
+        title=_label(image, unit),
         **{**_FRAME, "show_grid": False},
     )
 
@@ -220,7 +232,8 @@ def _units(array: xr.DataArray) -> str:
     return "" if units == "1" else units
 
 
-def _label(array: xr.DataArray) -> str:
-    """Long name (or name) with the unit in brackets."""
+def _label(array: xr.DataArray, unit: str | None = None) -> str:
+    """Long name (or name) with the unit in brackets, the variable's own if none is given."""
     text = str(array.attrs.get("long_name", "") or array.name)
-    return f"{text} ({units})" if (units := _units(array)) else text
+    unit = _units(array) if unit is None else unit
+    return f"{text} ({unit})" if unit else text
