@@ -153,7 +153,6 @@ class Playground:
             self.status,
             self.notice,
             self.figures.grid,
-            self.address,
             sizing_mode="stretch_both",
         )
 
@@ -165,7 +164,7 @@ class Playground:
         pn.state.on_session_destroyed(self._on_session_destroyed)
         if self._refused:
             pn.state.onload(lambda: self._notify(self._refused))
-        return site.page("playground", sidebar=[self.controls()], main=[self.view()])
+        return site.page("playground", sidebar=[self.controls()], main=[self.view(), self.address])
 
     # --- from the visitor to the run ---------------------------------------------------------
 
