@@ -110,6 +110,9 @@ _FORMULA = {
     "gamma_down": Limits("Exponent down (γ)", "Exponent γ of the step down.", 0, 20, 0.05),
     "a": Limits("Slope a", "a in z = 2 a w / (w_max − w_min) + b.", -2, 2, 0.01),
     "b": Limits("Offset b", "b in z = 2 a w / (w_max − w_min) + b.", -2, 2, 0.01),
+    "shape_spread": Limits(
+        "Shape spread", _SPREAD + "the formula's numbers, relative to them.", 0, 1, 0.005
+    ),
     "scale_spread": Limits("Step spread", _SPREAD + "all steps of a cell.", 0, 1.5, 0.005),
 }
 _LIMITS = _ROW | _FORMULA
@@ -158,7 +161,8 @@ def limits_of(name: str, value: float | bool) -> Limits:
         return Limits(_label(name), "", 0, 1)
     if name not in _LIMITS:
         reach = 2.0 * abs(value) or 1.0
-        return Limits(_label(name), "", min(0.0, value - reach), value + reach, reach / 100)
+        low = 0.0 if name.endswith("spread") else min(0.0, value - reach)
+        return Limits(_label(name), "", low, value + reach, reach / 100)
     declared = _LIMITS[name]
     return declared._replace(low=min(declared.low, value), high=max(declared.high, value))
 

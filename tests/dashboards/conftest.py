@@ -1,6 +1,7 @@
 """A dashboard in a process of its own, and a headless Chromium to drive it."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page, Route
 
 from tests.dashboards.driving import CHROMIUM, PATIENCE_S, Dashboard
 
@@ -65,6 +67,22 @@ def _wait_for(url: str, process: subprocess.Popen[str]) -> None:
         except OSError:
             time.sleep(0.2)
     raise AssertionError(f"{url} did not answer within {PATIENCE_S} s")
+
+
+@pytest.fixture
+def strangers(page: Page) -> list[str]:
+    """Requests that leave this machine: blocked, and listed here."""
+    asked: list[str] = []
+
+    def judge(route: Route) -> None:
+        if re.match(r"https?://(127\.0\.0\.1|localhost)[:/]", route.request.url):
+            route.continue_()
+        else:
+            asked.append(route.request.url)
+            route.abort()
+
+    page.route(re.compile("^https?://"), judge)
+    return asked
 
 
 @pytest.fixture(scope="session")

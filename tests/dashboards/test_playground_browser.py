@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 import xarray as xr
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
 from tests.dashboards.driving import (
     PATIENCE_MS,
@@ -25,22 +25,6 @@ from tests.dashboards.driving import (
 from toolkit.results import open_results
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def strangers(page: Page) -> list[str]:
-    """Requests that leave this machine: blocked, and listed here."""
-    asked: list[str] = []
-
-    def judge(route: Route) -> None:
-        if re.match(r"https?://(127\.0\.0\.1|localhost)[:/]", route.request.url):
-            route.continue_()
-        else:
-            asked.append(route.request.url)
-            route.abort()
-
-    page.route(re.compile("^https?://"), judge)
-    return asked
 
 
 def test_a_visitor_changes_rank_and_device_while_training_and_takes_the_run_home(

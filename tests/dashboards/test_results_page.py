@@ -1,0 +1,278 @@
+"""The Results page without a browser: reading what is not trusted, showing, comparing, keeping."""
+
+import json
+import zipfile
+from html import unescape
+from io import BytesIO, StringIO
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from dashboards import run_files
+from dashboards.results import MOST_RUNS, Results, about_html, examples
+from dashboards.run_files import read_run
+from dashboards.run_tables import differences, events_table, settings_table
+from toolkit.results import to_bytes
+from toolkit.results.files import save_results
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return examples()
+
+
+@pytest.fixture(scope="module")
+def tree(runs):
+    return next(iter(runs.values()))
+
+
+@pytest.fixture
+def opened():
+    made = Results()
+    made.view()
+    made.open_examples()
+    return made
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    out = BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def store_of(tree: xr.DataTree, folder) -> dict[str, bytes]:
+    path = save_results(tree, folder / "run.zarr")
+    return {
+        str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()
+    }
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", ["", "run.zarr/", "deep/in/run.zarr/"])
+def test_a_run_comes_back_from_netcdf_and_from_a_zipped_store(tree, tmp_path, folder):
+    assert read_run(to_bytes(tree)).identical(tree)
+    files = store_of(tree, tmp_path)
+    again = read_run(zipped({folder + name: data for name, data in files.items()}))
+    assert again.identical(tree)
+
+
+def test_a_name_in_a_zip_cannot_lead_out_of_it(tree, tmp_path):
+    files = store_of(tree, tmp_path)
+    for bad in ("../outside", "a/../../outside", "/etc/outside", "C:\\outside", "..\\outside"):
+        with pytest.raises(ValueError, match="names that lead out of it"):
+            read_run(zipped(files | {bad: b"x"}))
+    assert not list(tmp_path.parent.glob("**/outside"))
+
+
+def test_a_zip_that_unpacks_to_too_much_is_refused_unread(tree, tmp_path, monkeypatch):
+    files = store_of(tree, tmp_path)
+    bomb = zipped(files | {"bomb": b"\0" * 30_000_000})
+    monkeypatch.setattr(run_files, "MOST_UNPACKED", 20_000_000)
+    assert len(bomb) < 2_000_000
+    with pytest.raises(ValueError, match="unpacks to more than is allowed"):
+        read_run(bomb)
+
+
+def test_a_run_that_is_larger_than_its_file_is_refused_before_it_is_read(monkeypatch):
+    big = xr.DataTree(xr.Dataset({"x": ("n", np.zeros(4_000_000))}, attrs={"schema_version": 1}))
+    data = to_bytes(big)  # compressed
+    assert len(data) < 200_000
+    monkeypatch.setattr(run_files, "MOST_UNPACKED", 20_000_000)
+    with pytest.raises(ValueError, match=r"chunks that are too large|holds more than"):
+        read_run(data)
+
+
+def test_programs_in_a_store_are_refused(tree, tmp_path):
+    files = store_of(tree, tmp_path)
+    with pytest.raises(ValueError, match="Zarr format 2 is not read"):
+        read_run(zipped(files | {"x/.zarray": b'{"filters": [{"id": "pickle"}]}'}))
+    name = next(name for name in files if name.endswith("loss/zarr.json"))
+    metadata = json.loads(files[name])
+    metadata["codecs"] = [{"name": "numcodecs.pickle"}]
+    with pytest.raises(ValueError, match="codec that is not allowed"):
+        read_run(zipped(files | {name: json.dumps(metadata).encode()}))
+    metadata = json.loads(files[name])
+    metadata["chunk_grid"]["configuration"]["chunk_shape"] = [10**12]
+    with pytest.raises(ValueError, match="chunks that are too large"):
+        read_run(zipped(files | {name: json.dumps(metadata).encode()}))
+
+
+@pytest.mark.parametrize("kind", ["external link", "soft link", "raw data", "virtual"])
+def test_a_netcdf_file_that_names_other_files_is_refused(tree, tmp_path, kind):
+    secret = tmp_path / "secret.h5"
+    with h5py.File(secret, "w") as file:
+        file["x"] = np.arange(8.0)
+    path = tmp_path / "bad.nc"
+    path.write_bytes(to_bytes(tree))
+    with h5py.File(path, "a") as file:
+        group = file["training"]
+        if kind == "external link":
+            group["stolen"] = h5py.ExternalLink(str(secret), "/x")
+        elif kind == "soft link":
+            group["stolen"] = h5py.SoftLink("/training/loss")
+        elif kind == "raw data":
+            group.create_dataset("stolen", (8,), "u1", external=[(str(secret), 0, 8)])
+        else:
+            layout = h5py.VirtualLayout((8,), "f8")
+            layout[:] = h5py.VirtualSource(str(secret), "x", shape=(8,))
+            group.create_virtual_dataset("stolen", layout)
+    with pytest.raises(ValueError, match=r"links, which are not followed|data in other files"):
+        read_run(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "neither a netCDF file nor a zipped Zarr store"),
+        (b"CDF\x01 an old one", "neither a netCDF file nor a zipped Zarr store"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "damaged or no netCDF"),
+        (b"PK\x03\x04" + b"\0" * 100, "damaged or no zipped Zarr store"),
+        (zipped({"readme.txt": b"x"}), "no Zarr store"),
+    ],
+)
+def test_what_is_no_run_is_one_message(data, message):
+    page = Results()
+    page.load([("<i>x</i>/../../etc/passwd.nc", data)])
+    assert message in unescape(page.notice.object) and "<i>" not in page.notice.object
+    assert not page.runs
+
+
+def test_a_file_that_is_no_run_of_ours_is_refused():
+    other = xr.DataTree(xr.Dataset({"x": ("n", np.zeros(3))}))
+    with pytest.raises(ValueError, match="no schema_version"):
+        read_run(to_bytes(other))
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+
+def test_runs_are_opened_under_plain_names_and_no_more_than_fit(tree):
+    page = Results()
+    page.view()
+    page.load([("../a<b>.nc", to_bytes(tree))] * (MOST_RUNS + 1))
+    assert list(page.runs)[:2] == ["..ab", "..ab (2)"]
+    assert len(page.runs) == MOST_RUNS
+    assert "close one first" in page.notice.object
+    page.close("..ab")
+    assert page.pick.value == "..ab (2)" and "..ab" not in page.pick.options
+
+
+def test_sliders_show_the_place_that_they_stand_at(opened, tree):
+    explorer = opened.explorer
+    explorer.group.value = "/layers/layer1"
+    explorer.variable.value = "/layers/layer1/conductance"
+    assert list(explorer._places) == ["record", "polarity"]
+    explorer._places["record"].value = 1
+    explorer._places["polarity"].value = 1
+    expected = tree["layers/layer1/conductance"].isel(record=1, polarity=1).values
+    image = explorer._pane.live.columns(0)["image"][0]
+    np.testing.assert_allclose(image, 1e6 * expected, rtol=1e-6)
+    frame = pd.read_csv(BytesIO(explorer._csv_file().getvalue()))
+    np.testing.assert_allclose(frame["conductance"], expected.ravel())
+    assert set(frame["polarity"]) == {"minus"}
+    whole = xr.load_dataset(BytesIO(explorer._netcdf_file().getvalue()), engine="h5netcdf")
+    xr.testing.assert_equal(whole["conductance"], tree["layers/layer1"].dataset["conductance"])
+
+
+def test_a_view_of_other_dims_has_other_sliders(opened, tree):
+    explorer = opened.explorer
+    explorer.group.value = "/layers/layer2"
+    explorer.variable.value = "/layers/layer2/weight"
+    explorer.as_.value = "record"
+    assert list(explorer._places) == ["output", "input"]
+    explorer._places["input"].value = 5
+    curve = explorer._pane.live.columns(0)
+    layer = tree["layers/layer2"].dataset
+    np.testing.assert_allclose(curve["y"], layer["weight"].isel(output=0, input=5))
+    np.testing.assert_array_equal(curve["x"], layer["step"])
+    explorer.as_.value = ""
+    assert f"{float(layer['weight'][-1, 0, 5]):.6g}" in explorer.text.object
+
+
+def test_another_run_is_shown_at_the_same_place(opened, runs):
+    opened.explorer.group.value = "/layers/layer1"
+    opened.explorer.variable.value = "/layers/layer1/weight"
+    opened.explorer._places["record"].value = 2
+    first, second = runs
+    opened.pick.value = second
+    assert opened.explorer.path == "/layers/layer1/weight"
+    image = opened.explorer._pane.live.columns(0)["image"][0]
+    np.testing.assert_allclose(image, runs[second]["layers/layer1/weight"][2], rtol=1e-6)
+    assert first in opened.pick.options
+
+
+def test_runs_are_compared_and_the_data_can_be_kept(opened, runs):
+    opened.comparison.over.value = "pulses"
+    left = opened.comparison._panes[0].live
+    for number, tree in enumerate(runs.values()):
+        training = tree["training"].dataset
+        np.testing.assert_array_equal(left.columns(number)["x"], training["pulses"])
+        np.testing.assert_allclose(left.columns(number)["y"], training["loss"])
+    text = opened.comparison._csv_file().getvalue().decode()
+    frame = pd.read_csv(StringIO(text))
+    sgd = frame[(frame["run"] == "example, SGD") & (frame["variable"] == "loss")]
+    np.testing.assert_array_equal(sgd["value"], runs["example, SGD"]["training"].dataset["loss"])
+
+
+def test_tables_say_what_was_set_what_changed_and_where_runs_differ(runs, tree):
+    _, settings, _ = settings_table(tree)
+    assert ["method", "sbpca", ""] in settings and ["batch_size", "64", "samples"] in settings
+    assert events_table(tree)[1] == [[40, "rank", "1", "4"]]
+    headers, rows, _ = differences(dict(runs))
+    assert "method" in headers and "seed" not in headers
+    assert [row[headers.index("method")] for row in rows] == ["sbpca", "sgd"]
+    assert rows[0][1] == f"{tree['training'].sizes['step']:,}"
+    assert "schema_version" in about_html(tree)
+    bare = xr.DataTree(xr.Dataset(attrs={"settings": "<script>", "title": "<script>"}))
+    assert "<script>" not in about_html(bare)
+
+
+def test_the_whole_page_is_in_its_address(opened):
+    opened.tabs.active = 1
+    opened.explorer.group.value = "/layers/layer1"
+    opened.explorer.variable.value = "/layers/layer1/conductance"
+    opened.explorer._places["record"].value = 1
+    opened.comparison.variables[1].value = "accuracy"
+    opened.comparison.over.value = "samples_seen"
+    opened.comparison.logs[1].value = True
+    again = Results(opened.query())
+    again.page()
+    again.open_examples()
+    assert again.query() == opened.query()
+    assert again.explorer.places() == {"record": 1, "polarity": 0}
+    assert again.comparison.variables[1].value == "accuracy"
+    assert [log.value for log in again.comparison.logs] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("runs=/etc/passwd", "runs must be example; got '/etc/passwd'"),
+        ("record=-1", "record must be a whole number"),
+        ("record=" + "9" * 30, "record must be a whole number"),
+        ("over=time", "over must be one of step, samples_seen, pulses"),
+        ("log=both", "log must name left, right or none"),
+        ("%3Cscript%3E=1", "'<script>' is nothing of this page"),
+    ],
+)
+def test_an_address_that_makes_no_sense_is_one_message(query, message):
+    page = Results(query)
+    assert message in unescape(page.notice.object) and "<script>" not in page.notice.object
+
+
+def test_an_address_may_ask_for_what_the_run_does_not_have(runs):
+    page = Results("variable=/layers/fc/weight&as=output,input&record=99999")
+    page.view()
+    page.open_examples()
+    assert page.explorer.path == "/training/loss"
+    page.explorer.group.value = "/layers/layer1"
+    page.explorer.variable.value = "/layers/layer1/weight"
+    last = next(iter(runs.values()))["layers/layer1"].sizes["record"] - 1
+    assert page.explorer.places() == {"record": last}
