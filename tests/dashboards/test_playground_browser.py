@@ -1,6 +1,5 @@
 """The playground as a visitor meets it: real server, real browser, real training."""
 
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -165,6 +164,26 @@ def test_six_figures_share_the_window_in_two_rows(
     for box in boxes:
         assert box["height"] > height / 4 and box["width"] > 0.8 * (width - 300) / 3
         assert box["y"] + box["height"] <= height
+
+
+def test_the_keyboard_will_do_and_nothing_jumps_while_a_run_goes_on(
+    page: Page, dashboard: Dashboard
+) -> None:
+    visit(page, dashboard)
+    places = page.locator("button:visible, [role=slider], .bk-Figure, h2")
+
+    def boxes() -> list[dict[str, float] | None]:
+        return [places.nth(i).bounding_box() for i in range(places.count())]
+
+    page.wait_for_timeout(2000)
+    before = boxes()
+    button(page, "Start").focus()
+    page.keyboard.press("Enter")
+    wait_until(page, lambda: number(page, "Step") > 30, "training began")
+    page.keyboard.press("Tab")
+    assert boxes() == before
+    page.keyboard.press("Space")
+    wait_until(page, lambda: status(page, "State") == "paused", "Pause was next and was pressed")
 
 
 def test_a_refused_knob_is_said_and_the_run_goes_on(page: Page, dashboard: Dashboard) -> None:
