@@ -43,6 +43,7 @@ class LiveFigure:
         self._glyphs = [r for r in self.figure.renderers if isinstance(r, GlyphRenderer)]
         self._bars = [bar for bar in self.figure.right if isinstance(bar, ColorBar)]
         self._sources: list[Any] = [glyph.data_source for glyph in self._glyphs]
+        self.figure.xaxis.ticker.desired_num_ticks = 5  # labels have room in a narrow cell, too
         if pixels:  # the bar keeps a mapper of its own, in the unit of what is shown
             self._glyphs[0].glyph.color_mapper = LinearColorMapper(
                 palette=self._bars[0].color_mapper.palette,

@@ -23,6 +23,7 @@ from toolkit.training.snapshot import Camera, Focus, Snapshot
 
 SNAPSHOTS_PER_SECOND = 18
 SNAPSHOT_SHARE = 0.15  # of the worker's time, at most: snapshots of large layers come less often
+SLOWEST_S = 0.5  # between two snapshots, whatever they cost
 WAIT_S = 0.1  # between two looks whether it is one's turn
 
 
@@ -220,6 +221,7 @@ class LiveRun:
     def _change(self, knobs: dict[str, Any]) -> None:
         self._experiment.change(**knobs)
         self._camera.changes.append((self._experiment.step_count, dict(knobs)))
+        self._pace.hurry()
 
     def _look(self, focus: Focus) -> None:
         self._focus = focus
@@ -244,9 +246,9 @@ class LiveRun:
             self._leave_the_line()
 
     def _publish(self) -> None:
-        began = time.monotonic()
+        began = time.thread_time()  # its own work, not its waits for the page's thread
         self._snapshot = self._take_snapshot()
-        self._pace.took(time.monotonic() - began)
+        self._pace.took(time.thread_time() - began)
 
     def _take_snapshot(self) -> Snapshot:
         return self._camera.take(
@@ -279,10 +281,11 @@ class _Pace:
 
     def took(self, seconds: float) -> None:
         """A snapshot took that long: the next may have to wait."""
-        self._interval = max(1 / SNAPSHOTS_PER_SECOND, seconds / SNAPSHOT_SHARE)
+        fair = min(seconds / SNAPSHOT_SHARE, SLOWEST_S)
+        self._interval = max(1 / SNAPSHOTS_PER_SECOND, fair)
 
     def hurry(self) -> None:
-        """Somebody wants to see something else: the next snapshot is due now."""
+        """Somebody waits to see something: the next snapshot is due now."""
         self._interval = 0.0
 
     def due(self) -> bool:
