@@ -36,7 +36,7 @@ class Comparison:
         self._trees: dict[str, xr.DataTree] = {}
         self._asked: dict[str, str] = {}
         self._panes: list[FigurePane] = []
-        self._figures = pn.Column(sizing_mode="stretch_both", margin=0)
+        self._figures = pn.Column(sizing_mode="stretch_both", margin=0, visible=False)
         self.text = site.Text(_NOTHING, sizing_mode="stretch_width", margin=(0, 10))
         self._make_widgets()
 
@@ -110,7 +110,7 @@ class Comparison:
         self._changed()
 
     def _draw(self) -> None:
-        self._bar.visible = bool(self._training)
+        self._bar.visible = self._figures.visible = bool(self._training)
         if not self._training:
             self.text.object, self._figures.objects = _NOTHING, []
             return

@@ -44,7 +44,7 @@ class MeasuredData:
         self.fit: Fit | None = None
         self._trains: PulseTrains | None = None
         self._panes: list[FigurePane] = []
-        self._figures = pn.Column(sizing_mode="stretch_both")
+        self._figures = pn.Column(sizing_mode="stretch_both", visible=False)
         self.result = site.Text(_HELP, sizing_mode="stretch_width", margin=(0, 10))
         self._make_widgets()
 
@@ -58,10 +58,10 @@ class MeasuredData:
             **small,
         )
         self.upload.param.watch(self._uploaded, "value")
-        self._example = site.button("Example", variant="outlined")
+        self._example = site.button("Fit the example", variant="outlined")
         self._example.on_click(self._show_example)
         self._template = pmui.FileDownload(
-            label="Example CSV",
+            label="Example (CSV)",
             callback=lambda: BytesIO(EXAMPLE_CSV.read_bytes()),
             filename=EXAMPLE_CSV.name,
             variant="outlined",
@@ -125,6 +125,7 @@ class MeasuredData:
         else:
             for pane, live in zip(self._panes, figures, strict=True):
                 pane.replace(live)
+        self._figures.visible = True
         self.result.object = _summary(fit)
         self._use.disabled = self._python.disabled = False
 

@@ -269,7 +269,8 @@ def about_html(tree: xr.DataTree) -> str:
     parts = [settings_table(tree), events_table(tree), provenance_table(tree)]
     cells = "".join(f"<div>{table(*part)}</div>" for part in parts)
     return (
-        '<div style="display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));'
+        '<div tabindex="0" role="region" aria-label="Settings and events" '
+        'style="display:grid;grid-template-columns:repeat(auto-fit,minmax(300px,1fr));'
         f'gap:16px;align-items:start">{cells}</div>'
     )
 

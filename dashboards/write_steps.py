@@ -69,21 +69,21 @@ class WriteSteps:
                     description="Each cell its own whole pulses, or coincident bits of the lines.",
                     **small,
                 ),
-                "bit_length": pmui.IntSlider(
-                    label="Bit length",
-                    start=1,
-                    end=127,
-                    value=31,
-                    disabled=True,
-                    description="Slots of a phase with coincidence coding (BL).",
-                    **small,
-                ),
                 "seed": pmui.IntSlider(
                     label="Update seed",
                     start=0,
                     end=99,
                     value=0,
                     description="Of the update, the weights, the cells and all pulses.",
+                    **small,
+                ),
+                "bit_length": pmui.IntSlider(
+                    label="Bit length",
+                    start=1,
+                    end=127,
+                    value=31,
+                    visible=False,
+                    description="Slots of a phase with coincidence coding (BL).",
                     **small,
                 ),
                 "phase": pmui.IntSlider(
@@ -122,6 +122,10 @@ class WriteSteps:
             self._watch()
             self._figures.objects = [grid(*self._panes.values(), least="280px", share="28%")]
         self._write = self._written()
+        phase = self.state.widgets["phase"]
+        phase.end = len(self._write.phases)
+        if phase.value > phase.end:
+            phase.value = phase.end
         self._draw()
 
     def _watch(self) -> None:
@@ -145,25 +149,22 @@ class WriteSteps:
         """The write that the settings ask for; a sum cannot be written by coincidence."""
         read, widgets = self.state.number, self.state.widgets
         sequential = widgets["scheme"].value == SCHEMES[0]
-        widgets["coding"].disabled = not sequential
-        coincident = sequential and widgets["coding"].value == CODINGS[1]
-        widgets["bit_length"].disabled = not coincident
+        if len(widgets["coding"].options) != len(CODINGS) - (not sequential):
+            codings = list(CODINGS) if sequential else [CODINGS[0]]
+            widgets["coding"].param.update(options=codings, value=codings[0])
+        coincident = widgets["coding"].value == CODINGS[1]
+        widgets["bit_length"].visible = coincident
         length = int(read("bit_length"))
         update = make_update(
             SHAPE, rank=read("rank"), largest=read("largest"), seed=(seed := read("seed"))
         )
-        write = write_phases(
+        return write_phases(
             update,
             self._device,
             scheme=widgets["scheme"].value,
             coding=Coincidence(bit_length=length) if coincident else WholePulses(),
             seed=seed,
         )
-        phase = widgets["phase"]
-        phase.end = len(write.phases)
-        if phase.value > phase.end:
-            phase.value = phase.end
-        return write
 
     def _draw(self) -> None:
         write, done = self._write, min(self.state.widgets["phase"].value, len(self._write.phases))

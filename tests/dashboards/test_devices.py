@@ -186,9 +186,16 @@ def test_the_playground_understands_the_link():
 def test_a_sum_cannot_be_written_by_coincidence_so_the_page_does_not_try():
     page = Devices("tab=write&scheme=rank-sum&coding=coincidence")
     page.view()
-    assert page.write.state.widgets["coding"].disabled
+    assert page.write.state.widgets["coding"].options == ["whole pulses"]
     assert page.write.state.widgets["phase"].end == 8
     assert "row 8" in page.write.status.object
+
+
+def test_a_phase_beyond_the_last_is_the_last():
+    page = Devices("tab=write&rank=1&phase=8&coding=coincidence")
+    page.view()
+    assert page.write.state.widgets["phase"].value == 4
+    assert page.write.state.widgets["bit_length"].visible
 
 
 def test_next_and_previous_walk_through_the_phases():
