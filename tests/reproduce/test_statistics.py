@@ -33,11 +33,11 @@ def test_what_was_not_measured_is_left_out():
 
 
 def test_one_run_has_no_interval():
-    alone = interval([97.0])
-    assert (alone.mean, alone.count) == (97.0, 1)
+    alone = interval([97.25])
+    assert (alone.mean, alone.count) == (97.25, 1)
     assert math.isnan(alone.low)
-    assert str(alone) == "97.00 (one run)"
-    assert alone.short() == "97.00"
+    assert str(alone) == "97.25 (one run)"
+    assert alone.short() == "97.25"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -129,6 +130,7 @@ def _described(
         ),
         machine=_machine(),
         missing=", ".join(missing),
+        cases=json.dumps([replace(c, seeds=seeds or c.seeds).settings() for c in claim.plan(size)]),
         verdict=overall_verdict(findings),
         findings="\n".join(map(str, findings)),
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -25,6 +27,8 @@ seed of its own; where a chosen rate was the least or greatest that was tried, i
 
 
 _INNER = ("seed", "trial_rate", "component", "progress")  # no rows of their own in tables
+
+_SHOWN_KNOBS = ("batch_size", "block_size", "device", "scheme")
 
 
 def markdown(results: Mapping[Claim, xr.Dataset]) -> str:
@@ -49,8 +53,30 @@ def section(claim: Claim, data: xr.Dataset) -> str:
         lines.append(f"Left out, because the data set is not here: {about['missing']}.")
     if data.variables:
         lines += [table(data, claim.shown), f"[Figure]({claim.name}.html), [data]({claim.name}.nc)"]
-    lines.append(_provenance(data))
+    lines += [_trained(data), _provenance(data)]
     return "\n\n".join(lines)
+
+
+def _trained(data: xr.Dataset) -> str:
+    """What was trained, and how long: a line for everything that differs, but method and rank."""
+    lines: dict[str, None] = {}
+    for case in json.loads(data.attrs["cases"]):
+        if case["data"]:
+            lines["- " + _budget(case)] = None
+    return "\n".join(lines)
+
+
+def _budget(case: dict[str, Any]) -> str:
+    part, knobs = case["data"], dict(case["knobs"])
+    model, hidden = knobs.get("model", "mlp"), knobs.get("hidden")
+    network = f"mlp {'-'.join(map(str, hidden))}" if model == "mlp" and hidden else model
+    test = f" and {part['test']} test" if part["test"] else ""
+    samples = f" ({part['train']} training{test} samples)" if part["train"] else ""
+    rest = [f"{name} {knobs[name]}" for name in _SHOWN_KNOBS if name in knobs]
+    rates = ", ".join(f"{rate:g}" for rate in case["rates"])
+    tuned = "learning rate tuned from" if len(case["rates"]) > 1 else "learning rate"
+    details = [f"{part['name']}{samples}", network, *rest, f"{case['epochs']} epochs"]
+    return ", ".join([*details, f"{tuned} {rates}", f"{case['seeds']} seeds"])
 
 
 def _provenance(data: xr.Dataset) -> str:

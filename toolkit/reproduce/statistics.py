@@ -44,7 +44,7 @@ class Interval:
 
 def _number(value: float) -> str:
     """Enough digits, and no exponents."""
-    if abs(value) >= 1000:
+    if abs(value) >= 1000 or float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:.2f}" if abs(value) >= 10 else f"{value:.3g}"
 

@@ -18,7 +18,7 @@ RANKS: dict[str, dict[str, tuple[int, ...]]] = {
     SMALLEST: {"SBPCA": (1,), "NMF": (1,)},
 }
 DATA = {FULL: Data("digits"), QUICK: Data("digits"), SMALLEST: Data("digits", 128, 100)}
-EPOCHS = {FULL: 6, QUICK: 5, SMALLEST: 1}
+EPOCHS = {FULL: 12, QUICK: 5, SMALLEST: 1}
 MBGD: Labels = {"method": "MBGD", "rank": 0}
 NEAR = 2.0
 
@@ -39,6 +39,7 @@ def plan(size: str) -> list[Case]:
             {"device": device, **batch, **knobs},
             EPOCHS[size],
             (0.2, 0.4),
+            seeds=5 if size == FULL else 3,
         )
         for device in DEVICES[size]
         for labels, knobs in methods

@@ -11,8 +11,8 @@ from toolkit.reproduce.claim import FULL, QUICK, SMALLEST, Claim
 from toolkit.reproduce.statistics import Finding, interval, paired, shortfall
 from toolkit.reproduce.study import Case, Data, Labels
 
-DATA = {FULL: Data("digits", 800), QUICK: Data("digits", 400), SMALLEST: Data("digits", 130, 100)}
-EPOCHS = {FULL: 3, QUICK: 3, SMALLEST: 1}
+DATA = {FULL: Data("digits"), QUICK: Data("digits", 400), SMALLEST: Data("digits", 130, 100)}
+EPOCHS = {FULL: 5, QUICK: 3, SMALLEST: 1}
 BATCHES = (10, 100)
 RANK = 4
 SGD: Labels = {"method": "SGD", "batch_size": 1}

@@ -11,8 +11,8 @@ from toolkit.reproduce.claim import FULL, QUICK, SMALLEST, Claim
 from toolkit.reproduce.statistics import Finding, interval, paired, shortfall
 from toolkit.reproduce.study import Case, Data, Labels
 
-DATA = {FULL: Data("digits", 400), QUICK: Data("digits", 300), SMALLEST: Data("digits", 100, 100)}
-EPOCHS = {FULL: 8, QUICK: 6, SMALLEST: 1}
+DATA = {FULL: Data("digits", 600), QUICK: Data("digits", 300), SMALLEST: Data("digits", 100, 100)}
+EPOCHS = {FULL: 10, QUICK: 6, SMALLEST: 1}
 BATCH = 32
 SGD: Labels = {"method": "SGD", "rank": 0}
 MBGD: Labels = {"method": "MBGD", "rank": 0}
@@ -30,7 +30,14 @@ def plan(size: str) -> list[Case]:
         (OURS, {"method": "sbpca", "rank": 4, **batch}, (0.4, 0.8)),
     ]
     return [
-        Case(labels, DATA[size], {**common, **knobs}, EPOCHS[size], rates)
+        Case(
+            labels,
+            DATA[size],
+            {**common, **knobs},
+            EPOCHS[size],
+            rates,
+            seeds=5 if size == FULL else 3,
+        )
         for labels, knobs, rates in methods
     ]
 
