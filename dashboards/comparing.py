@@ -36,7 +36,9 @@ class Comparison:
         self._trees: dict[str, xr.DataTree] = {}
         self._asked: dict[str, str] = {}
         self._panes: list[FigurePane] = []
-        self._figures = pn.Column(sizing_mode="stretch_both", margin=0, visible=False)
+        self._figures = pn.Column(
+            sizing_mode="stretch_both", margin=0, visible=False, styles={"min-height": _HEIGHT}
+        )
         self.text = site.Text(_NOTHING, sizing_mode="stretch_width", margin=(0, 10))
         self._make_widgets()
 

@@ -51,7 +51,7 @@ class Devices:
         self._take(query)
         self._set_up()
         self._panes = [
-            FigurePane(LiveFigure(response_bands(self._chosen())), height=_HEIGHT),
+            FigurePane(self._curves(), height=_HEIGHT),
             FigurePane(LiveFigure(cycling(*self._cycles())), height=_HEIGHT),
         ]
         self._watch()
@@ -270,7 +270,7 @@ class Devices:
 
     def _redraw_bands(self) -> None:
         """The curves anew: other presets or another axis."""
-        self._panes[0].replace(LiveFigure(response_bands(self._chosen(), self._scale.value)))
+        self._panes[0].replace(self._curves())
         self._keep_address()
 
     def _reseed(self) -> None:
@@ -283,6 +283,9 @@ class Devices:
             for glyph, column in enumerate(cycling_columns(*self._cycles())):
                 self._panes[1].live.set_columns(glyph, column)
         self._keep_address()
+
+    def _curves(self) -> LiveFigure:
+        return LiveFigure(response_bands(self._chosen(), self._scale.value))
 
     def _explored(self) -> tuple[Device, Trains]:
         return self.device, up_and_down(self.device, seed=self._state.number("cells"))

@@ -25,6 +25,7 @@ from toolkit.plots.devices import fit_curve, fit_residuals
 
 MOST_BYTES = 2 * MEBI
 MOST_READINGS = 20_000
+_HEIGHT = "max(300px, calc(100vh - 470px))"  # the table of parameters stands below
 _HELP = (
     '<p style="margin:4px 6px;max-width:75ch">One reading a row, with the columns <code>cell, '
     "cycle, pulse, polarity, conductance</code>; a unit may follow the last, as in "
@@ -44,7 +45,9 @@ class MeasuredData:
         self.fit: Fit | None = None
         self._trains: PulseTrains | None = None
         self._panes: list[FigurePane] = []
-        self._figures = pn.Column(sizing_mode="stretch_both", visible=False)
+        self._figures = pn.Column(
+            sizing_mode="stretch_both", visible=False, styles={"min-height": _HEIGHT}
+        )
         self.result = site.Text(_HELP, sizing_mode="stretch_width", margin=(0, 10))
         self._make_widgets()
 
@@ -120,7 +123,7 @@ class MeasuredData:
     def _show(self, trains: PulseTrains, fit: Fit) -> None:
         figures = LiveFigure(fit_curve(trains, fit)), LiveFigure(fit_residuals(fit))
         if not self._panes:
-            self._panes = [FigurePane(live) for live in figures]
+            self._panes = [FigurePane(live, height=_HEIGHT) for live in figures]
             self._figures.objects = [grid(*self._panes, least="360px", share="40%")]
         else:
             for pane, live in zip(self._panes, figures, strict=True):

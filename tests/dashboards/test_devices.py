@@ -147,6 +147,14 @@ def test_an_address_that_makes_no_sense_is_one_message_and_the_defaults(opened, 
     assert opened.device == get_device("Ag:a-Si") and opened.query() == before
 
 
+def test_an_address_with_siemens_draws_all_curves_in_siemens():
+    page = Devices("scale=siemens&overlay=EpiRAM&device=FeFET")
+    page.view()
+    for glyph, name in ((1, "FeFET"), (4, "EpiRAM")):
+        shown = page._panes[0].live.columns(glyph)["y"]
+        assert shown.max() == pytest.approx(1e6 * get_device(name).g_max, rel=0.1)
+
+
 def test_a_refused_slider_leaves_the_device_as_it_was(opened):
     opened.turn("g_min", 1e-3)  # above g_max
     assert "need 0 < g_min < g_max" in unescape(opened.notice.object)

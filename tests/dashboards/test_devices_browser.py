@@ -5,7 +5,14 @@ import json
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboards.driving import PATIENCE_MS, Dashboard, button, status, wait_until
+from tests.dashboards.driving import (
+    PATIENCE_MS,
+    Dashboard,
+    button,
+    serious_violations,
+    status,
+    wait_until,
+)
 from toolkit.crossbar.trains import EXAMPLE_CSV
 
 pytestmark = pytest.mark.browser
@@ -51,6 +58,8 @@ def test_a_visitor_explores_a_device_writes_an_update_and_fits_a_table(
     button(page, "Next").click()
     wait_until(page, lambda: status(page, "Phase") == "1 of 8", "one phase was written")
     assert status(page, "Now") == "rank 1: rows +, columns +; weights rise"
+
+    assert serious_violations(page) == []
 
     page.get_by_role("tab", name="Measured data").click()
     page.locator("input[type=file]").set_input_files(EXAMPLE_CSV)

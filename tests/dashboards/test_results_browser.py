@@ -8,7 +8,14 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from dashboards.results import examples
-from tests.dashboards.driving import PATIENCE_MS, Dashboard, button, choose, wait_until
+from tests.dashboards.driving import (
+    PATIENCE_MS,
+    Dashboard,
+    button,
+    choose,
+    serious_violations,
+    wait_until,
+)
 from toolkit.results import save_results
 
 pytestmark = pytest.mark.browser
@@ -55,6 +62,8 @@ def test_a_visitor_opens_a_run_looks_at_it_and_keeps_figure_and_data(
     expect(page.get_by_role("cell", name="example, SGD")).to_be_visible(timeout=PATIENCE_MS)
     choose(page, "Over", "programming pulses")
     wait_until(page, lambda: "over=pulses" in page.url, "the address followed the choice")
+
+    assert serious_violations(page) == []
 
     page.get_by_role("tab", name="Settings and events").click()
     expect(page.get_by_role("cell", name="record_every")).to_be_visible(timeout=PATIENCE_MS)
