@@ -196,6 +196,7 @@ class Devices:
             self.device = with_parameters(self._base(), {**self._overrides, name: value})
         except ValueError as error:
             self._say(str(error))
+            self._sliders.objects = sliders(self.device, self.turn)  # back to what holds
             return
         self._overrides[name] = value
         self._describe()
@@ -355,7 +356,7 @@ def _overrides(preset: Device, asked: dict[str, str]) -> dict[str, float | bool]
     for name, text in asked.items():
         if name not in known:
             raise ValueError(f"{name[:40]!r} is no parameter of {preset.name}.")
-        limits = limits_of(name, known[name])
+        limits = limits_of(preset, name)
         value = number(name, text, limits.low, limits.high)
         found[name] = bool(value) if isinstance(known[name], bool) else value
     return found

@@ -138,7 +138,9 @@ class MeasuredData:
 
     async def _uploaded(self, event: Any) -> None:
         if event.new is not None:
-            await self._load_beside(event.new, self.upload.filename or "the file")
+            name = self.upload.filename or "the file"
+            await self._load_beside(event.new, name)
+            self.upload.clear()  # lets go of the bytes, and hears of the same file again
 
     async def _show_example(self, _: Any) -> None:
         await self._load_beside(EXAMPLE_CSV.read_bytes(), EXAMPLE_CSV.name)

@@ -14,6 +14,7 @@ import panel_material_ui as pmui
 
 from toolkit.crossbar import Device, Exponential
 from toolkit.crossbar.measured import Fit
+from toolkit.crossbar.steps import StepwiseCells
 from toolkit.plots.elements import siemens_prefix
 
 
@@ -28,6 +29,7 @@ class Limits(NamedTuple):
     stops: tuple[float, ...] = ()
 
 
+_MOST_STEPS = 2000  # levels of a response without a closed form for many pulses
 _LEVELS = (1, 2, 3, 5, 8, 16, 32, 50, 64, 100, 128, 200, 256, 500, 512, 1000, 2000, 5000, 10_000)
 _SIEMENS = tuple(
     float(f"{digit}e{power}") for power in range(-9, -3) for digit in (1, 1.5, 2, 3, 5, 7)
@@ -143,7 +145,7 @@ def with_parameters(device: Device, values: Mapping[str, float | bool]) -> Devic
         if name not in known:
             kind = type(device.response).__name__
             raise ValueError(f"{name} is no parameter of {device.name} ({kind}).")
-        limits = limits_of(name, known[name])
+        limits = limits_of(device, name)
         if not limits.low <= value <= limits.high:
             raise ValueError(
                 f"{name} must be from {limits.low:g} to {limits.high:g}; got {value:g}."
@@ -155,8 +157,9 @@ def with_parameters(device: Device, values: Mapping[str, float | bool]) -> Devic
     return replace(device, response=replace(response, **formula), **row)
 
 
-def limits_of(name: str, value: float | bool) -> Limits:
-    """The declared limits, wide enough for ``value``."""
+def limits_of(device: Device, name: str) -> Limits:
+    """The declared limits of a parameter, wide enough for the value that the device has."""
+    value = parameters(device)[name]
     if isinstance(value, bool):
         return Limits(_label(name), "", 0, 1)
     if name not in _LIMITS:
@@ -164,14 +167,20 @@ def limits_of(name: str, value: float | bool) -> Limits:
         low = 0.0 if name.endswith("spread") else min(0.0, value - reach)
         return Limits(_label(name), "", low, value + reach, reach / 100)
     declared = _LIMITS[name]
-    return declared._replace(low=min(declared.low, value), high=max(declared.high, value))
+    high = _MOST_STEPS if name.startswith("levels") and _is_stepwise(device) else declared.high
+    return declared._replace(low=min(declared.low, value), high=max(high, value))
+
+
+def _is_stepwise(device: Device) -> bool:
+    """Whether every pulse has to be followed by itself, which takes its time."""
+    return isinstance(device.response.cells(device), StepwiseCells)
 
 
 def sliders(device: Device, turn: Callable[[str, Any], None]) -> list[Any]:
     """One slider for every parameter; each calls ``turn(name, value)`` while it moves."""
     made = []
     for name, value in parameters(device).items():
-        widget = _slider(value, limits_of(name, value))
+        widget = _slider(value, limits_of(device, name))
         widget.param.watch(lambda event, name=name: turn(name, event.new), "value")
         made.append(widget)
     return made
@@ -213,7 +222,7 @@ def _slider(value: float | bool, limits: Limits) -> Any:
     if isinstance(value, bool):
         return pmui.Checkbox(value=value, **common)
     if limits.stops:
-        stops = sorted({*limits.stops, value})
+        stops = sorted({*(stop for stop in limits.stops if stop <= limits.high), value})
         return pmui.DiscreteSlider(
             options={_stop(stop): stop for stop in stops}, value=value, **common
         )

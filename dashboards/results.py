@@ -21,7 +21,7 @@ from dashboards.address import join, parse
 from dashboards.comparing import Comparison
 from dashboards.exploring import Explorer
 from dashboards.panes import facts, table
-from dashboards.run_files import MOST_BYTES, read_run
+from dashboards.run_files import MOST_BYTES, read_run, size_of
 from dashboards.run_tables import events_table, provenance_table, settings_table
 from dashboards.uploads import MEBI, Upload
 from toolkit.results import to_bytes
@@ -29,6 +29,7 @@ from toolkit.training import Experiment
 
 TABS = ("variables", "compare", "about")
 MOST_RUNS = 6
+MOST_TOGETHER = 512 * MEBI
 _EXAMPLES = (
     ("example, SBPCA rank 1, then 4", {"method": "sbpca", "rank": 1}),
     ("example, SGD", {"method": "sgd"}),
@@ -130,6 +131,8 @@ class Results:
                 self._say(f"{filename[:60]}: {tree}")
             elif len(self.runs) >= MOST_RUNS:
                 self._say(f"{filename[:60]}: {MOST_RUNS} runs are open; close one first.")
+            elif sum(map(size_of, [tree, *self.runs.values()])) > MOST_TOGETHER:
+                self._say(f"{filename[:60]}: too large beside the runs that are open.")
             else:
                 self.runs[self._new_name(filename)] = tree
         self._list()
@@ -152,6 +155,7 @@ class Results:
         if event.new:
             names = self.upload.filename or []
             trees = await self._beside(lambda: [attempt(data) for data in event.new])
+            self.upload.clear()  # lets go of the bytes, and hears of the same file again
             self._receive(list(zip(names, trees, strict=True)))
 
     async def _open_examples(self, _: Any) -> None:

@@ -22,7 +22,7 @@ from dashboards.uploads import MEBI
 from toolkit.results import open_results
 
 MOST_BYTES = 64 * MEBI
-MOST_UNPACKED = 512 * MEBI
+MOST_UNPACKED = 256 * MEBI
 MOST_ENTRIES = 20_000
 _CODECS = {
     "blosc",
@@ -162,13 +162,17 @@ def _check_zarr(store: Path) -> None:
                 raise ValueError("the Zarr store has chunks that are too large.")
 
 
-def _check_size(tree: xr.DataTree) -> None:
-    size = sum(
+def size_of(tree: xr.DataTree) -> int:
+    """Bytes of all variables, once they are read."""
+    return sum(
         variable.nbytes
         for node in tree.subtree
         for variable in node.to_dataset(inherit=False).variables.values()
     )
-    if size > MOST_UNPACKED:
+
+
+def _check_size(tree: xr.DataTree) -> None:
+    if size_of(tree) > MOST_UNPACKED:
         raise ValueError(f"the run holds more than {MOST_UNPACKED // MEBI} MiB.")
 
 

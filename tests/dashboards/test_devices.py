@@ -44,13 +44,20 @@ def test_every_number_of_a_response_has_a_slider_that_explains_itself(name):
     assert formula <= set(found)
     assert ("nonlinearity_up" in found) == isinstance(device.response, Exponential)
     for key, value in found.items():
-        limits = limits_of(key, value)
+        limits = limits_of(device, key)
         assert limits.low <= value <= limits.high
         assert limits.doc or isinstance(value, bool)
     for widget, (key, value) in zip(
         device_parameters.sliders(device, lambda *_: None), found.items(), strict=True
     ):
         assert widget.value == pytest.approx(value), key
+
+
+def test_a_response_without_a_closed_form_has_fewer_levels():
+    assert limits_of(get_device("EcRam"), "levels_up").high == 20_000
+    assert limits_of(get_device("PCM"), "levels_up").high == 2000
+    with pytest.raises(ValueError, match="levels_up must be from 1 to 2000"):
+        with_parameters(get_device("PCM"), {"levels_up": 5000})
 
 
 def test_a_replaced_parameter_reaches_the_row_or_the_formula():

@@ -164,6 +164,34 @@ def test_runs_are_opened_under_plain_names_and_no_more_than_fit(tree):
     assert page.pick.value == "..ab (2)" and "..ab" not in page.pick.options
 
 
+def test_runs_that_are_too_large_together_are_refused(tree, monkeypatch):
+    page = Results()
+    page.view()
+    monkeypatch.setattr("dashboards.results.MOST_TOGETHER", int(1.5 * run_files.size_of(tree)))
+    page.load([("a.nc", to_bytes(tree)), ("b.nc", to_bytes(tree))])
+    assert list(page.runs) == ["a"] and "too large beside" in page.notice.object
+
+
+def test_a_sweep_is_a_dataset_whose_dims_have_sliders():
+    accuracy = np.arange(12.0).reshape(2, 3, 2) / 12
+    sweep = xr.Dataset(
+        {"test_accuracy": (("method", "rank", "seed"), accuracy, {"units": "1"})},
+        coords={"method": ["sbpca", "svd"], "rank": [1, 2, 8], "seed": [0, 1]},
+        attrs={"schema_version": 1},
+    )
+    page = Results()
+    page.view()
+    page.load([("sweep.nc", to_bytes(xr.DataTree(sweep)))])
+    assert page.explorer.path == "/test_accuracy"
+    page.explorer.as_.value = "rank"
+    page.explorer._places["method"].value = 1
+    page.explorer._places["seed"].value = 1
+    curve = page.explorer._pane.live.columns(0)
+    np.testing.assert_array_equal(curve["x"], [1, 2, 8])
+    np.testing.assert_allclose(curve["y"], accuracy[1, :, 1])
+    assert list(page.explorer._places["method"].options) == ["sbpca (method 0)", "svd (method 1)"]
+
+
 def test_sliders_show_the_place_that_they_stand_at(opened, tree):
     explorer = opened.explorer
     explorer.group.value = "/layers/layer1"
