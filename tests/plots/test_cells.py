@@ -29,7 +29,7 @@ def test_away_from_the_bounds_noise_is_a_random_walk():
 
 
 def test_reads_are_noisy_relative_to_the_conductance():
-    device = replace(get_device("ideal"), read_noise=0.1)
+    device = replace(get_device("PCMO"), read_noise=0.1)  # a small on/off ratio: g_min counts
     trains = follow(device, [], cells=20_000, start=0.5)
     of_range = 0.1 * (0.5 + device.g_min / device.span)
     assert trains.deviation[0] == pytest.approx(of_range, rel=0.03)
