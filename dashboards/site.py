@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import panel as pn
 import panel_material_ui as pmui
+from panel.io.notifications import NotificationAreaBase
 
 from toolkit.training.live import Gate
 
@@ -79,6 +80,7 @@ def page(key: str, *, sidebar: list[Any], main: list[Any]) -> pmui.Page:
 
     ``sidebar`` may be empty. No busy bar: pages that move would show it all the time.
     """
+    pn.state.on_session_destroyed(_forget_notifications)
     return pmui.Page(
         meta_title=title(key),
         header=[Text(_header(key), sizing_mode="stretch_width", margin=0, stylesheets=[_FOCUS])],
@@ -89,6 +91,14 @@ def page(key: str, *, sidebar: list[Any], main: list[Any]) -> pmui.Page:
         template=_TEMPLATE,
         sx=_READABLE,
     )
+
+
+def _forget_notifications(session_context: Any) -> None:
+    """Let go of a session that has ended: Panel 1.9 keeps its notices, and so the whole page."""
+    views = pn.state._views
+    for ref, (view, _, document, _) in list(views.items()):
+        if document is session_context._document and isinstance(view, NotificationAreaBase):
+            del views[ref]
 
 
 def title(key: str) -> str:

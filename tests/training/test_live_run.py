@@ -1,8 +1,10 @@
 """A run in its worker thread: requests are taken up, refusals are told, and it ends cleanly."""
 
+import gc
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -272,6 +274,20 @@ def test_close_stops_the_thread_also_twice_and_while_training():
     assert live.snapshot.step == step
     with pytest.raises(TimeoutError, match=r"did not answer within 0\.1 s"):
         live.results(timeout=0.1)
+
+
+def test_a_closed_run_is_forgotten_whatever_was_still_asked_of_it():
+    live = LiveRun(hidden=[16])
+    seen = weakref.ref(live)
+    live.start()
+    live.close()
+    live.pause()
+    live.start()
+    live.change(rank=2)
+    live.reset()
+    del live
+    gc.collect()
+    assert seen() is None
 
 
 def test_results_that_fail_are_told_to_who_asked(live, monkeypatch):

@@ -86,24 +86,24 @@ class LiveRun:
 
     def start(self) -> None:
         """Train until paused."""
-        self._requests.put(self._start)
+        self._ask(self._start)
 
     def pause(self) -> None:
         """Stop after the batch that is being trained."""
-        self._requests.put(lambda: self._set_running(False))
+        self._ask(lambda: self._set_running(False))
 
     def step(self) -> None:
         """Pause, then train on one batch."""
-        self._requests.put(self._single_step)
+        self._ask(self._single_step)
 
     def change(self, **knobs: Any) -> None:
         """Turn live knobs, together, at the next batch."""
-        self._requests.put(lambda: self._change(knobs))
+        self._ask(lambda: self._change(knobs))
 
     def look(self, layer: str, views: Iterable[str]) -> None:
         """Have snapshots show these of ``snapshot.VIEWS``, of that layer."""
         focus = Focus(layer, frozenset(views))
-        self._requests.put(lambda: self._look(focus))
+        self._ask(lambda: self._look(focus))
 
     def limit_speed(self, steps_per_second: float | None) -> None:
         """Train no faster than that; None: as fast as it goes.
@@ -116,11 +116,11 @@ class LiveRun:
         if steps_per_second is not None and not steps_per_second > 0:
             raise ValueError(f"steps_per_second must be above 0; got {steps_per_second!r}.")
         shortest = 0.0 if steps_per_second is None else 1 / steps_per_second
-        self._requests.put(lambda: setattr(self, "_shortest_step", shortest))
+        self._ask(lambda: setattr(self, "_shortest_step", shortest))
 
     def reset(self, **knobs: Any) -> None:
         """Begin anew, paused, with these knobs (and the present values of the others)."""
-        self._requests.put(lambda: self._begin(self._experiment.knob_values() | knobs))
+        self._ask(lambda: self._begin(self._experiment.knob_values() | knobs))
 
     def results(self, timeout: float = 30.0) -> xr.DataTree:
         """The run so far as a tree, taken between two batches.
@@ -131,11 +131,16 @@ class LiveRun:
             If the worker did not answer within ``timeout`` seconds.
         """
         answer: Future[xr.DataTree] = Future()
-        self._requests.put(lambda: self._answer(answer))
+        self._ask(lambda: self._answer(answer))
         try:
             return answer.result(timeout)
         except TimeoutError:
             raise TimeoutError(f"the run did not answer within {timeout:g} s.") from None
+
+    def _ask(self, request: Callable[[], None]) -> None:
+        """Have the worker do it; once it is closed nothing is kept that it would never do."""
+        if not self._closing.is_set():
+            self._requests.put(request)
 
     def close(self) -> None:
         """Stop the worker thread and wait for it, at most 5 s."""
@@ -158,6 +163,8 @@ class LiveRun:
                     self._attempt(self._publish)
         finally:
             self._leave_the_line()
+            while not self._requests.empty():  # they would keep this run alive
+                self._requests.get_nowait()
 
     def _serve_requests(self) -> None:
         """Serve every request that waits; sleep until there is one while there is nothing to do."""
