@@ -163,6 +163,6 @@ def test_gradient_words_are_those_of_the_update_that_is_written(method):
     run.step()
     written = sum(
         update.left.numel() + update.sigma.numel() + update.right.numel()
-        for update, _, _ in run._latest.values()
+        for update, _ in run._latest.values()
     )
     assert run.gradient_words()[0] == written
