@@ -125,6 +125,7 @@ def _widget(name: str, knob: Knob) -> Any:
         options = {"ideal": None} | {f"{bits} bits": bits for bits in IDEAL[name]}
         return pmui.Select(options=options, value=None, **common)
     low, high = knob.bounds or (0, 1)
+    assert low is not None and high is not None
     return pmui.FloatSlider(
         start=low,
         end=high,

@@ -1,4 +1,4 @@
-"""Settings as text: what comes back is what was sent, and what a visitor may not send is refused."""
+"""Settings as text: what comes back is what was sent; what a visitor may not send is refused."""
 
 import numpy as np
 import pytest

@@ -89,8 +89,9 @@ class LiveFigure:
 
     def _label_bars(self, limits: tuple[float, float], unit: str) -> None:
         for bar in self._bars:
-            if (bar.color_mapper.low, bar.color_mapper.high) != limits:
-                bar.color_mapper.update(low=limits[0], high=limits[1])
+            mapper: Any = bar.color_mapper
+            if (mapper.low, mapper.high) != limits:
+                mapper.update(low=limits[0], high=limits[1])
             if bar.title != unit:
                 bar.title = unit
 
