@@ -307,7 +307,7 @@ class Devices:
             pulses=self._state.number("pulses"),
             cycles=self._state.number("cycles"),
             start=self._state.number("start"),
-            points=200,
+            points=120,
             cells=64,
             seed=self._state.number("cells"),
         )

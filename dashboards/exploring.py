@@ -74,6 +74,7 @@ class Explorer:
         self.group.param.watch(lambda _: self._pick_group(), "value")
         self.variable.param.watch(lambda _: self._pick_variable(), "value")
         self.as_.param.watch(lambda _: self._pick_view(), "value")
+        self._choices = pn.FlexBox(self.group, self.variable, self.as_, visible=False)
         self._sliders = pn.FlexBox(margin=0)
         self.text = site.Text(_NOTHING, sizing_mode="stretch_width", margin=(0, 10))
         self._figure = pn.Column(sizing_mode="stretch_both", margin=0)
@@ -84,7 +85,7 @@ class Explorer:
     def view(self) -> pn.viewable.Viewable:
         """Choices, sliders, figure and downloads."""
         return pn.Column(
-            pn.FlexBox(self.group, self.variable, self.as_),
+            self._choices,
             self._sliders,
             self._bar,
             self.text,
@@ -97,6 +98,7 @@ class Explorer:
     def use(self, tree: xr.DataTree | None) -> None:
         """Show a run (None: nothing), the same variable of it if it has that."""
         self._tree = tree
+        self._choices.visible = tree is not None
         self._found = {one.path: one for one in recorded(tree)} if tree is not None else {}
         path = self._asked.get("variable", self.path)
         if path not in self._found:

@@ -72,10 +72,10 @@ class Results:
         self._example = site.button("Two example runs", variant="outlined")
         self._example.on_click(self._open_examples)
         self.pick = pmui.Select(
-            label="Run shown", options=[], width=250, size="small", margin=(10, 0)
+            label="Run shown", options=[], width=250, size="small", margin=(10, 0), visible=False
         )
         self.pick.param.watch(lambda _: self._show(), "value")
-        self._close = site.button("Close this run", variant="outlined", disabled=True)
+        self._close = site.button("Close this run", variant="outlined", visible=False)
         self._close.on_click(lambda _: self.close(self.pick.value))
         self._netcdf = pmui.FileDownload(
             label="This run (netCDF)",
@@ -84,7 +84,7 @@ class Results:
             variant="outlined",
             size="small",
             margin=(5, 4),
-            disabled=True,
+            visible=False,
         )
         self._summary = site.Text("", margin=(0, 6))
 
@@ -188,7 +188,8 @@ class Results:
         names, before = list(self.runs), self.pick.value
         self.pick.options = names
         self.pick.value = before if before in names else (names[0] if names else None)
-        self._netcdf.disabled = self._close.disabled = not names
+        for widget in (self.pick, self._netcdf, self._close):
+            widget.visible = bool(names)
         self.comparison.use(self.runs)
         if self.pick.value == before:
             self._show()

@@ -102,7 +102,7 @@ def nominal(device: Device, trains: Sequence[int], start: float = 0.0) -> Floats
     return np.array(states)
 
 
-def up_and_down(device: Device, *, points: int = 60, cells: int = 200, seed: int = 0) -> Trains:
+def up_and_down(device: Device, *, points: int = 40, cells: int = 200, seed: int = 0) -> Trains:
     """All levels up, then all levels down, from g_min, read at about ``points`` states each way."""
     up, down = (round(levels) for levels in (device.levels_up, device.levels_down))
     trains = [*split(up, points), *(-count for count in split(down, points))]
