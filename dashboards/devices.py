@@ -261,9 +261,8 @@ class Devices:
         """The figures of the open tab, for the explored device."""
         if self._tab == 0:
             columns = response_columns(*self._explored(), self._scale.value)
-            with pn.io.hold():
-                for glyph, column in enumerate(columns):
-                    self._panes[0].live.set_columns(glyph, column)
+            for glyph, column in enumerate(columns):
+                self._panes[0].live.set_columns(glyph, column)
             self._draw_cycles()
         elif self._tab == 1:
             self.write.use(self.device)
@@ -280,9 +279,8 @@ class Devices:
         self._draw_cycles()
 
     def _draw_cycles(self) -> None:
-        with pn.io.hold():
-            for glyph, column in enumerate(cycling_columns(*self._cycles())):
-                self._panes[1].live.set_columns(glyph, column)
+        for glyph, column in enumerate(cycling_columns(*self._cycles())):
+            self._panes[1].live.set_columns(glyph, column)
         self._keep_address()
 
     def _curves(self) -> LiveFigure:

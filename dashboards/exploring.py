@@ -247,13 +247,12 @@ class Explorer:
     def _update(self, live: LiveFigure, array: xr.DataArray, shown: xr.DataArray) -> None:
         """Put new data into the figure that stands there."""
         assert self._pane is not None
-        with pn.io.hold():
-            if shown.ndim == 2:
-                image, unit = live.columns(0)["image"][0], readable(array)[1] or "1"
-                self._pane.live.set_image(image, limits=limits(array), unit=unit)
-            else:
-                for glyph in (0, 1):
-                    self._pane.live.set_columns(glyph, live.columns(glyph))
+        if shown.ndim == 2:
+            image, unit = live.columns(0)["image"][0], readable(array)[1] or "1"
+            self._pane.live.set_image(image, limits=limits(array), unit=unit)
+        else:
+            for glyph in (0, 1):
+                self._pane.live.set_columns(glyph, live.columns(glyph))
 
     def _place(self, live: LiveFigure) -> None:
         if self._pane is None:

@@ -1,4 +1,8 @@
-"""Figures under captions, side by side as the window allows; what they show is the page's."""
+"""Figures under captions, side by side as the window allows; what they show is the page's.
+
+Pages here change figures without ``pn.io.hold``: Panel 1.9 drops what is held while a visitor's
+browser has the page already and Panel has not heard of it yet.
+"""
 
 from __future__ import annotations
 

@@ -175,25 +175,24 @@ class WriteSteps:
         lines = (now.rows, now.columns) if now else (np.zeros(SHAPE[0]), np.zeros(SHAPE[1]))
         limit = max(float(np.abs(phase.written).max()) for phase in write.phases)
         limit = max(limit, float(np.abs(write.wanted).max()))
-        with pn.io.hold():
-            for name, values, label in zip(
-                ("rows", "columns"), lines, self._drive_labels(), strict=True
-            ):
-                live = self._panes[name].live
-                live.set_columns(0, drive_columns(values, rows=name == "rows"))
-                axis = live.figure.xaxis if name == "rows" else live.figure.yaxis
-                axis.axis_label = label
-            most = max(1.0, *(float(phase.pulses[0].max()) for phase in write.phases))
-            self._panes["pulses"].live.set_image(
-                pulses.astype(float), limits=(0.0, most), unit="pulses"
-            )
-            for name, change in (
-                ("wanted", wanted),
-                ("written", written),
-                ("error", written - wanted),
-            ):
-                self._panes[name].live.set_image(change, limits=(-limit, limit), unit="w_max")
-            self.status.object = _status(write, done)
+        for name, values, label in zip(
+            ("rows", "columns"), lines, self._drive_labels(), strict=True
+        ):
+            live = self._panes[name].live
+            live.set_columns(0, drive_columns(values, rows=name == "rows"))
+            axis = live.figure.xaxis if name == "rows" else live.figure.yaxis
+            axis.axis_label = label
+        most = max(1.0, *(float(phase.pulses[0].max()) for phase in write.phases))
+        self._panes["pulses"].live.set_image(
+            pulses.astype(float), limits=(0.0, most), unit="pulses"
+        )
+        for name, change in (
+            ("wanted", wanted),
+            ("written", written),
+            ("error", written - wanted),
+        ):
+            self._panes[name].live.set_image(change, limits=(-limit, limit), unit="w_max")
+        self.status.object = _status(write, done)
 
     def _drive_labels(self) -> tuple[str, str]:
         """What the drive of rows and of columns is."""
