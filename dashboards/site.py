@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 
 import panel as pn
 import panel_material_ui as pmui
+import param
 from panel.io.notifications import NotificationAreaBase
+from panel.util import edit_readonly
 
 from toolkit.training.live import Gate
 
@@ -81,7 +83,7 @@ def page(key: str, *, sidebar: list[Any], main: list[Any]) -> pmui.Page:
     ``sidebar`` may be empty. No busy bar: pages that move would show it all the time.
     """
     pn.state.on_session_destroyed(_forget_notifications)
-    return pmui.Page(
+    made = pmui.Page(
         meta_title=title(key),
         header=[Text(_header(key), sizing_mode="stretch_width", margin=0, stylesheets=[_FOCUS])],
         sidebar=sidebar,
@@ -91,6 +93,9 @@ def page(key: str, *, sidebar: list[Any], main: list[Any]) -> pmui.Page:
         template=_TEMPLATE,
         sx=_READABLE,
     )
+    with edit_readonly(made):  # as it is, it hangs on the server's own state for ever
+        made.busy = _Calm().param.busy
+    return made
 
 
 def _forget_notifications(session_context: Any) -> None:
@@ -123,6 +128,12 @@ def button(label: str, outline: str = "", **style: Any) -> pmui.Button:
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24">{path}</svg>'
     drawing = {"icon": svg} if outline else {}
     return pmui.Button(label=label, size="small", margin=(5, 4), **drawing, **style)
+
+
+class _Calm(param.Parameterized):
+    """Stands in for the server's state where a page asks whether it is busy."""
+
+    busy = param.Boolean(False)
 
 
 class Text(pn.pane.HTML):

@@ -1,6 +1,8 @@
 """The frame that all pages share: one heading, relative links, only pages that are there."""
 
+import gc
 import re
+import weakref
 
 import pytest
 
@@ -36,3 +38,9 @@ def test_a_page_has_one_heading_and_says_where_one_is():
     assert header.count("<h1") == 1
     assert re.findall(r'aria-current="page">(\w+)<', header) == ["Playground"]
     assert not re.search(r'href="[/h]', header)
+
+
+def test_a_page_that_is_left_is_forgotten():
+    seen = weakref.ref(site.page("playground", sidebar=[], main=[]))
+    gc.collect()
+    assert seen() is None
