@@ -76,7 +76,8 @@ def by_rank(data: xr.Dataset, *, over: str) -> Any:
             drawn.append(level(interval(reference)))
         title = str(place) if over in ("task", "device") else f"batch size {place}"
         ranks = data["rank"].values[data["rank"].values > 0]
-        panels.append(panel(drawn, title=f"{title} (dashed: MBGD)", **log_axis(ranks)))
+        title, limits = f"{title} (dashed: MBGD)", _with_bars(here)
+        panels.append(panel(drawn, title=title, ylim=limits, **log_axis(ranks)))
     return layout(panels)
 
 
@@ -154,6 +155,16 @@ def around(values: np.ndarray) -> tuple[float, float]:
     """Limits of a logarithmic axis that leave room on both sides."""
     shown = values[np.isfinite(values) & (values > 0)]
     return 0.7 * float(shown.min()), 1.4 * float(shown.max())
+
+
+def _with_bars(values: xr.DataArray) -> tuple[float, float]:
+    """Limits that hold every mean over seeds with its bar, and some room."""
+    rows = values.transpose(..., "seed").values.reshape(-1, values.sizes["seed"])
+    found = [interval(row) for row in rows if np.isfinite(row).any()]
+    low = min(i.mean - _half(i) for i in found)
+    high = max(i.mean + _half(i) for i in found)
+    room = 0.08 * max(high - low, 0.1)
+    return low - room, high + room
 
 
 def _half(value: Interval) -> float:

@@ -54,7 +54,7 @@ def section(claim: Claim, data: xr.Dataset) -> str:
     if data.variables:
         lines += [table(data, claim.shown), f"[Figure]({claim.name}.html), [data]({claim.name}.nc)"]
     lines += [_trained(data), _provenance(data)]
-    return "\n\n".join(lines)
+    return "\n\n".join(filter(None, lines))
 
 
 def _trained(data: xr.Dataset) -> str:
@@ -75,8 +75,12 @@ def _budget(case: dict[str, Any]) -> str:
     rest = [f"{name} {knobs[name]}" for name in _SHOWN_KNOBS if name in knobs]
     rates = ", ".join(f"{rate:g}" for rate in case["rates"])
     tuned = "learning rate tuned from" if len(case["rates"]) > 1 else "learning rate"
-    details = [f"{part['name']}{samples}", network, *rest, f"{case['epochs']} epochs"]
+    details = [f"{part['name']}{samples}", network, *rest, f"{_plural(case['epochs'], 'epoch')}"]
     return ", ".join([*details, f"{tuned} {rates}", f"{case['seeds']} seeds"])
+
+
+def _plural(count: int, name: str) -> str:
+    return f"{count} {name}" + ("s" if count != 1 else "")
 
 
 def _provenance(data: xr.Dataset) -> str:
