@@ -127,6 +127,7 @@ class Race:
         self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.address = site.Address()
         self._absent_since: float | None = None
+        self._shown: list[int] = []
         self._make_buttons()
         self.refresh()
 
@@ -204,27 +205,29 @@ class Race:
                 lane.follow(lane.run.snapshot.knobs)
             snapshot = lane.run.snapshot
             lane.look(snapshot)
-        self._draw()
+        seen = [lane.run.snapshot.number for lane in self.lanes]
+        if seen != self._shown:
+            self._shown = seen
+            self._draw()
 
     def _draw(self) -> None:
         axis = self.axis.value
-        with pn.io.hold():
-            for i, lane in enumerate(self.lanes):
-                x = lane.track.column(axis)
-                self.loss.set_columns(i, {"x": x, "y": lane.track.column("loss")})
-                self.accuracy.set_columns(i, {"x": x, "y": 100 * lane.track.column("accuracy")})
-            for live in (self.loss, self.accuracy):
-                if live.figure.xaxis.axis_label != AXES[axis]:
-                    live.figure.xaxis.axis_label = AXES[axis]
-            html = standings_html(self.lanes)
-            if self.table.object != html:
-                self.table.object = html
-            knobs = [lane.run.snapshot.knobs for lane in self.lanes]
-            self.address.keep(query_of_lanes(knobs))
-            self.counts.object = counts_html(knobs)
-            running = any(lane.run.snapshot.running for lane in self.lanes)
-            if self.pause.disabled == running:
-                self.pause.disabled = not running
+        for i, lane in enumerate(self.lanes):
+            x = lane.track.column(axis)
+            self.loss.set_columns(i, {"x": x, "y": lane.track.column("loss")})
+            self.accuracy.set_columns(i, {"x": x, "y": 100 * lane.track.column("accuracy")})
+        for live in (self.loss, self.accuracy):
+            if live.figure.xaxis.axis_label != AXES[axis]:
+                live.figure.xaxis.axis_label = AXES[axis]
+        html = standings_html(self.lanes)
+        if self.table.object != html:
+            self.table.object = html
+        knobs = [lane.run.snapshot.knobs for lane in self.lanes]
+        self.address.keep(query_of_lanes(knobs))
+        self.counts.object = counts_html(knobs)
+        running = any(lane.run.snapshot.running for lane in self.lanes)
+        if self.pause.disabled == running:
+            self.pause.disabled = not running
 
     def _pause_without_visitor(self) -> None:
         """Pause runs that nobody has watched for a while; their session ends later."""
