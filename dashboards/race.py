@@ -147,11 +147,8 @@ class Race:
             margin=(8, 6),
         )
         self.axis.param.watch(lambda _: self._draw(), "value")
-        seed = self.lanes[0].run.snapshot.knobs["seed"]
-        self.seed = pmui.IntInput(
-            label="Seed of all runs", value=seed, start=0, end=2**32 - 1, size="small", width=150
-        )
-        self.seed.param.watch(lambda _: self._reset(), "value")
+        self.new_seed = site.button("New seed", variant="outlined")
+        self.new_seed.on_click(lambda _: self._reset(1))
         self.counts = Text("", margin=(14, 6))
 
     def view(self) -> pn.viewable.Viewable:
@@ -164,7 +161,7 @@ class Race:
             sizing_mode="stretch_width",
             height=FIGURE_HEIGHT,
         )
-        bar = pn.FlexBox(self.start, self.pause, self.reset, self.axis, self.seed, self.counts)
+        bar = pn.FlexBox(self.start, self.pause, self.reset, self.new_seed, self.axis, self.counts)
         return pn.Column(
             bar, self.notice, figures, self.table, cards, self.address, sizing_mode="stretch_width"
         )
@@ -190,9 +187,11 @@ class Race:
         for lane in self.lanes:
             getattr(lane.run, action)()
 
-    def _reset(self) -> None:
+    def _reset(self, more: int = 0) -> None:
+        """Back to the start, all with the same seed: the present one, or one that is ``more``."""
+        seed = (self.lanes[0].run.snapshot.knobs["seed"] + more) % 2**32
         for lane in self.lanes:
-            lane.begin_anew(seed=self.seed.value)
+            lane.begin_anew(seed=seed)
 
     # --- what the runs do --------------------------------------------------------------------
 
@@ -292,10 +291,12 @@ def counts_html(lanes: Sequence[Any]) -> str:
     links = []
     for count in range(2, len(LETTERS) + 1):
         wanted = [*lanes[:count], *[lanes[0]] * (count - len(lanes))]
-        here = ' aria-current="true" style="font-weight:700"' if count == len(lanes) else ""
+        weight = 700 if count == len(lanes) else 400
+        here = ' aria-current="true"' if count == len(lanes) else ""
         address = escape(site.link("race", query_of_lanes(wanted)))
-        links.append(f'<a href="{address}"{here}>{count}</a>')
-    return f"Number of runs: {' '.join(links)}"
+        style = f"color:inherit;font-weight:{weight};padding:2px 6px"
+        links.append(f'<a href="{address}" style="{style}"{here}>{count}</a>')
+    return f"Seed of all: {lanes[0].get('seed', 0)}. Number of runs: {' '.join(links)}"
 
 
 def query_of_lanes(lanes: Sequence[Any]) -> str:

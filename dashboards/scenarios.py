@@ -78,7 +78,7 @@ SCENARIOS = (
         "Two spirals",
         "Two inputs, two classes, and a boundary that winds: small enough to see the weights of "
         "every cell. Rank 4 solves it in some ten epochs.",
-        "Choose layer2 and weights under 'Maps show'; then try rank 1.",
+        "Choose layer2 and look at its weights (under Views); then try rank 1.",
         ({"dataset": "spirals", "hidden": [32, 32], "batch_size": 32, "learning_rate": 0.5},),
     ),
     Scenario(
@@ -207,7 +207,8 @@ def _card(scenario: Scenario) -> str:
         f'<h2 style="margin:0;font-size:16px">{escape(scenario.title)}</h2>'
         f"<div>{escape(scenario.text)}</div>"
         f"<div><strong>Watch:</strong> {escape(scenario.watch)}</div>"
-        f'<a href="{escape(scenario.address)}" style="margin-top:auto;font-weight:600">'
+        f'<a href="{escape(scenario.address)}" '
+        'style="margin-top:auto;font-weight:600;color:inherit">'
         f"Open in the {where}</a></article>"
     )
 

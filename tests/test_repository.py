@@ -27,7 +27,7 @@ PARTS_ALLOWED = {
     "crossbar": {"crossbar", "lowrank"},
     "training": {"training", "crossbar", "lowrank", "results"},
     "results": {"results"},
-    "plots": {"plots", "results"},
+    "plots": {"plots", "results", "crossbar", "lowrank"},  # figures of devices, not only of runs
 }
 PARTS = {f"toolkit.{part}" for part in (*PARTS_ALLOWED, "cli", "reproduce")}
 

@@ -146,7 +146,7 @@ def test_pages_stand_behind_a_prefix_and_a_second_run_waits_its_turn(
     assert time.monotonic() - left < 5
     other.get_by_role("link", name="Devices").click()
     other.wait_for_url(f"{dashboard.url}devices")
-    other.get_by_role("link", name="Playground").click()
+    other.get_by_role("link", name="Playground", exact=True).click()
     expect(button(other, "Start")).to_be_visible(timeout=PATIENCE_MS)
 
 

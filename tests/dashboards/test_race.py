@@ -75,8 +75,8 @@ def test_start_and_reset_are_for_all(race):
 
 def test_a_new_seed_is_for_all(race):
     page = race(SMALL, SMALL)
-    page.seed.value = 7
-    until(page, lambda: {lane.run.snapshot.knobs["seed"] for lane in page.lanes} == {7})
+    page.new_seed.clicks += 1
+    until(page, lambda: {lane.run.snapshot.knobs["seed"] for lane in page.lanes} == {1})
 
 
 def test_a_refused_knob_is_said_and_taken_back(race):

@@ -1,0 +1,44 @@
+"""From a scenario to a race, as a visitor goes."""
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.dashboards.driving import (
+    PATIENCE_MS,
+    Dashboard,
+    button,
+    serious_violations,
+    wait_until,
+)
+
+pytestmark = pytest.mark.browser
+
+
+def cell(page: Page, run: str, column: int) -> str:
+    row = page.get_by_role("row", name=run)
+    return row.get_by_role("cell").nth(column).inner_text()
+
+
+def test_a_scenario_opens_a_race_that_runs(
+    page: Page, dashboard: Dashboard, strangers: list[str]
+) -> None:
+    page.set_default_timeout(PATIENCE_MS)
+    page.goto(f"{dashboard.url}scenarios")
+    expect(page.get_by_role("heading", name="The best approximation does not")).to_be_visible()
+    assert serious_violations(page) == []
+    card = page.get_by_role("article").filter(has_text="The best approximation does not")
+    card.get_by_role("link").click()
+    expect(button(page, "Start all")).to_be_visible()
+    expect(page.get_by_label("C: Method", exact=True)).to_have_text("feedback")
+    assert "runs=3" in page.url
+    button(page, "Start all").click()
+    wait_until(page, lambda: "%" in cell(page, "Run C", 4), "an accuracy of the third run")
+    button(page, "Pause all").click()
+    wait_until(page, lambda: cell(page, "Run A", 0) == "paused", "a pause")
+    page.get_by_role("slider", name="A: Rank").press("ArrowRight")
+    wait_until(page, lambda: "a.rank=2" in page.url, "the new rank in the address")
+    assert serious_violations(page) == []
+    page.reload()
+    expect(button(page, "Start all")).to_be_visible()
+    assert "a.rank=2" in page.url
+    assert strangers == []
