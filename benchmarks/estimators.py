@@ -20,6 +20,7 @@ import itertools
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,9 +132,23 @@ def network(task: Task, seed: int) -> tuple[nn.Sequential, list[CrossbarLinear]]
 
 
 def train(task: Task, method: str, rank: int, rate: float, seed: int, *, watch: bool) -> Outcome:
-    """Train once. ``watch`` also measures the energy captured, every 20 steps."""
+    """Train once with a method. ``watch`` also measures the energy captured, every 20 steps."""
+    return train_with(
+        task, lambda shapes: estimators(method, rank, shapes, seed), rate, seed, watch=watch
+    )
+
+
+def train_with(
+    task: Task,
+    make: Callable[[list[tuple[int, int]]], list[Estimator]],
+    rate: float,
+    seed: int,
+    *,
+    watch: bool,
+) -> Outcome:
+    """Train once with the estimators that ``make`` gives for the layers' shapes."""
     model, layers = network(task, seed)
-    workers = estimators(method, rank, [layer.shape for layer in layers], seed)
+    workers = make([layer.shape for layer in layers])
     inputs, labels = task.train
     generator = torch.Generator().manual_seed(seed)
     outcome = Outcome(float("nan"))

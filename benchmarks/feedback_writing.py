@@ -15,11 +15,11 @@ import dataclasses
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmarks.estimators import TUNING_SEED, Outcome, Task, digits, measure, network
+from benchmarks.estimators import TUNING_SEED, Outcome, Task, digits, train_with
 from toolkit.crossbar import device_names
-from toolkit.lowrank import FeedbackPCA, LowRank
+from toolkit.lowrank import Estimator, FeedbackPCA, LowRank
 
 
 class Sparing(FeedbackPCA):
@@ -43,27 +43,14 @@ class Sparing(FeedbackPCA):
 
 def train(task: Task, rank: int, memory: int, every: int, rate: float, seed: int) -> Outcome:
     """Train once."""
-    model, layers = network(task, seed)
-    workers = [
-        Sparing(rank=min(rank, *layer.shape), memory_rank=memory, every=every, seed=10 * seed + i)
-        for i, layer in enumerate(layers)
-    ]
-    inputs, labels = task.train
-    generator = torch.Generator().manual_seed(seed)
-    outcome = Outcome(float("nan"))
-    for _ in range(task.epochs):
-        for chosen in torch.randperm(len(labels), generator=generator).split(task.batch):
-            loss = nn.functional.cross_entropy(model(inputs[chosen]), labels[chosen])
-            if not torch.isfinite(loss):
-                return outcome
-            loss.backward()
-            measure(outcome, layers, workers, rate, watch=False)
-    with torch.no_grad():
-        right = model(task.test[0]).argmax(1) == task.test[1]
-    outcome.accuracy = 100 * float(right.float().mean())
-    counts = [layer.array.pulse_count for layer in layers]
-    outcome.pulses = sum(float(count.sum()) for count in counts if count is not None)
-    return outcome
+
+    def make(shapes: list[tuple[int, int]]) -> list[Estimator]:
+        return [
+            Sparing(rank=min(rank, *shape), memory_rank=memory, every=every, seed=10 * seed + i)
+            for i, shape in enumerate(shapes)
+        ]
+
+    return train_with(task, make, rate, seed, watch=False)
 
 
 def main() -> None:

@@ -24,15 +24,17 @@ from toolkit.training.layers import CrossbarLinear
 Work = Callable[[], object]
 
 
-def timings(works: dict[str, Work], *, rounds: int) -> dict[str, tuple[float, float]]:
-    """Return the median and the least time of each piece of work, in milliseconds."""
+def timings(
+    works: dict[str, Work], *, rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, tuple[float, float]]:
+    """Return the median and the least time of each piece of work, in milliseconds of ``clock``."""
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(rounds + 3):
         for name, work in works.items():
-            start = time.perf_counter()
+            start = clock()
             work()
             if turn >= 3:  # the first rounds warm caches and allocators
-                times[name].append(1e3 * (time.perf_counter() - start))
+                times[name].append(1e3 * (clock() - start))
     return {name: (statistics.median(values), min(values)) for name, values in times.items()}
 
 

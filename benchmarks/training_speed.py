@@ -10,13 +10,13 @@ preset.
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.lowrank_speed import timings
 from toolkit.crossbar import device_names
 from toolkit.training import LowRankSGD, to_crossbar
 from toolkit.training.memory import peak_bytes
@@ -88,17 +88,11 @@ def alternatives(
 
 def report(title: str, works: dict[str, Step], *, rounds: int) -> None:
     """Print CPU time and peak memory of every step, and their ratios to the first one's."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for turn in range(rounds + 2):
-        for name, work in works.items():
-            start = time.thread_time()
-            work()
-            if turn >= 2:  # the first rounds warm caches and allocators
-                times[name].append(1e3 * (time.thread_time() - start))
+    times = timings(works, rounds=rounds, clock=time.thread_time)
     print(f"\n{title}\n  {'':26s} {'median ms':>10s} {'ratio':>7s} {'peak MB':>10s}")
-    base = statistics.median(next(iter(times.values())))
-    for name, values in times.items():
-        median, peak = statistics.median(values), peak_bytes(works[name]) / 1e6
+    base, _ = next(iter(times.values()))
+    for name, (median, _) in times.items():
+        peak = peak_bytes(works[name]) / 1e6
         print(f"  {name:26s} {median:10.3f} {median / base:7.2f} {peak:10.3f}")
 
 

@@ -1,6 +1,6 @@
 """What a page's widgets show, as the query of its address, and back; checked against the widgets.
 
-Settings of a run have their own, in ``state.py``.
+Settings of a run are checked by their own declarations, in ``state.py``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Watched:
     def pairs(self) -> list[tuple[str, str]]:
         """Name and text of every widget that does not show its default."""
         return [
-            (name, _as_text(widget.value))
+            (name, as_text(widget.value))
             for name, widget in self.widgets.items()
             if widget.value != self._defaults[name]
         ]
@@ -109,5 +109,6 @@ def _one_of(name: str, options: Any, text: str) -> Any:
     raise ValueError(f"{name} must be one of {allowed}; got {text[:40]!r}.")
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as it stands in an address; the items of a list between commas."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -106,6 +106,13 @@ def groups(names: Iterable[str]) -> dict[str, list[str]]:
     return grouped | ({"Others": others} if others else {})
 
 
+def moving_along(name: str, value: Any, block_size: int) -> dict[str, Any]:
+    """A turned knob with what has to move along: a block is at most a batch."""
+    if name == "batch_size" and block_size > value:
+        return {name: value, "block_size": value}
+    return {name: value}
+
+
 def show(widget: Any, value: Any) -> None:
     """Set a widget to ``value``, adding a stop to its slider where it has none there."""
     if isinstance(widget, pmui.DiscreteSlider) and value not in widget.options:

@@ -20,6 +20,7 @@ from dashboards.controls import (
     fixed_widgets,
     groups,
     live_widgets,
+    moving_along,
     show,
     show_fixed,
 )
@@ -172,11 +173,10 @@ class Playground:
         """Hand one moved knob to the run, with the knobs that have to move along."""
         if self._following:
             return
-        changes = {name: value}
+        changes = moving_along(name, value, self.widgets["block_size"].value)
         if name == "device":
             changes |= dict.fromkeys(NONIDEALITIES)
-        if name == "batch_size" and self.widgets["block_size"].value > value:
-            changes["block_size"] = value
+        if len(changes) > 1 and name == "batch_size":
             self._notify(f"Block size lowered to {value}: a block is at most a batch.", "info")
         self.run.change(**changes)
         self._show_knobs(changes)

@@ -16,7 +16,8 @@ import panel as pn
 import panel_material_ui as pmui
 
 from dashboards import site
-from dashboards.controls import live_widgets, show
+from dashboards.controls import live_widgets, moving_along, show
+from dashboards.panes import FigurePane
 from dashboards.site import Text
 from dashboards.state import knobs_of_query, query_of
 from toolkit.plots import LiveFigure
@@ -28,7 +29,6 @@ from toolkit.training.snapshot import Snapshot
 from toolkit.training.track import BUDGETS, Point, Track, standings
 
 FRAME_MS = 120
-ABSENT_S = 2.0
 FIGURE_HEIGHT = 320
 LETTERS = "abcd"
 LANE_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device", "scheme")
@@ -96,9 +96,7 @@ class Lane:
     def _turn(self, name: str, value: Any) -> None:
         if self._following:
             return
-        changes = {name: value}
-        if name == "batch_size" and self.widgets["block_size"].value > value:
-            changes["block_size"] = value
+        changes = moving_along(name, value, self.widgets["block_size"].value)
         self.run.change(**changes)
         if len(changes) > 1:
             self.follow(dict(self.run.snapshot.knobs) | changes)
@@ -126,7 +124,7 @@ class Race:
         self.table = Text("", sizing_mode="stretch_width", margin=(4, 10))
         self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.address = site.Address()
-        self._absent_since: float | None = None
+        self._visitor = site.Visitor()
         self._shown: list[int] = []
         self._make_buttons()
         self.refresh()
@@ -157,21 +155,13 @@ class Race:
             *(lane.card(colour) for lane, (colour, _) in zip(self.lanes, LANE_STYLES, strict=False))
         )
         figures = pn.Row(
-            *(self._figure(live) for live in (self.loss, self.accuracy)),
+            *(FigurePane(live).view for live in (self.loss, self.accuracy)),
             sizing_mode="stretch_width",
             height=FIGURE_HEIGHT,
         )
         bar = pn.FlexBox(self.start, self.pause, self.reset, self.new_seed, self.axis, self.counts)
         return pn.Column(
             bar, self.notice, figures, self.table, cards, self.address, sizing_mode="stretch_width"
-        )
-
-    def _figure(self, live: LiveFigure) -> pn.viewable.Viewable:
-        caption = f'<h2 style="margin:0 0 0 58px;font-size:14px">{live.title}</h2>'
-        return pn.Column(
-            Text(caption),
-            pn.pane.Bokeh(live.figure, sizing_mode="stretch_both"),
-            sizing_mode="stretch_both",
         )
 
     def page(self) -> pmui.Page:
@@ -197,7 +187,8 @@ class Race:
 
     def refresh(self) -> None:
         """Show the newest snapshots and every message: one frame."""
-        self._pause_without_visitor()
+        if self._visitor.gone():
+            self._each("pause")
         for lane in self.lanes:
             while not lane.run.messages.empty():
                 site.notify(f"{lane.name}: {lane.run.messages.get()}", also=self.notice)
@@ -227,17 +218,6 @@ class Race:
         running = any(lane.run.snapshot.running for lane in self.lanes)
         if self.pause.disabled == running:
             self.pause.disabled = not running
-
-    def _pause_without_visitor(self) -> None:
-        """Pause runs that nobody has watched for a while; their session ends later."""
-        context = pn.state.curdoc.session_context if pn.state.curdoc else None
-        session = getattr(context, "session", None)
-        if session is None or session.connection_count > 0:
-            self._absent_since = None
-        elif self._absent_since is None:
-            self._absent_since = time.monotonic()
-        elif time.monotonic() - self._absent_since > ABSENT_S:
-            self._each("pause")
 
     def _on_session_destroyed(self, session_context: Any) -> None:  # noqa: ARG002 - Bokeh's
         for lane in self.lanes:

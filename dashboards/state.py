@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import Any
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl
 
 import yaml
 
+from dashboards.address import as_text, join
 from toolkit.training.knobs import Choice, Knob, Real, Whole, Widths, knobs_of
 from toolkit.training.settings import Settings
 
@@ -69,8 +70,7 @@ def validated(knobs: Mapping[str, Any]) -> dict[str, Any]:
 
 def query_of(knobs: Mapping[str, Any], *, prefix: str = "") -> str:
     """The knobs that differ from their defaults as ``name=value&...``, names after ``prefix``."""
-    pairs = [(prefix + name, _as_text(value)) for name, value in changed(knobs).items()]
-    return urlencode(pairs, quote_via=quote, safe=",:/")
+    return join([(prefix + name, as_text(value)) for name, value in changed(knobs).items()])
 
 
 def knobs_of_query(query: str, *, prefix: str = "", beside: Iterable[str] = ()) -> dict[str, Any]:
@@ -91,10 +91,6 @@ def knobs_of_query(query: str, *, prefix: str = "", beside: Iterable[str] = ()) 
             continue
         found[name.removeprefix(prefix)] = _value(name.removeprefix(prefix), text)
     return validated(found)
-
-
-def _as_text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _value(name: str, text: str) -> Any:

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from toolkit.crossbar import Crossbar, DigitalArray
 from toolkit.lowrank import Estimator, LowRank, estimator_knobs, make_estimator
+from toolkit.lowrank.estimator import Blockwise
 from toolkit.results import build_tree, root_attributes, save_results
 from toolkit.training import physics
 from toolkit.training.batches import SampleOrder
@@ -311,8 +312,8 @@ class Experiment(Settings):
 
     def _update(self, name: str, layer: CrossbarLayer, errors: Tensor, activations: Tensor) -> None:
         estimator, array = self._estimators[name], self.arrays[name]
-        if "block_size" in estimator_knobs(self.method):
-            estimator.block_size = block_samples(layer, self.block_size)  # type: ignore[attr-defined]
+        if isinstance(estimator, Blockwise):
+            estimator.block_size = block_samples(layer, self.block_size)
         update = estimator.update(errors, activations)
         array.apply(update, learning_rate=self.learning_rate, scheme=self.scheme)
         if self.seconds_per_step and isinstance(array, Crossbar):
