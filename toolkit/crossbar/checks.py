@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from toolkit.lowrank import LowRank
+from toolkit.lowrank.linalg import all_finite
 
 
 def check_matrix(name: str, matrix: Tensor) -> None:
@@ -24,7 +24,7 @@ def check_matrix(name: str, matrix: Tensor) -> None:
 def check_weights(weights: Tensor) -> Tensor:
     """Detached two-dimensional finite floating-point weights, or an error."""
     check_matrix("weights", weights)
-    if not bool(torch.isfinite(weights).all()):
+    if not all_finite(weights):
         raise ValueError("weights must be finite, got NaN or infinite entries")
     return weights.detach()
 
@@ -33,8 +33,7 @@ def check_signal(name: str, signal: Tensor, width: int) -> None:
     """A finite ``(batch, width)`` input of a read, or an error."""
     if signal.ndim != 2 or signal.shape[1] != width:
         raise ValueError(f"{name} must have shape (batch, {width}), got {tuple(signal.shape)}")
-    # a sum shows NaN and infinity in one pass; only where it does is every entry looked at
-    if not math.isfinite(float(signal.sum())) and not bool(torch.isfinite(signal).all()):
+    if not all_finite(signal):
         raise ValueError(f"{name} must be finite, got NaN or infinite entries")
 
 
@@ -57,5 +56,5 @@ def check_update(update: LowRank, shape: tuple[int, int]) -> None:
     if tuple(update.shape) != shape:
         raise ValueError(f"update must have shape {shape}, got {tuple(update.shape)}")
     for name in ("left", "sigma", "right"):
-        if not bool(torch.isfinite(getattr(update, name)).all()):
+        if not all_finite(getattr(update, name)):
             raise ValueError(f"update.{name} must be finite, got NaN or infinite entries")

@@ -10,7 +10,21 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["column_lengths", "factored_svd", "orthonormal_rows", "random_matrix", "thin_core"]
+__all__ = [
+    "all_finite",
+    "column_lengths",
+    "factored_svd",
+    "finite",
+    "orthonormal_rows",
+    "random_matrix",
+    "thin_core",
+]
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no entry is a NaN or an infinity: one pass of additions, which show either."""
+    # a sum may also overflow where no entry does: only then is every entry looked at
+    return math.isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def random_matrix(rows: int, columns: int, generator: torch.Generator, *, like: Tensor) -> Tensor:
@@ -27,7 +41,7 @@ def random_matrix(rows: int, columns: int, generator: torch.Generator, *, like: 
 
 def finite(product: Tensor) -> Tensor:
     """Return the tensor, made from errors and activations. ValueError if it overflowed."""
-    if not math.isfinite(float(product.sum())) and not torch.isfinite(product).all():
+    if not all_finite(product):
         raise ValueError(f"errors.T @ activations must not overflow {product.dtype}; it does")
     return product
 

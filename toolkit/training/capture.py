@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toolkit.lowrank.linalg import all_finite
 from toolkit.lowrank.samples import linear_samples
 from toolkit.training.convolution import Geometry, Samples
 
@@ -58,8 +59,7 @@ class Capture:
         """ValueError that names the layer if an input or an error is NaN or infinite."""
         for inputs, errors in self.calls:
             for what, tensor in (("inputs", inputs), ("errors", errors)):
-                total = float(tensor.sum())  # one pass; a sum may overflow where no entry does
-                if not math.isfinite(total) and not bool(torch.isfinite(tensor).all()):
+                if not all_finite(tensor):
                     raise ValueError(
                         f"the {what} of layer {name!r} must be finite; got a NaN or an infinity"
                     )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from toolkit.crossbar import Crossbar, DigitalArray, TiledCrossbar
+from toolkit.lowrank.linalg import all_finite
 from toolkit.training.capture import Capture, attached, positions_of
 from toolkit.training.convolution import Geometry, Patches, Samples
 
@@ -258,8 +259,7 @@ def with_bias(inputs: Tensor) -> Tensor:
 
 def check_finite_inputs(inputs: Tensor) -> None:
     """ValueError for a NaN or an infinity, as a read of an array gives."""
-    inputs = inputs.detach()
-    if not math.isfinite(float(inputs.sum())) and not bool(torch.isfinite(inputs).all()):
+    if not all_finite(inputs.detach()):
         raise ValueError("inputs must be finite, got NaN or infinite entries")
 
 
