@@ -21,6 +21,7 @@ FORBIDDEN = {
     "training": PAGES,
     "results": PAGES,
     "plots": {"dashboards", "panel"},
+    "teaching": {"dashboards"},
 }
 PARTS_ALLOWED = {
     "lowrank": {"lowrank"},
@@ -28,6 +29,7 @@ PARTS_ALLOWED = {
     "training": {"training", "crossbar", "lowrank", "results"},
     "results": {"results"},
     "plots": {"plots", "results", "crossbar", "lowrank"},  # figures of devices, not only of runs
+    "teaching": {"teaching", "plots", "training", "results", "crossbar", "lowrank"},
 }
 PARTS = {f"toolkit.{part}" for part in (*PARTS_ALLOWED, "cli", "reproduce")}
 

@@ -1,0 +1,57 @@
+"""Predictions: what the reader says stands beside what was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from toolkit.teaching import fast, predict
+
+
+def test_a_prediction_stands_beside_the_result_and_follows_the_slider() -> None:
+    asked = predict("How much is lost?", low=0, high=20, unit="%", guess=5)
+    beside = asked.beside(2.25)
+    assert asked.value == 5
+    assert beside.object == "You said **5 %**; measured: **2.25 %**."
+    asked.widget.value = 8
+    assert beside.object == "You said **8 %**; measured: **2.25 %**."
+
+
+def test_a_choice_is_open_at_first() -> None:
+    asked = predict("Which?", options=["rows", "columns"])
+    beside = asked.beside("rows")
+    assert asked.value is None
+    assert beside.object == "You have not chosen yet; measured: **rows**."
+    asked.widget.value = "columns"
+    assert beside.object.startswith("You said **columns**")
+
+
+@pytest.mark.parametrize(
+    ("knobs", "named"),
+    [
+        ({}, "low and high, or options"),
+        ({"low": 0}, "low and high, or options"),
+        ({"low": 0, "high": 1, "options": [1]}, "low and high, or options"),
+        ({"low": 2, "high": 1}, "low"),
+        ({"low": 0, "high": 1, "guess": 2}, "guess"),
+        ({"options": [1, 2], "guess": 3}, "guess"),
+    ],
+)
+def test_a_question_that_cannot_be_asked(knobs: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        predict("What?", **knobs)
+
+
+def test_the_middle_is_the_first_guess() -> None:
+    assert predict("What?", low=1, high=3).value == 2
+
+
+@pytest.mark.parametrize(("setting", "size"), [(None, 20), ("", 20), ("1", 3)])
+def test_sizes_are_reduced_by_one_variable(
+    monkeypatch: pytest.MonkeyPatch, setting: str | None, size: int
+) -> None:
+    monkeypatch.delenv("TOOLKIT_FAST", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("TOOLKIT_FAST", setting)
+    assert fast(20, 3) == size

@@ -1,0 +1,87 @@
+"""Predictions: the reader says what will come out, before it is computed.
+
+What is measured, and what it means, is the notebook's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import panel as pn
+
+WIDTH = 420  # pixels: a question of one line
+
+
+class Prediction(pn.viewable.Viewer):
+    """A question with a widget for the answer: see ``predict``."""
+
+    def __init__(self, question: str, widget: Any, unit: str = "") -> None:
+        super().__init__()
+        self.widget, self.unit = widget, unit
+        self._view = pn.Column(pn.pane.Markdown(f"**Predict:** {question}"), widget)
+
+    @property
+    def value(self) -> Any:
+        """What the reader has said so far: a number, an option, or None where nothing is chosen."""
+        return self.widget.value
+
+    def beside(self, measured: Any) -> pn.viewable.Viewable:
+        """``You said …; measured …``, which follows the widget when it is moved again."""
+        return pn.pane.Markdown(pn.bind(self._both, self.widget, measured))
+
+    def __panel__(self) -> pn.viewable.Viewable:
+        return self._view
+
+    def _both(self, said: Any, measured: Any) -> str:
+        mine = "You have not chosen yet" if said is None else f"You said **{self._text(said)}**"
+        return f"{mine}; measured: **{self._text(measured)}**."
+
+    def _text(self, value: Any) -> str:
+        text = value if isinstance(value, str) else f"{value:.4g}"
+        return f"{text} {self.unit}".strip()
+
+
+def predict(
+    question: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    guess: Any = None,
+    unit: str = "",
+    step: float | None = None,
+    options: Sequence[Any] | None = None,
+) -> Prediction:
+    """Ask for a number between ``low`` and ``high``, or for one of ``options``.
+
+    A slider begins at ``guess`` (the middle where None) and moves by ``step`` (a hundredth of the
+    range); of options none is chosen at first, unless ``guess`` is one. Raises ValueError for a
+    range that is none, a guess outside of it, and for both or neither of range and options.
+    """
+    if (options is None) == (low is None or high is None):
+        raise ValueError(f"predict: give low and high, or options; got {low}, {high}, {options}")
+    if options is not None:
+        return Prediction(question, _choice(list(options), guess), unit)
+    assert low is not None and high is not None
+    return Prediction(question, _slider(low, high, guess, step, unit), unit)
+
+
+def _choice(options: list[Any], guess: Any) -> Any:
+    if guess is not None and guess not in options:
+        raise ValueError(f"guess: {guess!r} is none of {options}")
+    choice = pn.widgets.RadioBoxGroup(options=options)
+    choice.value = guess  # None would be taken for the first when given above
+    return choice
+
+
+def _slider(low: float, high: float, guess: float | None, step: float | None, unit: str) -> Any:
+    if not low < high:
+        raise ValueError(f"low: {low} is not below high, {high}")
+    value = (low + high) / 2 if guess is None else guess
+    if not low <= value <= high:
+        raise ValueError(f"guess: {guess} lies outside {low} to {high}")
+    label = f"your guess ({unit})" if unit else "your guess"
+    size = (high - low) / 100 if step is None else step
+    return pn.widgets.FloatSlider(
+        label=label, start=low, end=high, value=value, step=size, width=WIDTH
+    )
