@@ -1,0 +1,73 @@
+"""Exercises of notebook 10: right answers pass, typical wrong ones get their own hints."""
+
+import math
+
+import pytest
+
+from toolkit.crossbar import Exponential, fit_device, get_device
+from toolkit.crossbar.response import curvature_from_label
+from toolkit.teaching import check
+from toolkit.teaching.checks.devices import mystery_trains
+
+
+def after(x, pulses, u, levels):
+    target = 1 / (1 - math.exp(-u))
+    return target + (x - target) * math.exp(-pulses * u / levels)
+
+
+RIGHT = {
+    "devices.after": after,
+    "devices.symmetry_point": lambda a, b: a / (a + b),
+    "devices.pulses_needed": 12,
+    "devices.mystery": "pow-step",
+}
+WRONG = [
+    ("devices.after", lambda x, n, u, levels: x + n / levels, "straight line"),
+    ("devices.after", lambda x, n, u, levels: after(0.0, n, u, levels), "from x = 0"),
+    ("devices.after", lambda x, n, u, levels: after(x, 1, u, levels), "one pulse"),
+    ("devices.after", lambda x, n, u, levels: after(x, n, u, 1.0), "distance to T"),
+    ("devices.after", lambda x, n, u: x, "TypeError"),
+    ("devices.symmetry_point", lambda a, b: b / (a + b), "pulses up win"),
+    ("devices.symmetry_point", lambda a, b: 0.5, "where a = b"),
+    ("devices.symmetry_point", lambda a, b: a / b, "may pass 1"),
+    ("devices.symmetry_point", lambda a, b: a, "equal to the size"),
+    ("devices.pulses_needed", 4, "grows with n"),
+    ("devices.pulses_needed", 3.395, "grows with n"),
+    ("devices.pulses_needed", 3.395**2, "whole"),
+    ("devices.pulses_needed", 11, "a little larger"),
+    ("devices.pulses_needed", 97, "divide"),
+    ("devices.mystery", "constant-step", "scatter about 0"),
+    ("devices.mystery", "linear-step", "smaller rms"),
+    ("devices.mystery", "jump-table", "Only the three"),
+    ("devices.mystery", 3, "in quotes"),
+]
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_answers_pass_and_dots_are_unanswered(name):
+    assert check(name, RIGHT[name])
+    assert "dots" in check(name, ...).message
+
+
+@pytest.mark.parametrize(("name", "answer", "hint"), WRONG)
+def test_a_wrong_answer_gets_its_own_hint(name, answer, hint):
+    verdict = check(name, answer)
+    assert not verdict
+    assert hint in verdict.message
+
+
+def test_the_formula_of_the_exercise_is_that_of_the_cells():
+    silver = get_device("Ag:a-Si")
+    assert isinstance(silver.response, Exponential)
+    bend = float(curvature_from_label(silver.nonlinearity_up))
+    trace = silver.trace(up=97, down=0)
+    assert float(trace[40]) == pytest.approx(after(float(trace[10]), 30, bend, 97.0), rel=1e-12)
+
+
+def test_the_mystery_is_told_by_its_residuals():
+    models = ("constant-step", "linear-step", "pow-step")
+    rms = {
+        model: fit_device(mystery_trains(), model=model, conductance_range=(1e-6, 1e-5)).rms
+        for model in models
+    }
+    assert rms["pow-step"] < 0.98 * rms["linear-step"] < 0.98 * rms["constant-step"]
