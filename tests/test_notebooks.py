@@ -1,152 +1,142 @@
-"""Notebooks: their answers and hints, and the view that moves inside them.
+"""The form that every notebook of the series has.
 
-That every notebook runs from top to bottom is tested by running it: nbmake collects ``notebooks/``.
+That each one runs from top to bottom is tested by running it: nbmake collects ``notebooks/``.
+What the checks say to right and wrong answers is in ``tests/teaching/``.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import panel as pn
 import pytest
-import xarray as xr
-from bokeh.document import Document
-from bokeh.models import UIElement
-from panel.io.notebook import patch_inline_stylesheets
-from pyviz_comms import Comm
 
-from dashboards.notebook import NotebookView
-from toolkit.lowrank import SBPCA
+from toolkit.teaching.exercises import exercise_names, topics
 
-NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
-
-
-def check_of(notebook: str, name: str, **names: Any) -> Any:
-    """The function ``name`` that a notebook's exercise is checked with, in a namespace of ours."""
-    cells = json.loads((NOTEBOOKS / notebook).read_text(encoding="utf-8"))["cells"]
-    source = next(text for c in cells if f"def {name}(" in (text := "".join(c["source"])))
-    exec(source.split("\nif ")[0], names)
-    return names[name]
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+PYTHON = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+FOLDED = {"jupyter": {"source_hidden": True}, "tags": ["solution"]}
+SCREEN = 25  # lines
+VIEW = re.compile(r"\bpn\.bind\(|\bpn\.interact\(|\bpn\.depends\(|\bDynamicMap\(|\bNotebookView\(")
+CHECK = re.compile(r"\bcheck\(\s*\"([\w.]+)\"")
 
 
-@pytest.mark.parametrize(
-    ("answer", "hint"),
-    [(10 * 934, "third factor"), (150 * 784, "full gradient"), (934, "one direction first")],
-)
-def test_the_count_of_words_hints_at_what_went_wrong(answer: int, hint: str) -> None:
-    check = check_of("01_quick_start.ipynb", "check_words", SBPCA=SBPCA)
-    check(10 * (150 + 784 + 1))
-    with pytest.raises(AssertionError, match=hint):
-        check(answer)
+@dataclass
+class Cell:
+    kind: str
+    text: str
+    metadata: dict[str, Any]
+    raw: dict[str, Any]
+
+    @property
+    def tags(self) -> list[str]:
+        return self.metadata.get("tags", [])
 
 
-@pytest.mark.parametrize(
-    ("answer", "hint"), [(0, "between 1 and 6"), (3, "still 4"), (5, "go back further")]
-)
-def test_the_step_of_a_change_hints_at_what_went_wrong(answer: int, hint: str) -> None:
-    training = xr.Dataset({"rank": ("step", [4, 4, 4, 8, 8, 8])}, {"step": range(1, 7)})
-    tree = xr.DataTree.from_dict({"/training": training})
-    check = check_of("01_quick_start.ipynb", "check_step", tree=tree)
-    check(4)
-    with pytest.raises(AssertionError, match=hint):
-        check(answer)
+@dataclass
+class Notebook:
+    path: Path
+    metadata: dict[str, Any]
+    cells: list[Cell]
+
+    def code(self) -> list[str]:
+        return [cell.text for cell in self.cells if cell.kind == "code"]
+
+    def tagged(self, tag: str) -> list[int]:
+        return [i for i, cell in enumerate(self.cells) if tag in cell.tags]
 
 
-class RecordingComm(Comm):
-    """A connection to a page that is not there; keeps what was sent."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._comm = self
-        self.sent: list[Any] = []
-
-    def send(self, data: Any = None, metadata: Any = None, buffers: Any = ()) -> None:  # noqa: ARG002
-        self.sent += [data, *buffers]
-
-    def bytes(self) -> int:
-        return sum(len(part) for part in self.sent if part)
+def read(path: Path) -> Notebook:
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    cells = [
+        Cell(raw["cell_type"], "".join(raw["source"]), raw["metadata"], raw)
+        for raw in stored["cells"]
+    ]
+    return Notebook(path, stored["metadata"], cells)
 
 
-@pytest.fixture
-def view() -> Any:
-    shown = NotebookView(hidden=[8], record_every=1000, seconds=0.3)
-    yield shown
-    shown.page.run.close()
-    pn.state._views.clear()
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request: pytest.FixtureRequest) -> Notebook:
+    return read(request.param)
 
 
-def frames(view: NotebookView, until: Any) -> None:
-    for _ in range(1500):
-        view.frame()
-        if until():
-            return
-        time.sleep(0.01)
-    raise AssertionError("waited in vain")
+def test_every_notebook_has_a_number_of_its_own() -> None:
+    numbers = [int(path.name[:2]) for path in NOTEBOOKS]
+    assert len(numbers) == len(set(numbers))
 
 
-def test_figures_move_in_a_notebook_and_fetch_nothing(view: NotebookView) -> None:
-    comm, document = RecordingComm(), Document()
-    with pn.config.set(inline=True):
-        model = view.view._render_model(document, comm)
-        for part in model.select({"type": UIElement}):
-            patch_inline_stylesheets(part)
-    document.hold()  # as Panel does in a notebook: nothing leaves that is not pushed
-    view.page.run.step()
-    frames(view, until=lambda: view.page._shown_number == view.page.run.snapshot.number > 0)
-    sent = "".join(part for part in comm.sent if isinstance(part, str))
-    assert '"attr":"data"' in sent
-    assert "stylesheets" not in sent, "a style sheet sent again would be fetched from a CDN"
-    quiet = comm.bytes()
-    view.frame()
-    assert comm.bytes() == quiet, "a frame without news sends nothing"
-    view.page.figures.views["loss"].live.set_columns(
-        0, {"step": np.arange(3.0), "loss": np.ones(3)}
-    )
-    view.frame()
-    assert comm.bytes() > quiet, "a figure changed alone is sent, too"
+def test_kept_without_outputs_and_with_nothing_of_the_machine_it_ran_on(notebook: Notebook) -> None:
+    kept = [c for c in notebook.cells if c.raw.get("outputs") or c.raw.get("execution_count")]
+    assert not kept, f"{len(kept)} cells hold outputs: run nbstripout {notebook.path.name}"
+    assert notebook.metadata == {"kernelspec": PYTHON}
+    names = [cell.raw["id"] for cell in notebook.cells]
+    assert len(names) == len(set(names))
 
 
-def test_a_widget_is_heard_between_frames_and_not_during_one(
-    view: NotebookView, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    heard = threading.Event()
-    monkeypatch.setattr(pn.Row, "_on_msg", lambda *_: heard.set())
-    with view.view.lock:  # as a frame holds it
-        message = threading.Thread(target=view.view._on_msg)
-        message.start()
-        assert not heard.wait(0.2)
-    message.join(10)
-    assert heard.is_set()
+def test_opens_with_goals_needs_and_time(notebook: Notebook) -> None:
+    first, setup = notebook.cells[0].text, notebook.code()[0]
+    assert first.startswith("# ")
+    for part in ("**What you will learn**", "**What it needs**", "**Time**"):
+        assert part in first
+    assert "pn.extension(inline=True)" in setup, "nothing may be fetched from the network"
 
 
-def test_a_forgotten_run_pauses_by_itself(view: NotebookView) -> None:
-    view.page.run.start()
-    frames(view, until=lambda: view.page.run.snapshot.running)
-    frames(view, until=lambda: not view.page.run.snapshot.running)
-    assert view.page.run.snapshot.step > 0
+def test_closes_with_summary_questions_and_reading(notebook: Notebook) -> None:
+    last = notebook.cells[-1].text
+    summary, questions = last.split("**Three questions**")
+    questions, reading = questions.split("**Further reading**")
+    assert summary.startswith("## Summary")
+    assert re.findall(r"^(\d)\. ", questions, re.MULTILINE) == ["1", "2", "3"]
+    assert "https://doi.org/10." in reading
 
 
-def test_frames_run_once_the_view_is_displayed(view: NotebookView) -> None:
-    async def display() -> int:
-        view._repr_mimebundle_()
-        view.page.run.step()
-        for _ in range(500):
-            await asyncio.sleep(0.01)
-            if view.page._shown_number > 0:
-                break
-        view._frames.cancel()
-        return view.page._shown_number
+def test_is_live_and_asks_for_a_prediction(notebook: Notebook) -> None:
+    code = "\n".join(notebook.code())
+    assert VIEW.search(code), "no Panel view"
+    asked = set(re.findall(r"(\w+) = predict\(", code))
+    assert asked, "no prediction"
+    shown = set(re.findall(r"(\w+)\.(?:beside|value)\b", code))
+    assert asked <= shown, "a prediction that is not shown beside its result"
 
-    pn.extension._loaded, before = True, pn.extension._loaded
-    try:
-        with ThreadPoolExecutor(1) as elsewhere:  # browser tests hold this thread's event loop
-            assert elsewhere.submit(asyncio.run, display()).result() > 0
-    finally:
-        pn.extension._loaded = before
+
+def test_no_cell_is_longer_than_a_screen(notebook: Notebook) -> None:
+    long = [text.splitlines()[0] for text in notebook.code() if len(text.splitlines()) > SCREEN]
+    assert not long
+
+
+def test_reduced_sizes_come_from_one_place(notebook: Notebook) -> None:
+    assert "environ" not in "\n".join(notebook.code())
+
+
+def test_every_exercise_has_dots_a_check_and_a_folded_solution(notebook: Notebook) -> None:
+    begun = notebook.tagged("exercise")
+    assert begun, "no exercise"
+    for i in begun:
+        exercise, checked, solution = notebook.cells[i : i + 3]
+        assert "..." in exercise.text
+        assert checked.tags == ["check"]
+        assert solution.metadata == FOLDED
+        assert CHECK.findall(checked.text) == CHECK.findall(solution.text) != []
+        assert "assert check(" in solution.text
+    assert notebook.tagged("check") == [i + 1 for i in begun]
+    assert notebook.tagged("solution") == [i + 2 for i in begun]
+
+
+def test_a_solution_leaves_the_names_of_the_reader(notebook: Notebook) -> None:
+    for i in notebook.tagged("exercise"):
+        exercise, _, solution = (cell.text for cell in notebook.cells[i : i + 3])
+        names = re.compile(r"^(?:def |class )?(\w+)(?:(?: = )|\()", re.MULTILINE)
+        mine = set(names.findall(exercise))
+        assert not mine & set(names.findall(solution)), "a solution overwrites the reader's answer"
+
+
+def test_what_is_checked_exists_and_what_exists_is_checked() -> None:
+    checked = {
+        name for path in NOTEBOOKS for text in read(path).code() for name in CHECK.findall(text)
+    }
+    topics_checked = {name.partition(".")[0] for name in checked}
+    assert topics_checked <= set(topics())
+    assert checked == {name for topic in topics_checked for name in exercise_names(topic)}

@@ -1,0 +1,112 @@
+"""The playground in a notebook: the view that moves inside a cell."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import panel as pn
+import pytest
+from bokeh.document import Document
+from bokeh.models import UIElement
+from panel.io.notebook import patch_inline_stylesheets
+from pyviz_comms import Comm
+
+from dashboards.notebook import NotebookView
+
+
+class RecordingComm(Comm):
+    """A connection to a page that is not there; keeps what was sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._comm = self
+        self.sent: list[Any] = []
+
+    def send(self, data: Any = None, metadata: Any = None, buffers: Any = ()) -> None:  # noqa: ARG002
+        self.sent += [data, *buffers]
+
+    def bytes(self) -> int:
+        return sum(len(part) for part in self.sent if part)
+
+
+@pytest.fixture
+def view() -> Any:
+    shown = NotebookView(hidden=[8], record_every=1000, seconds=0.3)
+    yield shown
+    shown.page.run.close()
+    pn.state._views.clear()
+
+
+def frames(view: NotebookView, until: Any) -> None:
+    for _ in range(1500):
+        view.frame()
+        if until():
+            return
+        time.sleep(0.01)
+    raise AssertionError("waited in vain")
+
+
+def test_figures_move_in_a_notebook_and_fetch_nothing(view: NotebookView) -> None:
+    comm, document = RecordingComm(), Document()
+    with pn.config.set(inline=True):
+        model = view.view._render_model(document, comm)
+        for part in model.select({"type": UIElement}):
+            patch_inline_stylesheets(part)
+    document.hold()  # as Panel does in a notebook: nothing leaves that is not pushed
+    view.page.run.step()
+    frames(view, until=lambda: view.page._shown_number == view.page.run.snapshot.number > 0)
+    sent = "".join(part for part in comm.sent if isinstance(part, str))
+    assert '"attr":"data"' in sent
+    assert "stylesheets" not in sent, "a style sheet sent again would be fetched from a CDN"
+    quiet = comm.bytes()
+    view.frame()
+    assert comm.bytes() == quiet, "a frame without news sends nothing"
+    view.page.figures.views["loss"].live.set_columns(
+        0, {"step": np.arange(3.0), "loss": np.ones(3)}
+    )
+    view.frame()
+    assert comm.bytes() > quiet, "a figure changed alone is sent, too"
+
+
+def test_a_widget_is_heard_between_frames_and_not_during_one(
+    view: NotebookView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard = threading.Event()
+    monkeypatch.setattr(pn.Row, "_on_msg", lambda *_: heard.set())
+    with view.view.lock:  # as a frame holds it
+        message = threading.Thread(target=view.view._on_msg)
+        message.start()
+        assert not heard.wait(0.2)
+    message.join(10)
+    assert heard.is_set()
+
+
+def test_a_forgotten_run_pauses_by_itself(view: NotebookView) -> None:
+    view.page.run.start()
+    frames(view, until=lambda: view.page.run.snapshot.running)
+    frames(view, until=lambda: not view.page.run.snapshot.running)
+    assert view.page.run.snapshot.step > 0
+
+
+def test_frames_run_once_the_view_is_displayed(view: NotebookView) -> None:
+    async def display() -> int:
+        view._repr_mimebundle_()
+        view.page.run.step()
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if view.page._shown_number > 0:
+                break
+        view._frames.cancel()
+        return view.page._shown_number
+
+    pn.extension._loaded, before = True, pn.extension._loaded
+    try:
+        with ThreadPoolExecutor(1) as elsewhere:  # browser tests hold this thread's event loop
+            assert elsewhere.submit(asyncio.run, display()).result() > 0
+    finally:
+        pn.extension._loaded = before
