@@ -64,6 +64,23 @@ def test_a_single_rate_is_taken_as_it_is(seen):
     assert [rate for _, rate, _ in seen] == [1e-4]
 
 
+@pytest.mark.parametrize("falling", [True, False])
+def test_a_falling_rate_ends_near_0(monkeypatch, falling):
+    rates = []
+
+    class Watched(Experiment):
+        def step(self):
+            rates.append((self.epoch / 5, self.learning_rate))
+            return super().step()
+
+    monkeypatch.setattr(study, "Experiment", Watched)
+    measure_training(Case({}, knobs=KNOBS, epochs=5, falling=falling), marked_data(), 0.1, 0)
+    done, used = np.array(rates).T
+    wanted = 0.1 * (1 - done) if falling else 0.1
+    np.testing.assert_allclose(used, wanted * np.ones(len(done)), atol=0.1 / study.STAIRS + 1e-12)
+    assert len(used) == 38
+
+
 def peak_at(best: float):
     return lambda rate: -abs(np.log(rate / best))
 

@@ -20,6 +20,7 @@ TUNING_SEED = 1000
 HELD_OUT = 1 / 6
 LARGEST_RATE = 10.0
 EXTENSIONS = 2
+STAIRS = 200  # in which a falling learning rate falls
 
 Row = dict[str, Any]
 Labels = dict[str, str | int]
@@ -47,7 +48,8 @@ class Case:
 
     ``rates`` are the learning rates to choose from; the grid grows by factors of 2 while its best
     rate lies at an edge, at most ``EXTENSIONS`` times. A single rate
-    is taken as it is. Without ``rates`` and ``data`` the claim measures no training.
+    is taken as it is. Without ``rates`` and ``data`` the claim measures no training. With
+    ``falling`` the rate is that of the beginning and falls linearly to 0 at the end.
     """
 
     labels: Labels
@@ -56,6 +58,7 @@ class Case:
     epochs: int = 1
     rates: tuple[float, ...] = ()
     seeds: int = 3
+    falling: bool = False
 
     def settings(self) -> dict[str, Any]:
         """Everything that the result depends on."""
@@ -139,10 +142,18 @@ def trained(
     )
     try:
         for _ in run.steps(epochs=case.epochs):
-            pass
+            if case.falling and run.epoch < case.epochs:
+                _lower_rate(run, learning_rate, run.epoch / case.epochs)
     except DivergenceError:
         return run, False
     return run, True
+
+
+def _lower_rate(run: Experiment, first: float, done: float) -> None:
+    """Set the rate for a run of which that share is done, less than all of it."""
+    rate = first * (1 - math.floor(STAIRS * done) / STAIRS)
+    if rate != run.learning_rate:
+        run.learning_rate = rate
 
 
 def accuracy(run: Experiment, *, whole: bool) -> float:
