@@ -64,8 +64,8 @@ def test_a_single_rate_is_taken_as_it_is(seen):
     assert [rate for _, rate, _ in seen] == [1e-4]
 
 
-@pytest.mark.parametrize("falling", [True, False])
-def test_a_falling_rate_ends_near_0(monkeypatch, falling):
+@pytest.mark.parametrize("ramped", [True, False])
+def test_a_ramped_rate_rises_and_falls(monkeypatch, ramped):
     rates = []
 
     class Watched(Experiment):
@@ -74,11 +74,12 @@ def test_a_falling_rate_ends_near_0(monkeypatch, falling):
             return super().step()
 
     monkeypatch.setattr(study, "Experiment", Watched)
-    measure_training(Case({}, knobs=KNOBS, epochs=5, falling=falling), marked_data(), 0.1, 0)
+    measure_training(Case({}, knobs=KNOBS, epochs=5, ramped=ramped), marked_data(), 0.1, 0)
     done, used = np.array(rates).T
-    wanted = 0.1 * (1 - done) if falling else 0.1
-    np.testing.assert_allclose(used, wanted * np.ones(len(done)), atol=0.1 / study.STAIRS + 1e-12)
+    wanted = 0.1 * np.interp(done, [0, 0.1, 1], [0, 1, 0]) if ramped else np.full(len(done), 0.1)
+    np.testing.assert_allclose(used, wanted, atol=0.1 * 10 / study.STAIRS)
     assert len(used) == 38
+    assert max(used) == (pytest.approx(0.1, rel=0.05) if ramped else 0.1)
 
 
 def peak_at(best: float):

@@ -75,7 +75,7 @@ def _budget(case: dict[str, Any]) -> str:
     rest = [f"{name} {knobs[name]}" for name in _SHOWN_KNOBS if name in knobs]
     rates = ", ".join(f"{rate:g}" for rate in case["rates"])
     tuned = "learning rate tuned from" if len(case["rates"]) > 1 else "learning rate"
-    rates += " at first, falling linearly to 0" * case["falling"]
+    rates += " at its greatest, reached after a tenth of the run" * case["ramped"]
     details = [f"{part['name']}{samples}", network, *rest, f"{_plural(case['epochs'], 'epoch')}"]
     return ", ".join([*details, f"{tuned} {rates}", f"{case['seeds']} seeds"])
 

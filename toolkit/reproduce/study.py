@@ -20,7 +20,8 @@ TUNING_SEED = 1000
 HELD_OUT = 1 / 6
 LARGEST_RATE = 10.0
 EXTENSIONS = 2
-STAIRS = 200  # in which a falling learning rate falls
+RISE = 0.1  # share of a run in which a ramped learning rate rises
+STAIRS = 200  # in which it rises and falls
 
 Row = dict[str, Any]
 Labels = dict[str, str | int]
@@ -49,7 +50,7 @@ class Case:
     ``rates`` are the learning rates to choose from; the grid grows by factors of 2 while its best
     rate lies at an edge, at most ``EXTENSIONS`` times. A single rate
     is taken as it is. Without ``rates`` and ``data`` the claim measures no training. With
-    ``falling`` the rate is that of the beginning and falls linearly to 0 at the end.
+    ``ramped`` the rate is the greatest of the run, see :func:`ramp`.
     """
 
     labels: Labels
@@ -58,7 +59,7 @@ class Case:
     epochs: int = 1
     rates: tuple[float, ...] = ()
     seeds: int = 3
-    falling: bool = False
+    ramped: bool = False
 
     def settings(self) -> dict[str, Any]:
         """Everything that the result depends on."""
@@ -135,23 +136,30 @@ def trained(
     """Train, and say whether the run came to its end: False where it diverged."""
     run = Experiment(
         dataset=data,
-        learning_rate=learning_rate,
+        learning_rate=learning_rate * (ramp(0.0) if case.ramped else 1.0),
         seed=seed,
         record_every=record_every,
         **case.knobs,
     )
     try:
         for _ in run.steps(epochs=case.epochs):
-            if case.falling and run.epoch < case.epochs:
-                _lower_rate(run, learning_rate, run.epoch / case.epochs)
+            if case.ramped and run.epoch < case.epochs:
+                _set_rate(run, learning_rate * ramp(run.epoch / case.epochs))
     except DivergenceError:
         return run, False
     return run, True
 
 
-def _lower_rate(run: Experiment, first: float, done: float) -> None:
-    """Set the rate for a run of which that share is done, less than all of it."""
-    rate = first * (1 - math.floor(STAIRS * done) / STAIRS)
+def ramp(done: float) -> float:
+    """The learning rate over its greatest value when that share of a run is done, in [0, 1).
+
+    It rises linearly from 0 over the first tenth and falls linearly to 0 over the rest.
+    """
+    middle = (math.floor(STAIRS * done) + 0.5) / STAIRS
+    return min(middle / RISE, (1 - middle) / (1 - RISE))
+
+
+def _set_rate(run: Experiment, rate: float) -> None:
     if rate != run.learning_rate:
         run.learning_rate = rate
 

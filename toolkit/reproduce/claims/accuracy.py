@@ -17,7 +17,7 @@ FULL_GRADIENT = {"method": "MBGD", "rank": 0}
 
 @dataclass(frozen=True)
 class Task:
-    """A network, its data and its budget; the same for all methods."""
+    """A network, its data and its budget; the same for all methods, the ramp included."""
 
     name: str
     data: Data
@@ -47,12 +47,13 @@ class Task:
                 self.epochs,
                 self.rates,
                 self.seeds,
+                ramped=True,
             )
             for method, rank, more in methods
         ]
 
 
-_MLP_RATES, _CNN_RATES = (0.25, 0.5, 1.0), (0.1, 0.2, 0.4)
+_MLP_RATES, _CNN_RATES = (0.7, 1.0, 1.4), (0.1, 0.2, 0.4)
 TASKS = {
     FULL: (
         Task("MNIST mlp", Data("mnist"), "mlp", 150, 10, 128, (4, 10), _MLP_RATES, 5),
@@ -67,7 +68,7 @@ TASKS = {
             (0.25, 0.5),
         ),
         Task("MNIST lenet", Data("mnist", 3000, 4000), "lenet", 120, 4, 64, (4, 8), (0.1, 0.2)),
-        Task("CIFAR-10 vgg", Data("cifar-10", 3000, 2000), "vgg", 1, 4, 64, (16,), (0.1, 0.2)),
+        Task("CIFAR-10 vgg", Data("cifar-10", 15000), "vgg", 1, 6, 64, (16,), _CNN_RATES, 5),
     ),
     QUICK: (
         Task("digits mlp", Data("digits"), "mlp", 64, 15, 32, (4, 10), (0.2, 0.4)),
