@@ -10,6 +10,7 @@ from typing import Any
 
 import panel_material_ui as pmui
 
+from toolkit.teaching.glossary import reference
 from toolkit.training.knobs import Choice, Knob, Whole, Widths, describe, is_live, knobs_of
 from toolkit.training.settings import Settings
 
@@ -76,7 +77,7 @@ def live_widgets() -> dict[str, Any]:
 
 def fixed_widgets() -> dict[str, Any]:
     """One widget for every knob that a new run may choose, by name, showing the default."""
-    return {name: _fixed_widget(knobs_of(Settings)[name]) for name in NEW_RUN}
+    return {name: _fixed_widget(name, knobs_of(Settings)[name]) for name in NEW_RUN}
 
 
 def fixed_value(name: str, widget: Any) -> Any:
@@ -96,6 +97,11 @@ def show_fixed(name: str, widget: Any, value: Any) -> None:
     """Set the widget of a fixed knob."""
     knob = knobs_of(Settings)[name]
     widget.value = value if isinstance(knob, Choice) else _text(value)
+
+
+def tooltip(name: str, knob: Knob) -> str:
+    """What the knob does, its unit, its symbol and the notebook that derives it."""
+    return f"{describe(knob)} {reference(name)}".strip()
 
 
 def groups(names: Iterable[str]) -> dict[str, list[str]]:
@@ -121,7 +127,7 @@ def show(widget: Any, value: Any) -> None:
 
 
 def _widget(name: str, knob: Knob) -> Any:
-    common: dict[str, Any] = {"label": knob.label, "description": describe(knob)}
+    common: dict[str, Any] = {"label": knob.label, "description": tooltip(name, knob)}
     common |= {"size": "small", "width": 250, "sx": _READABLE}
     if isinstance(knob, Choice):
         return pmui.Select(options=list(knob.objects), value=knob.default, **common)
@@ -144,8 +150,9 @@ def _widget(name: str, knob: Knob) -> Any:
     )
 
 
-def _fixed_widget(knob: Knob) -> Any:
-    common = {"label": knob.label, "description": describe(knob), "size": "small", "width": 170}
+def _fixed_widget(name: str, knob: Knob) -> Any:
+    common: dict[str, Any] = {"label": knob.label, "description": tooltip(name, knob)}
+    common |= {"size": "small", "width": 170}
     if isinstance(knob, Choice):
         return pmui.Select(options=list(knob.objects), value=knob.default, **common)
     # text, not pmui's number inputs: the buttons of those have no names

@@ -16,6 +16,7 @@ from dashboards.playground import Playground, status_html
 from dashboards.serve import websocket_origins
 from toolkit.results import open_results
 from toolkit.training import Settings
+from toolkit.teaching.glossary import reference
 from toolkit.training.knobs import describe, is_live, knobs_of
 from toolkit.training.physics import NONIDEALITIES
 
@@ -40,7 +41,7 @@ def test_every_live_knob_has_a_widget_with_its_own_doc():
     live = {name: knob for name, knob in knobs_of(Settings).items() if is_live(knob)}
     assert list(widgets) == list(live)
     for name, knob in live.items():
-        assert widgets[name].description == describe(knob)
+        assert widgets[name].description == f"{describe(knob)} {reference(name)}".strip()
         if knob.default is not None:
             assert widgets[name].value == knob.default
 
