@@ -26,6 +26,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "Cells": ("read_noise", "stuck_low", "stuck_high", "drift", "seconds_per_step"),
     "Lines and converters": ("coding", "bit_length", "dac_bits", "adc_bits", "wire_resistance"),
+    "SBPCA, further": ("sweeps", "past", "core"),
 }
 NEW_RUN = ("dataset", "model", "hidden", "seed", "w_max", "pair")
 # Stops of sliders whose useful values lie far apart; the knob's own bounds still hold.
@@ -50,6 +51,8 @@ STOPS: dict[str, list[Any]] = {
         5.0,
     ],
     "levels": [2, 4, 8, 16, 32, 64, 97, 128, 256, 512, 1000, 2000, 5000, 10_000],
+    "sweeps": [1, 2, 3, 4, 8],
+    "past": [0.0, 0.1, 0.3, 1.0, 3.0, 10.0],
     "bit_length": [1, 3, 7, 10, 15, 31, 63, 127],
     "seconds_per_step": [0.0, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0],
     "wire_resistance": [0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0],

@@ -14,7 +14,9 @@ from toolkit.lowrank.estimator import Blockwise, SubspaceEstimator, check_count,
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite
 
-__all__ = ["SBPCA"]
+__all__ = ["CORES", "SBPCA"]
+
+CORES = ("diagonal", "full")
 
 
 class SBPCA(Blockwise, SubspaceEstimator):
@@ -91,8 +93,8 @@ class SBPCA(Blockwise, SubspaceEstimator):
         self.block_size = block_size
         self.sweeps = check_count("sweeps", sweeps)
         self.history = check_nonnegative("history", history)
-        if core not in ("diagonal", "full"):
-            raise ValueError(f"core must be 'diagonal' or 'full'; got {core!r}")
+        if core not in CORES:
+            raise ValueError(f"core must be one of {', '.join(CORES)}; got {core!r}")
         self.core = core
 
     def words(self, m: int, n: int) -> int:

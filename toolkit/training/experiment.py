@@ -39,6 +39,8 @@ from toolkit.training.settings import DIGITAL, Settings
 
 EVALUATED_AT_ONCE = 1000
 _KNOBS = frozenset(knobs_of(Settings))
+# live knobs that estimators hold, by their names there; block_size is set at every update
+_ESTIMATOR_KNOBS = {"rank": "rank", "sweeps": "sweeps", "past": "history", "core": "core"}
 
 
 class DivergenceError(ArithmeticError):
@@ -388,9 +390,10 @@ class Experiment(Settings):
         """Bring estimators and arrays in line with the knobs that changed."""
         if "method" in changed:
             self._estimators = {name: self._new_estimator(name) for name in self._slots}
-        if "rank" in changed & set(estimator_knobs(self.method)):
-            for name, estimator in self._estimators.items():
-                estimator.rank = self.layer_rank(name)  # type: ignore[attr-defined]
+        for knob, own in _ESTIMATOR_KNOBS.items():
+            if knob in changed and own in estimator_knobs(self.method):
+                for name, estimator in self._estimators.items():
+                    setattr(estimator, own, self._estimator_settings(name)[own])
         crossbars = [array for array in self.arrays.values() if isinstance(array, Crossbar)]
         if "device" in changed:
             self._earlier_pulses = self.pulses
@@ -433,9 +436,15 @@ class Experiment(Settings):
         array.coding = physics.coding(knobs)
         array.periphery, array.wires = physics.periphery(knobs), physics.wires(knobs)
 
-    def _estimator_settings(self, name: str) -> dict[str, int]:
-        seed = self._estimator_seed + list(self._slots).index(name)
-        return {"rank": self.layer_rank(name), "block_size": self.block_size, "seed": seed}
+    def _estimator_settings(self, name: str) -> dict[str, Any]:
+        return {
+            "rank": self.layer_rank(name),
+            "block_size": self.block_size,
+            "sweeps": self.sweeps,
+            "history": self.past,
+            "core": self.core,
+            "seed": self._estimator_seed + list(self._slots).index(name),
+        }
 
     def _new_estimator(self, name: str) -> Estimator:
         taken = estimator_knobs(self.method)

@@ -14,6 +14,7 @@ from torch import nn
 
 from toolkit.crossbar import PAIRS, SCHEMES, Device, device_names, get_device
 from toolkit.lowrank import estimator_names
+from toolkit.lowrank.sbpca import CORES
 from toolkit.training import physics
 from toolkit.training.dataset import Dataset
 from toolkit.training.datasets import dataset_names
@@ -68,6 +69,18 @@ class Settings(param.Parameterized):
         bounds=(1, 4096),
         unit="samples",
         doc="Samples per power-iteration step, at most a batch.",
+    )
+    sweeps = Whole(1, bounds=(1, 100), doc="How often SBPCA reads each batch.")
+    past = Real(
+        1.0,
+        bounds=(0.0, 1000.0),
+        unit="blocks",
+        doc="How much SBPCA's past counts, its history: 0 keeps its directions only.",
+    )
+    core = Choice(
+        "diagonal",
+        objects=list(CORES),
+        doc="What SBPCA knows of its past: the k singular values, or all k x k products.",
     )
     batch_size = Whole(64, bounds=(1, 4096), unit="samples", doc="Samples per weight update.")
     learning_rate = Real(
