@@ -58,6 +58,21 @@ def test_the_rate_that_did_best_is_taken_for_every_seed(seen):
     assert [row["seed"] for row in rows if "seed" in row] == [0, 1]
 
 
+def test_a_rate_may_be_scored_by_several_trials(monkeypatch):
+    scores = {1e-4: (50.0, 10.0), 2e-4: (30.0, 40.0)}
+
+    def scored(case, data, *, learning_rate, seed):  # noqa: ARG001
+        return scores.get(learning_rate, (0.0, 0.0))[seed - study.TUNING_SEED], True
+
+    monkeypatch.setattr(study, "trained", scored)
+    monkeypatch.setattr(study, "accuracy", lambda run, whole: run if whole else 0.0)
+    case = Case({}, knobs=KNOBS, rates=(1e-4, 2e-4), seeds=0, trials=2)
+    rows = measure_case(case, data=marked_data(), measure=measure_training)
+    trials = {r["trial_rate"]: r["validation_accuracy"] for r in rows if "trial_rate" in r}
+    assert (trials[1e-4], trials[2e-4]) == (30.0, 35.0)
+    assert [row["learning_rate"] for row in rows if "learning_rate" in row] == [2e-4]
+
+
 def test_a_single_rate_is_taken_as_it_is(seen):
     case = Case({"method": "SBPCA"}, knobs=KNOBS, rates=(1e-4,), seeds=1)
     measure_case(case, data=marked_data(), measure=measure_training)

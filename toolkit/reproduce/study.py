@@ -50,7 +50,8 @@ class Case:
     ``rates`` are the learning rates to choose from; the grid grows by factors of 2 while its best
     rate lies at an edge, at most ``EXTENSIONS`` times. A single rate
     is taken as it is. Without ``rates`` and ``data`` the claim measures no training. With
-    ``ramped`` the rate is the greatest of the run, see :func:`ramp`.
+    ``ramped`` the rate is the greatest of the run, see :func:`ramp`. A rate is scored by the mean
+    of as many ``trials``, each with a seed of its own.
     """
 
     labels: Labels
@@ -59,6 +60,7 @@ class Case:
     epochs: int = 1
     rates: tuple[float, ...] = ()
     seeds: int = 3
+    trials: int = 1
     ramped: bool = False
 
     def settings(self) -> dict[str, Any]:
@@ -124,8 +126,9 @@ def _tune(case: Case, data: Dataset) -> Tuning:
     part = data.split(HELD_OUT, seed=TUNING_SEED)
 
     def score(rate: float) -> float:
-        run, whole = trained(case, part, learning_rate=rate, seed=TUNING_SEED)
-        return accuracy(run, whole=whole)
+        seeds = range(TUNING_SEED, TUNING_SEED + case.trials)
+        runs = (trained(case, part, learning_rate=rate, seed=seed) for seed in seeds)
+        return sum(accuracy(run, whole=whole) for run, whole in runs) / case.trials
 
     return tuned_rate(score, case.rates)
 
