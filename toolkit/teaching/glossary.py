@@ -421,6 +421,9 @@ PLAIN_KNOBS = {
     "torch_device": "says where to compute, not what",
     "seed": "names the random draws, and measures nothing",
     "record_every": "says how often to look, not what happens",
+    "sweeps": "a count of readings of a batch",
+    "past": "explained with SBPCA's block",
+    "core": "a choice of what SBPCA carries",
 }
 
 
