@@ -18,6 +18,11 @@ def test_a_prediction_stands_beside_the_result_and_follows_the_slider() -> None:
     assert beside.object == "You said **8 %**; measured: **2.25 %**."
 
 
+def test_numbers_are_short() -> None:
+    asked = predict("How many?", low=0, high=9999, guess=1234)
+    assert asked.beside(0.12345).object == "You said **1,234**; measured: **0.123**."
+
+
 def test_a_choice_is_open_at_first() -> None:
     asked = predict("Which?", options=["rows", "columns"])
     beside = asked.beside("rows")

@@ -38,7 +38,10 @@ class Prediction(pn.viewable.Viewer):
         return f"{mine}; measured: **{self._text(measured)}**."
 
     def _text(self, value: Any) -> str:
-        text = value if isinstance(value, str) else f"{value:.4g}"
+        if isinstance(value, str):
+            text = value
+        else:
+            text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
         return f"{text} {self.unit}".strip()
 
 
