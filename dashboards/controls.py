@@ -12,6 +12,7 @@ import panel_material_ui as pmui
 
 from toolkit.teaching.glossary import reference
 from toolkit.training.knobs import Choice, Knob, Whole, Widths, describe, is_live, knobs_of
+from toolkit.training.physics import NONIDEALITIES
 from toolkit.training.settings import Settings
 
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -116,9 +117,14 @@ def groups(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def moving_along(name: str, value: Any, block_size: int) -> dict[str, Any]:
-    """A turned knob with what has to move along: a block is at most a batch."""
+    """A turned knob with what has to move along.
+
+    A block is at most a batch; another device comes with its own nonidealities.
+    """
     if name == "batch_size" and block_size > value:
         return {name: value, "block_size": value}
+    if name == "device":
+        return {name: value} | dict.fromkeys(NONIDEALITIES)
     return {name: value}
 
 

@@ -35,7 +35,7 @@ from toolkit.training.settings import DIGITAL, Settings
 from toolkit.training.snapshot import Snapshot
 
 FRAME_MS = 60
-OWN_NAMES = ("views", "layer")  # in the address, beside the knobs
+OWN_NAMES = ("views", "layer", "speed")  # in the address, beside the knobs
 SPEEDS = {"none": 0} | {f"{n} steps/s": n for n in (1, 2, 5, 10, 30, 100)}
 
 
@@ -56,6 +56,7 @@ class Playground:
         self._make_controls(query)
         self._follow(self.run.snapshot)
         self._look()
+        self._limit_speed()
         self.refresh()
 
     def _first_run(self, query: str, knobs: dict[str, Any]) -> LiveRun:
@@ -77,6 +78,15 @@ class Playground:
             self._refused = self._refused or str(error)
             return list(DEFAULT)
 
+    def _speed_asked(self, query: str) -> int:
+        text = parse_qs(query).get("speed", ["0"])[0]
+        for speed in SPEEDS.values():
+            if text == str(speed):
+                return speed
+        allowed = ", ".join(map(str, SPEEDS.values()))
+        self._refused = self._refused or f"speed must be one of {allowed}; got {text[:40]!r}."
+        return 0
+
     # --- layout ------------------------------------------------------------------------------
 
     def _make_controls(self, query: str) -> None:
@@ -87,9 +97,10 @@ class Playground:
         layers = list(self.run.snapshot.layers)
         asked = parse_qs(query).get("layer", [""])[0]
         first = asked if asked in layers else layers[0]
+        speed = self._speed_asked(query)
         pick = {"size": "small", "width": 120, "margin": (8, 6)}
         self.layer = pmui.Select(label="Layer", options=layers, value=first, **pick)
-        self.speed = pmui.Select(label="Speed limit", options=SPEEDS, value=0, **pick)
+        self.speed = pmui.Select(label="Speed limit", options=SPEEDS, value=speed, **pick)
         self.choice = pmui.CheckBoxGroup(
             label=f"Views on the page, at most {MOST}",
             options={title: name for name, title in TITLES.items()},
@@ -99,7 +110,7 @@ class Playground:
             sizing_mode="stretch_width",
         )
         self.layer.param.watch(lambda _: self._look(), "value")
-        self.speed.param.watch(lambda event: self.run.limit_speed(event.new or None), "value")
+        self.speed.param.watch(lambda _: self._limit_speed(), "value")
         self.choice.param.watch(lambda event: self._choose_views(event.new), "value")
         self.status = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
@@ -174,8 +185,6 @@ class Playground:
         if self._following:
             return
         changes = moving_along(name, value, self.widgets["block_size"].value)
-        if name == "device":
-            changes |= dict.fromkeys(NONIDEALITIES)
         if len(changes) > 1 and name == "batch_size":
             self._notify(f"Block size lowered to {value}: a block is at most a batch.", "info")
         self.run.change(**changes)
@@ -208,6 +217,10 @@ class Playground:
     def _look(self) -> None:
         """Ask the run for what the views show; the next snapshot has it."""
         self.run.look(self.layer.value, self.figures.wanted())
+
+    def _limit_speed(self) -> None:
+        self.run.limit_speed(self.speed.value or None)
+        self._keep_address(self.run.snapshot)
 
     def _open(self, title: str, _: Any) -> None:
         """Open a panel and close the others; close it if it is open."""
@@ -247,22 +260,26 @@ class Playground:
     def _draw(self, snapshot: Snapshot) -> None:
         if snapshot.first_knobs is not self._first_knobs:  # another run: other layers, maybe
             self._follow(snapshot)
-        with pn.io.hold():
-            self.figures.draw(snapshot)
-            self.status.object = status_html(snapshot)
-            self.start.disabled = snapshot.running or snapshot.diverged
-            self.pause.disabled = not snapshot.running
-            self.step.disabled = snapshot.diverged
-            self.address.keep(self._query(snapshot))
+        self.figures.draw(snapshot)
+        self.status.object = status_html(snapshot)
+        self.start.disabled = snapshot.running or snapshot.diverged
+        self.pause.disabled = not snapshot.running
+        self.step.disabled = snapshot.diverged
+        self._keep_address(snapshot)
         self._shown_number = snapshot.number
 
+    def _keep_address(self, snapshot: Snapshot) -> None:
+        self.address.keep(self._query(snapshot))
+
     def _query(self, snapshot: Snapshot) -> str:
-        """What the address says: knobs, and the views where they are not the usual ones."""
+        """What the address says: knobs, and views, layer and speed where they are not as usual."""
         parts = [query_of(snapshot.knobs)]
         if tuple(self.figures.shown) != DEFAULT:
             parts.append("views=" + ",".join(self.figures.shown))
         if self.layer.value != self.layer.options[0]:
             parts.append(f"layer={self.layer.value}")
+        if self.speed.value:
+            parts.append(f"speed={self.speed.value}")
         return "&".join(filter(None, parts))
 
     def _follow(self, snapshot: Snapshot) -> None:

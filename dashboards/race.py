@@ -21,7 +21,8 @@ from dashboards.panes import FigurePane
 from dashboards.site import Text
 from dashboards.state import knobs_of_query, query_of
 from toolkit.plots import LiveFigure
-from toolkit.plots.lanes import AXES, LANE_STYLES, lane_curves
+from toolkit.plots.elements import RUN_STYLES
+from toolkit.plots.lanes import AXES, lane_curves
 from toolkit.training.knobs import is_live, knobs_of
 from toolkit.training.live import LiveRun
 from toolkit.training.settings import Settings
@@ -49,6 +50,7 @@ class Lane:
         for name, widget in self.widgets.items():
             widget.param.update(label=f"{letter.upper()}: {widget.label}", width=215)
             widget.param.watch(lambda event, name=name: self._turn(name, event.new), "value")
+        self.others = Text("", margin=(0, 5))
         self.follow(self.run.snapshot.knobs)
 
     def card(self, colour: str) -> pn.viewable.Viewable:
@@ -58,7 +60,7 @@ class Lane:
             f'padding-left:8px">{self.name}</h2>'
         )
         knobs = pn.FlexBox(*(self.widgets[name] for name in LANE_KNOBS))
-        return pn.Column(heading, knobs, margin=(0, 8), sizing_mode="stretch_width")
+        return pn.Column(heading, knobs, self.others, margin=(0, 8), sizing_mode="stretch_width")
 
     def follow(self, knobs: Any) -> None:
         """Set the widgets to what the run has."""
@@ -73,6 +75,7 @@ class Lane:
 
     def look(self, snapshot: Snapshot) -> None:
         """Take down where the run stands; its clock goes while it trains."""
+        self.others.object = others_html(snapshot.knobs)
         now = time.monotonic()
         if snapshot.running:
             self._seconds += now - self._seen_at
@@ -105,7 +108,9 @@ class Lane:
 class Race:
     """One visitor's race: lanes, two figures, the standings and the frame loop."""
 
-    def __init__(self, lanes: Sequence[dict[str, Any]] = DEFAULTS, **run: Any) -> None:
+    def __init__(
+        self, lanes: Sequence[dict[str, Any]] = DEFAULTS, *, along: str = "samples", **run: Any
+    ) -> None:
         if not 2 <= len(lanes) <= len(LETTERS):
             raise ValueError(f"lanes must be 2 to {len(LETTERS)} runs; got {len(lanes)}.")
         shared = {name: value for name, value in lanes[0].items() if name in SHARED}
@@ -126,10 +131,10 @@ class Race:
         self.address = site.Address()
         self._visitor = site.Visitor()
         self._shown: list[int] = []
-        self._make_buttons()
+        self._make_buttons(along)
         self.refresh()
 
-    def _make_buttons(self) -> None:
+    def _make_buttons(self, along: str) -> None:
         self.start = site.button("Start all", "M8 5l11 7-11 7z", color="primary")
         self.pause = site.button("Pause all", "M6 5h4v14H6zM14 5h4v14h-4z", variant="outlined")
         self.reset = site.button("Reset all", "M5 5h3v14H5zM19 5v14l-9-7z", variant="outlined")
@@ -139,7 +144,7 @@ class Race:
         self.axis = pmui.Select(
             label="Compare along",
             options={label: name for name, label in AXES.items()},
-            value="samples",
+            value=along,
             size="small",
             width=220,
             margin=(8, 6),
@@ -152,7 +157,7 @@ class Race:
     def view(self) -> pn.viewable.Viewable:
         """Buttons, lanes, figures and standings."""
         cards = pn.Row(
-            *(lane.card(colour) for lane, (colour, _) in zip(self.lanes, LANE_STYLES, strict=False))
+            *(lane.card(colour) for lane, (colour, _) in zip(self.lanes, RUN_STYLES, strict=False))
         )
         figures = pn.Row(
             *(FigurePane(live).view for live in (self.loss, self.accuracy)),
@@ -213,8 +218,8 @@ class Race:
         if self.table.object != html:
             self.table.object = html
         knobs = [lane.run.snapshot.knobs for lane in self.lanes]
-        self.address.keep(query_of_lanes(knobs))
-        self.counts.object = counts_html(knobs)
+        self.address.keep(query_of_lanes(knobs, axis))
+        self.counts.object = counts_html(knobs, axis)
         running = any(lane.run.snapshot.running for lane in self.lanes)
         if self.pause.disabled == running:
             self.pause.disabled = not running
@@ -245,7 +250,7 @@ def standings_html(lanes: Sequence[Lane]) -> str:
             *(_percent(reached[i]) for _, reached in budgets.values()),
         ]
         first, *rest = (escape(cell) for cell in cells)
-        style = f"border-left:6px solid {LANE_STYLES[i][0]};padding-left:8px;text-align:left"
+        style = f"border-left:6px solid {RUN_STYLES[i][0]};padding-left:8px;text-align:left"
         rows.append(
             f'<tr><th scope="row" style="{style}">{first}</th>'
             + "".join(f'<td style="padding:2px 12px">{cell}</td>' for cell in rest)
@@ -266,23 +271,34 @@ def _percent(fraction: float) -> str:
     return "–" if math.isnan(fraction) else f"{fraction:.1%}"
 
 
-def counts_html(lanes: Sequence[Any]) -> str:
+def others_html(knobs: Any) -> str:
+    """The live knobs that have no widget in a lane, where they differ from their defaults."""
+    texts = [
+        f"{knob.label} {knobs[name]}"
+        for name, knob in knobs_of(Settings).items()
+        if is_live(knob) and name not in LANE_KNOBS and knobs[name] != knob.default
+    ]
+    return f"Besides: {escape(', '.join(texts))}" if texts else ""
+
+
+def counts_html(lanes: Sequence[Any], along: str = "samples") -> str:
     """Links to the same race with another number of runs; a new one is like the first."""
     links = []
     for count in range(2, len(LETTERS) + 1):
         wanted = [*lanes[:count], *[lanes[0]] * (count - len(lanes))]
         weight = 700 if count == len(lanes) else 400
         here = ' aria-current="true"' if count == len(lanes) else ""
-        address = escape(site.link("race", query_of_lanes(wanted)))
+        address = escape(site.link("race", query_of_lanes(wanted, along)))
         style = f"color:inherit;font-weight:{weight};padding:2px 6px"
         links.append(f'<a href="{address}" style="{style}"{here}>{count}</a>')
     return f"Seed of all: {lanes[0].get('seed', 0)}. Number of runs: {' '.join(links)}"
 
 
-def query_of_lanes(lanes: Sequence[Any]) -> str:
-    """The settings of all runs in one query: ``runs=2&b.method=sgd``."""
+def query_of_lanes(lanes: Sequence[Any], along: str = "samples") -> str:
+    """The settings of all runs in one query: ``runs=2&b.method=sgd``, and the axis in use."""
     parts = [f"runs={len(lanes)}"]
     parts += [query_of(knobs, prefix=f"{a}.") for a, knobs in zip(LETTERS, lanes, strict=False)]
+    parts += [f"along={along}"] if along != "samples" else []
     return "&".join(part for part in parts if part)
 
 
@@ -303,18 +319,33 @@ def lanes_of_query(query: str) -> list[dict[str, Any]]:
     allowed = LETTERS[: int(count)]
     for name, _ in pairs:
         letter, dot, _ = name.partition(".")
-        if name != "runs" and not (dot and letter in allowed):
+        if name not in ("runs", "along") and not (dot and letter in allowed):
             raise ValueError(f"unknown name {name[:60]!r}; each begins with a run, as in 'a.rank'.")
     return [knobs_of_query(urlencode(pairs), prefix=f"{letter}.") for letter in allowed]
 
 
+def axis_of_query(query: str) -> str:
+    """The axis along which a query compares.
+
+    Raises
+    ------
+    ValueError
+        If it is none of ``AXES``.
+    """
+    along = dict(parse_qsl(query.removeprefix("?"), max_num_fields=200)).get("along", "samples")
+    if along not in AXES:
+        raise ValueError(f"along must be one of {', '.join(AXES)}; got {along[:40]!r}.")
+    return along
+
+
 def race() -> pmui.Page:
     """A fresh page for one session, as its address says."""
+    query, along = site.query_asked(), "samples"
     try:
-        lanes, wrong = lanes_of_query(site.query_asked()), ""
+        lanes, along, wrong = lanes_of_query(query), axis_of_query(query), ""
     except ValueError as error:
         lanes, wrong = [dict(knobs) for knobs in DEFAULTS], str(error)
-    page = Race(lanes, gate=site.gate())
+    page = Race(lanes, along=along, gate=site.gate())
     if wrong:
         page.notice.object = f'<p role="alert">{escape(wrong)} The default race is shown.</p>'
     return page.page()

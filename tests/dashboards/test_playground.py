@@ -15,8 +15,8 @@ from dashboards.controls import groups, live_widgets
 from dashboards.playground import Playground, status_html
 from dashboards.serve import websocket_origins
 from toolkit.results import open_results
-from toolkit.training import Settings
 from toolkit.teaching.glossary import reference
+from toolkit.training import Settings
 from toolkit.training.knobs import describe, is_live, knobs_of
 from toolkit.training.physics import NONIDEALITIES
 
@@ -135,6 +135,7 @@ def test_the_address_says_what_stands_on_the_page_and_brings_it_back(playground)
     playground.widgets["dac_bits"].value = 5
     playground.choice.value = ["loss", "g_minus"]
     playground.layer.value = "layer2"
+    playground.speed.value = 10
     frames(playground, until=lambda: playground.run.snapshot.knobs["dac_bits"] == 5)
     playground.refresh()
     query = playground.address.object
@@ -143,6 +144,7 @@ def test_the_address_says_what_stands_on_the_page_and_brings_it_back(playground)
         assert again.run.snapshot.knobs == playground.run.snapshot.knobs
         assert again.figures.shown == ["loss", "g_minus"] and again.layer.value == "layer2"
         assert again.widgets["device"].value == "PCMO" and again.widgets["dac_bits"].value == 5
+        assert again.speed.value == 10 and query.endswith("&speed=10")
         assert again.address.object == query
     finally:
         again.run.close()
@@ -154,6 +156,7 @@ def test_the_address_says_what_stands_on_the_page_and_brings_it_back(playground)
         ("rank=1000", "rank must be a whole number"),
         ("rank=66", "rank=66 is above min(m, n) of every layer"),
         ("views=passwords", "views must be of loss"),
+        ("speed=1000000", "speed must be one of 0, 1, 2"),
         ("views=" + ",".join(["loss"] * 2000), ""),
     ],
 )
@@ -162,6 +165,18 @@ def test_an_address_that_is_not_allowed_gives_a_page_with_defaults(query, said):
     try:
         assert said in page._refused
         assert page.run.snapshot.knobs["rank"] == 4
+    finally:
+        page.run.close()
+
+
+def test_an_address_limits_the_speed():
+    page = Playground("speed=5")
+    try:
+        page.run.start()
+        frames(page, until=lambda: page.run.snapshot.step >= 2)
+        began, first = time.monotonic(), page.run.snapshot.step
+        frames(page, until=lambda: page.run.snapshot.step >= first + 5)
+        assert time.monotonic() - began > 0.7  # five steps at five a second; thousands without
     finally:
         page.run.close()
 

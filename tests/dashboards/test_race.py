@@ -7,6 +7,7 @@ import pytest
 from dashboards.race import (
     LETTERS,
     Race,
+    axis_of_query,
     counts_html,
     lanes_of_query,
     query_of_lanes,
@@ -60,6 +61,17 @@ def test_a_turned_knob_reaches_its_own_lane_only(race):
     assert "b.rank=2" in page.address.object
 
 
+def test_another_device_comes_with_its_own_nonidealities(race):
+    page = race(SMALL | {"device": "Ag:a-Si", "cycle_to_cycle": 0.2, "dac_bits": 6}, SMALL)
+    page.refresh()
+    assert "Cycle-to-cycle 0.2, DAC 6" in page.lanes[0].others.object
+    page.lanes[0].widgets["device"].value = "EpiRAM"
+    until(page, lambda: page.lanes[0].run.snapshot.knobs["device"] == "EpiRAM")
+    page.refresh()
+    assert page.lanes[0].run.snapshot.knobs["cycle_to_cycle"] is None
+    assert page.lanes[0].others.object == "Besides: DAC 6"
+
+
 def test_start_and_reset_are_for_all(race):
     page = race(SMALL, SMALL | {"method": "sgd"}, SMALL | {"device": "EpiRAM"})
     page.start.clicks += 1
@@ -100,6 +112,17 @@ def test_standings_are_at_equal_budgets(race):
 def test_the_address_holds_the_race(count):
     lanes = [{"rank": i + 5, "device": "EpiRAM"} for i in range(count)]
     assert lanes_of_query(query_of_lanes(lanes)) == lanes
+
+
+def test_the_address_holds_the_axis(race):
+    page = race(SMALL, SMALL)
+    page.axis.value = "pulses"
+    assert page.address.object.endswith("&along=pulses")
+    assert axis_of_query(page.address.object) == "pulses" and axis_of_query("runs=2") == "samples"
+    assert lanes_of_query(page.address.object)[0]["hidden"] == [8]
+    assert "along=pulses" in page.counts.object
+    with pytest.raises(ValueError, match="along must be one of samples, step, pulses, seconds"):
+        axis_of_query("along=fame")
 
 
 def test_no_address_is_the_default_race():

@@ -13,6 +13,15 @@ hv.Store.set_current_backend("bokeh")
 
 # Okabe and Ito's colours, told apart by colour-blind readers
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7f7f7f"
+# Runs in one figure, in their order: colour and dash
+RUN_STYLES = (
+    (BLUE, "solid"),
+    (ORANGE, "dashed"),
+    (GREEN, "dotdash"),
+    ("#CC79A7", "dotted"),
+    ("#E69F00", "solid"),
+    ("#56B4E9", "dashed"),
+)
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
 _FONTS = {"title": "11pt", "labels": "10pt", "ticks": "9pt", "legend": "9pt", "cticks": "9pt"}
 _LEGEND = {"legend_opts": {"background_fill_alpha": 0.6, "padding": 3, "spacing": 0}}

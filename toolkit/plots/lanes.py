@@ -8,10 +8,8 @@ from __future__ import annotations
 import holoviews as hv
 import numpy as np
 
-from toolkit.plots.elements import BLUE, GREEN, ORANGE
+from toolkit.plots.elements import RUN_STYLES
 
-PURPLE = "#AA3377"
-LANE_STYLES = ((BLUE, "solid"), (ORANGE, "dashed"), (GREEN, "dotdash"), (PURPLE, "dotted"))
 AXES = {
     "samples": "training samples seen",
     "step": "training step",
@@ -26,7 +24,7 @@ def lane_curves(runs: int, *, title: str, ylabel: str, **options: object) -> hv.
     none = np.zeros(0)
     curves = [
         hv.Curve((none, none), "x", "y").opts(color=colour, line_dash=dash, line_width=2)
-        for colour, dash in LANE_STYLES[:runs]
+        for colour, dash in RUN_STYLES[:runs]
     ]
     return hv.Overlay(curves).opts(
         title=title,

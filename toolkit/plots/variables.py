@@ -7,7 +7,7 @@ that stand for training steps.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import combinations
+from itertools import combinations, cycle
 from typing import NamedTuple
 
 import holoviews as hv
@@ -15,8 +15,15 @@ import numpy as np
 import xarray as xr
 from bokeh.models import NumeralTickFormatter
 
-from toolkit.plots.devices import STYLES
-from toolkit.plots.elements import _FRAME, _LEGEND, BLUE, DIVERGING, SEQUENTIAL, siemens_prefix
+from toolkit.plots.elements import (
+    _FRAME,
+    _LEGEND,
+    BLUE,
+    DIVERGING,
+    RUN_STYLES,
+    SEQUENTIAL,
+    siemens_prefix,
+)
 
 _MOST_POINTS = 2000
 # Coordinates, or variables beside the one shown, that say where along a dimension we are
@@ -145,8 +152,7 @@ def comparison(
         Whether the y axis is logarithmic.
     """
     lines, label, falls = [], name, True
-    styles = ((BLUE, "solid"), *STYLES)
-    for (run, training), (colour, dash) in zip(runs.items(), styles, strict=False):
+    for (run, training), (colour, dash) in zip(runs.items(), cycle(RUN_STYLES), strict=False):
         if name not in training:
             continue
         label = _label(training[name])
