@@ -54,6 +54,19 @@ def test_any_module_learns(device):
     assert set(tree["layers"].children) == set(run.arrays)
 
 
+def test_a_model_of_ones_own_is_copied_before_it_is_moved():
+    class Watched(nn.Sequential):
+        moves = 0
+
+        def to(self, *place):
+            self.moves += 1
+            return super().to(*place)
+
+    model = Watched(nn.Linear(64, 10))
+    run = Experiment(model=model)
+    assert (model.moves, run.network.moves) == (0, 1)
+
+
 def test_a_convolution_trains_as_torch_does_with_the_full_gradient():
     data, model = pictures(), Odd()
     run = Experiment(dataset=data, model=model, method="sgd", batch_size=20, learning_rate=0.1)

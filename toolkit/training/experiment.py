@@ -7,6 +7,7 @@ are not its business (``live.py``, ``dashboards/``).
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -408,7 +409,7 @@ class Experiment(Settings):
 
     def _new_network(self, generator: torch.Generator) -> nn.Module:
         if isinstance(self.model, nn.Module):
-            return self.model
+            return copy.deepcopy(self.model)  # which may be moved to another processor
         hidden = self.hidden if self.model == "mlp" else None
         return make_model(self.model, self._data, hidden=hidden, generator=generator)
 
