@@ -18,6 +18,8 @@ from toolkit.training.capture import PlainLayer, attached, matrix_layers
 from toolkit.training.layers import CrossbarLayer
 from toolkit.training.updates import LayerUpdate, matrix_shapes
 
+Group = tuple[dict[str, Any], list[LayerUpdate]]
+
 _GROUP_KNOBS = (
     "lr",
     "rank",
@@ -102,6 +104,9 @@ class LowRankSGD(torch.optim.Optimizer):
     - A second LowRankSGD on a model goes on training the same layers;
       :func:`~toolkit.training.release_weights` gives their weights back to autograd and to torch's
       optimisers.
+    - Several processes train as one after
+      :func:`~toolkit.training.distributed.synchronise`, which sets :attr:`exchange`: what estimates
+      and writes all layers in place of this class's own loop.
     - ``state_dict`` holds estimators, velocities and generators: a resumed run has the same bits,
       if the model (and the arrays of crossbars, in the model's ``state_dict``) is restored too.
 
@@ -133,6 +138,7 @@ class LowRankSGD(torch.optim.Optimizer):
         **knobs: Any,
     ) -> None:
         self._new_estimator = _maker(method, knobs, as_generator(seed))
+        self.exchange: Callable[[list[Group]], None] | None = None
         self._layers: list[list[LayerUpdate]] = []
         groups = _groups(model)
         defaults = {
@@ -155,6 +161,10 @@ class LowRankSGD(torch.optim.Optimizer):
     def layer_names(self) -> list[str]:
         """The layers trained by low-rank updates, group by group."""
         return [layer.name for layers in self._layers for layer in layers]
+
+    def grouped_layers(self) -> list[Group]:
+        """Each group of ``param_groups`` beside its layers trained at low rank."""
+        return list(zip(self.param_groups, self._layers, strict=True))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add ``{"module": ..., options}``: its layers, and all parameters that it has."""
@@ -201,15 +211,19 @@ class LowRankSGD(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        groups = list(zip(self.param_groups, self._layers, strict=True))
+        groups = self.grouped_layers()
         self._check_ready(groups)
-        for group, layers in groups:
-            for layer in layers:
-                layer.step(group)
+        if self.exchange is None:
+            for group, layers in groups:
+                for layer in layers:
+                    layer.write(layer.estimates(group), group)
+        else:
+            self.exchange(groups)
+        for group in self.param_groups:
             self._descend_others(group)
         return loss
 
-    def _check_ready(self, groups: list[tuple[dict[str, Any], list[LayerUpdate]]]) -> None:
+    def _check_ready(self, groups: list[Group]) -> None:
         has_samples = any(layer.capture.calls for _, layers in groups for layer in layers)
         if not has_samples and not any(
             p.grad is not None for group, _ in groups for p in group["params"]

@@ -5,7 +5,7 @@ Which layers there are and with which settings is for an optimiser to say.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -44,20 +44,28 @@ class LayerUpdate:
         self._knobs = estimator_knobs(self.estimators[0].name)
         self.velocities: list[LowRank | None] = [None for _ in self.shapes]
 
-    def step(self, group: Mapping[str, Any]) -> None:
-        """Take the samples of the calls so far and write what they say; a layer without stays.
+    def estimates(self, group: Mapping[str, Any]) -> list[LowRank]:
+        """Use up the samples of the calls so far: an update for each matrix; [] without calls.
 
-        ``group`` holds "lr", "rank", "block_size", "momentum", "momentum_rank" and "scheme".
+        ``group`` holds "rank" and "block_size".
         """
-        for i, (errors, activations) in enumerate(_samples(self.layer, self.capture)):
-            self._take_up(group, i)
-            update = self.estimators[i].update(errors, activations)
+        self._take_up(group)
+        samples = _samples(self.layer, self.capture)
+        updates = [e.update(*pair) for e, pair in zip(self.estimators, samples, strict=False)]
+        self.capture.clear()
+        return updates
+
+    def write(self, updates: Sequence[LowRank], group: Mapping[str, Any]) -> None:
+        """Descend by one update for each matrix; do nothing if there are none.
+
+        ``group`` holds "lr", "rank", "momentum", "momentum_rank" and "scheme".
+        """
+        for i, update in enumerate(updates):
             if group["momentum"]:
                 rank = group["momentum_rank"] or 2 * min(group["rank"], *self.shapes[i])
                 update = merged(self.velocities[i], update, group["momentum"], rank)
             self.velocities[i] = update if group["momentum"] else None
             self._write(i, update, group)
-        self.capture.clear()
 
     def state_dict(self) -> dict[str, Any]:
         """Estimators and velocities."""
@@ -79,16 +87,16 @@ class LayerUpdate:
             for parts in state["velocities"]
         ]
 
-    def _take_up(self, group: Mapping[str, Any], index: int) -> None:
-        """Set the estimator's knobs, if it has them, to the group's."""
-        wanted = {
-            "rank": min(group["rank"], *self.shapes[index]),
-            "block_size": group["block_size"] * self.capture.positions,
-        }
-        estimator = self.estimators[index]
-        for knob, value in wanted.items():
-            if knob in self._knobs and getattr(estimator, knob) != value:
-                setattr(estimator, knob, value)
+    def _take_up(self, group: Mapping[str, Any]) -> None:
+        """Set the estimators' knobs, where they have them, to the group's."""
+        for estimator, shape in zip(self.estimators, self.shapes, strict=True):
+            wanted = {
+                "rank": min(group["rank"], *shape),
+                "block_size": group["block_size"] * self.capture.positions,
+            }
+            for knob, value in wanted.items():
+                if knob in self._knobs and getattr(estimator, knob) != value:
+                    setattr(estimator, knob, value)
 
     def _write(self, index: int, update: LowRank, group: Mapping[str, Any]) -> None:
         if isinstance(self.layer, CrossbarLayer):

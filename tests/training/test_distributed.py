@@ -1,0 +1,366 @@
+"""Two processes that train as one, over gloo, against one process, dense algebra and closed forms.
+
+What the processes do is in distributed_tasks.py; they are started once for all tests of this file.
+"""
+
+import os
+import re
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from tests.training import distributed_tasks as tasks
+from toolkit.lowrank import LowRank
+from toolkit.lowrank.sbpca import SBPCA
+from toolkit.training import LowRankSGD
+from toolkit.training.distributed import HookState, Traffic, merge, synchronise, workers
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 60.0
+
+
+class Pair:
+    """Two processes that wait for tasks."""
+
+    def __init__(self) -> None:
+        context = mp.get_context("spawn")
+        port = free_port()
+        self.asked = [context.Queue() for _ in range(tasks.COUNT)]
+        self.answered = [context.Queue() for _ in range(tasks.COUNT)]
+        self.processes = [
+            context.Process(
+                target=tasks.serve,
+                args=(index, port, PATIENCE, self.asked[index], self.answered[index]),
+                daemon=True,
+            )
+            for index in range(tasks.COUNT)
+        ]
+        for process in self.processes:
+            process.start()
+
+    def ask(self, name: str) -> None:
+        for queue in self.asked:
+            queue.put(name)
+
+    def answer(self, index: int) -> Any:
+        return self.answered[index].get(timeout=PATIENCE)
+
+    def both(self, name: str) -> list[Any]:
+        self.ask(name)
+        found = [self.answer(index) for index in range(tasks.COUNT)]
+        for value in found:
+            if isinstance(value, Exception):
+                raise value
+        return found
+
+    def end(self) -> None:
+        for queue in self.asked:
+            queue.put(None)
+        for process in self.processes:
+            process.join(3.0)
+            process.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[list[Pair]]:
+    pairs: list[Pair] = []
+    yield pairs
+    for pair in pairs:
+        pair.end()
+
+
+@pytest.fixture
+def pair(started) -> Pair:
+    """The pair of the tests before, or a new one if it lost a process."""
+    if not (started and all(process.is_alive() for process in started[-1].processes)):
+        started.append(Pair())
+    return started[-1]
+
+
+def assert_same_bits(one: list[Tensor], other: list[Tensor]) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def random_update(m: int, n: int, rank: int, seed: int) -> LowRank:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((m, rank), (rank,), (n, rank))
+    return LowRank(*(torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes))
+
+
+def truncated(dense: Tensor, rank: int) -> Tensor:
+    u, s, vh = torch.linalg.svd(dense, full_matrices=False)
+    return (u[:, :rank] * s[:rank]) @ vh[:rank]
+
+
+# ---------------------------------------------------------------- merging
+
+
+@pytest.mark.parametrize("ranks", [(3, 3), (2, 5, 1), (4,), (0, 3), (9, 9, 9)])
+@pytest.mark.parametrize("shape", [(30, 20), (7, 50)])
+def test_merged_factors_are_the_truncated_svd_of_the_dense_sum(shape, ranks):
+    updates = [random_update(*shape, rank, seed) for seed, rank in enumerate(ranks)]
+    dense = sum(update.dense() for update in updates)
+    for rank in (1, 3, 6):
+        found = merge(updates, rank)
+        torch.testing.assert_close(found.dense(), truncated(dense, rank), rtol=0, atol=1e-12)
+        assert found.rank <= rank
+    torch.testing.assert_close(merge(updates).dense(), dense, rtol=0, atol=1e-12)
+
+
+def test_merging_forms_no_matrix_of_the_layers_size():
+    from toolkit.training.memory import peak_bytes
+
+    m = n = 2000
+    updates = [random_update(m, n, 4, seed) for seed in range(2)]
+    assert peak_bytes(lambda: merge(updates, 4)) < m * n * 8 / 10
+
+
+def test_merging_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"updates must be at least one, of one shape.*\(3, 4\)"):
+        merge([random_update(3, 4, 1, 0), random_update(4, 3, 1, 0)], 1)
+    with pytest.raises(ValueError, match="at least one"):
+        merge([], 1)
+
+
+# ---------------------------------------------------------------- factors exchanged
+
+
+def test_whole_factors_train_as_one_process_with_the_whole_batch(pair):
+    one, other = pair.both("factors_full")
+    alone = tasks.convolutional()
+    tasks.descend(alone, torch.optim.SGD(alone.parameters(), 0.1, 0.9), tasks.batches(4, 4, 4))
+    assert_same_bits(one, other)
+    for mine, theirs in zip(one, tasks.weights(alone), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+
+
+def test_workers_apply_the_best_rank_of_the_mean_of_their_own_estimates(pair):
+    """The first layer alone, whose inputs are known, step by step in dense float64."""
+    one, other = pair.both("factors_cut")
+    assert_same_bits(one["weights"], other["weights"])
+    model = tasks.perceptron()
+    estimators = own_estimators()
+    for inputs, labels in tasks.batches(40, steps=2):
+        updates: list[list[Tensor]] = [[], []]
+        biases: list[list[Tensor]] = [[], []]
+        for index in range(tasks.COUNT):
+            x, y = inputs[index :: tasks.COUNT], labels[index :: tasks.COUNT]
+            hidden = model[0](x)
+            scores = model[2](model[1](hidden))
+            loss = nn.functional.cross_entropy(scores, y)
+            errors = torch.autograd.grad(loss, [hidden, scores])
+            samples = [(errors[0], x), (errors[1], model[1](hidden).detach())]
+            for layer, (d, a) in enumerate(samples):
+                updates[layer].append(estimators[index][layer].update(d, a).dense())
+                biases[layer].append(d.sum(0))
+        with torch.no_grad():
+            for layer, linear in enumerate((model[0], model[2])):
+                linear.weight -= truncated(sum(updates[layer]) / tasks.COUNT, 3)
+                linear.bias -= sum(biases[layer]) / tasks.COUNT
+    for mine, theirs in zip(one["weights"], tasks.weights(model), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+
+
+def own_estimators() -> list[list[SBPCA]]:
+    """What every worker's LowRankSGD makes: SBPCA with seeds drawn from seed 0."""
+    found = []
+    for _ in range(tasks.COUNT):
+        generator = torch.Generator().manual_seed(0)
+        seeds = [int(torch.randint(2**62, (), generator=generator)) for _ in range(2)]
+        found.append([SBPCA(rank=3, block_size=4, seed=seed) for seed in seeds])
+    return found
+
+
+def test_bytes_of_factors_are_k_times_m_plus_n_and_the_biases(pair):
+    steps, note = 4, 8 * (1 + 2 + 2)  # 64-bit: digest, two ranks, two parameters with a gradient
+    factors = 4 * 3 * ((24 + 40) + (6 + 24))
+    biases = 4 * (24 + 6)
+    for found in pair.both("factors_bytes"):
+        assert found["sent"] == steps * (note + factors + biases)
+        assert found["collectives"] == steps * 3
+        assert found["counted"] == found["handed"]
+
+
+def test_parts_of_unequal_size_and_rank(pair):
+    assert_same_bits(*pair.both("factors_uneven"))
+
+
+def test_a_layer_that_only_one_worker_used_moves_on_both(pair):
+    one, other = pair.both("factors_of_one_worker")
+    assert_same_bits(one, other)
+    begun = tasks.weights(nn.ModuleDict({"a": tasks.perceptron(), "b": tasks.perceptron()}))
+    assert all(not torch.equal(mine, first) for mine, first in zip(one, begun, strict=True))
+
+
+def test_crossbars_stay_twins(pair):
+    one, other = pair.both("factors_on_crossbars")
+    assert torch.equal(one["conductance"], other["conductance"])
+    assert one["pulses"] == other["pulses"] > 0
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("replicas_differ", r"RuntimeError: .*workers \[1\] do not"),
+        ("models_differ", r"ValueError: all workers must have the same model"),
+        ("bits_differ", r"RuntimeError: .*worker 1 did not merge those of worker 0"),
+        ("hook_nan", r"gradients must be finite on every worker"),
+    ],
+)
+def test_workers_that_differ_are_told_so_on_every_worker(pair, task, message):
+    for found in pair.both(task):
+        assert re.search(message, found), found
+
+
+# ---------------------------------------------------------------- gradients compressed
+
+
+def test_full_gradients_train_as_one_process_with_the_whole_batch(pair):
+    one, other = pair.both("hook_full")
+    alone = tasks.convolutional()
+    tasks.descend(alone, torch.optim.SGD(alone.parameters(), 0.1, 0.9), tasks.batches(4, 4, 4))
+    assert_same_bits(one, other)
+    for mine, theirs in zip(one, tasks.weights(alone), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+
+
+def test_rank_k_loses_nothing_of_gradients_of_rank_k(pair):
+    one, other = pair.both("hook_of_few_samples")
+    alone = tasks.perceptron()
+    data = tasks.batches(40, size=4)
+    tasks.descend(alone, torch.optim.SGD(alone.parameters(), 0.1), data)
+    assert_same_bits(one, other)
+    for mine, theirs in zip(one, tasks.weights(alone), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+
+
+def test_one_gradient_again_and_again(pair):
+    """Warm starts find its truncated SVD; error feedback applies all of it in the end."""
+    one, other = pair.both("hook_repeated")
+    model = tasks.perceptron()
+    tasks.descend(model, torch.optim.SGD(model.parameters(), 0.0), tasks.batches(40, steps=1))
+    gradient = model[0].weight.grad
+    torch.testing.assert_close(one["plain"][-1], truncated(gradient, 2), rtol=0, atol=1e-6)
+    applied = one["feedback"].sum(0) + (one["residual"] + other["residual"]) / 2
+    torch.testing.assert_close(applied, 60 * gradient, rtol=0, atol=1e-10)
+    missing = (one["feedback"].mean(0) - gradient).norm() / gradient.norm()
+    assert missing < 0.2 < (truncated(gradient, 2) - gradient).norm() / gradient.norm()
+
+
+def test_bytes_of_compressed_gradients(pair):
+    """The output layer, 6 x 24, is worth 3 (6 + 24) numbers."""
+    steps, biases = 4, 24 + 6
+    for found in pair.both("hook_bytes"):
+        assert found["sent 3"] == 4 * steps * (3 * (24 + 40) + 3 * (6 + 24) + biases)
+        assert found["sent None"] == 4 * steps * (24 * 40 + 6 * 24 + biases)
+        assert found["handed 3"] == found["sent 3"]
+        assert found["handed None"] == found["sent None"]
+
+
+def test_many_buckets_a_silent_layer_and_another_rank(pair):
+    one, other = pair.both("hook_many_buckets")
+    assert_same_bits(one, other)
+    assert all(bool(weight.isfinite().all()) for weight in one)
+
+
+def test_bytes_of_larger_groups_are_those_of_a_ring():
+    traffic = Traffic(workers=5, reduced=1000, gathered=100)
+    assert traffic.bytes_sent == 2 * 1000 * 4 / 5 + 100 * 4
+
+
+# ---------------------------------------------------------------- bad input, and one process
+
+
+def test_without_workers_there_is_a_clear_error():
+    with pytest.raises(RuntimeError, match="no workers have joined"):
+        HookState(rank=2)
+    with pytest.raises(RuntimeError, match="no workers have joined"):
+        synchronise(LowRankSGD(tasks.perceptron(), 0.1))
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match="rank must be at least 1"):
+        HookState(rank=0)
+    with pytest.raises(TypeError, match="error_feedback must be True or False"):
+        HookState(error_feedback=1)
+    with pytest.raises(TypeError, match="optimizer must be a LowRankSGD; got SGD"):
+        synchronise(torch.optim.SGD(tasks.perceptron().parameters(), 0.1))
+    with pytest.raises(ValueError, match="timeout must be above 0"), workers(timeout=0.0):
+        pass
+
+
+def test_one_process_is_a_group_of_its_own():
+    alone, synchronised = tasks.perceptron(), tasks.perceptron()
+    with workers(backend="gloo") as worker:
+        assert (worker.index, worker.count) == (0, 1)
+        optimizer = LowRankSGD(synchronised, 0.1, rank=2)
+        exchange = synchronise(optimizer)
+        tasks.descend(synchronised, optimizer, tasks.batches(40))
+        assert exchange.traffic.bytes_sent == 0
+    tasks.descend(alone, LowRankSGD(alone, 0.1, rank=2), tasks.batches(40))
+    for mine, theirs in zip(tasks.weights(alone), tasks.weights(synchronised), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+
+
+# ---------------------------------------------------------------- a worker is lost
+
+
+def test_a_stopped_worker_is_an_error_on_both_after_the_timeout(pair):
+    pair.ask("hook_stopped")
+    message, seconds = pair.answer(0)
+    os.kill(pair.processes[1].pid, signal.SIGCONT)
+    assert "WorkerLostError: worker 0 of 2 could not average gradients" in message
+    assert 1.5 < seconds < 20.0
+    assert "worker 1 of 2 could not average gradients" in pair.answer(1)[0]
+
+
+def test_a_killed_worker_is_an_error_on_the_other_not_a_hang(pair):
+    pair.ask("factors_killed")
+    message, seconds = pair.answer(0)
+    assert re.match(r"WorkerLostError: worker 0 of 2 could not exchange factors: .*died", message)
+    assert seconds < 20.0
+
+
+# ---------------------------------------------------------------- the example
+
+
+def test_example_runs_under_torchrun():
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+        *("--master-port", str(free_port()), "examples/distributed_training.py"),
+        *("--epochs", "2", "--hidden", "32"),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    run = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert run.returncode == 0, run.stderr
+    epochs = re.findall(r"^epoch \d: ([\d.]+) %.* ([\d.]+) times fewer", run.stdout, re.MULTILINE)
+    assert len(epochs) == 2  # worker 0 alone speaks
+    accuracy, ratio = map(float, epochs[-1])
+    assert accuracy > 70.0
+    assert ratio > 2.0
+
+
+@pytest.mark.parametrize("sync", ["hook", "full"])
+def test_example_runs_in_one_process(sync, monkeypatch, capsys):
+    arguments = ["example", "--sync", sync, "--epochs", "1", "--hidden", "16"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    runpy.run_path(str(ROOT / "examples/distributed_training.py"), run_name="__main__")
+    assert "epoch 1: " in capsys.readouterr().out

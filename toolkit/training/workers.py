@@ -1,0 +1,178 @@
+"""Processes that train together: joining them, and collectives that count bytes and name failures.
+
+What they exchange is the business of ``gradient_hook.py`` and ``factor_exchange.py``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from toolkit.lowrank.estimator import check_nonnegative
+
+
+class WorkerLostError(RuntimeError):
+    """Another process died, did not come in time, or came with something else."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One process of a group: its ``index`` among ``count``, and the ``device`` to compute on."""
+
+    index: int
+    count: int
+    device: torch.device
+
+    def share(self, batch: Tensor) -> Tensor:
+        """Return every ``count``-th sample of a batch from ``index`` on: this worker's part.
+
+        The parts differ by one sample at most, and the mean of the workers' mean losses is the
+        loss of the whole batch exactly when they do not differ at all.
+        """
+        return batch[self.index :: self.count]
+
+
+@contextlib.contextmanager
+def workers(*, timeout: float = 60.0, backend: str | None = None) -> Iterator[Worker]:
+    """Join the processes that ``torchrun`` started, and leave them at the end of the block.
+
+    Parameters
+    ----------
+    timeout
+        Seconds that a worker waits for the others in an exchange before it gives up with a
+        :class:`WorkerLostError`. torch's own default is half an hour.
+    backend
+        "gloo" or "nccl"; None: nccl where there is a GPU for every process of this machine.
+
+    Yields
+    ------
+    Worker
+        Without ``torchrun``: the only one, so that a script runs both ways.
+
+    Raises
+    ------
+    ValueError
+        If the timeout is not above 0.
+    """
+    if check_nonnegative("timeout", timeout) == 0.0:
+        raise ValueError("timeout must be above 0 seconds; got 0")
+    local, here = (int(os.environ.get(f"LOCAL_{name}", 0)) for name in ("RANK", "WORLD_SIZE"))
+    has_gpu = torch.cuda.device_count() >= max(here, 1)
+    backend = backend or ("nccl" if has_gpu else "gloo")
+    device = torch.device("cuda", local) if backend == "nccl" else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    alone = {} if "WORLD_SIZE" in os.environ else _group_of_one()
+    dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout), **alone)
+    try:
+        yield Worker(dist.get_rank(), dist.get_world_size(), device)
+    finally:
+        dist.destroy_process_group()
+
+
+def _group_of_one() -> dict[str, Any]:
+    return {"store": dist.HashStore(), "rank": 0, "world_size": 1}
+
+
+@dataclass
+class Traffic:
+    """What one worker has put into collectives so far, in bytes.
+
+    ``reduced`` went into sums (all-reduce), ``gathered`` into collections of what every worker has
+    (all-gather); ``collectives`` counts both. Weights copied at the start do not count.
+    """
+
+    workers: int
+    reduced: int = 0
+    gathered: int = 0
+    collectives: int = 0
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes that this worker has sent to others, and as many received.
+
+        For W workers in a ring, which is what gloo does and NCCL for large tensors: an all-reduce
+        of S bytes sends 2 S (W - 1) / W, an all-gather of S bytes from each S (W - 1).
+        """
+        share = self.workers - 1
+        return round(2 * self.reduced * share / self.workers) + self.gathered * share
+
+
+@dataclass
+class Channel:
+    """The collectives of one process group, as seen by one of its workers.
+
+    Raises RuntimeError if no process group was begun.
+    """
+
+    group: dist.ProcessGroup | None = None
+    traffic: Traffic = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not (dist.is_available() and dist.is_initialized()):
+            raise RuntimeError(
+                "no workers have joined: enter toolkit.training.distributed.workers() first, or "
+                "call torch.distributed.init_process_group"
+            )
+        self.index, self.count = dist.get_rank(self.group), dist.get_world_size(self.group)
+        self.traffic = Traffic(self.count)
+        on_gpu = dist.get_backend(self.group) == "nccl"
+        self.device = torch.device("cuda" if on_gpu else "cpu")
+
+    def mean(self, flat: Tensor) -> Tensor:
+        """The mean over the workers of a flat tensor, the same bits for all, in place."""
+        if flat.numel():
+            with self._named("average gradients"):
+                dist.all_reduce(flat, group=self.group)
+            self.traffic.reduced += flat.nbytes
+            self.traffic.collectives += 1
+        return flat.div_(self.count)
+
+    def gather(self, flat: Tensor) -> list[Tensor]:
+        """The flat tensors of all workers, in their order; all must be of one length."""
+        found = [torch.empty_like(flat) for _ in range(self.count)]
+        if flat.numel():
+            with self._named("exchange factors"):
+                dist.all_gather(found, flat, group=self.group)
+            self.traffic.gathered += flat.nbytes
+            self.traffic.collectives += 1
+        return found
+
+    def objects(self, value: Any) -> list[Any]:
+        """The (picklable) values of all workers, in their order. Not counted."""
+        found: list[Any] = [None] * self.count
+        with self._named("compare notes"):
+            dist.all_gather_object(found, value, group=self.group)
+        return found
+
+    def copy_from_first(self, tensor: Tensor) -> None:
+        """Overwrite a tensor with worker 0's. Not counted."""
+        flat = tensor.contiguous().to(self.device)
+        with self._named("receive the first weights"):
+            dist.broadcast(flat, group=self.group, group_src=0)
+        tensor.copy_(flat)
+
+    def object_of_first(self, value: Any) -> Any:
+        """The (picklable) value of worker 0. Not counted."""
+        found = [value]
+        with self._named("receive the first weights"):
+            dist.broadcast_object_list(found, group=self.group, group_src=0)
+        return found[0]
+
+    @contextlib.contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            raise WorkerLostError(
+                f"worker {self.index} of {self.count} could not {what}: another worker has died, "
+                f"or did not come within the timeout. torch says: {error}"
+            ) from error
