@@ -106,7 +106,7 @@ def _read_zip(data: bytes) -> xr.DataTree:
             raise ValueError(
                 f"the file is damaged or no zipped Zarr store: {_line(error)}"
             ) from None
-        return open_results(store)
+        return open_results(store, lazy=False)
 
 
 def _unpack(data: bytes, store: Path) -> None:

@@ -21,12 +21,12 @@ DIMS = {
     "/layers/layer1": {
         **dict.fromkeys(("singular_value", "sigma"), ("record", "component")),
         **dict.fromkeys(("captured_energy", "optimal_energy"), ("record",)),
-        **dict.fromkeys(("largest_angle", "rank"), ("record",)),
+        **dict.fromkeys(("largest_angle", "rank", "g_min", "g_max"), ("record",)),
         "weight": ("record", "output", "input"),
         **dict.fromkeys(("conductance", "pulse_count"), ("record", "polarity", "output", "input")),
     },
 }
-UNITS = {"conductance": "S", "largest_angle": "degree"}
+UNITS = {"largest_angle": "degree", **dict.fromkeys(("conductance", "g_min", "g_max"), "S")}
 TEXT = {"knob", "old", "new", "polarity"}
 
 
@@ -66,6 +66,7 @@ def test_weights_are_the_pairs_difference(tree):
     layer = tree["layers/layer1"].isel(record=0)
     plus, minus = layer["conductance"].values.astype(float)
     span = 1 / 26e6 * (1 - 1 / 12.5)
+    assert float(layer["g_max"] - layer["g_min"]) == pytest.approx(span, rel=1e-12)
     w_max = json.loads(tree.attrs["settings"])["w_max"]
     np.testing.assert_allclose((plus - minus) / span * w_max, layer["weight"], atol=1e-5)
 

@@ -1,6 +1,7 @@
 """What was measured: one xarray schema, files, provenance. No training and no plotting here."""
 
-from toolkit.results.files import open_results, save_results, to_bytes, to_zarr_zip
+from toolkit.results.files import save_results, to_bytes, to_zarr_zip
+from toolkit.results.opening import open_results
 from toolkit.results.schema import SCHEMA_VERSION, build_tree, root_attributes
 
 __all__ = [

@@ -1,6 +1,7 @@
-"""Results on disk: netCDF (through h5netcdf) and Zarr, written beside and renamed.
+"""Results written whole: netCDF (through h5netcdf) and Zarr, beside and renamed.
 
-What a tree holds is declared in ``schema.py``.
+What a tree holds is declared in ``schema.py``; ``stream.py`` writes a run while it goes, and
+``opening.py`` reads.
 """
 
 from __future__ import annotations
@@ -11,13 +12,9 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
-
-from toolkit.results.schema import SCHEMA_VERSION
 
 _COMPRESSION = {"zlib": True, "complevel": 4, "shuffle": True}
 
@@ -45,29 +42,6 @@ def save_results(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
                 warnings.filterwarnings("ignore", "Consolidated metadata")
                 tree.to_zarr(scratch, mode="w")
     return target
-
-
-def open_results(path: str | os.PathLike[str] | BytesIO) -> xr.DataTree:
-    """Read a run back, whole, from ``.nc``, ``.zarr`` or netCDF bytes; equal to what was saved.
-
-    Raises
-    ------
-    FileNotFoundError
-        If nothing is at ``path``.
-    ValueError
-        If it cannot be read, is no run of this toolkit, or has a schema newer than this version.
-    """
-    shown = "what was given" if isinstance(path, BytesIO) else f"path {str(path)!r}"
-    source = path if isinstance(path, BytesIO) else Path(path)
-    if isinstance(source, Path) and not source.exists():
-        raise FileNotFoundError(f"{shown}: no such file.")
-    engine = "h5netcdf" if isinstance(source, BytesIO) or _kind(source) == ".nc" else "zarr"
-    try:
-        with xr.open_datatree(source, engine=engine) as tree:
-            loaded = tree.load()
-    except Exception as error:  # a damaged file makes its reader stumble in many ways
-        raise ValueError(f"{shown} is damaged or no {engine} file: {error}") from error
-    return _checked(loaded, shown)
 
 
 def to_bytes(tree: xr.DataTree) -> bytes:
@@ -111,17 +85,6 @@ def _encoding(tree: xr.DataTree) -> dict[str, dict[str, dict[str, object]]]:
         }
         for node in tree.subtree
     }
-
-
-def _checked(tree: xr.DataTree, shown: str) -> xr.DataTree:
-    version = tree.attrs.get("schema_version")
-    if not isinstance(version, int | np.integer):
-        raise ValueError(f"{shown} is no run of this toolkit: it has no schema_version.")
-    if version > SCHEMA_VERSION:
-        raise ValueError(
-            f"{shown} has schema_version {version}; this toolkit reads up to {SCHEMA_VERSION}."
-        )
-    return tree
 
 
 @contextmanager

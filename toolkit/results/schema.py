@@ -1,13 +1,13 @@
 """The schema of a run: every recorded variable, declared once, and the tree built from them.
 
-What is measured, when, and by whom is not decided here (``toolkit.training``); how a tree gets to
+How it is measured, and by whom, is not decided here (``toolkit.training``); how a tree gets to
 disk and back is in ``files.py``.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: g_min, g_max
 
 REFERENCES = (
     "Huang, Hoskins, Daniels, Stiles, Adam: Low-Rank Gradient Descent for Memory-Efficient "
@@ -24,79 +24,118 @@ REFERENCES = (
 )
 
 
+EVERY_STEP = "every training step"
+EVERY_EPOCH = "at the end of every epoch"
+EVERY_CHANGE = "when a knob is changed during the run"
+EVERY_RECORD = "every `record_every` steps"
+IN_CELLS = "every `record_every` steps, of weights in crossbars; NaN (counts: 0) at other records"
+
+
 @dataclass(frozen=True)
 class Variable:
-    """One recorded variable: its name, dims, unit (CF: "1" is dimensionless), meaning and dtype."""
+    """One recorded variable: its name, dims, unit (CF: "1" is dimensionless), meaning and dtype.
+
+    ``recorded`` says when a value of it is kept.
+    """
 
     name: str
     dims: tuple[str, ...]
     units: str
     long_name: str
     dtype: str = "float64"
+    recorded: str = ""
+
+    @property
+    def attrs(self) -> dict[str, str]:
+        """Its attributes in a file."""
+        attrs = {"long_name": self.long_name, "units": self.units}
+        return {name: text for name, text in attrs.items() if text}
 
 
+def _over(*dims: str, recorded: str) -> Callable[..., Variable]:
+    """A maker of variables that have the same dims and are recorded at the same time."""
+
+    def make(name: str, units: str, long_name: str, dtype: str = "float64") -> Variable:
+        return Variable(name, dims, units, long_name, dtype, recorded)
+
+    return make
+
+
+_training = _over("step", recorded=EVERY_STEP)
 TRAINING = (
-    Variable("loss", ("step",), "1", "cross-entropy of the batch before its update"),
-    Variable("accuracy", ("step",), "1", "fraction of the batch classified correctly"),
-    Variable("learning_rate", ("step",), "1", "learning rate"),
-    Variable(
-        "rank", ("step",), "1", "rank asked for (a layer clips it to its own largest)", "int64"
-    ),
-    Variable("batch_size", ("step",), "1", "samples in the batch", "int64"),
-    Variable("samples_seen", ("step",), "1", "samples trained on so far", "int64"),
-    Variable("pulses", ("step",), "1", "programming pulses issued so far, all arrays", "int64"),
+    _training("loss", "1", "cross-entropy of the batch before its update"),
+    _training("accuracy", "1", "fraction of the batch classified correctly"),
+    _training("learning_rate", "1", "learning rate"),
+    _training("rank", "1", "rank asked for (a layer clips it to its own largest)", "int64"),
+    _training("batch_size", "1", "samples in the batch", "int64"),
+    _training("samples_seen", "1", "samples trained on so far", "int64"),
+    _training("pulses", "1", "programming pulses issued so far, all arrays", "int64"),
 )
 
+_evaluation = _over("evaluation", recorded=EVERY_EPOCH)
 EVALUATION = (
-    Variable(
-        "evaluation_step", ("evaluation",), "1", "training steps done at the evaluation", "int64"
-    ),
-    Variable("test_loss", ("evaluation",), "1", "cross-entropy on the test set"),
-    Variable(
-        "test_accuracy", ("evaluation",), "1", "fraction of the test set classified correctly"
-    ),
+    _evaluation("evaluation_step", "1", "training steps done at the evaluation", "int64"),
+    _evaluation("test_loss", "1", "cross-entropy on the test set"),
+    _evaluation("test_accuracy", "1", "fraction of the test set classified correctly"),
 )
 
+_event = _over("event", recorded=EVERY_CHANGE)
 EVENTS = (
-    Variable("event_step", ("event",), "1", "training steps done when the knob changed", "int64"),
-    Variable("knob", ("event",), "", "the knob that changed", "str"),
-    Variable("old", ("event",), "", "its value before, as JSON", "str"),
-    Variable("new", ("event",), "", "its value after, as JSON", "str"),
+    _event("event_step", "1", "training steps done when the knob changed", "int64"),
+    _event("knob", "", "the knob that changed", "str"),
+    _event("old", "", "its value before, as JSON", "str"),
+    _event("new", "", "its value after, as JSON", "str"),
 )
 
+_spectrum = _over("record", "component", recorded=EVERY_RECORD)
+_scalar = _over("record", recorded=EVERY_RECORD)
+_range = _over("record", recorded=IN_CELLS)
+_pairs = _over("record", "polarity", "output", "input", recorded=IN_CELLS)
 LAYER = (
-    Variable(
-        "singular_value", ("record", "component"), "1", "singular values of the true gradient"
+    _spectrum("singular_value", "1", "singular values of the true gradient"),
+    _spectrum("sigma", "1", "sigma of the rank-k estimate, sorted"),
+    _scalar("captured_energy", "1", "1 - |G - Ghat|^2/|G|^2, Frobenius norm"),
+    _scalar("optimal_energy", "1", "the most any estimate of that rank captures"),
+    _scalar("largest_angle", "degree", "largest principal angle to the optimal subspace"),
+    _scalar("rank", "1", "rank of the applied update", "int64"),
+    _over("record", "output", "input", recorded=EVERY_RECORD)(
+        "weight", "1", "weights that the array stands for", "float32"
     ),
-    Variable("sigma", ("record", "component"), "1", "sigma of the rank-k estimate, sorted"),
-    Variable("captured_energy", ("record",), "1", "1 - |G - Ghat|^2/|G|^2, Frobenius norm"),
-    Variable("optimal_energy", ("record",), "1", "the most any estimate of that rank captures"),
-    Variable(
-        "largest_angle", ("record",), "degree", "largest principal angle to the optimal subspace"
-    ),
-    Variable("rank", ("record",), "1", "rank of the applied update", "int64"),
-    Variable(
-        "weight", ("record", "output", "input"), "1", "weights that the array stands for", "float32"
-    ),
-    Variable(
-        "conductance",
-        ("record", "polarity", "output", "input"),
-        "S",
-        "conductance of the pair",
-        "float32",
-    ),
-    Variable(
-        "pulse_count",
-        ("record", "polarity", "output", "input"),
-        "1",
-        "pulses issued to the cell",
-        "int32",
-    ),
+    _pairs("conductance", "S", "conductance of the pair", "float32"),
+    _pairs("pulse_count", "1", "pulses issued to the cell", "int32"),
+    _range("g_min", "S", "least conductance of the device"),
+    _range("g_max", "S", "largest conductance of the device"),
 )
 
-POLARITY = Variable("polarity", ("polarity",), "", "cell of the pair", "str")
-STEP = Variable("step", ("step",), "1", "training steps done, this one included", "int64")
-RECORD_STEP = Variable("step", ("record",), "1", "training steps done at the record", "int64")
+POLARITY = Variable("polarity", ("polarity",), "", "cell of the pair", "str", "once")
+STEP = _training("step", "1", "training steps done, this one included", "int64")
+RECORD_STEP = _scalar("step", "1", "training steps done at the record", "int64")
+
+GROUPS: dict[str, tuple[Variable, ...]] = {
+    "training": (STEP, *TRAINING, *EVALUATION),
+    "events": EVENTS,
+    "layers/<name>": (RECORD_STEP, *LAYER, POLARITY),
+}
+
+
+def group_variables(group: str) -> dict[str, Variable]:
+    """The variables declared for a group of a run, by name; none for an unknown group."""
+    group = group.strip("/")
+    known = "layers/<name>" if group.startswith("layers/") else group
+    return {variable.name: variable for variable in GROUPS.get(known, ())}
+
+
+def markdown_table() -> str:
+    """The table of ``docs/results.md``: one row a variable."""
+    rows = ["| group | variable | dims | unit | type | what it is | when recorded |"]
+    rows.append("|" + " --- |" * 7)
+    for group, variables in GROUPS.items():
+        for v in variables:
+            unit = "" if v.units == "1" else v.units
+            cells = (f"`/{group}`", f"`{v.name}`", ", ".join(v.dims), unit, v.dtype, v.long_name)
+            shown = (cell.replace("|", "\\|") for cell in (*cells, v.recorded))
+            rows.append("| " + " | ".join(shown) + " |")
+    return "\n".join(rows) + "\n"
 
 
 def dataset(
@@ -127,10 +166,7 @@ def labelled(variable: Variable, values: Any) -> xr.Variable:
     array = np.asarray(values, dtype=dtype)
     if array.size == 0:
         array = array.reshape([0] * len(variable.dims))
-    attrs = {"long_name": variable.long_name}
-    if variable.units:
-        attrs["units"] = variable.units
-    return xr.Variable(variable.dims, array, attrs)
+    return xr.Variable(variable.dims, array, variable.attrs)
 
 
 def root_attributes(

@@ -11,6 +11,7 @@ import copy
 import math
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from toolkit.crossbar import Crossbar, DigitalArray
 from toolkit.lowrank import Estimator, LowRank, estimator_knobs, make_estimator
 from toolkit.lowrank.estimator import Blockwise
 from toolkit.results import build_tree, root_attributes, save_results
+from toolkit.results.stream import Stream
 from toolkit.training import physics
 from toolkit.training.batches import SampleOrder
 from toolkit.training.checkpoint import load_checkpoint, save_checkpoint
@@ -164,11 +166,8 @@ class Experiment(Settings):
         """Everything recorded so far, the present state included (``toolkit.results.schema``)."""
         if self.history.last_layer_step < self.step_count:
             self._record_layers(provisional=True)
-        title = f"SBPCA Toolkit run: {self._data.name}, {self.method}, rank {self.rank}"
         return build_tree(
-            root_attributes(
-                seed=self.seed, settings=self.knob_values(), title=title, created=self._created
-            ),
+            self._attributes(),
             training=self.history.training(),
             events=self.history.events_dataset(),
             layers={name: self.history.layer_dataset(name) for name in self._slots},
@@ -177,6 +176,45 @@ class Experiment(Settings):
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write :meth:`results` to a ``.nc`` or ``.zarr`` path."""
         return save_results(self.results(), path)
+
+    @contextmanager
+    def stream(
+        self, path: str | os.PathLike[str], *, conductance_bits: int | None = None
+    ) -> Iterator[Stream]:
+        """Within ``with run.stream("run.zarr"):``, write what is recorded while it is recorded.
+
+        The store is whole at any moment: a process that is killed leaves everything up to its last
+        layer record. Unlike :meth:`results` it drops nothing of a long run. What was recorded
+        before comes first; at the end the present state is added. ``conductance_bits`` rounds
+        conductances to so many bits of mantissa (:class:`~toolkit.results.stream.Stream`).
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If ``path`` does not end in .zarr or cannot be, or ``conductance_bits`` is not allowed.
+        """
+        stream = Stream(
+            path,
+            layers=list(self._slots),
+            attributes=self._attributes,
+            conductance_bits=conductance_bits,
+        )
+        self.history.stream_to(stream)
+        try:
+            yield stream
+        finally:
+            try:
+                if self.history.last_streamed < self.step_count:
+                    self.history.finish_stream(self.spectra(), self.arrays)
+            finally:
+                self.history.stream_to(None)
+                stream.close()
+
+    def _attributes(self) -> dict[str, str | int]:
+        title = f"SBPCA Toolkit run: {self._data.name}, {self.method}, rank {self.rank}"
+        return root_attributes(
+            seed=self.seed, settings=self.knob_values(), title=title, created=self._created
+        )
 
     def checkpoint(self, path: str | os.PathLike[str]) -> Path:
         """Write everything that the rest of the run depends on, its recorded past included.

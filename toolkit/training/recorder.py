@@ -16,6 +16,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from toolkit.crossbar import Crossbar
 from toolkit.lowrank import (
     LowRank,
     TruncatedSVD,
@@ -24,6 +25,7 @@ from toolkit.lowrank import (
     singular_values,
 )
 from toolkit.results import schema
+from toolkit.results.stream import Stream
 from toolkit.training.layers import Array
 
 MAX_RECORDS = 200
@@ -41,6 +43,8 @@ _STATE = (
     "_offered",
     "_provisional",
 )
+_STREAMED = ("step", *(variable.name for variable in schema.TRAINING))
+_STREAMED_OF_LAYER = tuple(variable.name for variable in schema.LAYER)
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,7 @@ class Recorder:
     length keeps an even coverage of its whole past. So it is with the steps: all of them up to
     ``MAX_STEPS``, then every second one, every fourth and so on. A provisional layer record, made
     because somebody asked for results between two of them, gives way to the next.
+    A stream gets every step and every layer record, whatever is dropped here.
     """
 
     def __init__(self, layer_names: list[str]) -> None:
@@ -147,10 +152,14 @@ class Recorder:
         self._record_steps: list[int] = []
         self._stride, self._offered = 1, 0
         self._provisional = False
+        self._stream: Stream | None = None
+        self._last_streamed = 0
 
     def step(self, record: StepRecord) -> None:
         """Take note of one training step."""
         self._steps_done = record.step
+        if self._stream is not None:
+            self._stream.append("training", {name: getattr(record, name) for name in _STREAMED})
         if (record.step - 1) % self._step_stride:
             return
         for name, column in self._steps.items():
@@ -162,14 +171,22 @@ class Recorder:
     def evaluation(self, step: int, loss: float, accuracy: float) -> None:
         """Keep one evaluation on the test set."""
         self._evaluations.append((step, loss, accuracy))
+        if self._stream is not None:
+            self._stream.append("training", _row(schema.EVALUATION, self._evaluations[-1]))
+            self._stream.commit()
 
     def event(self, step: int, knob: str, old: Any, new: Any) -> None:
         """Keep one change of a knob."""
         self._events.append((step, knob, old, new))
+        if self._stream is not None:
+            self._stream.append("events", _event_row(self._events[-1]))
 
     def wants_layers(self) -> bool:
-        """Whether the next offer of layer records is kept; counts as the offer."""
+        """Whether the next offer of layer records is kept or streamed; counts as the offer."""
         self._offered += 1
+        return self._stream is not None or self._in_stride()
+
+    def _in_stride(self) -> bool:
         return (self._offered - 1) % self._stride == 0
 
     def layers(
@@ -181,16 +198,60 @@ class Recorder:
         provisional: bool = False,
     ) -> None:
         """Keep every layer's spectrum and a copy of its array."""
+        records = {name: vars(found) | _copy_of(arrays[name]) for name, found in spectra.items()}
+        if not provisional and self._stream is not None:
+            self._stream_records(step, records)
+            if not self._in_stride():
+                return
         if self._provisional:
             self._keep_records(slice(-1))
         self._provisional = provisional
         self._record_steps.append(step)
-        for name, found in spectra.items():
-            self._layers[name].append(vars(found) | _copy_of(arrays[name]))
+        for name, record in records.items():
+            self._layers[name].append(record)
         full = len(self._record_steps) > MAX_RECORDS or self._bytes() > MAX_BYTES
         if full and not provisional:
             self._keep_records(slice(None, None, 2))
             self._stride *= 2
+
+    # --- a store that grows with the run -----------------------------------------------------
+
+    @property
+    def last_streamed(self) -> int:
+        """The step of the newest layer record in the stream, 0 where there is none."""
+        return self._last_streamed
+
+    def stream_to(self, stream: Stream | None) -> None:
+        """Write everything to ``stream`` from now on, what is kept already first; None ends it."""
+        self._stream, self._last_streamed = stream, 0
+        if stream is None:
+            return
+        for values in zip(*(self.column(name) for name in _STREAMED), strict=True):
+            stream.append("training", dict(zip(_STREAMED, values, strict=True)))
+        for found in self._evaluations:
+            stream.append("training", _row(schema.EVALUATION, found))
+        for event in self._events:
+            stream.append("events", _event_row(event))
+        kept = len(self._record_steps) - self._provisional
+        for i, step in enumerate(self._record_steps[:kept]):
+            self._stream_records(step, {name: rows[i] for name, rows in self._layers.items()})
+        stream.commit()
+
+    def finish_stream(self, spectra: dict[str, Spectrum], arrays: dict[str, Array]) -> None:
+        """Give the present state to the stream, as its last record."""
+        records = {name: vars(found) | _copy_of(arrays[name]) for name, found in spectra.items()}
+        self._stream_records(self._steps_done, records)
+
+    def _stream_records(self, step: int, records: dict[str, dict[str, Any]]) -> None:
+        """Weights are left out where conductances say the same."""
+        assert self._stream is not None
+        for name, record in records.items():
+            row = {key: record.get(key) for key in _STREAMED_OF_LAYER}
+            if row["conductance"] is not None:
+                del row["weight"]
+            self._stream.append(f"layers/{name}", {"step": step} | row)
+        self._stream.commit()
+        self._last_streamed = step
 
     def _keep_records(self, which: slice) -> None:
         self._record_steps = self._record_steps[which]
@@ -261,12 +322,9 @@ class Recorder:
 
     def events_dataset(self) -> xr.Dataset:
         """The ``/events`` group."""
-        columns = [[event[i] for event in self._events] for i in range(4)]
-        columns[2:] = [
-            [json.dumps(value, default=str) for value in column] for column in columns[2:]
-        ]
-        names = (variable.name for variable in schema.EVENTS)
-        return schema.dataset(schema.EVENTS, dict(zip(names, columns, strict=True)))
+        rows = [_event_row(event) for event in self._events]
+        columns = {v.name: [row[v.name] for row in rows] for v in schema.EVENTS}
+        return schema.dataset(schema.EVENTS, columns)
 
     def layer_dataset(self, name: str) -> xr.Dataset:
         """The ``/layers/<name>`` group; ``sigma`` is NaN past the rank of its record."""
@@ -274,7 +332,7 @@ class Recorder:
         columns = {
             variable.name: _stack(variable, kept)
             for variable in schema.LAYER
-            if any(record[variable.name] is not None for record in kept)
+            if any(record.get(variable.name) is not None for record in kept)
         }
         coords: dict[str, Any] = {"step": schema.labelled(schema.RECORD_STEP, self._record_steps)}
         if "conductance" in columns:
@@ -282,22 +340,34 @@ class Recorder:
         return schema.dataset(schema.LAYER, columns, coords=coords)
 
 
-def _copy_of(array: Array) -> dict[str, np.ndarray | None]:
-    """Weights, conductances and pulse counts as numpy; None where the array has none."""
+def _copy_of(array: Array) -> dict[str, np.ndarray | float | None]:
+    """Weights, conductances, pulse counts and range as numpy; None where the array has none."""
     found = {
         "weight": array.weights,
         "conductance": array.conductance,
         "pulse_count": array.pulse_count,
     }
-    return {
+    copied = {
         name: None if tensor is None else tensor.detach().cpu().numpy().copy()
         for name, tensor in found.items()
     }
+    held = array.device if isinstance(array, Crossbar) else None
+    limits = (None, None) if held is None else (held.g_min, held.g_max)
+    return copied | dict(zip(("g_min", "g_max"), limits, strict=True))
+
+
+def _row(variables: tuple[schema.Variable, ...], values: tuple[Any, ...]) -> dict[str, Any]:
+    return {variable.name: value for variable, value in zip(variables, values, strict=True)}
+
+
+def _event_row(event: tuple[int, str, Any, Any]) -> dict[str, Any]:
+    step, knob, *values = event
+    return _row(schema.EVENTS, (step, knob, *(json.dumps(v, default=str) for v in values)))
 
 
 def _stack(variable: schema.Variable, records: list[dict[str, Any]]) -> np.ndarray:
     """Stack records along a new first axis; one without the value gets NaN (0 for counts)."""
     missing = np.nan if np.dtype(variable.dtype).kind == "f" else 0
-    values = [record[variable.name] for record in records]
+    values = [record.get(variable.name) for record in records]
     shape = next(np.shape(value) for value in values if value is not None)
     return np.stack([np.full(shape, missing) if value is None else value for value in values])

@@ -1,0 +1,218 @@
+"""Saved runs opened again, one or many, lazily, and held against the schema.
+
+Writing is the business of ``files.py`` and ``stream.py``.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import xarray as xr
+
+from toolkit.results import schema
+
+Source = str | os.PathLike[str] | BytesIO
+_KINDS = {"str": "TOUS", "float": "f", "int": "iu"}
+_PLAIN = (bool, int, float, str)
+
+
+@overload
+def open_results(
+    source: list[Any] | tuple[Any, ...], *, lazy: bool = True, group: str = "training"
+) -> xr.Dataset: ...
+@overload
+def open_results(source: BytesIO | os.PathLike[str], *, lazy: bool = True) -> xr.DataTree: ...
+@overload
+def open_results(source: str, *, lazy: bool = True, group: str = "training") -> Any: ...
+def open_results(
+    source: Source | list[Any] | tuple[Any, ...],
+    *,
+    lazy: bool = True,
+    group: str = "training",
+) -> xr.DataTree | xr.Dataset:
+    """Open a saved run as a tree, or many as one Dataset along the settings in which they differ.
+
+    Parameters
+    ----------
+    source
+        A path that ends in .nc, .zarr or .zip (of a Zarr store), or the bytes of a netCDF file.
+        Many: a pattern such as "runs/*.nc", or a list of paths.
+    lazy
+        Values are Dask arrays in the chunks of the file, read when they are computed with, so the
+        file has to stay. Otherwise all is read now, and damage to values is found now, too.
+    group
+        Of many runs, the group that is wanted: "training", "layers/layer1" and so on.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is there.
+    ValueError
+        If it cannot be read, is no run of this toolkit, does not hold what the schema declares, or
+        has a schema newer than this version.
+    """
+    if isinstance(source, str) and not Path(source).exists() and glob.has_magic(source):
+        found = sorted(glob.glob(source, recursive=True))  # noqa: PTH207, may be absolute
+        if not found:
+            raise FileNotFoundError(f"source {source!r}: no file has such a name.")
+        return _together(found, group, lazy=lazy)
+    if isinstance(source, str | os.PathLike | BytesIO):
+        return _open_one(source, lazy=lazy)
+    return _together(list(source), group, lazy=lazy)
+
+
+def _open_one(source: Source, *, lazy: bool) -> xr.DataTree:
+    shown = "what was given" if isinstance(source, BytesIO) else f"path {str(source)!r}"
+    if not isinstance(source, BytesIO) and not Path(source).exists():
+        raise FileNotFoundError(f"{shown}: no such file.")
+    engine = "h5netcdf" if isinstance(source, BytesIO) else _engine(Path(source))
+    lazy = lazy and not isinstance(source, BytesIO)
+    try:
+        tree = xr.open_datatree(_store(source), engine=engine, chunks={} if lazy else None)
+        if not lazy:
+            with tree:
+                tree = tree.load()
+    except Exception as error:  # a damaged file makes its reader stumble in many ways
+        raise ValueError(f"{shown} is damaged or no {engine} file: {error}") from error
+    try:
+        _check(tree, shown)
+    except ValueError:
+        tree.close()
+        raise
+    return tree
+
+
+def _engine(path: Path) -> str:
+    engines = {".nc": "h5netcdf", ".zarr": "zarr", ".zip": "zarr"}
+    if path.suffix not in engines:
+        raise ValueError(f"path {str(path)!r} must end in .nc, .zarr or .zip.")
+    return engines[path.suffix]
+
+
+def _store(source: Source) -> Any:
+    """What xarray takes; it does not look into zip files by itself."""
+    if isinstance(source, BytesIO) or Path(source).suffix != ".zip":
+        return source
+    from zarr.storage import ZipStore
+
+    return ZipStore(Path(source), read_only=True)
+
+
+def _check(tree: xr.DataTree, shown: str) -> None:
+    """ValueError unless the tree is what a version up to this one writes."""
+    version = tree.attrs.get("schema_version")
+    if not isinstance(version, int | np.integer):
+        raise ValueError(f"{shown} is no run of this toolkit: it has no schema_version.")
+    if version > schema.SCHEMA_VERSION:
+        raise ValueError(
+            f"{shown} has schema_version {version}; this toolkit reads up to "
+            f"{schema.SCHEMA_VERSION}."
+        )
+    if tree.to_dataset(inherit=False).data_vars:  # a sweep, or one variable taken out of a run
+        return
+    wanted = {variable.name for variable in schema.TRAINING}
+    held = set(tree["training"].variables) if "training" in tree else set()
+    if missing := sorted(wanted - held):
+        raise ValueError(f"{shown} is damaged: /training has no {', '.join(missing)}.")
+    for node in tree.subtree:
+        _check_group(node, shown)
+
+
+def _check_group(node: xr.DataTree, shown: str) -> None:
+    for name, declared in schema.group_variables(node.path).items():
+        if name not in node.variables:
+            continue
+        found = node.variables[name]
+        kind = declared.dtype.rstrip("0123456789")
+        if found.dims != declared.dims or found.dtype.kind not in _KINDS[kind]:
+            raise ValueError(
+                f"{shown} is damaged: {node.path}/{name} is {found.dtype} over "
+                f"{found.dims}; expected: {declared.dtype} over {declared.dims}."
+            )
+
+
+# --- many runs ----------------------------------------------------------------------------------
+
+
+def _together(paths: Sequence[str | os.PathLike[str]], group: str, *, lazy: bool) -> xr.Dataset:
+    """One group of many runs along the settings in which they differ, NaN where there is no run."""
+    if not paths:
+        raise ValueError("source must name at least one run; got none.")
+    trees = {str(path): _open_one(path, lazy=lazy) for path in paths}
+    found = [_group(tree, group, path) for path, tree in trees.items()]
+    settings = [json.loads(tree.attrs["settings"]) for tree in trees.values()]
+    bare = [dim for dim in found[0].dims if dim not in found[0].indexes]
+    together = xr.concat(
+        [_indexed(part) for part in found],
+        "run",
+        join="outer",
+        data_vars="all",
+        coords="different",
+        compat="equals",
+        combine_attrs="override",
+    ).drop_vars(bare)
+    together.attrs = _common([dict(tree.attrs) for tree in trees.values()])
+    return _along_settings(together, settings, list(trees))
+
+
+def _group(tree: xr.DataTree, group: str, path: str) -> xr.Dataset:
+    name = f"/{group.strip('/')}"
+    if name not in tree.groups or "settings" not in tree.attrs:
+        raise ValueError(f"path {path!r} has no group {group!r} of a run.")
+    node: Any = tree[name]
+    found: xr.Dataset = node.to_dataset(inherit=False)
+    return found
+
+
+def _indexed(data: xr.Dataset) -> xr.Dataset:
+    """With an index on every dim, so that runs of different lengths can stand side by side."""
+    numbers = {dim: np.arange(n) for dim, n in data.sizes.items() if dim not in data.indexes}
+    return data.assign_coords(numbers)
+
+
+def _along_settings(
+    data: xr.Dataset, settings: list[dict[str, Any]], names: list[str]
+) -> xr.Dataset:
+    """Runs on the grid of the settings that differ; on a line if two have the same."""
+    differ = [
+        knob
+        for knob in settings[0]
+        if len({json.dumps(one.get(knob), sort_keys=True) for one in settings}) > 1
+    ]
+    places = {knob: [label(one.get(knob)) for one in settings] for knob in differ}
+    coords = {knob: ("run", _column(values)) for knob, values in places.items()}
+    # what was in force at each step keeps its place under another name
+    data = data.rename({knob: f"{knob}_used" for knob in differ if knob in data.variables})
+    if not differ or len(set(zip(*places.values(), strict=True))) < len(names):
+        return data.assign_coords(coords, run=names)
+    if len(differ) == 1:
+        return data.assign_coords(coords).swap_dims(run=differ[0]).sortby(differ[0])
+    grid = data.assign_coords(coords).set_index(run=differ).unstack("run")
+    return grid.transpose(*differ, ...)
+
+
+def label(value: Any) -> bool | int | float | str:
+    """A setting as a coordinate: what is no number, word or truth value as JSON, None as "None"."""
+    if value is None:
+        return "None"
+    return value if isinstance(value, _PLAIN) else json.dumps(value)
+
+
+def _column(values: list[Any]) -> np.ndarray:
+    """Labels as an array; words beside numbers make all of them words."""
+    if any(isinstance(value, str) for value in values):
+        return np.array([str(value) for value in values], dtype=object)
+    return np.array(values)
+
+
+def _common(attributes: list[dict[Any, Any]]) -> dict[Any, Any]:
+    """What all of them say."""
+    first, *others = attributes
+    return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}

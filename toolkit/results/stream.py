@@ -1,0 +1,259 @@
+"""A run on disk while it goes: a Zarr v3 store that grows, whole at every moment.
+
+Rows go to the ends of arrays in memory; ``commit`` writes the chunks that have changed, then the
+metadata of their arrays and, last, the root's ``zarr.json``, which holds all metadata at once
+("consolidated") and is renamed into place. Readers go by that one file, so that a writer killed
+at any moment leaves what the last commit held: chunks beyond it are not looked at. Zarr's own
+appends write an array's length first and take 2.5 ms each; a commit here has forty.
+What is recorded, and when, is not decided here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numcodecs.blosc import Blosc
+from numcodecs.vlen import VLenUTF8
+from numcodecs.zstd import Zstd
+
+from toolkit.results import schema
+from toolkit.results.files import beside, check_path
+from toolkit.results.schema import Variable
+
+CHUNK_BYTES = 16 * 2**20
+MOST_ROWS = {1: 4096, 2: 64, 3: 16, 4: 16}  # of a chunk, by the number of dims
+_BLOSC = {"cname": "zstd", "clevel": 3, "blocksize": 0}
+
+
+class Stream:
+    """A store that grows by rows, from :meth:`~toolkit.training.Experiment.stream`.
+
+    Weights of arrays that have conductances are left out: they follow from these,
+    w = (G+ - G-) / (g_max - g_min) * w_max.
+
+    Parameters
+    ----------
+    path
+        Ends in .zarr; what is there is replaced.
+    layers
+        Names of the layers.
+    attributes
+        Called at every commit: the attributes of the root.
+    conductance_bits
+        Bits of the mantissa of conductances that are kept, 1 to 23, rounded to nearest; None: all.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If ``path`` or ``conductance_bits`` is unfit.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        layers: list[str],
+        attributes: Callable[[], Mapping[str, Any]],
+        conductance_bits: int | None = None,
+    ) -> None:
+        self.path, self._attributes, self._bits = Path(path), attributes, conductance_bits
+        if conductance_bits is not None and conductance_bits not in range(1, 24):
+            raise ValueError(f"conductance_bits must be 1 to 23 or None; got {conductance_bits!r}.")
+        if self.path.suffix != ".zarr":
+            raise ValueError(f"path {str(path)!r} must end in .zarr: only Zarr can grow.")
+        check_path(self.path)
+        self._columns: dict[str, _Column] = {}
+        self._lengths: dict[tuple[str, str], int] = {}
+        self._groups = ["training", "events", "layers", *(f"layers/{name}" for name in layers)]
+        with beside(self.path) as self._root:
+            self._begin()
+        self._root = self.path
+
+    def _begin(self) -> None:
+        for group in self._groups:
+            for variable in schema.group_variables(group).values():
+                if len(variable.dims) == 1 and variable.recorded not in (schema.IN_CELLS, "once"):
+                    self._column(group, variable, ())
+            _replace(self._root / group / "zarr.json", _json(_group(_of_group(group))))
+        self.commit()
+
+    def append(self, group: str, row: Mapping[str, Any]) -> None:
+        """One more row along a dim of ``group``; None where the row has no such value.
+
+        Raises
+        ------
+        KeyError
+            If the group has no such variable.
+        """
+        declared = schema.group_variables(group)
+        known = [(declared[name], value) for name, value in row.items() if value is not None]
+        dim = known[0][0].dims[0]
+        index = self._lengths.get((group, dim), 0)
+        for variable, value in known:
+            if variable.name == "conductance":
+                value = self._conductance(group, value)
+            self._column(group, variable, np.shape(value)).put(index, value)
+        self._lengths[group, dim] = index + 1
+
+    def commit(self, *, complete: bool = False) -> None:
+        """Write all rows; from now on they are in the store whatever happens to this process.
+
+        To the disk they go when the system writes them: a power cut is not provided against.
+        """
+        for name, column in self._columns.items():
+            group, _ = name.rsplit("/", 1)
+            column.write()
+            if column.grow(self._lengths.get((group, column.variable.dims[0]), 0)):
+                _replace(self._root / name / "zarr.json", _json(column.metadata))
+        groups = {group: _group(_of_group(group)) | _consolidated({}) for group in self._groups}
+        arrays = {name: column.metadata for name, column in self._columns.items()}
+        root = _group(dict(self._attributes()) | {"complete": int(complete)})
+        _replace(self._root / "zarr.json", _json(root | _consolidated(groups | arrays)))
+
+    def close(self) -> None:
+        """Write what is left and mark the store as complete."""
+        self.commit(complete=True)
+
+    def _column(self, group: str, variable: Variable, tail: tuple[int, ...]) -> _Column:
+        name = f"{group}/{variable.name}"
+        if name not in self._columns:
+            self._columns[name] = _Column(lambda: self._root / name, variable, tail)
+        return self._columns[name]
+
+    def _conductance(self, group: str, value: np.ndarray) -> np.ndarray:
+        """What is kept of it; the first one brings its coordinate along."""
+        if f"{group}/polarity" not in self._columns:
+            for polarity in ("plus", "minus"):
+                self.append(group, {"polarity": polarity})
+        return value if self._bits is None else _rounded(value, self._bits)
+
+
+class _Column:
+    """One array: its metadata, and the rows of the chunk that is being filled.
+
+    Conductances, weights and counts lie in a chunk cell by cell, the records of a cell side by
+    side: most cells keep their value from one record to the next.
+    """
+
+    def __init__(self, folder: Callable[[], Path], variable: Variable, tail: tuple[int, ...]):
+        self._folder, self.variable = folder, variable
+        text = variable.dtype == "str"
+        dtype = np.dtype(object if text else variable.dtype)
+        self._fill: Any = "" if text else (np.nan if dtype.kind == "f" else 0)
+        row_bytes = max(1, int(np.prod(tail)) * dtype.itemsize)
+        self.rows = min(max(1, CHUNK_BYTES // row_bytes), MOST_ROWS[len(variable.dims)])
+        self._stored = np.full((*tail, self.rows), self._fill, dtype)
+        self._chunk = np.moveaxis(self._stored, -1, 0)
+        self._number, self._dirty = 0, False
+        self._codecs, self._encode = _codecs(variable, dtype)
+        self.metadata = self._declared(tail)
+
+    def _declared(self, tail: tuple[int, ...]) -> dict[str, Any]:
+        fill = "NaN" if self._fill is np.nan else self._fill
+        return {
+            "zarr_format": 3,
+            "node_type": "array",
+            "shape": [0, *tail],
+            "data_type": "string" if self.variable.dtype == "str" else self.variable.dtype,
+            "chunk_grid": {
+                "name": "regular",
+                "configuration": {"chunk_shape": [self.rows, *tail]},
+            },
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": fill,
+            "codecs": self._codecs,
+            "attributes": self.variable.attrs,
+            "dimension_names": list(self.variable.dims),
+            "storage_transformers": [],
+        }
+
+    def put(self, index: int, value: Any) -> None:
+        """Set one row; rows that were left out hold the fill value."""
+        number, place = divmod(index, self.rows)
+        if number != self._number:
+            self.write()
+            self._chunk[...], self._number = self._fill, number
+        self._chunk[place], self._dirty = value, True
+
+    def write(self) -> None:
+        """Write the chunk if something in it is new."""
+        if self._dirty:
+            parts = [str(self._number), *("0" for _ in self.variable.dims[1:])]
+            _replace(self._folder().joinpath("c", *parts), self._encode(self._stored))
+            self._dirty = False
+
+    def grow(self, length: int) -> bool:
+        """Set the length; whether it is new to the store."""
+        new = self.metadata["shape"][0] != length or not self._folder().is_dir()
+        self.metadata["shape"][0] = length
+        return new
+
+
+def _codecs(
+    variable: Variable, dtype: np.dtype
+) -> tuple[list[dict[str, Any]], Callable[[np.ndarray], bytes]]:
+    """The codecs of an array as Zarr's metadata name them, and what they do to a chunk."""
+    if dtype.kind == "O":
+        zstd, words = Zstd(level=3), VLenUTF8()
+        named = {"name": "zstd", "configuration": {"level": 3, "checksum": False}}
+        return [{"name": "vlen-utf8"}, named], lambda chunk: zstd.encode(words.encode(chunk))
+    dims = len(variable.dims)
+    turned = {"name": "transpose", "configuration": {"order": [*range(1, dims), 0]}}
+    # equal neighbours are found in whole floats, small numbers by their bytes
+    shuffle = not (dtype == np.float32 and dims > 2)
+    named = {
+        "name": "blosc",
+        "configuration": _BLOSC
+        | {"typesize": dtype.itemsize, "shuffle": "shuffle" if shuffle else "noshuffle"},
+    }
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    blosc = Blosc(**_BLOSC, shuffle=Blosc.SHUFFLE if shuffle else Blosc.NOSHUFFLE)
+    codecs = [turned, little, named] if dims > 1 else [little, named]
+    return codecs, lambda chunk: blosc.encode(chunk.astype(dtype.newbyteorder("<"), copy=False))
+
+
+def _rounded(values: np.ndarray, bits: int) -> np.ndarray:
+    """Float32 with ``bits`` bits of mantissa, to nearest; relative error at most 2^-(bits + 1)."""
+    dropped = 23 - bits
+    whole = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    half = np.uint32((1 << dropped) >> 1)
+    mask = np.uint32(0xFFFFFFFF ^ ((1 << dropped) - 1))
+    rounded: np.ndarray = ((whole + half) & mask).view(np.float32)
+    return rounded
+
+
+def _group(attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes or {})}
+
+
+def _of_group(group: str) -> dict[str, str]:
+    """Attributes of a group; "step" of a layer is a coordinate though no dim has its name."""
+    return {"coordinates": "step"} if group.startswith("layers/") else {}
+
+
+def _consolidated(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of everything below a group, as zarr-python writes it: sorted by name."""
+    held = dict(sorted(metadata.items()))
+    inline = {"kind": "inline", "must_understand": False, "metadata": held}
+    return {"consolidated_metadata": inline}
+
+
+def _json(metadata: Mapping[str, Any]) -> bytes:
+    return json.dumps(metadata, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    return value.item()  # numbers of numpy
+
+
+def _replace(path: Path, data: bytes) -> None:
+    """Write beside and rename."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.partial")
+    scratch.write_bytes(data)
+    scratch.replace(path)
