@@ -71,6 +71,19 @@ def test_main_trains_in_this_process(suffix, tmp_path, capsys):
     assert "test accuracy" in capsys.readouterr().out
 
 
+def test_train_streams(tmp_path, capsys):
+    out = tmp_path / "run.zarr"
+    options = ["--hidden", "8", "--epochs", "1", "--record-every", "10"]
+    assert main(["train", "--stream", "--out", str(out), *options]) == 0
+    assert f"saved {out}" in capsys.readouterr().out
+    tree = open_results(out)
+    assert tree.attrs["complete"] == 1 and tree["training"].sizes["evaluation"] == 1
+    assert main(["train", "--stream", *options]) == 2
+    assert "stream needs --out" in capsys.readouterr().err
+    assert main(["train", "--stream", "--out", str(tmp_path / "run.nc"), *options]) == 2
+    assert "must end in .zarr" in capsys.readouterr().err
+
+
 def test_the_same_command_gives_the_same_numbers(tmp_path):
     for name in ("a.nc", "b.nc"):
         arguments = ["train", *QUICK, "--device", "EpiRAM", "--out", str(tmp_path / name)]

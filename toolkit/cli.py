@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -72,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--epochs", type=int, default=10, help="passes over the training set (10)")
     train.add_argument("--out", type=Path, help="where to write the run: .nc or .zarr")
     train.add_argument(
+        "--stream",
+        action="store_true",
+        help="write to --out (.zarr) while the run goes, so that nothing is lost if it is killed",
+    )
+    train.add_argument(
         "--data-dir", type=Path, help="folder of published data sets (or SBPCA_DATA)"
     )
     train.add_argument(
@@ -132,24 +138,33 @@ def _dashboard(*, port: int, address: str, **options: Any) -> int:
 
 
 def _train(
-    *, epochs: int, out: Path | None, threads: int, checkpoint: Path | None, **rest: Any
+    *,
+    epochs: int,
+    out: Path | None,
+    stream: bool,
+    threads: int,
+    checkpoint: Path | None,
+    **rest: Any,
 ) -> int:
     import torch
 
     _check_out(out)
+    if stream and out is None:
+        raise ValueError("stream needs --out, a path that ends in .zarr.")
     for name, value in (("epochs", epochs), ("threads", threads)):
         if value < 1:
             raise ValueError(f"{name} must be a whole number, 1 or more; got {value}.")
     torch.set_num_threads(threads)
     run = _new_or_resumed(**rest)
     try:
-        for _ in range(epochs):
-            _train_an_epoch(run)
-            if checkpoint is not None:
-                run.checkpoint(checkpoint)
+        with run.stream(out) if stream else nullcontext():
+            for _ in range(epochs):
+                _train_an_epoch(run)
+                if checkpoint is not None:
+                    run.checkpoint(checkpoint)
     finally:  # a run that diverged or was interrupted has something to show, too
         if out is not None and run.step_count:
-            print(f"saved {run.save(out)}")
+            print(f"saved {out if stream else run.save(out)}")
     print(
         f"{run.step_count} steps, test accuracy {_last_accuracy(run)}, {run.pulses} pulses written"
     )
