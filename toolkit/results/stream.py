@@ -3,14 +3,12 @@
 Rows go to the ends of arrays in memory; ``commit`` writes the chunks that have changed, then the
 metadata of their arrays and, last, the root's ``zarr.json``, which holds all metadata at once
 ("consolidated") and is renamed into place. Readers go by that one file, so that a writer killed
-at any moment leaves what the last commit held: chunks beyond it are not looked at. Zarr's own
-appends write an array's length first and take 2.5 ms each; a commit here has forty.
+at any moment leaves what the last commit held: chunks beyond it are not looked at.
 What is recorded, and when, is not decided here.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,6 +22,15 @@ from numcodecs.zstd import Zstd
 from toolkit.results import schema
 from toolkit.results.files import beside, check_path
 from toolkit.results.schema import Variable
+from toolkit.results.zarr_files import (
+    LITTLE_ENDIAN,
+    TEXT,
+    array_metadata,
+    chunk_path,
+    group_metadata,
+    replace,
+    write_metadata,
+)
 
 CHUNK_BYTES = 16 * 2**20
 MOST_ROWS = {1: 4096, 2: 64, 3: 16, 4: 16}  # of a chunk, by the number of dims
@@ -79,7 +86,7 @@ class Stream:
             for variable in schema.group_variables(group).values():
                 if len(variable.dims) == 1 and variable.recorded not in (schema.IN_CELLS, "once"):
                     self._column(group, variable, ())
-            _replace(self._root / group / "zarr.json", _json(_group(_of_group(group))))
+            write_metadata(self._root / group, group_metadata(_of_group(group)))
         self.commit()
 
     def append(self, group: str, row: Mapping[str, Any]) -> None:
@@ -109,11 +116,11 @@ class Stream:
             group, _ = name.rsplit("/", 1)
             column.write()
             if column.grow(self._lengths.get((group, column.variable.dims[0]), 0)):
-                _replace(self._root / name / "zarr.json", _json(column.metadata))
-        groups = {group: _group(_of_group(group)) | _consolidated({}) for group in self._groups}
-        arrays = {name: column.metadata for name, column in self._columns.items()}
-        root = _group(dict(self._attributes()) | {"complete": int(complete)})
-        _replace(self._root / "zarr.json", _json(root | _consolidated(groups | arrays)))
+                write_metadata(self._root / name, column.metadata)
+        below = {group: group_metadata(_of_group(group), {}) for group in self._groups}
+        below |= {name: column.metadata for name, column in self._columns.items()}
+        attributes = dict(self._attributes()) | {"complete": int(complete)}
+        write_metadata(self._root, group_metadata(attributes, below))
 
     def close(self) -> None:
         """Write what is left and mark the store as complete."""
@@ -150,27 +157,15 @@ class _Column:
         self._stored = np.full((*tail, self.rows), self._fill, dtype)
         self._chunk = np.moveaxis(self._stored, -1, 0)
         self._number, self._dirty = 0, False
-        self._codecs, self._encode = _codecs(variable, dtype)
-        self.metadata = self._declared(tail)
-
-    def _declared(self, tail: tuple[int, ...]) -> dict[str, Any]:
-        fill = "NaN" if self._fill is np.nan else self._fill
-        return {
-            "zarr_format": 3,
-            "node_type": "array",
-            "shape": [0, *tail],
-            "data_type": "string" if self.variable.dtype == "str" else self.variable.dtype,
-            "chunk_grid": {
-                "name": "regular",
-                "configuration": {"chunk_shape": [self.rows, *tail]},
-            },
-            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
-            "fill_value": fill,
-            "codecs": self._codecs,
-            "attributes": self.variable.attrs,
-            "dimension_names": list(self.variable.dims),
-            "storage_transformers": [],
-        }
+        codecs, self._encode = _codecs(variable, dtype)
+        self.metadata = array_metadata(
+            variable.dims,
+            (0, *tail),
+            (self.rows, *tail),
+            dtype=variable.dtype,
+            attributes=variable.attrs,
+            codecs=codecs,
+        )
 
     def put(self, index: int, value: Any) -> None:
         """Set one row; rows that were left out hold the fill value."""
@@ -183,8 +178,8 @@ class _Column:
     def write(self) -> None:
         """Write the chunk if something in it is new."""
         if self._dirty:
-            parts = [str(self._number), *("0" for _ in self.variable.dims[1:])]
-            _replace(self._folder().joinpath("c", *parts), self._encode(self._stored))
+            place = chunk_path(self._folder(), [self._number, *(0 for _ in self.variable.dims[1:])])
+            replace(place, self._encode(self._stored))
             self._dirty = False
 
     def grow(self, length: int) -> bool:
@@ -201,7 +196,7 @@ def _codecs(
     if dtype.kind == "O":
         zstd, words = Zstd(level=3), VLenUTF8()
         named = {"name": "zstd", "configuration": {"level": 3, "checksum": False}}
-        return [{"name": "vlen-utf8"}, named], lambda chunk: zstd.encode(words.encode(chunk))
+        return [TEXT, named], lambda chunk: zstd.encode(words.encode(chunk))
     dims = len(variable.dims)
     turned = {"name": "transpose", "configuration": {"order": [*range(1, dims), 0]}}
     # equal neighbours are found in whole floats, small numbers by their bytes
@@ -211,9 +206,8 @@ def _codecs(
         "configuration": _BLOSC
         | {"typesize": dtype.itemsize, "shuffle": "shuffle" if shuffle else "noshuffle"},
     }
-    little = {"name": "bytes", "configuration": {"endian": "little"}}
     blosc = Blosc(**_BLOSC, shuffle=Blosc.SHUFFLE if shuffle else Blosc.NOSHUFFLE)
-    codecs = [turned, little, named] if dims > 1 else [little, named]
+    codecs = [turned, LITTLE_ENDIAN, named] if dims > 1 else [LITTLE_ENDIAN, named]
     return codecs, lambda chunk: blosc.encode(chunk.astype(dtype.newbyteorder("<"), copy=False))
 
 
@@ -227,33 +221,6 @@ def _rounded(values: np.ndarray, bits: int) -> np.ndarray:
     return rounded
 
 
-def _group(attributes: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    return {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes or {})}
-
-
 def _of_group(group: str) -> dict[str, str]:
     """Attributes of a group; "step" of a layer is a coordinate though no dim has its name."""
     return {"coordinates": "step"} if group.startswith("layers/") else {}
-
-
-def _consolidated(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The metadata of everything below a group, as zarr-python writes it: sorted by name."""
-    held = dict(sorted(metadata.items()))
-    inline = {"kind": "inline", "must_understand": False, "metadata": held}
-    return {"consolidated_metadata": inline}
-
-
-def _json(metadata: Mapping[str, Any]) -> bytes:
-    return json.dumps(metadata, default=_plain).encode()
-
-
-def _plain(value: Any) -> Any:
-    return value.item()  # numbers of numpy
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write beside and rename."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.partial")
-    scratch.write_bytes(data)
-    scratch.replace(path)

@@ -1,0 +1,77 @@
+"""Zarr v3 metadata and files, written directly: what the stores that grow have in common.
+
+Zarr's own calls take some 2.5 ms for each array that is touched; a file takes 0.1 ms.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+LITTLE_ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
+TEXT = {"name": "vlen-utf8"}
+
+
+def array_metadata(
+    dims: Sequence[str],
+    shape: Sequence[int],
+    chunk: Sequence[int],
+    *,
+    dtype: str,
+    attributes: Mapping[str, str],
+    codecs: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """The ``zarr.json`` of an array; what is missing is NaN, 0 or "", by ``dtype`` (or "str").
+
+    ``codecs`` stands for the encoding as plain bytes, in which it is by default.
+    """
+    text = dtype == "str"
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": list(shape),
+        "data_type": "string" if text else dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": "" if text else ("NaN" if dtype.startswith("float") else 0),
+        "codecs": list(codecs) or [TEXT if text else LITTLE_ENDIAN],
+        "attributes": dict(attributes),
+        "dimension_names": list(dims),
+        "storage_transformers": [],
+    }
+
+
+def group_metadata(
+    attributes: Mapping[str, Any], below: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Any]:
+    """The ``zarr.json`` of a group; with ``below``, the metadata of everything in it, too.
+
+    Those are "consolidated", sorted by name, as zarr-python writes them and readers prefer them.
+    """
+    group = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
+    if below is None:
+        return group
+    held = dict(sorted(below.items()))
+    inline = {"kind": "inline", "must_understand": False, "metadata": held}
+    return group | {"consolidated_metadata": inline}
+
+
+def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
+    """Put ``metadata`` in place as ``folder``'s ``zarr.json``."""
+    text = json.dumps(metadata, default=lambda number: number.item())  # numbers of numpy
+    replace(folder / "zarr.json", text.encode())
+
+
+def chunk_path(array: Path, index: Sequence[int]) -> Path:
+    """The file of a chunk."""
+    return array.joinpath("c", *map(str, index))
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write beside and rename: ``path`` holds the old bytes or all of the new ones."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.partial")
+    scratch.write_bytes(data)
+    scratch.replace(path)
