@@ -9,7 +9,7 @@ VENV := .venv
 RUN  := $(VENV)/bin/python
 PIP  := $(RUN) -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help dashboard test notebooks lint format benchmark clean
+.PHONY: help dashboard test notebooks html lint format benchmark clean
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -23,7 +23,10 @@ test: $(VENV)/.dev ## run the whole test suite (ARGS="-k sbpca" runs a part)
 	$(RUN) -m pytest $(ARGS)
 
 notebooks: $(VENV)/.runtime ## open the tutorials in JupyterLab
-	$(RUN) -m jupyterlab notebooks/01_quick_start.ipynb $(ARGS)
+	$(RUN) -m jupyterlab --notebook-dir notebooks --LabApp.default_url '/lab/tree/README.md?factory=Markdown Preview' $(ARGS)
+
+html: $(VENV)/.runtime ## run the tutorials and write them as pages to build/notebooks
+	$(RUN) -m toolkit notebooks --html --out build/notebooks
 
 lint: $(VENV)/.dev ## check style and types
 	$(RUN) -m ruff check

@@ -1,4 +1,4 @@
-"""The command line: ``python -m toolkit dashboard | train | reproduce | devices``.
+"""The command line: ``python -m toolkit dashboard | train | reproduce | notebooks | devices``.
 
 Options come from the knobs' own declarations. A bad value is one line on standard error and exit
 status 2, never a traceback.
@@ -101,6 +101,14 @@ def _parser() -> argparse.ArgumentParser:
     train.set_defaults(run=_train)
 
     _add_reproduce(commands)
+
+    notebooks = commands.add_parser("notebooks", help="copy the tutorials, to work in them")
+    notebooks.add_argument("--out", type=Path, required=True, help="folder to copy them to")
+    notebooks.add_argument("--force", action="store_true", help="overwrite what was worked in")
+    notebooks.add_argument(
+        "--html", action="store_true", help="run them all and write them as pages, to be read"
+    )
+    notebooks.set_defaults(run=_notebooks)
 
     devices = commands.add_parser("devices", help="list the device presets")
     devices.add_argument("--plot", type=Path, help="save the response curves as an .html page")
@@ -217,6 +225,19 @@ def _reproduce(*, claims: list[str], quick: bool, threads: int, out: Path, **opt
     torch.set_num_threads(threads)
     size = "quick" if quick else "full"
     print(f"report: {reproduce(claims, out=out, size=size, **options)}")
+    return 0
+
+
+def _notebooks(*, out: Path, force: bool, html: bool) -> int:
+    if html:
+        from toolkit.teaching.pages import render
+        from toolkit.teaching.series import notebooks
+
+        print(f"{len(render(notebooks(), out))} pages: {out / 'index.html'}")
+        return 0
+    from toolkit.teaching.series import copy_series
+
+    print(f"{len(copy_series(out, force=force))} files copied to {out}")
     return 0
 
 

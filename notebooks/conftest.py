@@ -1,5 +1,0 @@
-"""The tests run every notebook in this folder (nbmake), with less training than a reader sees."""
-
-import os
-
-os.environ.setdefault("TOOLKIT_FAST", "1")

@@ -1,0 +1,70 @@
+"""The series is copied, never over a reader's work; and it becomes pages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from toolkit.cli import main
+from toolkit.teaching.pages import render
+from toolkit.teaching.series import FOLDER, copy_series, notebooks
+
+MEGABYTE = 1_000_000
+
+
+def test_the_series_is_copied_and_a_second_time_leaves_it_alone(tmp_path: Path) -> None:
+    out = tmp_path / "course"
+    copied = copy_series(out)
+    assert {path.name for path in copied} >= {path.name for path in notebooks()} | {"README.md"}
+    assert all(path.read_bytes() == (FOLDER / path.name).read_bytes() for path in copied)
+    assert copy_series(out) == []
+
+
+def test_what_was_worked_in_is_not_overwritten_unasked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / notebooks()[1].name
+    mine.write_text("my answers")
+    assert main(["notebooks", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert mine.name in said and "--force" in said
+    assert list(tmp_path.iterdir()) == [mine] and mine.read_text() == "my answers"
+    assert main(["notebooks", "--out", str(tmp_path), "--force"]) == 0
+    assert mine.read_bytes() == notebooks()[1].read_bytes()
+
+
+def test_the_map_leads_to_every_notebook() -> None:
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", text)
+    assert [link for link in links if not (FOLDER / link).exists()] == []
+    assert {path.name for path in notebooks()} <= set(links)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    written = render([FOLDER / "03_outer_products.ipynb"], tmp_path_factory.mktemp("pages"))
+    return {path.name: path for path in written}
+
+
+def test_a_page_is_small_and_fetches_nothing(pages: dict[str, Path]) -> None:
+    page = pages["03_outer_products.html"]
+    text = page.read_text(encoding="utf-8")
+    assert page.stat().st_size < 3 * MEGABYTE
+    fetched = re.findall(r"<(?:script|link|img)[^>]*\b(?:src|href)=\"([^\"]+)\"", text)
+    assert any(name.startswith("static/") for name in fetched)
+    for name in fetched:
+        assert name.startswith("data:") or (page.parent / name).exists(), name
+
+
+def test_a_page_shows_what_was_computed(pages: dict[str, Path]) -> None:
+    text = pages["03_outer_products.html"].read_text(encoding="utf-8")
+    assert "largest difference from autograd" in text
+    assert "celltag_solution" in text, "page.js folds what has this class"
+
+
+def test_links_between_pages_lead_to_pages(pages: dict[str, Path]) -> None:
+    text = pages["index.html"].read_text(encoding="utf-8")
+    assert 'href="03_outer_products.html"' in text and 'href="glossary.html"' in text
+    assert ".ipynb" not in text

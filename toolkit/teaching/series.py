@@ -1,0 +1,40 @@
+"""The tutorials as files: where they are, and a copy of them for the reader to work in.
+
+Rendering them to pages is ``pages.py``'s.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parents[2] / "notebooks"  # beside the package, installed or not
+
+
+def notebooks() -> list[Path]:
+    """The notebooks of the series, in order."""
+    return sorted(FOLDER.glob("[0-9]*.ipynb"))
+
+
+def copy_series(out: Path, *, force: bool = False) -> list[Path]:
+    """Copy the notebooks and their guides into the folder ``out``; returns what was written.
+
+    A file that is there already and the same is left alone. Raises ValueError, and writes nothing,
+    if one is not the same (somebody has worked in it), unless ``force`` overwrites it.
+    """
+    sources = {out / path.name: path for path in [*notebooks(), *sorted(FOLDER.glob("*.md"))]}
+    if not sources:
+        raise FileNotFoundError(f"no notebooks in {FOLDER}: the installation is incomplete")
+    new = [copy for copy, path in sources.items() if not _same(copy, path)]
+    worked_in = [copy.name for copy in new if copy.exists()]
+    if worked_in and not force:
+        raise ValueError(
+            f"{', '.join(worked_in)} in {out} would be overwritten; another folder, or --force"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    for copy in new:
+        copy.write_bytes(sources[copy].read_bytes())
+    return new
+
+
+def _same(copy: Path, path: Path) -> bool:
+    return copy.exists() and copy.read_bytes() == path.read_bytes()
