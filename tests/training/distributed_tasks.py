@@ -114,13 +114,25 @@ def factors_full(index: int) -> list[Tensor]:
     return weights(model)
 
 
-def factors_cut(index: int) -> dict[str, Any]:
-    """One step of SBPCA at rank 3; the test repeats it densely."""
-    model = perceptron()
-    optimizer = LowRankSGD(model, 1.0, rank=3, block_size=4)
-    synchronise(optimizer)
-    descend(model, optimizer, batches(40, steps=2), index)
-    return {"weights": weights(model)}
+def factors_cut(index: int) -> list[list[Tensor]]:
+    """SBPCA at rank 3, with and without what is carried over; the test repeats it densely.
+
+    After three of the four steps a new model goes on from saved states.
+    """
+    found = []
+    for carry_rank in (None, 0):
+        data, states = batches(40, steps=4), None
+        for part in (data[:3], data[3:]):
+            model = perceptron()
+            optimizer = LowRankSGD(model, 0.5, rank=3, block_size=4)
+            exchange = synchronise(optimizer, carry_rank=carry_rank)
+            if states is not None:
+                for target, state in zip((model, optimizer, exchange), states, strict=True):
+                    target.load_state_dict(state)
+            descend(model, optimizer, part, index)
+            states = [target.state_dict() for target in (model, optimizer, exchange)]
+        found.append(weights(model))
+    return found
 
 
 def factors_bytes(index: int) -> dict[str, int]:

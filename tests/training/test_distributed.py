@@ -151,30 +151,38 @@ def test_whole_factors_train_as_one_process_with_the_whole_batch(pair):
 
 
 def test_workers_apply_the_best_rank_of_the_mean_of_their_own_estimates(pair):
-    """The first layer alone, whose inputs are known, step by step in dense float64."""
+    """And carry over the next best ranks, or nothing: all of it again in dense float64."""
     one, other = pair.both("factors_cut")
-    assert_same_bits(one["weights"], other["weights"])
-    model = tasks.perceptron()
-    estimators = own_estimators()
-    for inputs, labels in tasks.batches(40, steps=2):
-        updates: list[list[Tensor]] = [[], []]
-        biases: list[list[Tensor]] = [[], []]
+    for carried, mine, theirs in zip((9, 0), one, other, strict=True):
+        assert_same_bits(mine, theirs)
+        expected = tasks.weights(densely_trained(carried))
+        for weight, truth in zip(mine, expected, strict=True):
+            torch.testing.assert_close(weight, truth, rtol=0, atol=1e-10)
+
+
+def densely_trained(carried: int) -> nn.Sequential:
+    model, estimators = tasks.perceptron(), own_estimators()
+    left_out: list[Any] = [0.0, 0.0]
+    for inputs, labels in tasks.batches(40, steps=4):
+        totals, biases = list(left_out), [0.0, 0.0]
         for index in range(tasks.COUNT):
-            x, y = inputs[index :: tasks.COUNT], labels[index :: tasks.COUNT]
-            hidden = model[0](x)
-            scores = model[2](model[1](hidden))
-            loss = nn.functional.cross_entropy(scores, y)
-            errors = torch.autograd.grad(loss, [hidden, scores])
-            samples = [(errors[0], x), (errors[1], model[1](hidden).detach())]
-            for layer, (d, a) in enumerate(samples):
-                updates[layer].append(estimators[index][layer].update(d, a).dense())
-                biases[layer].append(d.sum(0))
+            x = inputs[index :: tasks.COUNT]
+            first = model[0](x)
+            hidden = model[1](first)
+            scores = model[2](hidden)
+            loss = nn.functional.cross_entropy(scores, labels[index :: tasks.COUNT])
+            errors = torch.autograd.grad(loss, [first, scores])
+            for layer, sample in enumerate(zip(errors, (x, hidden.detach()), strict=True)):
+                update = estimators[index][layer].update(*sample)
+                totals[layer] = totals[layer] + update.dense() / tasks.COUNT
+                biases[layer] = biases[layer] + sample[0].sum(0) / tasks.COUNT
         with torch.no_grad():
             for layer, linear in enumerate((model[0], model[2])):
-                linear.weight -= truncated(sum(updates[layer]) / tasks.COUNT, 3)
-                linear.bias -= sum(biases[layer]) / tasks.COUNT
-    for mine, theirs in zip(one["weights"], tasks.weights(model), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+                written = truncated(totals[layer], 3)
+                left_out[layer] = truncated(totals[layer], 3 + carried) - written
+                linear.weight -= 0.5 * written
+                linear.bias -= 0.5 * biases[layer]
+    return model
 
 
 def own_estimators() -> list[list[SBPCA]]:
@@ -301,6 +309,8 @@ def test_wrong_arguments():
         HookState(error_feedback=1)
     with pytest.raises(TypeError, match="optimizer must be a LowRankSGD; got SGD"):
         synchronise(torch.optim.SGD(tasks.perceptron().parameters(), 0.1))
+    with pytest.raises(ValueError, match="carry_rank must be at least 0; got -1"):
+        synchronise(LowRankSGD(tasks.perceptron(), 0.1), carry_rank=-1)
     with pytest.raises(ValueError, match="timeout must be above 0"), workers(timeout=0.0):
         pass
 

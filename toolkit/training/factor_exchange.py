@@ -7,13 +7,15 @@ added up in factors and cut back to rank k.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from toolkit.lowrank import LowRank
+from toolkit.lowrank.estimator import check_count
 from toolkit.lowrank.linalg import factored_svd
 from toolkit.training.layers import Array, CrossbarLayer
 from toolkit.training.optimiser import Group, LowRankSGD
@@ -58,7 +60,10 @@ def merge(updates: Sequence[LowRank], rank: int | None = None) -> LowRank:
 
 
 def synchronise(
-    optimizer: LowRankSGD, *, process_group: dist.ProcessGroup | None = None
+    optimizer: LowRankSGD,
+    *,
+    carry_rank: int | None = None,
+    process_group: dist.ProcessGroup | None = None,
 ) -> FactorExchange:
     """Let the workers that hold this optimiser and its model train as one from now on.
 
@@ -71,6 +76,16 @@ def synchronise(
     and ``optimizer.step`` exchanges updates from then on: see :class:`FactorExchange`. Each worker
     trains on its own samples; the model is not wrapped in a DistributedDataParallel.
 
+    Parameters
+    ----------
+    optimizer
+        Of this worker; with the same options on all.
+    carry_rank
+        Rank at which what a merge leaves out is carried over; None: three times the rank of the
+        update, 0: it is dropped.
+    process_group
+        Who takes part; None: everyone.
+
     Returns
     -------
     FactorExchange
@@ -79,9 +94,9 @@ def synchronise(
     Raises
     ------
     TypeError
-        If optimizer is no LowRankSGD.
+        If optimizer is no LowRankSGD, or carry_rank no whole number.
     ValueError
-        If the workers' models differ in their parameters or layers.
+        If carry_rank is negative, or the workers' models differ in their parameters or layers.
     RuntimeError
         If no process group was begun.
     WorkerLostError
@@ -89,7 +104,7 @@ def synchronise(
     """
     if not isinstance(optimizer, LowRankSGD):
         raise TypeError(f"optimizer must be a LowRankSGD; got {type(optimizer).__name__}")
-    exchange = FactorExchange(process_group)
+    exchange = FactorExchange(carry_rank=carry_rank, process_group=process_group)
     exchange.begin(optimizer.grouped_layers())
     optimizer.exchange = exchange
     return exchange
@@ -101,9 +116,13 @@ class FactorExchange:
     Worker w's estimators give :math:`\hat G_w` for its own samples. All have the factors of all
     (one all-gather for the whole network) and compute
 
-    .. math:: \hat G = \Big[\frac1W \sum_w \hat G_w\Big]_k
+    .. math::
+        T = M + \frac1W \sum_w \hat G_w, \qquad \hat G = [T]_k, \qquad
+        M \leftarrow [T - \hat G]_r
 
-    exactly from them (:func:`merge`); the momentum and the write follow as with one worker. A
+    exactly from them (:func:`merge`): the W k directions are cut to k, and what that leaves out
+    is carried over in M, of rank r, on every worker alike. That is error feedback in factors, and
+    it costs no bytes. The momentum and the write follow as with one worker. A
     method without a rank (``method="sgd"``) is not cut: its factors are the samples, and the step
     is that of one worker with all the samples. Biases and other parameters are averaged whole
     (one all-reduce).
@@ -122,9 +141,18 @@ class FactorExchange:
       :func:`check_replicas` makes sure.
     """
 
-    def __init__(self, process_group: dist.ProcessGroup | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        carry_rank: int | None = None,
+        process_group: dist.ProcessGroup | None = None,
+    ) -> None:
+        if carry_rank is not None:
+            check_count("carry_rank", carry_rank, minimum=0)
+        self.carry_rank = carry_rank
         self._channel = Channel(process_group)
         self._digest = 0
+        self._carried: dict[int, LowRank] = {}  # by place among all matrices
 
     @property
     def traffic(self) -> Traffic:
@@ -164,13 +192,28 @@ class FactorExchange:
         trained = [p for group, _ in groups for p in group["params"] if p.requires_grad]
         ranks, used = self._agree(mine, trained)
         everyones = self._gather(mine, ranks)
-        merged = [self._mean(*pair) for pair in zip(everyones, limits, strict=True)]
+        places = range(len(mine))
+        merged = [self._merged(*each) for each in zip(places, everyones, limits, strict=True)]
         averaged = self._average([p for p, is_used in zip(trained, used, strict=True) if is_used])
         self._digest = _digest(averaged, *(t for u in merged for t in (u.left, u.sigma, u.right)))
         rest = iter(merged)
         for layer, group in layers:
             updates = [next(rest) for _ in layer.shapes]
             layer.write([u for u in updates if u.rank], group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is carried over, to be saved beside the optimiser's state."""
+        carried = {place: (u.left, u.sigma, u.right) for place, u in self._carried.items()}
+        copies = {place: [part.clone() for part in parts] for place, parts in carried.items()}
+        return {"carried": copies, "digest": self._digest}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a saved state."""
+        self._carried = {
+            place: LowRank(*(part.clone() for part in parts))
+            for place, parts in state["carried"].items()
+        }
+        self._digest = state["digest"]
 
     def _agree(
         self, updates: Sequence[LowRank], parameters: Sequence[Tensor]
@@ -204,9 +247,16 @@ class FactorExchange:
             for u, column in zip(updates, zip(*theirs, strict=True), strict=True)
         ]
 
-    def _mean(self, updates: Sequence[LowRank], limit: int | None) -> LowRank:
-        total = merge(updates, limit)
-        return LowRank(total.left, total.sigma / len(updates), total.right)
+    def _merged(self, place: int, updates: Sequence[LowRank], limit: int | None) -> LowRank:
+        """The mean and what is carried, cut to ``limit``; the rest is carried on."""
+        means = [LowRank(u.left, u.sigma / len(updates), u.right) for u in updates]
+        if limit is None or not any(update.rank for update in updates):
+            return merge(means)
+        carry_rank = 3 * limit if self.carry_rank is None else self.carry_rank
+        past = [self._carried[place]] if place in self._carried else []
+        total = merge([*means, *past], limit + carry_rank)
+        self._carried[place] = _columns(total, slice(limit, None))
+        return _columns(total, slice(limit))
 
     def _average(self, parameters: Sequence[Tensor]) -> Tensor:
         """Average gradients in place, zeros where there is none; return them, flat."""
@@ -262,6 +312,10 @@ def _nothing(layer: LayerUpdate) -> list[LowRank]:
         LowRank(empty.new_empty(m, 0), empty.new_empty(0), empty.new_empty(n, 0))
         for m, n in layer.shapes
     ]
+
+
+def _columns(update: LowRank, which: slice) -> LowRank:
+    return LowRank(update.left[:, which], update.sigma[which], update.right[:, which])
 
 
 def _limits(layer: LayerUpdate) -> list[int | None]:
