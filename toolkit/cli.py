@@ -66,6 +66,12 @@ def _parser() -> argparse.ArgumentParser:
     dashboard.add_argument(
         "--max-runs", type=int, default=8, help="runs that train at once; others wait (8)"
     )
+    dashboard.add_argument(
+        "--password-file",
+        type=Path,
+        metavar="FILE",
+        help="ask visitors for the password that is the file's first line",
+    )
     dashboard.add_argument("--show", action="store_true", help="open a browser at the page")
     dashboard.set_defaults(run=_dashboard)
 
@@ -114,6 +120,18 @@ def _parser() -> argparse.ArgumentParser:
     devices.add_argument("--plot", type=Path, help="save the response curves as an .html page")
     devices.set_defaults(run=_devices)
     return parser
+
+
+def _add_sweep(commands: Any) -> None:
+    runs = commands.add_parser("sweep", help="train every combination of a grid of knobs")
+    runs.add_argument("plan", type=Path, help="YAML file: grid, seeds, epochs")
+    runs.add_argument(
+        "--out", type=Path, required=True, help=".zarr store; runs that it holds are not run again"
+    )
+    runs.add_argument("--workers", type=int, help="processes (one for each processor)")
+    runs.add_argument("--scheduler", metavar="ADDRESS", help="use this Dask scheduler instead")
+    runs.add_argument("--data-dir", type=Path, help="folder of published data sets (or SBPCA_DATA)")
+    runs.set_defaults(run=_sweep)
 
 
 def _add_reproduce(commands: Any) -> None:
@@ -213,6 +231,20 @@ def _train_an_epoch(run: Any) -> None:
             bar.update(record.batch_size)
             if record.step % 20 == 0:
                 bar.set_postfix(loss=f"{record.loss:.3f}", accuracy=_last_accuracy(run))
+
+
+def _sweep(*, plan: Path, out: Path, data_dir: Path | None, **options: Any) -> int:
+    from toolkit.training import read_plan, sweep
+    from toolkit.training.datasets import DATA_DIR_VARIABLE
+
+    if data_dir is not None:
+        os.environ[DATA_DIR_VARIABLE] = str(data_dir.resolve())  # workers inherit it
+    found = sweep(read_plan(plan), out=out, **options)
+    errors = [text for text in found.error.values.ravel().tolist() if text]
+    for text in dict.fromkeys(errors):
+        print(f"failed: {text}", file=sys.stderr)
+    print(f"{found.error.size} runs, {len(errors)} of them failed; saved {out}")
+    return int(len(errors) == found.error.size)
 
 
 def _reproduce(*, claims: list[str], quick: bool, threads: int, out: Path, **options: Any) -> int:

@@ -17,10 +17,10 @@ import numpy as np
 import xarray as xr
 
 from toolkit.results import schema
+from toolkit.results.labels import column
 
 Source = str | os.PathLike[str] | BytesIO
 _KINDS = {"str": "TOUS", "float": "f", "int": "iu"}
-_PLAIN = (bool, int, float, str)
 
 
 @overload
@@ -186,8 +186,8 @@ def _along_settings(
         for knob in settings[0]
         if len({json.dumps(one.get(knob), sort_keys=True) for one in settings}) > 1
     ]
-    places = {knob: [label(one.get(knob)) for one in settings] for knob in differ}
-    coords = {knob: ("run", _column(values)) for knob, values in places.items()}
+    places = {knob: column([one.get(knob) for one in settings]) for knob in differ}
+    coords = {knob: ("run", values) for knob, values in places.items()}
     # what was in force at each step keeps its place under another name
     data = data.rename({knob: f"{knob}_used" for knob in differ if knob in data.variables})
     if not differ or len(set(zip(*places.values(), strict=True))) < len(names):
@@ -196,20 +196,6 @@ def _along_settings(
         return data.assign_coords(coords).swap_dims(run=differ[0]).sortby(differ[0])
     grid = data.assign_coords(coords).set_index(run=differ).unstack("run")
     return grid.transpose(*differ, ...)
-
-
-def label(value: Any) -> bool | int | float | str:
-    """A setting as a coordinate: what is no number, word or truth value as JSON, None as "None"."""
-    if value is None:
-        return "None"
-    return value if isinstance(value, _PLAIN) else json.dumps(value)
-
-
-def _column(values: list[Any]) -> np.ndarray:
-    """Labels as an array; words beside numbers make all of them words."""
-    if any(isinstance(value, str) for value in values):
-        return np.array([str(value) for value in values], dtype=object)
-    return np.array(values)
 
 
 def _common(attributes: list[dict[Any, Any]]) -> dict[Any, Any]:

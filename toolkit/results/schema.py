@@ -111,6 +111,22 @@ POLARITY = Variable("polarity", ("polarity",), "", "cell of the pair", "str", "o
 STEP = _training("step", "1", "training steps done, this one included", "int64")
 RECORD_STEP = _scalar("step", "1", "training steps done at the record", "int64")
 
+_of_run = _over(recorded="at the end of the run")
+_epoch = _over("epoch", recorded=EVERY_EPOCH)
+# over the knobs that vary, and these dims
+SWEEP = (
+    _epoch("test_loss", "1", "cross-entropy on the test set"),
+    _epoch("test_accuracy", "1", "fraction of the test set classified correctly"),
+    _epoch("loss", "1", "cross-entropy of the batches, mean over the epoch"),
+    _epoch("accuracy", "1", "fraction of the batches classified correctly, mean over the epoch"),
+    _epoch("steps", "1", "training steps done"),
+    _epoch("samples_seen", "1", "samples trained on so far"),
+    _epoch("pulses", "1", "programming pulses issued so far, all arrays"),
+    _of_run("status", "1", "0: not run yet, 1: done, 2: failed", "int64"),
+    _of_run("error", "", "what a failed run died of", "str"),
+)
+
+
 GROUPS: dict[str, tuple[Variable, ...]] = {
     "training": (STEP, *TRAINING, *EVALUATION),
     "events": EVENTS,
@@ -129,10 +145,12 @@ def markdown_table() -> str:
     """The table of ``docs/results.md``: one row a variable."""
     rows = ["| group | variable | dims | unit | type | what it is | when recorded |"]
     rows.append("|" + " --- |" * 7)
-    for group, variables in GROUPS.items():
+    for group, variables in (GROUPS | {"": SWEEP}).items():
         for v in variables:
             unit = "" if v.units == "1" else v.units
-            cells = (f"`/{group}`", f"`{v.name}`", ", ".join(v.dims), unit, v.dtype, v.long_name)
+            name = f"`/{group}`" if group else "a sweep"
+            dims = v.dims if group else ("the knobs", *v.dims)
+            cells = (name, f"`{v.name}`", ", ".join(dims), unit, v.dtype, v.long_name)
             shown = (cell.replace("|", "\\|") for cell in (*cells, v.recorded))
             rows.append("| " + " | ".join(shown) + " |")
     return "\n".join(rows) + "\n"

@@ -10,6 +10,7 @@ from toolkit.training.layers import CrossbarConv2d, CrossbarLinear, block_sample
 from toolkit.training.models import make_model, model_names
 from toolkit.training.optimiser import LowRankSGD
 from toolkit.training.settings import Settings
+from toolkit.training.sweeps import Plan, read_plan, sweep
 from toolkit.training.toys import gaussians, spirals
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Experiment",
     "Geometry",
     "LowRankSGD",
+    "Plan",
     "Settings",
     "block_samples",
     "crossbar_layers",
@@ -28,8 +30,10 @@ __all__ = [
     "load_dataset",
     "make_model",
     "model_names",
+    "read_plan",
     "release_weights",
     "spirals",
+    "sweep",
     "to_crossbar",
     "to_digital",
 ]
