@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add_arguments(train, Settings)
     train.set_defaults(run=_train)
 
+    _add_sweep(commands)
     _add_reproduce(commands)
 
     notebooks = commands.add_parser("notebooks", help="copy the tutorials, to work in them")
