@@ -23,7 +23,7 @@ test: $(VENV)/.dev ## run the whole test suite (ARGS="-k sbpca" runs a part)
 	$(RUN) -m pytest $(ARGS)
 
 notebooks: $(VENV)/.runtime ## open the tutorials in JupyterLab
-	$(RUN) -m jupyterlab --notebook-dir notebooks --LabApp.default_url '/lab/tree/README.md?factory=Markdown Preview' $(ARGS)
+	$(RUN) -m jupyterlab notebooks/00_contents.ipynb $(ARGS)
 
 html: $(VENV)/.runtime ## run the tutorials and write them as pages to build/notebooks
 	$(RUN) -m toolkit notebooks --html --out build/notebooks

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from toolkit.teaching.glossary import GLOSSARY, PLAIN_KNOBS, entry_of, markdown, reference
+from toolkit.teaching.series import notebooks
 from toolkit.training.knobs import knobs_of
 from toolkit.training.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "notebooks" / "glossary.md"
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = notebooks()
 NO_SYMBOL = r"\\(?:mathrm|text|operatorname|mathbb|begin|end)\{[^}]*\}"
 SYMBOL = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 GREEK = {f"\\{name}" for name in ("Delta", "eta", "sigma", "theta", "nu", "delta", "lambda", "mu")}

@@ -1,7 +1,11 @@
-"""The series is copied, never over a reader's work; and it becomes pages."""
+"""The series is copied, never over a reader's work; and it becomes pages.
+
+``python tests/teaching/test_series.py`` writes the contents page anew, from notebooks/README.md.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -9,7 +13,7 @@ import pytest
 
 from toolkit.cli import main
 from toolkit.teaching.pages import render
-from toolkit.teaching.series import FOLDER, copy_series, notebooks
+from toolkit.teaching.series import CONTENTS, FOLDER, copy_series, notebooks
 
 MEGABYTE = 1_000_000
 
@@ -42,6 +46,21 @@ def test_the_map_leads_to_every_notebook() -> None:
     assert {path.name for path in notebooks()} <= set(links)
 
 
+def contents() -> str:
+    """README.md as a notebook."""
+    text = (FOLDER / "README.md").read_text(encoding="utf-8").rstrip("\n")
+    cell = {"cell_type": "markdown", "id": "0", "metadata": {}, "source": text.splitlines(True)}
+    python = json.loads(notebooks()[0].read_text(encoding="utf-8"))["metadata"]
+    page = {"cells": [cell], "metadata": python, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(page, indent=1, ensure_ascii=False) + "\n"
+
+
+def test_the_contents_page_is_the_map() -> None:
+    assert CONTENTS.read_text(encoding="utf-8") == contents(), (
+        "run: python tests/teaching/test_series.py"
+    )
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     written = render([FOLDER / "03_outer_products.ipynb"], tmp_path_factory.mktemp("pages"))
@@ -68,3 +87,7 @@ def test_links_between_pages_lead_to_pages(pages: dict[str, Path]) -> None:
     text = pages["index.html"].read_text(encoding="utf-8")
     assert 'href="03_outer_products.html"' in text and 'href="glossary.html"' in text
     assert ".ipynb" not in text
+
+
+if __name__ == "__main__":
+    CONTENTS.write_text(contents(), encoding="utf-8")

@@ -8,11 +8,12 @@ from __future__ import annotations
 from pathlib import Path
 
 FOLDER = Path(__file__).parents[2] / "notebooks"  # beside the package, installed or not
+CONTENTS = FOLDER / "00_contents.ipynb"  # README.md as a notebook, which JupyterLab opens rendered
 
 
 def notebooks() -> list[Path]:
-    """The notebooks of the series, in order."""
-    return sorted(FOLDER.glob("[0-9]*.ipynb"))
+    """The notebooks of the series, in order, without the contents."""
+    return sorted(set(FOLDER.glob("[0-9]*.ipynb")) - {CONTENTS})
 
 
 def copy_series(out: Path, *, force: bool = False) -> list[Path]:
@@ -21,7 +22,8 @@ def copy_series(out: Path, *, force: bool = False) -> list[Path]:
     A file that is there already and the same is left alone. Raises ValueError, and writes nothing,
     if one is not the same (somebody has worked in it), unless ``force`` overwrites it.
     """
-    sources = {out / path.name: path for path in [*notebooks(), *sorted(FOLDER.glob("*.md"))]}
+    files = sorted([*FOLDER.glob("*.ipynb"), *FOLDER.glob("*.md")])
+    sources = {out / path.name: path for path in files}
     if not sources:
         raise FileNotFoundError(f"no notebooks in {FOLDER}: the installation is incomplete")
     new = [copy for copy, path in sources.items() if not _same(copy, path)]
