@@ -1,4 +1,4 @@
-"""The command line: ``python -m toolkit dashboard | train | sweep | reproduce | notebooks | devices``.
+"""The command line: ``python -m toolkit dashboard``, ``train``, ``sweep`` and others.
 
 Options come from the knobs' own declarations. A bad value is one line on standard error and exit
 status 2, never a traceback.
