@@ -57,7 +57,7 @@ def test_python_blocks_of_a_page_run_in_order(doc, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", commands())
 def test_command_runs(command, tmp_path):
-    arguments = [sys.executable, *shlex.split(command)[1:]]
+    arguments = [sys.executable, *shlex.split(command, comments=True)[1:]]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(
         arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
