@@ -1,6 +1,6 @@
 """How large a streamed run is, how fast it opens, and what writing it costs the training.
 
-    python benchmarks/streaming.py --data-dir FOLDER [--device EpiRAM] [--steps 10000]
+    python -m benchmarks.streaming --data-dir FOLDER [--device EpiRAM] [--steps 10000]
 
 A 784-256-10 network on MNIST, spectra and conductance maps every 100 steps. ``raw`` is what the
 same values take uncompressed.

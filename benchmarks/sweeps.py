@@ -1,6 +1,6 @@
 """What workers buy a sweep, and what a run costs beside its training.
 
-    OMP_NUM_THREADS=1 python benchmarks/sweeps.py [--epochs 40]
+    OMP_NUM_THREADS=1 python -m benchmarks.sweeps [--epochs 40]
 
 A sweep of 32 runs by one worker and by two, workers already there (a cluster takes seconds to
 start, whatever is run), in turns so that what else the machine does meets both alike; the results
