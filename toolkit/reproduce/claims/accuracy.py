@@ -31,20 +31,23 @@ class Task:
     rates: tuple[float, ...]
     seeds: int = 3
     trials: int = 1
+    one_block: bool = True
 
     def cases(self) -> list[Case]:
-        """MBGD, and SBPCA at every rank, in blocks and in one block."""
+        """MBGD, and SBPCA at every rank, in blocks and, if asked for, in one block."""
         knobs: dict[str, Any] = {
             "model": self.model,
             "hidden": [self.hidden],
             "batch_size": self.batch_size,
             "block_size": min(32, self.batch_size),
         }
-        one_block = {"block_size": self.batch_size, "past": 0.0}
+        forms: dict[str, dict[str, Any]] = {"SBPCA": {}}
+        if self.one_block:
+            forms[ONE_BLOCK] = {"block_size": self.batch_size, "past": 0.0}
         methods: list[tuple[str, int, dict[str, Any]]] = [("MBGD", 0, {"method": "sgd"})]
         methods += [
-            (name, rank, {"method": "sbpca", "rank": rank, **more})
-            for name, more in (("SBPCA", {}), (ONE_BLOCK, one_block))
+            (name, rank, {"method": "sbpca", "rank": rank, **form})
+            for name, form in forms.items()
             for rank in self.ranks
         ]
         return [
@@ -77,7 +80,18 @@ TASKS = {
             (0.25, 0.5),
         ),
         Task("MNIST lenet", Data("mnist", 3000, 4000), "lenet", 120, 4, 64, (4, 8), (0.1, 0.2)),
-        Task("CIFAR-10 vgg", Data("cifar-10", 15000), "vgg", 1, 6, 64, (16,), _CNN_RATES, 5),
+        Task(
+            "CIFAR-10 vgg",
+            Data("cifar-10", 10000, 4000),
+            "vgg",
+            1,
+            6,
+            64,
+            (16,),
+            _CNN_RATES,
+            5,
+            one_block=False,
+        ),
     ),
     QUICK: (
         Task("digits mlp", Data("digits"), "mlp", 64, 15, 32, (4, 10), (0.2, 0.4)),
