@@ -121,6 +121,7 @@ def test_every_exercise_has_dots_a_check_and_a_folded_solution(notebook: Noteboo
         assert checked.tags == ["check"]
         assert solution.metadata == FOLDED
         assert CHECK.findall(checked.text) == CHECK.findall(solution.text) != []
+        assert solution.text.startswith("# Solution\n"), "a folded cell shows its first line"
         assert "assert check(" in solution.text
     assert notebook.tagged("check") == [i + 1 for i in begun]
     assert notebook.tagged("solution") == [i + 2 for i in begun]

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import panel as pn
 import pytest
+from bokeh.document import Document
+from bokeh.models import ImportedStyleSheet
+from panel.io.notebook import patch_inline_stylesheets
+from pyviz_comms import Comm
 
 from toolkit.teaching import fast, predict
 
@@ -16,6 +21,18 @@ def test_a_prediction_stands_beside_the_result_and_follows_the_slider() -> None:
     assert beside.object == "You said **5 %**; measured: **2.25 %**."
     asked.widget.value = 8
     assert beside.object == "You said **8 %**; measured: **2.25 %**."
+
+
+def test_a_moved_slider_fetches_nothing() -> None:
+    asked = predict("How much?", low=0, high=20, guess=5)
+    beside, document, comm = asked.beside(2), Document(), Comm()
+    comm._comm = comm  # a connection to a page that is not there
+    with pn.config.set(inline=True):
+        model = beside._render_model(document, comm)
+        patch_inline_stylesheets(model)
+        asked.widget.value = 8
+    assert "8" in model.text
+    assert not [sheet for sheet in model.stylesheets if isinstance(sheet, ImportedStyleSheet)]
 
 
 def test_numbers_are_short() -> None:

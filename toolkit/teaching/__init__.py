@@ -10,7 +10,10 @@ reader's names, so that a run from top to bottom tests every solution::
 
     check("quick_start.words", words_at_rank_10)
 
+    # Solution
     assert check("quick_start.words", 10 * (150 + 784 + 1))
+
+(A folded cell shows its first line, so that line gives nothing away.)
 
 What the check says lives in ``toolkit/teaching/checks/<topic>.py``, imported when an exercise of
 that topic is checked; a new module is a new set of exercises, with nothing to register::

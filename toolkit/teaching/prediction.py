@@ -13,6 +13,18 @@ import panel as pn
 WIDTH = 420  # pixels: a question of one line
 
 
+class _Line(pn.pane.Markdown):
+    """A line of text that can change in a notebook without a network.
+
+    Panel 1.9 sends the style sheets of a text again with every change of it, by their addresses on
+    the internet; those that it was shown with stay.
+    """
+
+    def _update(self, ref: str, model: Any) -> None:  # noqa: ARG002
+        properties = self._get_properties(model.document)
+        model.update(**{name: properties[name] for name in properties if name != "stylesheets"})
+
+
 class Prediction(pn.viewable.Viewer):
     """A question with a widget for the answer: see ``predict``."""
 
@@ -28,7 +40,7 @@ class Prediction(pn.viewable.Viewer):
 
     def beside(self, measured: Any) -> pn.viewable.Viewable:
         """``You said …; measured …``, which follows the widget when it is moved again."""
-        return pn.pane.Markdown(pn.bind(self._both, self.widget, measured))
+        return _Line(pn.bind(self._both, self.widget, measured))
 
     def __panel__(self) -> pn.viewable.Viewable:
         return self._view
