@@ -197,8 +197,9 @@ def report(runs: list[dict[str, Trainer]], data: Dataset, options: argparse.Name
     head = ["way", "test accuracy, %", "against whole", "bytes sent a step", "times fewer"]
     text = (
         f"784-150-10 on MNIST, rank {options.rank}, learning rate {options.lr}, batch {BATCH} "
-        f"in two halves, {options.epochs} epochs, {options.seeds} seed(s): mean ± standard deviation; "
-        f"median time of a step. {conditions(1)}.\n\n" + table([*head, "step, ms", "ratio"], rows)
+        f"in two halves, {options.epochs} epochs, {options.seeds} seed(s): mean ± standard "
+        f"deviation; median time of a step. {conditions(1)}.\n\n"
+        + table([*head, "step, ms", "ratio"], rows)
     )
     print(text)
     if options.write:
