@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import panel as pn
@@ -17,6 +18,7 @@ import torch
 from tornado.websocket import WebSocketClosedError
 
 from dashboards import site
+from dashboards.door import locked, read_password
 from toolkit.training.live import Gate
 
 SESSION_MS = 4_000
@@ -40,6 +42,7 @@ def serve(
     prefix: str = "",
     origin: Sequence[str] = (),
     max_runs: int = site.MAX_RUNS,
+    password_file: Path | None = None,
     show: bool = False,
 ) -> None:
     """Serve the pages until the process is told to stop (Ctrl-C or SIGTERM).
@@ -54,15 +57,18 @@ def serve(
         Names (``host`` or ``host:port``) besides this machine's under which pages are asked for.
     max_runs
         How many runs train at once; one more waits its turn.
+    password_file
+        File whose first line is the password that visitors are asked for; None asks for none.
     show
         Open a browser.
 
     Raises
     ------
     ValueError
-        If ``prefix`` or ``max_runs`` is not allowed.
+        If ``prefix``, ``max_runs`` or the password is not allowed.
     """
     prefix = checked_prefix(prefix)
+    door = locked(read_password(password_file), prefix) if password_file else {}
     prepare()
     pn.state.cache["gate"] = Gate(max_runs)
     logging.getLogger("bokeh.server.views.ws").setLevel(logging.ERROR)
@@ -79,6 +85,7 @@ def serve(
         websocket_max_message_size=MAX_MESSAGE_BYTES,
         unused_session_lifetime_milliseconds=SESSION_MS,
         check_unused_sessions_milliseconds=1000,
+        **door,
     )
     loop = server.io_loop.asyncio_loop
     loop.set_exception_handler(_report)

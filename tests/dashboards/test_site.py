@@ -7,6 +7,7 @@ import weakref
 import pytest
 
 from dashboards import site
+from dashboards.door import read_password
 
 
 def test_pages_have_addresses_of_their_own():
@@ -44,3 +45,15 @@ def test_a_page_that_is_left_is_forgotten():
     seen = weakref.ref(site.page("playground", sidebar=[], main=[]))
     gc.collect()
     assert seen() is None
+
+
+@pytest.mark.parametrize("text", ["", "abc\n", "\nlong enough", " spaced\n"])
+def test_a_password_is_the_first_line_of_a_file(tmp_path, text):
+    file = tmp_path / "password"
+    file.write_text("open sesame\r\nmore\n")
+    assert read_password(file) == "open sesame"
+    file.write_text(text)
+    with pytest.raises(ValueError, match="must be a password of 4 characters or more"):
+        read_password(file)
+    with pytest.raises(ValueError, match=r"password_file=.*none' cannot be read"):
+        read_password(tmp_path / "none")
