@@ -260,12 +260,13 @@ class Playground:
     def _draw(self, snapshot: Snapshot) -> None:
         if snapshot.first_knobs is not self._first_knobs:  # another run: other layers, maybe
             self._follow(snapshot)
-        self.figures.draw(snapshot)
-        self.status.object = status_html(snapshot)
-        self.start.disabled = snapshot.running or snapshot.diverged
-        self.pause.disabled = not snapshot.running
-        self.step.disabled = snapshot.diverged
-        self._keep_address(snapshot)
+        with pn.io.unlocked():  # one message a frame
+            self.figures.draw(snapshot)
+            self.status.object = status_html(snapshot)
+            self.start.disabled = snapshot.running or snapshot.diverged
+            self.pause.disabled = not snapshot.running
+            self.step.disabled = snapshot.diverged
+            self._keep_address(snapshot)
         self._shown_number = snapshot.number
 
     def _keep_address(self, snapshot: Snapshot) -> None:

@@ -86,14 +86,14 @@ def test_limits_of_counts_are_round(largest, limit):
 
 
 def test_the_waterfall_is_the_past_evenly_spaced():
-    past = [(1, np.array([10.0, 1.0])), (3, np.array([1.0, 0.1])), (4, np.array([0.1, 0.0]))]
+    past = np.array([[1, 10.0, 1.0], [3, 1.0, 0.1], [4, 0.1, 0.0]])
     shown = waterfall(past)
     np.testing.assert_allclose(
         values_of(shown), [[1, 1, 0, -1], [0, 0, -1, np.nan]], atol=7 / 254 * 0.5001
     )
     assert (shown.begin, shown.shape) == (1, (2, 4))
-    assert waterfall([]) is None
-    long = waterfall([(step, np.ones(2)) for step in range(1, 1000)])
+    assert waterfall(past[:0]) is None
+    long = waterfall(np.stack([np.arange(1, 1000), *2 * [np.ones(999)]], axis=1))
     assert long.pixels.shape == (2, WATERFALL_COLUMNS)
 
 

@@ -44,6 +44,8 @@ class LiveFigure:
         self._bars = [bar for bar in self.figure.right if isinstance(bar, ColorBar)]
         self._sources: list[Any] = [glyph.data_source for glyph in self._glyphs]
         self.figure.xaxis.ticker.desired_num_ticks = 5  # labels have room in a narrow cell, too
+        for model in self.figure.references():  # ranges and sizes would come back at every frame
+            model.syncable = False
         if pixels:  # the bar keeps a mapper of its own, in the unit of what is shown
             self._glyphs[0].glyph.color_mapper = LinearColorMapper(
                 palette=self._bars[0].color_mapper.palette,
@@ -57,8 +59,16 @@ class LiveFigure:
         return dict(self._sources[glyph].data)
 
     def set_columns(self, glyph: int, columns: dict[str, Any]) -> None:
-        """Replace all columns of the ``glyph``-th glyph, counted in the order of the overlay."""
-        self._sources[glyph].data = columns
+        """Replace all columns of the ``glyph``-th glyph, counted in the order of the overlay.
+
+        Columns that are what stands there already do not travel.
+        """
+        source = self._sources[glyph]
+        held = source.data
+        if held.keys() != columns.keys() or not all(
+            np.array_equal(held[name], values) for name, values in columns.items()
+        ):
+            source.data = columns
 
     def set_image(self, values: np.ndarray, *, limits: tuple[float, float], unit: str) -> None:
         """Replace a heat map's matrix, and its limits and unit where they changed."""

@@ -22,7 +22,7 @@ from toolkit.training.experiment import DivergenceError, Experiment
 from toolkit.training.snapshot import Camera, Focus, Snapshot
 
 SNAPSHOTS_PER_SECOND = 18
-SNAPSHOT_SHARE = 0.15  # of the worker's time, at most: snapshots of large layers come less often
+SNAPSHOT_SHARE = 0.1  # of the worker's time, at most: snapshots of large layers come less often
 SLOWEST_S = 0.5  # between two snapshots, whatever they cost
 WAIT_S = 0.1  # between two looks whether it is one's turn
 

@@ -6,8 +6,9 @@ When to take one is ``live.py``'s business; how it is drawn is ``dashboards/``'.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import reduce
+from itertools import cycle
 from operator import add
 from typing import Any
 
@@ -23,6 +24,7 @@ from toolkit.training.maps import MAPS, Map, as_pixels, map_of
 from toolkit.training.recorder import Spectrum, StepRecord, spectrum
 
 HISTORY_POINTS = 800
+OTHERS_EVERY = 3  # snapshots, until one more of the layers that are not in focus is looked at
 WATERFALL_COLUMNS = 200
 WATERFALL_COMPONENTS = 64
 WATERFALL_LIMITS = (-6.0, 1.0)  # log10 of singular values
@@ -44,7 +46,7 @@ VIEWS = (*MAPS, "waterfall", "histogram", "cost")
 
 @dataclass(frozen=True)
 class LayerView:
-    """One layer now: its spectrum (None before the first step), and its past.
+    """One layer as last looked at: its spectrum (None before the first step), and its past.
 
     ``energy`` (points, 4) holds step, captured and optimal energy and the largest principal angle
     (degrees) of the snapshots so far.
@@ -118,22 +120,40 @@ class Snapshot:
     spending: Spending | None
 
 
-@dataclass
-class _Past:
-    """What one layer's single moments were, thinned where there are too many."""
+class _Rows:
+    """Rows of numbers; every second one is dropped when there are more than twice ``most``."""
 
-    energy: list[tuple[float, float, float, float]] = field(default_factory=list)
-    values: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    def __init__(self, columns: int, most: int) -> None:
+        self._kept, self._count = np.empty((2 * most + 1, columns)), 0
+
+    def add(self, row: np.ndarray) -> None:
+        self._kept[self._count] = row
+        self._count += 1
+        if self._count == len(self._kept):
+            self._count //= 2
+            self._kept[: self._count] = self._kept[1::2]
+
+    @property
+    def held(self) -> np.ndarray:
+        """All of them, not a copy."""
+        return self._kept[: self._count]
+
+
+class _Past:
+    """What one layer's single moments were: step, energies and angle; step and singular values."""
+
+    def __init__(self, width: int) -> None:
+        self.spectrum: Spectrum | None = None
+        self.energy = _Rows(4, HISTORY_POINTS)
+        self.values = _Rows(1 + min(width, WATERFALL_COMPONENTS), WATERFALL_COLUMNS)
 
     def keep(self, step: int, found: Spectrum) -> None:
-        if self.energy and self.energy[-1][0] >= step:
+        self.spectrum, before = found, self.energy.held
+        if len(before) and before[-1, 0] >= step:
             return
         energies = found.captured_energy, found.optimal_energy, found.largest_angle
-        self.energy.append((step, *energies))
-        self.values.append((step, found.singular_value[:WATERFALL_COMPONENTS].astype(np.float32)))
-        for kept, most in ((self.energy, HISTORY_POINTS), (self.values, WATERFALL_COLUMNS)):
-            if len(kept) > 2 * most:
-                del kept[::2]
+        self.energy.add(np.array([step, *energies]))
+        self.values.add(np.array([step, *found.singular_value[:WATERFALL_COMPONENTS]]))
 
 
 class Camera:
@@ -143,7 +163,8 @@ class Camera:
         self._run = run
         self._first_knobs = run.knob_values()
         self._first = {name: array.weights.clone() for name, array in run.arrays.items()}
-        self._past = {name: _Past() for name in run.arrays}
+        self._past = {name: _Past(min(a.weights.shape)) for name, a in run.arrays.items()}
+        self._in_turn = cycle(self._past)
         self._outer_products = np.zeros(2, dtype=np.int64)
         self.changes: list[tuple[int, dict[str, Any]]] = []
 
@@ -166,6 +187,7 @@ class Camera:
         history, latest = run.history, run.latest()
         steps, losses = block_means(history.column("step"), history.column("loss"), HISTORY_POINTS)
         focus = self._checked(focus)
+        self._look_at({str(focus.layer), *self._others(number)} & latest.keys(), latest)
         return Snapshot(
             number=number,
             running=running,
@@ -185,7 +207,7 @@ class Camera:
             pulses=run.pulses,
             gradient_words=run.gradient_words(),
             layer_ranks={name: run.layer_rank(name) for name in run.arrays},
-            layers={name: self._view(name, latest) for name in run.arrays},
+            layers={name: self._view(past) for name, past in self._past.items()},
             steps_per_second=steps_per_second,
             focus=focus,
             maps=self._maps(focus),
@@ -199,13 +221,17 @@ class Camera:
         known = focus.layer in self._past
         return Focus(focus.layer if known else next(iter(self._past)), focus.views)
 
-    def _view(self, name: str, latest: Latest) -> LayerView:
-        found = spectrum(*latest[name]) if name in latest else None
-        past = self._past[name]
-        if found is not None:
-            past.keep(self._run.step_count, found)
-        energy = np.array(past.energy, dtype=float).reshape(-1, 4)
-        return LayerView(found, thinned(energy, HISTORY_POINTS))
+    def _others(self, number: int) -> set[str]:
+        """Layers to look at besides the one in focus: each once, then in turn."""
+        unseen = {name for name, past in self._past.items() if past.spectrum is None}
+        return unseen | ({next(self._in_turn)} if number % OTHERS_EVERY == 0 else set())
+
+    def _look_at(self, names: set[str], latest: Latest) -> None:
+        for name in names:
+            self._past[name].keep(self._run.step_count, spectrum(*latest[name]))
+
+    def _view(self, past: _Past) -> LayerView:
+        return LayerView(past.spectrum, thinned(past.energy.held, HISTORY_POINTS).copy())
 
     def _maps(self, focus: Focus) -> dict[str, Map]:
         name = focus.layer
@@ -217,7 +243,7 @@ class Camera:
             if view in focus.views
         }
         if "waterfall" in focus.views:
-            found["waterfall"] = waterfall(self._past[name].values)
+            found["waterfall"] = waterfall(self._past[name].values.held)
         return {view: shown for view, shown in found.items() if shown is not None}
 
     def _histogram(self, focus: Focus) -> Histogram | None:
@@ -263,18 +289,19 @@ def expected_pulses(run: Experiment, latest: Latest) -> tuple[float, float] | No
     return each * asked, each * full
 
 
-def waterfall(values: list[tuple[int, np.ndarray]]) -> Map | None:
+def waterfall(values: np.ndarray) -> Map | None:
     """log10 of the singular values: a row a component, columns evenly spaced in steps.
 
-    Between two records the earlier one stands. None before the first step.
+    ``values`` (points, 1 + components) are step and singular values. Between two records the
+    earlier one stands. None before the first step.
     """
-    if not values:
+    if not len(values):
         return None
-    steps = np.array([step for step, _ in values])
+    steps = values[:, 0]
     first, last = int(steps[0]), int(steps[-1])
     columns = min(WATERFALL_COLUMNS, last - first + 1)
     at = np.searchsorted(steps, np.linspace(first, last, columns), side="right") - 1
-    stacked = np.stack([record for _, record in values])[at].T.astype(np.float64)
+    stacked = values[at, 1:].T
     logs = np.full(stacked.shape, np.nan)
     np.log10(stacked, out=logs, where=stacked > 1e-7 * stacked.max(0, initial=0.0))
     pixels = as_pixels(torch.from_numpy(logs), WATERFALL_LIMITS)
