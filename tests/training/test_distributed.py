@@ -315,6 +315,13 @@ def test_wrong_arguments():
         pass
 
 
+def test_a_model_that_torch_wraps_is_refused():
+    with workers(backend="gloo"):
+        wrapped = nn.parallel.DistributedDataParallel(tasks.perceptron())
+        with pytest.raises(ValueError, match="must not be wrapped in DistributedDataParallel"):
+            LowRankSGD(wrapped, 0.1)
+
+
 def test_one_process_is_a_group_of_its_own():
     alone, synchronised = tasks.perceptron(), tasks.perceptron()
     with workers(backend="gloo") as worker:

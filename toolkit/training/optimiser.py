@@ -175,6 +175,11 @@ class LowRankSGD(torch.optim.Optimizer):
                 f"a group must be {{'module': an nn.Module}} with options among "
                 f"{', '.join(_GROUP_KNOBS)}; got {param_group!r}"
             )
+        if any(isinstance(m, nn.parallel.DistributedDataParallel) for m in module.modules()):
+            raise ValueError(
+                "model must not be wrapped in DistributedDataParallel, which does not see the "
+                "low-rank layers; give the module, and use toolkit.training.distributed.synchronise"
+            )
         layers = _layers_to_train(module)
         _check_group({**self.defaults, **options}, layers)
         super().add_param_group({**options, "params": list(module.parameters())})
