@@ -6,6 +6,7 @@ What the checks say to right and wrong answers is in ``tests/teaching/``.
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from dataclasses import dataclass
@@ -22,6 +23,16 @@ PYTHON = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": 
 FOLDED = {"jupyter": {"source_hidden": True}, "tags": ["solution"]}
 SCREEN = 32  # lines that a page of 1366 x 768 shows under the menus of JupyterLab
 VIEW = re.compile(r"\bpn\.bind\(|\bpn\.interact\(|\bpn\.depends\(|\bDynamicMap\(|\bNotebookView\(")
+FIGURES = {
+    "opts",
+    "named_curves",
+    "named_bars",
+    "heat_map",
+    "Overlay",
+    "Layout",
+    "Curve",
+    "Scatter",
+}
 CHECK = re.compile(r"\bcheck\(\s*\"([\w.]+)\"")
 
 
@@ -106,6 +117,17 @@ def test_is_live_and_asks_for_a_prediction(notebook: Notebook) -> None:
 def test_no_cell_is_longer_than_a_screen(notebook: Notebook) -> None:
     long = [text.splitlines()[0] for text in notebook.code() if len(text.splitlines()) > SCREEN]
     assert not long
+
+
+def test_figures_are_shown_by_panel(notebook: Notebook) -> None:
+    bare = []
+    for text in notebook.code():
+        last = ast.parse(text).body[-1]
+        if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call | ast.BinOp):
+            call = last.value.left if isinstance(last.value, ast.BinOp) else last.value
+            name = ast.unparse(call.func).rpartition(".")[2] if isinstance(call, ast.Call) else ""
+            bare += [text.splitlines()[0]] if name in FIGURES else []
+    assert not bare, "without hv.extension a bare figure is shown as text: pn.panel(figure)"
 
 
 def test_reduced_sizes_come_from_one_place(notebook: Notebook) -> None:
