@@ -90,7 +90,7 @@ def test_the_spectrum_of_many_samples_is_that_of_their_gradient():
     run = Experiment(dataset=pictures(), model=Odd(), method="svd", rank=2, batch_size=20)
     run.step()
     found = run.spectra()["first"]
-    errors, activations = (part.double() for part in run.layers["first"].samples[0])
+    errors, activations = (part.double() for part in run.latest()["first"][1:])
     assert len(errors) == 20 * 64
     exact = np.linalg.svd((errors.T @ activations).numpy(), compute_uv=False)
     assert found.singular_value == pytest.approx(exact, rel=1e-9)

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from torch.nn import functional
 
 from toolkit.crossbar import Crossbar, DigitalArray
 from toolkit.lowrank import Estimator, LowRank, estimator_knobs, make_estimator
-from toolkit.lowrank.estimator import Blockwise
 from toolkit.results import build_tree, root_attributes, save_results
 from toolkit.results.stream import Stream
 from toolkit.training import physics
@@ -39,11 +39,10 @@ from toolkit.training.layers import Array, CrossbarLayer, block_samples
 from toolkit.training.models import make_model
 from toolkit.training.recorder import Recorder, Spectrum, StepRecord, spectrum
 from toolkit.training.settings import DIGITAL, Settings
+from toolkit.training.updates import LayerUpdate
 
 EVALUATED_AT_ONCE = 1000
 _KNOBS = frozenset(knobs_of(Settings))
-# live knobs that estimators hold, by their names there; block_size is set at every update
-_ESTIMATOR_KNOBS = {"rank": "rank", "sweeps": "sweeps", "past": "history", "core": "core"}
 
 
 class DivergenceError(ArithmeticError):
@@ -96,10 +95,16 @@ class Experiment(Settings):
         self._devices_used, self._samples_seen, self._earlier_pulses = 0, 0, 0
         if self.device != DIGITAL:
             self._program_anew()
-        self._estimators = {name: self._new_estimator(name) for name in self._slots}
+        self._options = self._new_options()
+        self._updates = self._new_updates()
         self.history = Recorder(list(self._slots))
         self._latest: dict[str, tuple[LowRank, Callable[[], list[Samples]]]] = {}
         self._ready = True
+
+    @property
+    def _estimators(self) -> dict[str, Estimator]:
+        estimators = (estimator for update in self._updates for estimator in update.estimators)
+        return dict(zip(self._slots, estimators, strict=True))
 
     # --- what a user reads -------------------------------------------------------------------
 
@@ -315,9 +320,7 @@ class Experiment(Settings):
         if not math.isfinite(loss.item()):
             raise ValueError(f"the loss is {loss.item()}")
         loss.backward()
-        for layer, names in self._names_by_layer():
-            for name, (errors, activations) in zip(names, layer.samples, strict=True):
-                self._update(name, layer, errors, activations)
+        self._update_layers()
         self._update_other_parameters()
         self._samples_seen += len(labels)
         record = StepRecord(
@@ -347,19 +350,17 @@ class Experiment(Settings):
         self.network.train()
         return loss / len(labels), hits / len(labels)
 
-    def _names_by_layer(self) -> Iterator[tuple[CrossbarLayer, list[str]]]:
-        for layer in self.layers.values():
-            yield layer, [name for name, (owner, _) in self._slots.items() if owner is layer]
-
-    def _update(self, name: str, layer: CrossbarLayer, errors: Tensor, activations: Tensor) -> None:
-        estimator, array = self._estimators[name], self.arrays[name]
-        if isinstance(estimator, Blockwise):
-            estimator.block_size = block_samples(layer, self.block_size)
-        update = estimator.update(errors, activations)
-        array.apply(update, learning_rate=self.learning_rate, scheme=self.scheme)
-        if self.seconds_per_step and isinstance(array, Crossbar):
-            array.wait(self.seconds_per_step)
-        self._latest[name] = update, layer.samples_for_later()
+    def _update_layers(self) -> None:
+        """Estimate and write every layer that backward came through."""
+        seconds, slots = self.seconds_per_step, iter(self._slots)
+        for layer, update in zip(self.layers.values(), self._updates, strict=True):
+            samples, names = layer.samples_for_later(), list(islice(slots, len(layer.arrays)))
+            estimates = update.estimates(self._options)
+            update.write(estimates, self._options)
+            for array in layer.arrays if seconds else ():
+                if isinstance(array, Crossbar):
+                    array.wait(seconds)
+            self._latest |= {n: (e, samples) for n, e in zip(names, estimates, strict=False)}
 
     def _update_other_parameters(self) -> None:
         """Plain SGD of what is not in arrays."""
@@ -427,12 +428,11 @@ class Experiment(Settings):
 
     def _take_up(self, changed: set[str]) -> None:
         """Bring estimators and arrays in line with the knobs that changed."""
+        self._options = self._new_options()
         if "method" in changed:
-            self._estimators = {name: self._new_estimator(name) for name in self._slots}
-        for knob, own in _ESTIMATOR_KNOBS.items():
-            if knob in changed and own in estimator_knobs(self.method):
-                for name, estimator in self._estimators.items():
-                    setattr(estimator, own, self._estimator_settings(name)[own])
+            self._updates = self._new_updates()
+        for update in self._updates:
+            update.take_up(self._options)
         crossbars = [array for array in self.arrays.values() if isinstance(array, Crossbar)]
         if "device" in changed:
             self._earlier_pulses = self.pulses
@@ -475,20 +475,30 @@ class Experiment(Settings):
         array.coding = physics.coding(knobs)
         array.periphery, array.wires = physics.periphery(knobs), physics.wires(knobs)
 
-    def _estimator_settings(self, name: str) -> dict[str, Any]:
+    def _new_options(self) -> dict[str, Any]:
+        """The knobs of estimates and writes, by the names that a :class:`LayerUpdate` takes."""
         return {
-            "rank": self.layer_rank(name),
+            "lr": self.learning_rate,
+            "rank": self.rank,
             "block_size": self.block_size,
             "sweeps": self.sweeps,
             "history": self.past,
             "core": self.core,
-            "seed": self._estimator_seed + list(self._slots).index(name),
+            "scheme": self.scheme,
+            "momentum": 0.0,
         }
 
-    def _new_estimator(self, name: str) -> Estimator:
-        taken = estimator_knobs(self.method)
-        given = {k: v for k, v in self._estimator_settings(name).items() if k in taken}
-        return make_estimator(self.method, **given)
+    def _new_updates(self) -> list[LayerUpdate]:
+        """What trains each layer, with new estimators that have seeds of their own."""
+        seeds, has_seed = count(self._estimator_seed), "seed" in estimator_knobs(self.method)
+
+        def make() -> Estimator:
+            return make_estimator(self.method, **({"seed": next(seeds)} if has_seed else {}))
+
+        updates = [LayerUpdate(name, layer, make) for name, layer in self.layers.items()]
+        for update in updates:
+            update.take_up(self._options)
+        return updates
 
 
 def _slots(layers: dict[str, CrossbarLayer]) -> dict[str, tuple[CrossbarLayer, int]]:

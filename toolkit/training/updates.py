@@ -41,15 +41,15 @@ class LayerUpdate:
         self.shapes = matrix_shapes(layer)
         self.capture = layer.capture if isinstance(layer, CrossbarLayer) else attach(layer)
         self.estimators = [new_estimator() for _ in self.shapes]
-        self._knobs = estimator_knobs(self.estimators[0].name)
+        self._knobs = frozenset(estimator_knobs(self.estimators[0].name))
         self.velocities: list[LowRank | None] = [None for _ in self.shapes]
 
     def estimates(self, group: Mapping[str, Any]) -> list[LowRank]:
         """Use up the samples of the calls so far: an update for each matrix; [] without calls.
 
-        ``group`` holds "rank" and "block_size".
+        ``group`` holds "rank", "block_size" and any further knobs of the estimators.
         """
-        self._take_up(group)
+        self.take_up(group)
         samples = _samples(self.layer, self.capture)
         updates = [e.update(*pair) for e, pair in zip(self.estimators, samples, strict=False)]
         self.capture.clear()
@@ -87,15 +87,18 @@ class LayerUpdate:
             for parts in state["velocities"]
         ]
 
-    def _take_up(self, group: Mapping[str, Any]) -> None:
-        """Set the estimators' knobs, where they have them, to the group's."""
-        for estimator, shape in zip(self.estimators, self.shapes, strict=True):
-            wanted = {
-                "rank": min(group["rank"], *shape),
-                "block_size": group["block_size"] * self.capture.positions,
-            }
-            for knob, value in wanted.items():
-                if knob in self._knobs and getattr(estimator, knob) != value:
+    def take_up(self, group: Mapping[str, Any]) -> None:
+        """Set those of the estimators' knobs that the group names.
+
+        A rank is at most min(m, n) of the matrix; a block counts network inputs.
+        """
+        for knob in self._knobs & group.keys():
+            wanted = group[knob]
+            if knob == "block_size":
+                wanted *= self.capture.positions
+            for estimator, shape in zip(self.estimators, self.shapes, strict=True):
+                value = min(wanted, *shape) if knob == "rank" else wanted
+                if getattr(estimator, knob) != value:
                     setattr(estimator, knob, value)
 
     def _write(self, index: int, update: LowRank, group: Mapping[str, Any]) -> None:
