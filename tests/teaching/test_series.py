@@ -79,7 +79,7 @@ def test_a_page_is_small_and_fetches_nothing(pages: dict[str, Path]) -> None:
 
 def test_a_page_shows_what_was_computed(pages: dict[str, Path]) -> None:
     text = pages["03_outer_products.html"].read_text(encoding="utf-8")
-    assert "largest difference from autograd" in text
+    assert "against autograd, largest difference" in text
     assert "celltag_solution" in text, "page.js folds what has this class"
 
 
