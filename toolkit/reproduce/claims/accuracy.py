@@ -82,10 +82,10 @@ TASKS = {
         Task("MNIST lenet", Data("mnist", 3000, 4000), "lenet", 120, 4, 64, (4, 8), (0.1, 0.2)),
         Task(
             "CIFAR-10 vgg",
-            Data("cifar-10", 10000, 4000),
+            Data("cifar-10", 8000, 3000),
             "vgg",
             1,
-            6,
+            4,
             64,
             (16,),
             _CNN_RATES,
