@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ def farthest(answer: Numbers) -> str | Wrong:
     cases = [(1e4, 2.0, 8, 8), (2e4, 1.0, 3, 2), (5e4, 10.0, 100, 30)]
     found = [float(answer(*case)) for case in cases]
 
-    def currents(segments: list[int]) -> list[float]:
+    def currents(segments: Sequence[float]) -> list[float]:
         return [1 / (R + k * r) for (R, r, _, _), k in zip(cases, segments, strict=True)]
 
     both = [m + n for _, _, m, n in cases]
