@@ -27,6 +27,7 @@ from toolkit.plots.variables import (
     views,
 )
 
+_FIRST = ("/training/loss", "/test_accuracy")  # shown first: of a run, of a sweep
 _HEIGHT = "max(360px, calc(100vh - 330px))"
 _NOTHING = (
     '<p style="margin:12px">Nothing is open yet: open a saved run, or the two examples, on the '
@@ -102,9 +103,8 @@ class Explorer:
         self._found = {one.path: one for one in recorded(tree)} if tree is not None else {}
         path = self._asked.get("variable", self.path)
         if path not in self._found:
-            path = (
-                "/training/loss" if "/training/loss" in self._found else next(iter(self._found), "")
-            )
+            first = [path for path in _FIRST if path in self._found]
+            path = next(iter([*first, *self._found]), "")
         self._last |= {name: int(text) for name, text in self._asked.items() if text.isdecimal()}
         self._fill(path)
         if tree is not None:

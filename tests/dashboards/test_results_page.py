@@ -1,15 +1,18 @@
 """The Results page without a browser: reading what is not trusted, showing, comparing, keeping."""
 
 import json
+import shutil
 import zipfile
 from html import unescape
 from io import BytesIO, StringIO
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from distributed import LocalCluster
 
 from dashboards import run_files
 from dashboards.results import MOST_RUNS, Results, about_html, examples
@@ -17,6 +20,7 @@ from dashboards.run_files import read_run
 from dashboards.run_tables import differences, events_table, settings_table
 from toolkit.results import to_bytes
 from toolkit.results.files import save_results
+from toolkit.training import Experiment, sweep
 
 
 @pytest.fixture(scope="module")
@@ -190,6 +194,38 @@ def test_a_sweep_is_a_dataset_whose_dims_have_sliders():
     np.testing.assert_array_equal(curve["x"], [1, 2, 8])
     np.testing.assert_allclose(curve["y"], accuracy[1, :, 1])
     assert list(page.explorer._places["method"].options) == ["sbpca (method 0)", "svd (method 1)"]
+
+
+def test_a_stored_sweep_opens_and_so_does_a_streamed_run(tmp_path):
+    with LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None) as here:
+        found = sweep(
+            {"method": ["sbpca", "svd"], "rank": [1, 99], "hidden": [4]},
+            epochs=2,
+            out=tmp_path / "sweep.zarr",
+            scheduler=here.scheduler_address,
+            progress=False,
+        )
+    run = Experiment(hidden=[4], device="EpiRAM", record_every=1)
+    with run.stream(tmp_path / "run.zarr"):
+        run.step()
+    page = Results()
+    page.view()
+    files = [("sweep.nc", to_bytes(xr.DataTree(found)))]
+    for name in ("sweep", "run"):
+        store = shutil.make_archive(str(tmp_path / name), "zip", tmp_path / f"{name}.zarr")
+        files.append((f"{name}.zip", Path(store).read_bytes()))
+    page.load(files)
+    assert list(page.runs) == ["sweep", "sweep (2)", "run"], page.notice.object
+    assert page.explorer.path == "/test_accuracy"
+    page.explorer.as_.value = "epoch"
+    page.explorer._places["method"].value = 1
+    curve = page.explorer._pane.live.columns(0)
+    np.testing.assert_allclose(curve["y"], found.test_accuracy[1, 0, 0])
+    page.explorer.variable.value = "/error"
+    page.explorer._places["rank"].value = 1
+    assert "rank=99 is above min(m, n)" in unescape(page.explorer.text.object)
+    page.pick.value = "run"
+    assert page.explorer.path == "/training/loss"
 
 
 def test_sliders_show_the_place_that_they_stand_at(opened, tree):

@@ -145,9 +145,9 @@ def _together(paths: Sequence[str | os.PathLike[str]], group: str, *, lazy: bool
     """One group of many runs along the settings in which they differ, NaN where there is no run."""
     if not paths:
         raise ValueError("source must name at least one run; got none.")
-    trees = {str(path): _open_one(path, lazy=lazy) for path in paths}
-    found = [_group(tree, group, path) for path, tree in trees.items()]
-    settings = [json.loads(tree.attrs["settings"]) for tree in trees.values()]
+    trees = [_open_one(path, lazy=lazy) for path in paths]
+    found = [_group(tree, group, path) for tree, path in zip(trees, paths, strict=True)]
+    settings = [json.loads(tree.attrs["settings"]) for tree in trees]
     bare = [dim for dim in found[0].dims if dim not in found[0].indexes]
     together = xr.concat(
         [_indexed(part) for part in found],
@@ -158,14 +158,14 @@ def _together(paths: Sequence[str | os.PathLike[str]], group: str, *, lazy: bool
         compat="equals",
         combine_attrs="override",
     ).drop_vars(bare)
-    together.attrs = _common([dict(tree.attrs) for tree in trees.values()])
-    return _along_settings(together, settings, list(trees))
+    together.attrs = _common([dict(tree.attrs) for tree in trees])
+    return _along_settings(together, settings, [str(path) for path in paths])
 
 
-def _group(tree: xr.DataTree, group: str, path: str) -> xr.Dataset:
+def _group(tree: xr.DataTree, group: str, path: str | os.PathLike[str]) -> xr.Dataset:
     name = f"/{group.strip('/')}"
     if name not in tree.groups or "settings" not in tree.attrs:
-        raise ValueError(f"path {path!r} has no group {group!r} of a run.")
+        raise ValueError(f"path {str(path)!r} has no group {group!r} of a run.")
     node: Any = tree[name]
     found: xr.Dataset = node.to_dataset(inherit=False)
     return found
