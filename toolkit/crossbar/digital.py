@@ -47,6 +47,11 @@ class DigitalArray:
         """A copy of the weights, (m, n)."""
         return self._weights.clone()
 
+    @property
+    def matrix(self) -> Tensor:
+        """The weights themselves, (m, n): to be read, not written."""
+        return self._weights
+
     def read(self, activations: Tensor) -> Tensor:
         """``activations @ weights.T``: (batch, n) -> (batch, m)."""
         check_signal("activations", activations, self.shape[1])

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from toolkit.crossbar import Crossbar, DigitalArray, TiledCrossbar
+from toolkit.crossbar.checks import check_signal
 from toolkit.lowrank.linalg import all_finite
 from toolkit.training.capture import Capture, attached, positions_of
 from toolkit.training.convolution import Geometry, Patches, Samples
@@ -135,10 +136,21 @@ class CrossbarLinear(CrossbarLayer):
     def forward(self, inputs: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
         flat = inputs.reshape(-1, inputs.shape[-1]).to(self.anchor.dtype)
-        flat = self._read(self.array, with_bias(flat) if self.bias else flat)
+        if isinstance(self.array, DigitalArray):
+            flat = self._product(flat, self.array.matrix)
+        else:
+            flat = self._read(self.array, with_bias(flat) if self.bias else flat)
         outputs = flat.reshape(*inputs.shape[:-1], flat.shape[1])
         self.capture.positions = positions_of(outputs, convolution=False)
         return self.capture.tap(inputs, outputs, self.anchor)
+
+    def _product(self, inputs: Tensor, matrix: Tensor) -> Tensor:
+        """The same by torch's linear layer, without a column of ones beside the inputs."""
+        columns = matrix.shape[1] - self.bias
+        check_signal("inputs", inputs.detach(), columns)
+        bias = matrix[:, -1] if self.bias else None
+        with torch.autocast(inputs.device.type, enabled=False):
+            return functional.linear(inputs, matrix[:, :columns], bias)
 
 
 class CrossbarConv2d(CrossbarLayer):
@@ -220,7 +232,7 @@ class CrossbarConv2d(CrossbarLayer):
 
     def _convolved(self, inputs: Tensor) -> Tensor:
         """The same by torch's convolution: 10 times faster on one thread, wide layers more so."""
-        geometry, matrix = self._geometry, torch.cat([array.weights for array in self.arrays])
+        geometry, matrix = self._geometry, _stacked(self.arrays)
         filters = matrix[:, : matrix.shape[1] - self.bias].reshape(
             len(matrix), -1, *geometry.kernel_size
         )
@@ -250,6 +262,12 @@ class _Read(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return ctx.array.read_transposed(gradients[0]), None
+
+
+def _stacked(arrays: Sequence[Array]) -> Tensor:
+    """The weights of all arrays, one below the other; of a single one without a copy."""
+    held = [a.matrix if isinstance(a, DigitalArray) else a.weights for a in arrays]
+    return held[0] if len(held) == 1 else torch.cat(held)
 
 
 def with_bias(inputs: Tensor) -> Tensor:
