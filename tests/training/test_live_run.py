@@ -3,6 +3,7 @@
 import gc
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -228,6 +229,44 @@ def test_runs_that_share_a_gate_take_turns():
             run.close()
     with pytest.raises(ValueError, match="places must be a whole number, 1 or more; got 0"):
         Gate(0)
+
+
+def test_shifts_go_round_and_few_work_abreast():
+    gate, done, inside = Gate(8, abreast=2), [0] * 4, []
+
+    def work(number: int) -> None:
+        while sum(done) < 80:
+            with gate.shift():
+                inside.append(len(gate._shifts[: gate.abreast]))
+                time.sleep(0.002)
+                done[number] += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert max(inside) == 2
+    assert max(done) - min(done) <= 4, done
+
+
+def test_runs_that_train_together_get_on_alike():
+    gate = Gate(8)
+    runs = [LiveRun(gate=gate, hidden=[16], seed=seed) for seed in range(6)]
+    try:
+        for run in runs:
+            run.start()
+        until(lambda: min(run.snapshot.step for run in runs) > 5)
+        first = [run.snapshot.step for run in runs]
+        assert gate.company == 6
+        until(lambda: min(run.snapshot.step for run in runs) > 300, 60)
+        last = [run.snapshot.step for run in runs]
+    finally:
+        for run in runs:
+            run.close()
+    steps = [late - early for early, late in zip(first, last, strict=True)]
+    assert max(steps) < 2 * min(steps), steps
+    assert gate.company == 0
 
 
 def test_a_speed_limit_holds_and_can_be_lifted(live):

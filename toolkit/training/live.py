@@ -12,8 +12,9 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import xarray as xr
@@ -22,13 +23,18 @@ from toolkit.training.experiment import DivergenceError, Experiment
 from toolkit.training.snapshot import Camera, Focus, Snapshot
 
 SNAPSHOTS_PER_SECOND = 18
+SNAPSHOTS_TOGETHER = 60  # a second, of all runs that share a gate: their pages share a thread
 SNAPSHOT_SHARE = 0.1  # of the worker's time, at most: snapshots of large layers come less often
 SLOWEST_S = 0.5  # between two snapshots, whatever they cost
 WAIT_S = 0.1  # between two looks whether it is one's turn
+SHIFT_S = 0.02  # how long a run trains before the next one does
 
 
 class Gate:
     """Lets at most ``places`` runs train at once; the others wait in the order in which they came.
+
+    Those that train work in shifts, one after another, on at most ``abreast`` threads: each gets
+    the same time, and a page's thread has few to contend with for the interpreter.
 
     Raises
     ------
@@ -36,11 +42,31 @@ class Gate:
         If ``places`` is no whole number of 1 or more.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, *, abreast: int = 2) -> None:
         if not isinstance(places, int) or places < 1:
             raise ValueError(f"places must be a whole number, 1 or more; got {places!r}.")
-        self.places = places
+        self.places, self.abreast = places, abreast
         self._lock, self._line = threading.Lock(), list[object]()
+        self._shifts, self._changed = list[object](), threading.Condition()
+
+    @property
+    def company(self) -> int:
+        """How many runs train at present."""
+        return min(len(self._line), self.places)
+
+    @contextmanager
+    def shift(self) -> Iterator[None]:
+        """Wait for a shift, work, and make room for the next."""
+        me = object()
+        with self._changed:
+            self._shifts.append(me)
+            self._changed.wait_for(lambda: me in self._shifts[: self.abreast])
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._shifts.remove(me)
+                self._changed.notify_all()
 
     def ask(self, who: object) -> int:
         """Stand in line, if not there yet: 0 is ``who``'s turn, n its place in the line."""
@@ -158,13 +184,25 @@ class LiveRun:
             while not self._closing.is_set():
                 self._serve_requests()
                 if self._running and self._has_its_turn():
-                    self._attempt(self._train)
+                    self._work_a_shift()
                 if not self._running or self._pace.due():
                     self._attempt(self._publish)
         finally:
             self._leave_the_line()
             while not self._requests.empty():  # they would keep this run alive
                 self._requests.get_nowait()
+
+    def _work_a_shift(self) -> None:
+        """Train for a while, as long as nobody asks for anything and no snapshot is due."""
+        with self._gate.shift() if self._gate else nullcontext():
+            end = time.monotonic() + SHIFT_S
+            self._attempt(self._train)
+            while self._may_go_on() and time.monotonic() < end:
+                self._attempt(self._train)
+
+    def _may_go_on(self) -> bool:
+        idle = self._requests.empty() and not self._pace.is_due
+        return idle and self._running and not self._shortest_step
 
     def _serve_requests(self) -> None:
         """Serve every request that waits; sleep until there is one while there is nothing to do."""
@@ -255,7 +293,7 @@ class LiveRun:
     def _publish(self) -> None:
         began = time.thread_time()  # its own work, not its waits for the page's thread
         self._snapshot = self._take_snapshot()
-        self._pace.took(time.thread_time() - began)
+        self._pace.took(time.thread_time() - began, self._gate.company if self._gate else 1)
 
     def _take_snapshot(self) -> Snapshot:
         return self._camera.take(
@@ -286,19 +324,24 @@ class _Pace:
         self._steps += 1
         self._last_step = time.monotonic()
 
-    def took(self, seconds: float) -> None:
-        """A snapshot took that long: the next may have to wait."""
+    def took(self, seconds: float, company: int = 1) -> None:
+        """A snapshot took that long, and so many runs train: the next may have to wait."""
         fair = min(seconds / SNAPSHOT_SHARE, SLOWEST_S)
-        self._interval = max(1 / SNAPSHOTS_PER_SECOND, fair)
+        self._interval = max(1 / SNAPSHOTS_PER_SECOND, company / SNAPSHOTS_TOGETHER, fair)
 
     def hurry(self) -> None:
         """Somebody waits to see something: the next snapshot is due now."""
         self._interval = 0.0
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for a snapshot."""
+        return time.monotonic() - self._last >= self._interval
+
     def due(self) -> bool:
         """Whether it is time for a snapshot; counts as one."""
         now = time.monotonic()
-        if now - self._last < self._interval:
+        if not self.is_due:
             return False
         if now - self._begin > 1.0:
             self.rate = self._steps / (now - self._begin)

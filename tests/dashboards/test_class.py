@@ -1,0 +1,91 @@
+"""Several visitors of one server, over their sockets alone: nobody's leaving or malice is felt."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from benchmarks.dashboard_class import counted, server, visitors
+
+PATIENCE_S = 60
+
+
+@pytest.fixture(scope="module")
+def small_server() -> Iterator[tuple[str, Any]]:
+    """A server that lets one run train at a time, and its process."""
+    with server(max_runs=1) as found:
+        yield found
+
+
+async def until(condition: Callable[[], object]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        await asyncio.sleep(0.02)
+
+
+def test_who_leaves_makes_room_for_the_next_within_five_seconds(small_server) -> None:
+    async def visit() -> float:
+        async with visitors(small_server[0], 2) as (first, second):
+            await first.press("Start")
+            await until(lambda: first.step > 3)
+            await second.press("Start")
+            await until(lambda: second.state == "waits (1 in line)")
+            assert second.step == 0
+            began = time.monotonic()
+            await first.leave()
+            await until(lambda: second.step > 0)
+            return time.monotonic() - began
+
+    assert asyncio.run(visit()) < 5
+
+
+def test_sessions_that_come_and_go_leave_nothing_behind(small_server) -> None:
+    address, process = small_server
+
+    async def cycles(count: int) -> tuple[str, ...]:
+        for _ in range(count):
+            async with visitors(address, 1) as (visitor,):
+                await visitor.press("Start")
+                await until(lambda: visitor.step > 0)
+        end = time.monotonic() + PATIENCE_S
+        while "1 threads" not in (found := counted(process)):  # sessions are kept for 4 s
+            assert time.monotonic() < end, found
+            await asyncio.sleep(0.5)
+        return tuple(part for part in found.split(", ") if "MiB" not in part)
+
+    first = asyncio.run(cycles(1))
+    assert asyncio.run(cycles(5)) == first
+
+
+@pytest.mark.parametrize(
+    ("label", "value"),
+    [
+        ("Rank", 10**6),
+        ("Rank", "many"),
+        ("Batch size", -1),
+        ("Learning rate", None),
+        ("Cycle-to-cycle", 1e9),
+        ("Read noise", float("1e308")),
+        ("Method", "__import__('os')"),
+        ("Device", {"type": "object", "name": "Figure", "id": "evil"}),
+        ("Speed limit", -5),
+        ("Layer", "../../etc/passwd"),
+        ("Seed", "9" * 4000),
+        ("Hidden", "4096, 4096, 4096"),
+    ],
+)
+def test_values_that_no_widget_would_send_change_nothing(small_server, label, value) -> None:
+    async def visit() -> None:
+        async with visitors(small_server[0], 1) as (visitor,):
+            await visitor.turn(5)
+            before = visitor.said
+            await visitor.set(label, value)
+            await visitor.press("Begin new run")  # takes the fixed knobs, too
+            await visitor.turn(4)
+            await visitor.turn(5)  # it still answers
+            assert visitor.said == before
+
+    asyncio.run(visit())
