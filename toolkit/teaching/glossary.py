@@ -87,8 +87,8 @@ GRADIENT = (
         "singular values",
         "How much of a matrix each pair of its singular vectors carries, the largest first.",
         4,
-        "s_p",
-        "s_p",
+        "\\sigma_p",
+        "σ_p",
         "1",
     ),
     Entry(
@@ -116,8 +116,8 @@ GRADIENT = (
         "stable rank",
         "Energy over the largest squared singular value: a rank that small values hardly change.",
         4,
-        "\\lVert G \\rVert_F^2 / s_1^2",
-        "‖G‖² / s₁²",
+        "\\lVert G \\rVert_F^2 / \\sigma_1^2",
+        "‖G‖² / σ₁²",
         "1",
     ),
     Entry(
