@@ -226,7 +226,7 @@ class FactorExchange:
             if digest != notes[0][0]:
                 raise RuntimeError(
                     f"all workers must merge the same bits; worker {index} did not merge those of "
-                    f"worker 0 in the last step: their processors or thread counts differ"
+                    f"worker 0 in the last step: options, processors or thread counts differ"
                 )
         ranks = [note[1 : 1 + len(updates)] for note in notes]
         flags = [note[1 + len(updates) :] for note in notes]
