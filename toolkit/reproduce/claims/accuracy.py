@@ -82,7 +82,7 @@ TASKS = {
         Task("MNIST lenet", Data("mnist", 3000, 4000), "lenet", 120, 4, 64, (4, 8), (0.1, 0.2)),
         Task(
             "CIFAR-10 vgg",
-            Data("cifar-10", 8000, 3000),
+            Data("cifar-10", 4000, 2000),
             "vgg",
             1,
             4,
