@@ -46,6 +46,15 @@ def test_the_map_leads_to_every_notebook() -> None:
     assert {path.name for path in notebooks()} <= set(links)
 
 
+def test_the_map_has_the_time_of_every_notebook() -> None:
+    rows = (FOLDER / "README.md").read_text(encoding="utf-8").splitlines()
+    for path in notebooks():
+        opening = "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"])
+        minutes = re.search(r"\*\*Time\*\*: (\d+) minutes", opening)
+        row = next(row for row in rows if path.name in row)
+        assert minutes is not None and row.endswith(f"| {minutes[1]} |"), row
+
+
 def contents() -> str:
     """README.md as a notebook."""
     text = (FOLDER / "README.md").read_text(encoding="utf-8").rstrip("\n")
