@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
 
 from toolkit.results import open_results, to_bytes
 from toolkit.training import Experiment, read_plan, sweep, sweeps
@@ -252,3 +252,24 @@ def test_a_killed_client_goes_on_where_it_stood(tmp_path, reference, here):
 def test_a_lost_scheduler_is_said():
     with pytest.raises(OSError, match=r"Timed out|connect"):
         sweep({"hidden": [4]}, scheduler="tcp://127.0.0.1:9", progress=False)
+
+
+class Ended:
+    """A future that has come to an end without a result."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._error = error
+
+    def cancelled(self) -> bool:
+        return self._error is None
+
+    def result(self) -> None:
+        assert self._error is not None
+        raise self._error
+
+
+def test_runs_whose_workers_die_again_and_again_are_recorded_and_a_lost_scheduler_ends_it():
+    killed = KilledWorker("run", None, 3)
+    assert sweeps._row_of(Ended(killed))["error"].startswith("KilledWorker: ")
+    with pytest.raises(ConnectionError, match="Start the sweep again to go on"):
+        sweeps._row_of(Ended(None))
