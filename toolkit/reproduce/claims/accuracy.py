@@ -31,7 +31,8 @@ class Task:
     rates: tuple[float, ...]
     seeds: int = 3
     trials: int = 1
-    one_block: bool = True
+    ramped: bool = False
+    one_block: bool = False
 
     def cases(self) -> list[Case]:
         """MBGD, and SBPCA at every rank, in blocks and, if asked for, in one block."""
@@ -59,16 +60,28 @@ class Task:
                 self.rates,
                 self.seeds,
                 self.trials,
-                ramped=True,
+                self.ramped,
             )
             for method, rank, more in methods
         ]
 
 
-_MLP_RATES, _CNN_RATES = (0.7, 1.0, 1.4), (0.1, 0.2, 0.4)
 TASKS = {
     FULL: (
-        Task("MNIST mlp", Data("mnist"), "mlp", 150, 10, 128, (4, 10), _MLP_RATES, 5, 2),
+        Task(
+            "MNIST mlp",
+            Data("mnist"),
+            "mlp",
+            150,
+            10,
+            128,
+            (4, 10),
+            (0.7, 1.0, 1.4),
+            seeds=5,
+            trials=2,
+            ramped=True,
+            one_block=True,
+        ),
         Task(
             "Fashion-MNIST mlp",
             Data("fashion-mnist", 20000),
@@ -80,25 +93,27 @@ TASKS = {
             (0.25, 0.5),
         ),
         Task("MNIST lenet", Data("mnist", 3000, 4000), "lenet", 120, 4, 64, (4, 8), (0.1, 0.2)),
-        Task(
-            "CIFAR-10 vgg",
-            Data("cifar-10", 4000, 2000),
-            "vgg",
-            1,
-            4,
-            64,
-            (16,),
-            _CNN_RATES,
-            5,
-            one_block=False,
-        ),
+        Task("CIFAR-10 vgg", Data("cifar-10", 3000, 2000), "vgg", 1, 4, 64, (16,), (0.1, 0.2)),
     ),
     QUICK: (
         Task("digits mlp", Data("digits"), "mlp", 64, 15, 32, (4, 10), (0.2, 0.4)),
         Task("MNIST mlp", Data("mnist", 3000, 2000), "mlp", 64, 4, 64, (4, 10), (0.25, 0.5)),
         Task("digits lenet", Data("digits"), "lenet", 120, 6, 64, (4, 8), (0.2, 0.4)),
     ),
-    SMALLEST: (Task("digits mlp", Data("digits", 300, 100), "mlp", 16, 2, 32, (4,), (0.4,)),),
+    SMALLEST: (
+        Task(
+            "digits mlp",
+            Data("digits", 300, 100),
+            "mlp",
+            16,
+            2,
+            32,
+            (4,),
+            (0.4,),
+            ramped=True,
+            one_block=True,
+        ),
+    ),
 }
 # a number of points below MBGD that a rank may lose: of the mlp at that rank, of a CNN at some rank
 BARS = {4: 1.0, 10: 0.5}
