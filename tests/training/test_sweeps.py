@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -269,7 +270,7 @@ class Ended:
 
 
 def test_runs_whose_workers_die_again_and_again_are_recorded_and_a_lost_scheduler_ends_it():
-    killed = KilledWorker("run", None, 3)
+    killed = KilledWorker("run", SimpleNamespace(address="tcp://w"), 3)
     assert sweeps._row_of(Ended(killed))["error"].startswith("KilledWorker: ")
     with pytest.raises(ConnectionError, match="Start the sweep again to go on"):
         sweeps._row_of(Ended(None))
