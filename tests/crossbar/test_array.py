@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from toolkit.crossbar import Crossbar, DigitalArray, device_names, get_device
+from toolkit.crossbar import Crossbar, DigitalArray, TiledCrossbar, device_names, get_device
 from toolkit.lowrank import LowRank
 
 IDEAL = get_device("ideal")
@@ -137,6 +137,7 @@ def test_directions_use_their_own_levels():
     assert torch.allclose(array.weights, torch.full((2, 2), 0.1, dtype=torch.float64))
     array.apply(constant_update(2, 2, 0.1), learning_rate=1.0)
     assert array.pulse_count.flatten(1).tolist() == [[25] * 4, [25] * 4]
+    assert array.pulses == 200
     assert float(array.weights.abs().max()) < 1e-12
 
 
@@ -315,3 +316,9 @@ def test_digital_array_is_exact():
     other = DigitalArray.from_weights(make_weights(seed=4))
     other.load_state_dict(array.state_dict())
     assert torch.equal(other.weights, array.weights)
+
+
+def test_pulses_of_tiles_add_up():
+    array = TiledCrossbar.from_weights(torch.zeros(5, 4), device=IDEAL, tile=(2, 3), seed=0)
+    array.apply(constant_update(5, 4, 0.3, torch.float32), learning_rate=1.0)
+    assert array.pulses == int(array.pulse_count.sum()) > 0

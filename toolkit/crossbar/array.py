@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -159,6 +160,12 @@ class Crossbar:
     def pulse_count(self) -> Tensor:
         """(2, m, n) int64: pulses issued to each cell so far, plus then minus."""
         return self._both(self._bank.pulse_count.long(), 0)
+
+    @property
+    def pulses(self) -> int:
+        """Pulses issued so far, to all cells together."""
+        counts: np.ndarray = self._bank.pulse_count.cpu().numpy()  # ten times torch's sum of ints
+        return int(counts.sum(dtype=np.int64))
 
     @property
     def stuck(self) -> Tensor:

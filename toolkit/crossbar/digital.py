@@ -21,6 +21,7 @@ class DigitalArray:
     device = None
     conductance = None
     pulse_count = None
+    pulses = 0
 
     def __init__(self, weights: Tensor) -> None:
         self._weights = check_weights(weights).clone()

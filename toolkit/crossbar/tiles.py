@@ -84,6 +84,11 @@ class TiledCrossbar:
         return self._assemble("pulse_count")
 
     @property
+    def pulses(self) -> int:
+        """Pulses issued so far, to all cells together."""
+        return sum(array.pulses for array, _, _ in self._each())
+
+    @property
     def stuck(self) -> Tensor:
         """(2, m, n) bool: cells that no longer move."""
         return self._assemble("stuck")

@@ -131,7 +131,7 @@ class Experiment(Settings):
     @property
     def pulses(self) -> int:
         """Programming pulses issued so far, over all arrays, discarded ones included."""
-        return self._earlier_pulses + sum(map(_pulses, self.arrays.values()))
+        return self._earlier_pulses + sum(array.pulses for array in self.arrays.values())
 
     @property
     def arrays(self) -> dict[str, Array]:
@@ -520,7 +520,3 @@ def _available(torch_device: str) -> torch.device:
 
 def _name_of(thing: Any) -> str:
     return str(getattr(thing, "name", type(thing).__name__))
-
-
-def _pulses(array: Array) -> int:
-    return 0 if array.pulse_count is None else int(array.pulse_count.sum())
