@@ -14,7 +14,7 @@ import xarray as xr
 from dashboards import site
 from dashboards.address import value_of
 from dashboards.export import export_buttons
-from dashboards.panes import FigurePane, grid, table
+from dashboards.panes import BELOW_TABS, FigurePane, grid, table
 from dashboards.run_tables import differences
 from toolkit.plots import LiveFigure
 from toolkit.plots.variables import AXES, compared, comparison
@@ -77,7 +77,7 @@ class Comparison:
             size="small",
             margin=(8, 4),
         )
-        self._bar = pn.FlexBox(self._csv, visible=False)
+        self._bar = pn.FlexBox(self._csv, visible=False, align_items="center")
 
     def view(self) -> pn.viewable.Viewable:
         """Choices, the two figures, and a table of the runs."""
@@ -87,6 +87,7 @@ class Comparison:
             self._figures,
             self.text,
             sizing_mode="stretch_both",
+            margin=BELOW_TABS,
         )
 
     def use(self, trees: dict[str, xr.DataTree]) -> None:

@@ -15,7 +15,7 @@ import panel_material_ui as pmui
 from dashboards import site
 from dashboards.address import Watched, join, number, parse
 from dashboards.measured import MeasuredData
-from dashboards.panes import FigurePane, grid
+from dashboards.panes import BELOW_TABS, FigurePane, grid
 from dashboards.parameters import limits_of, parameters, python_of, sliders, with_parameters
 from dashboards.write_steps import WriteSteps
 from toolkit.crossbar import Device, device_names, get_device
@@ -157,6 +157,7 @@ class Devices:
             cycles,
             grid(*self._panes, least="360px", share="40%"),
             sizing_mode="stretch_both",
+            margin=BELOW_TABS,
         )
         self.tabs = pmui.Tabs(
             ("Curves and cycling", curves),
@@ -238,7 +239,8 @@ class Devices:
         )
         query = self._run_query()
         self._link.object = (
-            f'<a href="{site.link("playground", query)}">Use in the Playground</a>'
+            f'<a href="{site.link("playground", query)}" style="color:inherit">'
+            "Use in the Playground</a>"
             if query is not None
             else '<span style="font-size:12px">The Playground takes presets; '
             "use the Python in a script.</span>"

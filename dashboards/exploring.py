@@ -14,7 +14,7 @@ import xarray as xr
 
 from dashboards import site
 from dashboards.export import export_buttons
-from dashboards.panes import FigurePane, grid
+from dashboards.panes import BELOW_TABS, FigurePane, grid
 from toolkit.plots import LiveFigure
 from toolkit.plots.variables import (
     Recorded,
@@ -29,7 +29,7 @@ from toolkit.plots.variables import (
 
 _FIRST = ("/training/loss", "/test_accuracy")  # shown first: of a run, of a sweep
 _HEIGHT = "max(360px, calc(100vh - 330px))"
-_NOTHING = (
+NOTHING = (
     '<p style="margin:12px">Nothing is open yet: open a saved run, or the two examples, on the '
     "left.</p>"
 )
@@ -77,11 +77,11 @@ class Explorer:
         self.as_.param.watch(lambda _: self._pick_view(), "value")
         self._choices = pn.FlexBox(self.group, self.variable, self.as_, visible=False)
         self._sliders = pn.FlexBox(margin=0)
-        self.text = site.Text(_NOTHING, sizing_mode="stretch_width", margin=(0, 10))
+        self.text = site.Text(NOTHING, sizing_mode="stretch_width", margin=(0, 10))
         self._figure = pn.Column(sizing_mode="stretch_both", margin=0)
         self._csv = _download("Data shown (CSV)", self._csv_file, "shown.csv")
         self._netcdf = _download("Variable (netCDF)", self._netcdf_file, "variable.nc")
-        self._bar = pn.FlexBox(self._csv, self._netcdf, visible=False)
+        self._bar = pn.FlexBox(self._csv, self._netcdf, visible=False, align_items="center")
 
     def view(self) -> pn.viewable.Viewable:
         """Choices, sliders, figure and downloads."""
@@ -92,6 +92,7 @@ class Explorer:
             self.text,
             self._figure,
             sizing_mode="stretch_both",
+            margin=BELOW_TABS,
         )
 
     # --- choosing ----------------------------------------------------------------------------
@@ -228,7 +229,7 @@ class Explorer:
         shown, dataset, array = self.shown(), self.dataset(), self.array()
         self._bar.visible = shown is not None
         if shown is None or dataset is None or array is None:
-            self.text.object = _NOTHING if self._tree is None else _EMPTY
+            self.text.object = NOTHING if self._tree is None else _EMPTY
             self._figure.objects = []
         elif shown.ndim == 0:
             self.text.object = f'<p style="font-size:28px;margin:16px">{_value(shown)}</p>'

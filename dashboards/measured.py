@@ -14,7 +14,7 @@ import panel as pn
 import panel_material_ui as pmui
 
 from dashboards import site
-from dashboards.panes import FigurePane, facts, grid, table
+from dashboards.panes import BELOW_TABS, FigurePane, facts, grid, table
 from dashboards.parameters import fit_rows, python_of
 from dashboards.uploads import MEBI, Upload
 from toolkit.crossbar import Device, Fit, PulseTrains, fit_device
@@ -22,6 +22,7 @@ from toolkit.crossbar.measured import model_names
 from toolkit.crossbar.trains import EXAMPLE_CSV
 from toolkit.plots import LiveFigure
 from toolkit.plots.devices import fit_curve, fit_residuals
+from toolkit.plots.elements import siemens_prefix
 
 MOST_BYTES = 2 * MEBI
 MOST_READINGS = 20_000
@@ -92,9 +93,16 @@ class MeasuredData:
     def view(self) -> pn.viewable.Viewable:
         """Buttons, the result as text, and the figures."""
         bar = pn.FlexBox(
-            self.upload, self._example, self._template, self._model, self._use, self._python
+            self.upload,
+            self._example,
+            self._template,
+            self._model,
+            self._use,
+            self._python,
+            align_items="center",
         )
-        return pn.Column(bar, self._figures, self.result, sizing_mode="stretch_both")
+        parts = (bar, self._figures, self.result)
+        return pn.Column(*parts, sizing_mode="stretch_both", margin=BELOW_TABS)
 
     def load(self, data: bytes, filename: str) -> None:
         """Read a table and fit it; one message, and what was there stays, if that fails."""
@@ -201,15 +209,16 @@ def device_name(filename: str) -> str:
 
 
 def _summary(fit: Fit) -> str:
-    unit = 100.0 * fit.rms
+    low, high = fit.device.g_min, fit.device.g_max
+    factor, unit = siemens_prefix(high)
     line = facts(
         {
             "Model": fit.model,
             "Cells": fit.cells,
             "Trains": fit.trains,
             "Steps used": f"{len(fit.residuals):,} ({fit.left_out:,} left out near the bounds)",
-            "Range": f"{fit.device.g_min:.3g} to {fit.device.g_max:.3g} S",
-            "rms residual": f"{unit:.3g} % of the range",
+            "Range": f"{low * factor:.3g} to {high * factor:.3g} {unit}",
+            "rms residual": f"{100.0 * fit.rms:.3g} % of the range",
         }
     )
     return line + table(["parameter", "value", "standard error"], fit_rows(fit))

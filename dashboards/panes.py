@@ -14,6 +14,8 @@ import panel as pn
 from dashboards.site import Text
 from toolkit.plots import LiveFigure
 
+BELOW_TABS = (8, 0, 0, 0)  # labels of the first row stand half above their boxes
+
 
 class FigurePane:
     """A figure under its caption, in one cell of a grid."""

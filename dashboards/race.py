@@ -30,7 +30,7 @@ from toolkit.training.snapshot import Snapshot
 from toolkit.training.track import BUDGETS, Point, Track, standings
 
 FRAME_MS = 120
-FIGURE_HEIGHT = 320
+FIGURE_HEIGHT = "clamp(320px, calc(100vh - 540px), 560px)"  # the knobs are to be seen, too
 LETTERS = "abcd"
 LANE_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device", "scheme")
 SHARED = tuple(name for name, knob in knobs_of(Settings).items() if not is_live(knob))
@@ -162,7 +162,7 @@ class Race:
         figures = pn.Row(
             *(FigurePane(live).view for live in (self.loss, self.accuracy)),
             sizing_mode="stretch_width",
-            height=FIGURE_HEIGHT,
+            styles={"height": FIGURE_HEIGHT},
         )
         bar = pn.FlexBox(self.start, self.pause, self.reset, self.new_seed, self.axis, self.counts)
         return pn.Column(
@@ -206,6 +206,10 @@ class Race:
             self._draw()
 
     def _draw(self) -> None:
+        with pn.io.unlocked():  # one message a frame
+            self._put()
+
+    def _put(self) -> None:
         axis = self.axis.value
         for i, lane in enumerate(self.lanes):
             x = lane.track.column(axis)

@@ -19,7 +19,7 @@ import xarray as xr
 from dashboards import site
 from dashboards.address import join, parse
 from dashboards.comparing import Comparison
-from dashboards.exploring import Explorer
+from dashboards.exploring import NOTHING, Explorer
 from dashboards.panes import facts, table
 from dashboards.run_files import MOST_BYTES, read_run, size_of
 from dashboards.run_tables import events_table, provenance_table, settings_table
@@ -52,7 +52,7 @@ class Results:
         self._tab = 0
         self.explorer = Explorer(self._keep_address)
         self.comparison = Comparison(self._keep_address)
-        self._about = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
+        self._about = site.Text(NOTHING, sizing_mode="stretch_width", margin=(0, 10))
         self._make_widgets()
         self._take(query)
 
@@ -197,7 +197,7 @@ class Results:
     def _show(self) -> None:
         tree = self.runs.get(self.pick.value)
         self.explorer.use(tree)
-        self._about.object = about_html(tree) if tree is not None else ""
+        self._about.object = about_html(tree) if tree is not None else NOTHING
         self._summary.object = summary_html(tree) if tree is not None else ""
         self._keep_address()
 

@@ -140,11 +140,15 @@ def _draw_angle(live: LiveFigure, snapshot: Snapshot) -> str:
 
 def _draw_histogram(live: LiveFigure, snapshot: Snapshot) -> str:
     found, title = snapshot.histogram, f"Conductance histogram, {snapshot.focus.layer}"
-    for glyph in (0, 1):
-        share = _NONE if found is None else (found.plus, found.minus)[glyph]
-        centre = _NONE if found is None else found.centre
-        live.set_columns(glyph, {"conductance": centre, "share": share})
-    return title if found is not None else f"{title}: {_ON_CELLS}"
+    if found is None:
+        for glyph in (0, 1):
+            live.set_columns(glyph, {"conductance": _NONE, "share": _NONE})
+        return f"{title}: {_ON_CELLS}"
+    factor, unit = siemens_prefix(float(found.centre[-1]))
+    live.label_axes(x=f"conductance ({unit})", y="cells per bin (%)")
+    for glyph, share in enumerate((found.plus, found.minus)):
+        live.set_columns(glyph, {"conductance": factor * found.centre, "share": share})
+    return title
 
 
 def _layer(snapshot: Snapshot) -> LayerView:

@@ -11,7 +11,7 @@ import panel_material_ui as pmui
 
 from dashboards import site
 from dashboards.address import Watched
-from dashboards.panes import FigurePane, facts, grid
+from dashboards.panes import BELOW_TABS, FigurePane, facts, grid
 from toolkit.crossbar import SCHEMES, Coincidence, Device, WholePulses
 from toolkit.plots import LiveFigure, heat_map
 from toolkit.plots.devices import drive_columns, line_drive
@@ -112,6 +112,7 @@ class WriteSteps:
             self.status,
             self._figures,
             sizing_mode="stretch_both",
+            margin=BELOW_TABS,
         )
 
     def use(self, device: Device) -> None:
