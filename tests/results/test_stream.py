@@ -194,22 +194,24 @@ def check_whole(path: Path, done: int, reference: xr.DataTree, every: int = 3) -
     return steps
 
 
-def test_killed_before_any_single_rename_it_is_whole(tmp_path, monkeypatch):
+def test_killed_before_any_single_write_it_is_whole(tmp_path, monkeypatch):
     reference = Experiment(**SMALL)
     for _ in range(8):
         reference.step()
-    reference, left, renames, done = reference.results(), iter(range(0)), 0, 0
-    whole = zarr_files.replace
+    reference, left, writes, done = reference.results(), iter(range(0)), 0, 0
 
-    def counted(path, data):
-        nonlocal renames
-        renames += 1
-        if next(left, None) is None:
-            raise Killed
-        whole(path, data)
+    def counted(whole):
+        def write(*given):
+            nonlocal writes
+            writes += 1
+            if next(left, None) is None:
+                raise Killed
+            whole(*given)
 
-    for module in (stream, zarr_files):
-        monkeypatch.setattr(module, "replace", counted)
+        return write
+
+    for module, name in [(stream, "replace"), (zarr_files, "replace"), (stream, "overwrite")]:
+        monkeypatch.setattr(module, name, counted(getattr(module, name)))
     for survives in range(70, 270, 24):  # the first 70 make the store
         run, left, done = Experiment(**SMALL), iter(range(survives)), 0
         try:
@@ -220,7 +222,7 @@ def test_killed_before_any_single_rename_it_is_whole(tmp_path, monkeypatch):
         except Killed:
             pass
         check_whole(tmp_path / "a.zarr", done, reference)
-    assert renames > 270 and done > 4
+    assert writes > 200 and done > 4
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a training process")

@@ -6,6 +6,7 @@ disk and back is in ``files.py``.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -201,11 +202,16 @@ def root_attributes(
         "created_at": created.astimezone(UTC).isoformat(timespec="seconds"),
         "seed": seed,
         "settings": json.dumps(dict(settings), default=str),
-        "torch_version": version("torch"),
-        "numpy_version": version("numpy"),
+        "torch_version": _version("torch"),
+        "numpy_version": _version("numpy"),
         "references": REFERENCES,
         "schema_version": SCHEMA_VERSION,
     }
+
+
+@functools.cache
+def _version(package: str) -> str:
+    return version(package)
 
 
 def build_tree(

@@ -1,15 +1,17 @@
 """A run on disk while it goes: a Zarr v3 store that grows, whole at every moment.
 
-Rows go to the ends of arrays in memory; ``commit`` writes the chunks that have changed, then the
-metadata of their arrays and, last, the root's ``zarr.json``, which holds all metadata at once
-("consolidated") and is renamed into place. Readers go by that one file, so that a writer killed
-at any moment leaves what the last commit held: chunks beyond it are not looked at.
+Rows go to the ends of arrays in memory; ``commit`` writes what is new in their chunks and, last,
+the root's ``zarr.json``, which holds all metadata at once ("consolidated") and is renamed into
+place. Readers go by that one file, so that a writer killed at any moment leaves what the last
+commit held: rows beyond it are not looked at. The arrays' own metadata, for readers that know
+nothing of consolidated ones, follow every few seconds and at the end.
 What is recorded, and when, is not decided here.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,13 @@ from toolkit.results.zarr_files import (
     array_metadata,
     chunk_path,
     group_metadata,
+    overwrite,
     replace,
     write_metadata,
 )
 
 CHUNK_BYTES = 16 * 2**20
+OWN_METADATA_EVERY_S = 5.0
 MOST_ROWS = {1: 4096, 2: 64, 3: 16, 4: 16}  # of a chunk, by the number of dims
 _BLOSC = {"cname": "zstd", "clevel": 3, "blocksize": 0}
 
@@ -77,6 +81,7 @@ class Stream:
         self._columns: dict[str, _Column] = {}
         self._lengths: dict[tuple[str, str], int] = {}
         self._groups = ["training", "events", "layers", *(f"layers/{name}" for name in layers)]
+        self._own_metadata_due = 0.0  # at once: they make the folders
         with beside(self.path) as self._root:
             self._begin()
         self._root = self.path
@@ -113,14 +118,17 @@ class Stream:
         To the disk they go when the system writes them: a power cut is not provided against.
         """
         for name, column in self._columns.items():
-            group, _ = name.rsplit("/", 1)
             column.write()
-            if column.grow(self._lengths.get((group, column.variable.dims[0]), 0)):
-                write_metadata(self._root / name, column.metadata)
+            group, _ = name.rsplit("/", 1)
+            column.metadata["shape"][0] = self._lengths.get((group, column.variable.dims[0]), 0)
         below = {group: group_metadata(_of_group(group), {}) for group in self._groups}
         below |= {name: column.metadata for name, column in self._columns.items()}
         attributes = dict(self._attributes()) | {"complete": int(complete)}
         write_metadata(self._root, group_metadata(attributes, below))
+        if complete or time.monotonic() > self._own_metadata_due:
+            self._own_metadata_due = time.monotonic() + OWN_METADATA_EVERY_S
+            for name, column in self._columns.items():
+                write_metadata(self._root / name, column.metadata)
 
     def close(self) -> None:
         """Write what is left and mark the store as complete."""
@@ -150,13 +158,13 @@ class _Column:
     def __init__(self, folder: Callable[[], Path], variable: Variable, tail: tuple[int, ...]):
         self._folder, self.variable = folder, variable
         text = variable.dtype == "str"
-        dtype = np.dtype(object if text else variable.dtype)
+        dtype = np.dtype(object if text else variable.dtype).newbyteorder("<")
         self._fill: Any = "" if text else (np.nan if dtype.kind == "f" else 0)
         row_bytes = max(1, int(np.prod(tail)) * dtype.itemsize)
         self.rows = min(max(1, CHUNK_BYTES // row_bytes), MOST_ROWS[len(variable.dims)])
         self._stored = np.full((*tail, self.rows), self._fill, dtype)
         self._chunk = np.moveaxis(self._stored, -1, 0)
-        self._number, self._dirty = 0, False
+        self._number, self._new = 0, range(0)
         codecs, self._encode = _codecs(variable, dtype)
         self.metadata = array_metadata(
             variable.dims,
@@ -173,31 +181,39 @@ class _Column:
         if number != self._number:
             self.write()
             self._chunk[...], self._number = self._fill, number
-        self._chunk[place], self._dirty = value, True
+        self._chunk[place] = value
+        self._new = range(self._new.start if self._new else place, place + 1)
 
     def write(self) -> None:
-        """Write the chunk if something in it is new."""
-        if self._dirty:
-            place = chunk_path(self._folder(), [self._number, *(0 for _ in self.variable.dims[1:])])
-            replace(place, self._encode(self._stored))
-            self._dirty = False
-
-    def grow(self, length: int) -> bool:
-        """Set the length; whether it is new to the store."""
-        new = self.metadata["shape"][0] != length or not self._folder().is_dir()
-        self.metadata["shape"][0] = length
-        return new
+        """Write what is new of the chunk; numbers, which are not compressed, where they belong."""
+        if not self._new:
+            return
+        file = chunk_path(self._folder(), [self._number, *(0 for _ in self.variable.dims[1:])])
+        if self._encode is None and file.is_file():
+            first = self._new.start
+            rows = self._stored[first : self._new.stop]
+            overwrite(file, first * rows.itemsize, rows.tobytes())
+        else:
+            encode = np.ndarray.tobytes if self._encode is None else self._encode
+            replace(file, encode(self._stored))
+        self._new = range(0)
 
 
 def _codecs(
     variable: Variable, dtype: np.dtype
-) -> tuple[list[dict[str, Any]], Callable[[np.ndarray], bytes]]:
-    """The codecs of an array as Zarr's metadata name them, and what they do to a chunk."""
+) -> tuple[list[dict[str, Any]], Callable[[np.ndarray], bytes] | None]:
+    """The codecs of an array as Zarr's metadata name them, and what they do to a chunk.
+
+    None: nothing. Rows of single numbers are left as they are, so that they can be written one by
+    one: compressed they would be written again and again with their whole chunk.
+    """
     if dtype.kind == "O":
         zstd, words = Zstd(level=3), VLenUTF8()
         named = {"name": "zstd", "configuration": {"level": 3, "checksum": False}}
         return [TEXT, named], lambda chunk: zstd.encode(words.encode(chunk))
     dims = len(variable.dims)
+    if dims == 1:
+        return [LITTLE_ENDIAN], None
     turned = {"name": "transpose", "configuration": {"order": [*range(1, dims), 0]}}
     # equal neighbours are found in whole floats, small numbers by their bytes
     shuffle = not (dtype == np.float32 and dims > 2)
@@ -207,8 +223,7 @@ def _codecs(
         | {"typesize": dtype.itemsize, "shuffle": "shuffle" if shuffle else "noshuffle"},
     }
     blosc = Blosc(**_BLOSC, shuffle=Blosc.SHUFFLE if shuffle else Blosc.NOSHUFFLE)
-    codecs = [turned, LITTLE_ENDIAN, named] if dims > 1 else [LITTLE_ENDIAN, named]
-    return codecs, lambda chunk: blosc.encode(chunk.astype(dtype.newbyteorder("<"), copy=False))
+    return [turned, LITTLE_ENDIAN, named], blosc.encode
 
 
 def _rounded(values: np.ndarray, bits: int) -> np.ndarray:

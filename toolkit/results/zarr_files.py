@@ -69,8 +69,18 @@ def chunk_path(array: Path, index: Sequence[int]) -> Path:
     return array.joinpath("c", *map(str, index))
 
 
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    """Write within a file; what lies around stays as it is, whatever happens to the writer."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
 def replace(path: Path, data: bytes) -> None:
-    """Write beside and rename: ``path`` holds the old bytes or all of the new ones."""
+    """Write beside and rename: ``path`` holds the old bytes or all of the new ones.
+
+    Over a file that is there it may take some ms: file systems then write to the disk at once.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.partial")
     scratch.write_bytes(data)
