@@ -39,6 +39,7 @@ CHUNK_BYTES = 16 * 2**20
 OWN_METADATA_EVERY_S = 5.0
 MOST_ROWS = {1: 4096, 2: 64, 3: 16, 4: 16}  # of a chunk, by the number of dims
 _BLOSC = {"cname": "zstd", "clevel": 3, "blocksize": 0}
+_SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
 
 class Stream:
@@ -137,7 +138,8 @@ class Stream:
     def _column(self, group: str, variable: Variable, tail: tuple[int, ...]) -> _Column:
         name = f"{group}/{variable.name}"
         if name not in self._columns:
-            self._columns[name] = _Column(lambda: self._root / name, variable, tail)
+            rounded = self._bits is not None and variable.name == "conductance"
+            self._columns[name] = _Column(lambda: self._root / name, variable, tail, rounded)
         return self._columns[name]
 
     def _conductance(self, group: str, value: np.ndarray) -> np.ndarray:
@@ -155,7 +157,9 @@ class _Column:
     side: most cells keep their value from one record to the next.
     """
 
-    def __init__(self, folder: Callable[[], Path], variable: Variable, tail: tuple[int, ...]):
+    def __init__(
+        self, folder: Callable[[], Path], variable: Variable, tail: tuple[int, ...], rounded: bool
+    ) -> None:
         self._folder, self.variable = folder, variable
         text = variable.dtype == "str"
         dtype = np.dtype(object if text else variable.dtype).newbyteorder("<")
@@ -165,7 +169,7 @@ class _Column:
         self._stored = np.full((*tail, self.rows), self._fill, dtype)
         self._chunk = np.moveaxis(self._stored, -1, 0)
         self._number, self._new = 0, range(0)
-        codecs, self._encode = _codecs(variable, dtype)
+        codecs, self._encode = _codecs(variable, dtype, rounded)
         self.metadata = array_metadata(
             variable.dims,
             (0, *tail),
@@ -200,7 +204,7 @@ class _Column:
 
 
 def _codecs(
-    variable: Variable, dtype: np.dtype
+    variable: Variable, dtype: np.dtype, rounded: bool
 ) -> tuple[list[dict[str, Any]], Callable[[np.ndarray], bytes] | None]:
     """The codecs of an array as Zarr's metadata name them, and what they do to a chunk.
 
@@ -215,15 +219,13 @@ def _codecs(
     if dims == 1:
         return [LITTLE_ENDIAN], None
     turned = {"name": "transpose", "configuration": {"order": [*range(1, dims), 0]}}
-    # equal neighbours are found in whole floats, small numbers by their bytes
-    shuffle = not (dtype == np.float32 and dims > 2)
-    named = {
-        "name": "blosc",
-        "configuration": _BLOSC
-        | {"typesize": dtype.itemsize, "shuffle": "shuffle" if shuffle else "noshuffle"},
-    }
-    blosc = Blosc(**_BLOSC, shuffle=Blosc.SHUFFLE if shuffle else Blosc.NOSHUFFLE)
-    return [turned, LITTLE_ENDIAN, named], blosc.encode
+    if dtype == np.float32 and dims > 2:  # maps: equal neighbours are found in whole numbers
+        shuffle = "bitshuffle" if rounded else "noshuffle"  # and bits that are 0 in bits
+    else:
+        shuffle = "shuffle"
+    settings = _BLOSC | {"typesize": dtype.itemsize, "shuffle": shuffle}
+    blosc = Blosc(**_BLOSC, shuffle=_SHUFFLES[shuffle])
+    return [turned, LITTLE_ENDIAN, {"name": "blosc", "configuration": settings}], blosc.encode
 
 
 def _rounded(values: np.ndarray, bits: int) -> np.ndarray:
