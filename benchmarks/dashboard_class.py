@@ -6,8 +6,9 @@ Opens many sessions over their websockets, as browsers do but without drawing (i
 other machines), has some of them train, turns the rank of one after another, and reports
 the milliseconds from the knob to the frame that shows the new rank, frames a second, how evenly
 the steps are shared, and that one more run waits its turn. Then opens and closes sessions and
-counts the server's threads, memory, Bokeh documents and models. The load of the machine is printed
-before and after: other work spoils the times.
+counts the server's threads, memory, Bokeh documents and models. With ``--minutes`` one session
+trains for so long at 30 steps a second, and its memory is written to a table. The load of the
+machine is printed before and after: other work spoils the times.
 """
 
 from __future__ import annotations
@@ -103,6 +104,8 @@ class Visitor:
         while (message := await self._connection.read_message()) is not None:
             if isinstance(message, str) and "Gradient memory" in message:
                 self._look(html.unescape(html.unescape(message)))
+            elif isinstance(message, str) and '"notification_type"' in message:
+                print(f"  notice: {message[:500]}")
 
     def _look(self, text: str) -> None:
         """Take down what the status line says."""
@@ -127,10 +130,11 @@ async def visitors(address: str, count: int) -> AsyncIterator[list[Visitor]]:
 async def visit(address: str) -> Visitor:
     """Ask for the page, then for what stands on it, and say that it is there."""
     page = await AsyncHTTPClient().fetch(address, request_timeout=120)
+    site = address.partition("?")[0]
     found = re.search(r'"token":\s*"([^"]+)"', page.body.decode())
     assert found is not None, "the page has no token"
     request = HTTPRequest(
-        address.replace("http", "ws", 1) + "ws", headers={"Origin": address.rstrip("/")}
+        site.replace("http", "ws", 1) + "ws", headers={"Origin": site.rstrip("/")}
     )
     connection = await websocket_connect(
         request, subprotocols=["bokeh", found[1]], max_message_size=2**28
@@ -235,6 +239,22 @@ async def come_and_go(address: str, server: subprocess.Popen[str], cycles: int) 
                     await asyncio.sleep(0.05)
 
 
+async def train_on(
+    address: str, server: subprocess.Popen[str], minutes: float, table: Path | None
+) -> None:
+    """One session that trains for long: memory and models every half minute, as CSV."""
+    rows = ["minute,step,threads,rss_mib,documents,models"]
+    async with visitors(f"{address}?speed=30&device=Ag:a-Si", 1) as (visitor,):
+        await visitor.press("Start")
+        for half in range(int(2 * minutes) + 1):
+            numbers = re.findall(r"\d+", counted(server))
+            rows.append(",".join([f"{half / 2}", str(visitor.step), *numbers]))
+            print(f"  {rows[-1]} {visitor.state}", flush=True)
+            if table is not None:
+                table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+            await asyncio.sleep(30)
+
+
 def counted(server: subprocess.Popen[str]) -> str:
     """Threads, memory, documents and models of the server."""
     server.send_signal(signal.SIGUSR1)
@@ -276,12 +296,17 @@ def main() -> None:
     parser.add_argument("--training", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--cycles", type=int, default=50)
+    parser.add_argument("--minutes", type=float, default=0.0, help="of one session's training")
+    parser.add_argument("--table", type=Path, help="CSV file of its memory")
     options = parser.parse_args()
     print(f"load before: {os.getloadavg()[0]:.1f}, {os.cpu_count()} processors")
     with server(options.training) as (address, process):
         if options.sessions:
             asyncio.run(crowd(address, options))
-        asyncio.run(come_and_go(address, process, options.cycles))
+        if options.cycles:
+            asyncio.run(come_and_go(address, process, options.cycles))
+        if options.minutes:
+            asyncio.run(train_on(address, process, options.minutes, options.table))
     print(f"load after: {os.getloadavg()[0]:.1f}")
 
 

@@ -12,6 +12,7 @@ from toolkit.training.snapshot import VIEWS, Snapshot
 
 DEFAULT = ("loss", "accuracy", "energy", "spectrum", "waterfall", "weight")
 MOST = 6
+ALWAYS = ("loss", "accuracy")
 _GAP = 6
 
 
@@ -22,6 +23,8 @@ class Figures:
         self.views: dict[str, FigureView | CostView] = {}
         self._captions: dict[str, Text] = {}
         self._cells: dict[str, pn.Column] = {}
+        self._turn = 0
+        self._drawn: tuple[object, ...] = ()
         self.grid = pn.Column(sizing_mode="stretch_both")
         self.show(shown)
 
@@ -55,8 +58,17 @@ class Figures:
         return set(self.shown) & set(VIEWS)
 
     def draw(self, snapshot: Snapshot) -> None:
-        """Put a snapshot into the views shown."""
-        for name in self.shown:
+        """Put a snapshot into the views shown.
+
+        While training goes on as it was, every second one waits for the next frame: to paint takes
+        a browser longer than all else, and half as often is still several times a second.
+        """
+        state = (snapshot.running, snapshot.knobs, snapshot.focus, self.shown)
+        same, self._drawn = state == self._drawn and snapshot.running, state
+        self._turn = 1 - self._turn
+        for place, name in enumerate(self.shown):
+            if same and name not in ALWAYS and place % 2 == self._turn:
+                continue
             text = _caption(self.views[name].draw(snapshot))
             if self._captions[name].object != text:
                 self._captions[name].object = text

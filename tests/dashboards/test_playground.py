@@ -3,7 +3,9 @@
 import re
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from html import unescape
 
 import numpy as np
@@ -106,6 +108,28 @@ def test_figures_hold_what_the_snapshot_holds(playground):
         views["histogram"].live.columns(1)["share"], snapshot.histogram.minus
     )
     assert f">{snapshot.pulses:,}</td>" in views["cost"].pane.object
+
+
+def test_views_take_turns_while_training_but_all_show_a_turned_knob(playground, monkeypatch):
+    playground.run.step()
+    frames(playground, until=lambda: playground.run.snapshot.step == 1)
+    drawn: Counter[str] = Counter()
+    for name, view in playground.figures.views.items():
+        monkeypatch.setattr(view, "draw", lambda _, name=name: drawn.update([name]) or name)
+    moving = replace(playground.run.snapshot, running=True)
+    playground.figures.draw(moving)
+    assert set(drawn.values()) == {1} and len(drawn) == 6
+    for _ in range(4):
+        playground.figures.draw(moving)
+    assert drawn["loss"] == drawn["accuracy"] == 5
+    assert {drawn[name] for name in ("energy", "spectrum", "waterfall", "weight")} == {3}
+    drawn.clear()
+    playground.figures.draw(replace(moving, knobs={**moving.knobs, "rank": 5}))
+    assert set(drawn.values()) == {1} and len(drawn) == 6
+    drawn.clear()
+    for _ in range(2):
+        playground.figures.draw(playground.run.snapshot)  # paused: the last word
+    assert set(drawn.values()) == {2} and len(drawn) == 6
 
 
 def test_views_are_chosen_and_kept_within_bounds(playground):
