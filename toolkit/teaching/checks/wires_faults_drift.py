@@ -60,8 +60,8 @@ def seconds_until(answer: Numbers) -> str | Wrong:
     found = [float(answer(*case)) for case in cases]
     right = [t0 * (share ** (-1 / nu) - 1) for share, nu, t0 in cases]
     if close(found, right, relative=1e-9):
-        hours, days = right[0] / 60, 20.0 * (0.8 ** (-1 / 0.05) - 1) / 60
-        return f"At ν = 0.05: 90 % after {hours:.1f} minutes, 80 % after {days:.0f}. Then it slows."
+        first, second = (20.0 * (share ** (-1 / 0.05) - 1) / 60 for share in (0.9, 0.8))
+        return f"At ν = 0.05: 90 % after {first:.1f} minutes, 80 % after {second:.0f}. It slows."
     if close(found, [t0 * share ** (-1 / nu) for share, nu, t0 in cases], relative=1e-9):
         return wrong("Put share = 1 in: it should take no time at all. What is missing?")
     if close(found, [t0 * (share ** (1 / nu) - 1) for share, nu, t0 in cases], relative=1e-9):
