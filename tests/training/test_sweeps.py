@@ -15,6 +15,7 @@ import pytest
 import xarray as xr
 from distributed import Client, KilledWorker, LocalCluster
 
+from toolkit.cli import main
 from toolkit.results import open_results, to_bytes
 from toolkit.training import Experiment, read_plan, sweep, sweeps
 from toolkit.training.sweeps import plan_of
@@ -274,3 +275,22 @@ def test_runs_whose_workers_die_again_and_again_are_recorded_and_a_lost_schedule
     assert sweeps._row_of(Ended(killed))["error"].startswith("KilledWorker: ")
     with pytest.raises(ConnectionError, match="Start the sweep again to go on"):
         sweeps._row_of(Ended(None))
+
+
+def test_the_command_sums_up_and_answers_bad_plans_in_one_line(here, tmp_path, capsys):
+    plan, out = tmp_path / "sweep.yaml", tmp_path / "s.zarr"
+    plan.write_text("grid: {hidden: [4], rank: [1, 99]}\nseeds: [7]\n")
+    command = ["sweep", str(plan), "--out", str(out), "--scheduler", here]
+    assert main(command) == 0
+    said = capsys.readouterr()
+    assert f"2 runs, 1 of them failed; saved {out}" in said.out
+    assert "failed: ValueError: rank=99 is above min(m, n)" in said.err
+    assert xr.open_zarr(out)["seed"].values.tolist() == [7]
+    plan.write_text("grid: {hidden: [4], rank: [99]}")
+    assert main([*command[:3], str(tmp_path / "t.zarr"), *command[4:]]) == 1
+    capsys.readouterr()
+    for text, message in (("grid: {ranks: 1}", "unknown knob 'ranks'"), ("x", "must hold 'grid:'")):
+        plan.write_text(text)
+        assert main(command) == 2
+        said = capsys.readouterr()
+        assert message in said.err and said.err.count("\n") == 1
