@@ -210,9 +210,11 @@ def _run_all(
     workers: int | None,
     progress: bool,
 ) -> None:
+    from dask.system import CPU_COUNT  # what this process may use, in a container, too
     from distributed import Client, as_completed
     from tqdm import tqdm
 
+    workers = workers or min(CPU_COUNT, len(left))
     with _cluster(scheduler, workers) as address, Client(address, timeout="20s") as client:
         if progress:
             tqdm.write(f"Dask's dashboard: {client.dashboard_link}")
@@ -243,7 +245,7 @@ def _row_of(future: Any) -> Row:
 
 
 @contextmanager
-def _cluster(scheduler: str | None, workers: int | None) -> Iterator[Any]:
+def _cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
     """The scheduler's address, or a cluster on this machine that ends with the block."""
     if scheduler is not None:
         yield scheduler
@@ -251,7 +253,7 @@ def _cluster(scheduler: str | None, workers: int | None) -> Iterator[Any]:
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=workers or os.cpu_count(),
+        n_workers=workers,
         threads_per_worker=1,
         dashboard_address=":0",  # any free port
         silence_logs=logging.ERROR,
