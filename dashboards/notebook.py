@@ -7,6 +7,7 @@ That, and stopping when nobody is looking, is all there is to it.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from typing import Any
@@ -24,6 +25,26 @@ if (connection.sent_on === undefined) {
   connection._document_changed = function (event) { if (event.sync !== false) this.sent_on(event) }
 }
 </script>"""
+
+
+_STRING = re.compile(r'"(?>[^"\\]+|\\.)*+"')
+_LONG = 100_000  # characters
+
+
+def said_once(html: str) -> str:
+    """The output of a cell with every long string of its script in one place.
+
+    With ``inline=True`` Panel 1.9 repeats the code of its widgets, 1.5 MB, in every widget: a
+    playground would be an output of 74 MB.
+    """
+    names: dict[str, str] = {}
+
+    def name(match: re.Match[str]) -> str:
+        return match[0] if len(match[0]) < _LONG else names.setdefault(match[0], f"s{len(names)}")
+
+    html = _STRING.sub(name, html)
+    said = "".join(f"var {name} = {text};\n" for text, name in names.items())
+    return html.replace("var docs_json", f"{said}var docs_json", 1)
 
 
 class _Output(pn.Row):
@@ -62,9 +83,10 @@ class NotebookView:
         self._started: float | None = None
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Any:
-        bundle = self.view._repr_mimebundle_(include, exclude)
+        bundle, metadata = self.view._repr_mimebundle_(include, exclude)
+        bundle["text/html"] = said_once(bundle["text/html"])
         self._frames = asyncio.get_running_loop().create_task(self._show_frames())
-        return bundle
+        return bundle, metadata
 
     async def _show_frames(self) -> None:
         """Frames without end, resting at least as long as each one took: knobs are heard then."""

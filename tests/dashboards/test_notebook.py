@@ -16,7 +16,7 @@ from bokeh.models import UIElement
 from panel.io.notebook import patch_inline_stylesheets
 from pyviz_comms import Comm
 
-from dashboards.notebook import NotebookView
+from dashboards.notebook import NotebookView, said_once
 
 
 class RecordingComm(Comm):
@@ -93,9 +93,18 @@ def test_a_forgotten_run_pauses_by_itself(view: NotebookView) -> None:
     assert view.page.run.snapshot.step > 0
 
 
+def test_a_long_string_is_said_once() -> None:
+    code = '"' + 'a \\" b' * 20_000 + '"'
+    html = f'<script>var docs_json = {{"esm": {code}, "n": [1, {code}], "short": "x"}};</script>'
+    once = said_once(html)
+    assert once.count(code) == 1
+    assert once.replace(f"var s0 = {code};\n", "").replace("s0", code) == html
+
+
 def test_frames_run_once_the_view_is_displayed(view: NotebookView) -> None:
     async def display() -> int:
-        view._repr_mimebundle_()
+        bundle, _ = view._repr_mimebundle_()
+        assert len(bundle["text/html"]) < 5_000_000
         view.page.run.step()
         for _ in range(500):
             await asyncio.sleep(0.01)
