@@ -36,20 +36,28 @@ from tornado.httpclient import AsyncHTTPClient, HTTPRequest
 from tornado.websocket import websocket_connect
 
 ROOT = Path(__file__).parents[1]
-# The dashboard, which prints a line of counts whenever it gets SIGUSR1.
+# The dashboard, which prints a line of counts whenever it gets SIGUSR1. Things are counted as they
+# are made: gc.get_objects() would hand out tuples that a training thread is still filling.
 SERVER = """
-import gc, signal, sys, threading
+import gc, signal, sys, threading, weakref
 from pathlib import Path
 from bokeh.document import Document
 from bokeh.model import Model
 from dashboards.serve import serve
+def watched(kind):
+    made, alive = kind.__init__, set()
+    def init(self, *args, **properties):
+        made(self, *args, **properties)
+        alive.add(id(self))
+        weakref.finalize(self, alive.discard, id(self))
+    kind.__init__ = init
+    return alive
+documents, models = watched(Document), watched(Model)
 def count(*_):
     gc.collect()
-    kinds = [type(thing) for thing in gc.get_objects()]
-    models, documents = (sum(issubclass(k, kind) for k in kinds) for kind in (Model, Document))
     status = Path('/proc/self/status').read_text()
-    rss = int(status.split('VmRSS:')[1].split()[0]) / 1024
-    print('count', threading.active_count(), round(rss), documents, models, flush=True)
+    rss = int(status.split('VmRSS:')[1].split()[0]) // 1024
+    print('count', threading.active_count(), rss, len(documents), len(models), flush=True)
 signal.signal(signal.SIGUSR1, count)
 serve(port=int(sys.argv[1]), max_runs=int(sys.argv[2]))
 """
@@ -104,8 +112,6 @@ class Visitor:
         while (message := await self._connection.read_message()) is not None:
             if isinstance(message, str) and "Gradient memory" in message:
                 self._look(html.unescape(html.unescape(message)))
-            elif isinstance(message, str) and '"notification_type"' in message:
-                print(f"  notice: {message[:500]}")
 
     def _look(self, text: str) -> None:
         """Take down what the status line says."""

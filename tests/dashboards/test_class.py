@@ -1,6 +1,7 @@
 """Several visitors of one server, over their sockets alone: nobody's leaving or malice is felt."""
 
 import asyncio
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -40,6 +41,24 @@ def test_who_leaves_makes_room_for_the_next_within_five_seconds(small_server) ->
             return time.monotonic() - began
 
     assert asyncio.run(visit()) < 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_server_ends_cleanly_while_several_train(number) -> None:
+    async def train(address: str, process: Any) -> float:
+        async with visitors(address, 3) as here:
+            for visitor in here:
+                await visitor.press("Start")
+            await until(lambda: all(visitor.step > 3 for visitor in here))
+            began = time.monotonic()
+            process.send_signal(number)
+            await asyncio.to_thread(process.wait, PATIENCE_S)
+            return time.monotonic() - began
+
+    with server(max_runs=8) as (address, process):
+        seconds = asyncio.run(train(address, process))
+        assert process.returncode == 0
+        assert seconds < 15  # 3 s where nothing else runs
 
 
 def test_sessions_that_come_and_go_leave_nothing_behind(small_server) -> None:
