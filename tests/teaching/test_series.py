@@ -72,7 +72,10 @@ def test_the_contents_page_is_the_map() -> None:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    written = render([FOLDER / "03_outer_products.ipynb"], tmp_path_factory.mktemp("pages"))
+    out = tmp_path_factory.mktemp("pages")
+    (out / "static").mkdir()
+    (out / "static" / "output-of-an-earlier-call.js").touch()
+    written = render([FOLDER / "03_outer_products.ipynb"], out)
     return {path.name: path for path in written}
 
 
@@ -81,7 +84,8 @@ def test_a_page_is_small_and_fetches_nothing(pages: dict[str, Path]) -> None:
     text = page.read_text(encoding="utf-8")
     assert page.stat().st_size < 3 * MEGABYTE
     fetched = re.findall(r"<(?:script|link|img)[^>]*\b(?:src|href)=\"([^\"]+)\"", text)
-    assert any(name.startswith("static/") for name in fetched)
+    scripts = {f"static/{path.name}" for path in page.parent.glob("static/*")}
+    assert scripts == {name for name in fetched if name.startswith("static/")}
     for name in fetched:
         assert name.startswith("data:") or (page.parent / name).exists(), name
 

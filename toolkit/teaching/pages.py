@@ -46,11 +46,14 @@ _GUIDE = """<!DOCTYPE html>
 def render(notebooks: Sequence[Path], out: Path) -> list[Path]:
     """Run every notebook and write it, and the guides beside it, as pages into ``out``.
 
-    Returns the pages. A notebook runs in a folder of its own that is gone afterwards; an error in
-    one of its cells is raised as ``nbclient`` raises it.
+    Returns the pages. Scripts that an earlier call left in ``out/static`` are removed. A notebook
+    runs in a folder of its own that is gone afterwards; an error in one of its cells is raised as
+    ``nbclient`` raises it.
     """
     static = out / "static"
     static.mkdir(parents=True, exist_ok=True)
+    for old in static.glob("output-*.js"):
+        old.unlink()
     _write_static(static)
     written = []
     for path in notebooks:
@@ -89,7 +92,7 @@ def _page(html: str, static: Path) -> str:
         attributes, place, script = match.groups()
         if len(script) < SHARED or "json" in attributes:
             return match[0]
-        name = f"{hashlib.sha256(script.encode()).hexdigest()[:12]}.js"
+        name = f"output-{hashlib.sha256(script.encode()).hexdigest()[:12]}.js"
         (static / name).write_text(script, encoding="utf-8")
         return f'<script>{place or ""}</script><script{attributes} src="static/{name}"></script>'
 
