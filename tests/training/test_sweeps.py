@@ -251,7 +251,8 @@ def test_a_killed_client_goes_on_where_it_stood(tmp_path, reference, here):
     assert len(after) == 12 and all(after[path] == changed for path, changed in held.items())
 
 
-def test_a_lost_scheduler_is_said():
+def test_a_lost_scheduler_is_said(monkeypatch):
+    monkeypatch.setattr(sweeps, "CONNECT_S", 1)
     with pytest.raises(OSError, match=r"Timed out|connect"):
         sweep({"hidden": [4]}, scheduler="tcp://127.0.0.1:9", progress=False)
 

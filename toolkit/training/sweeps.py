@@ -26,6 +26,7 @@ from toolkit.training.experiment import Experiment
 from toolkit.training.knobs import Widths, knobs_of
 from toolkit.training.settings import Settings
 
+CONNECT_S = 20  # to a scheduler, at most
 Row = dict[str, Any]
 
 
@@ -215,7 +216,7 @@ def _run_all(
     from tqdm import tqdm
 
     workers = workers or min(CPU_COUNT, len(left))
-    with _cluster(scheduler, workers) as address, Client(address, timeout="20s") as client:
+    with _cluster(scheduler, workers) as address, Client(address, timeout=CONNECT_S) as client:
         if progress:
             tqdm.write(f"Dask's dashboard: {client.dashboard_link}")
         futures = {
