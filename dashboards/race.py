@@ -17,7 +17,7 @@ import panel_material_ui as pmui
 
 from dashboards import site
 from dashboards.controls import live_widgets, moving_along, show
-from dashboards.panes import FigurePane
+from dashboards.panes import FigurePane, grid
 from dashboards.site import Text
 from dashboards.state import knobs_of_query, query_of
 from toolkit.plots import LiveFigure
@@ -159,11 +159,9 @@ class Race:
         cards = pn.Row(
             *(lane.card(colour) for lane, (colour, _) in zip(self.lanes, RUN_STYLES, strict=False))
         )
-        figures = pn.Row(
-            *(FigurePane(live).view for live in (self.loss, self.accuracy)),
-            sizing_mode="stretch_width",
-            styles={"height": FIGURE_HEIGHT},
-        )
+        panes = (FigurePane(live, height=FIGURE_HEIGHT) for live in (self.loss, self.accuracy))
+        figures = grid(*panes, least="360px", share="40%")
+        figures.styles = {**figures.styles, "min-height": FIGURE_HEIGHT}
         bar = pn.FlexBox(self.start, self.pause, self.reset, self.new_seed, self.axis, self.counts)
         return pn.Column(
             bar, self.notice, figures, self.table, cards, self.address, sizing_mode="stretch_width"

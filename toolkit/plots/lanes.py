@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import holoviews as hv
 import numpy as np
+from bokeh.models import NumeralTickFormatter
 
 from toolkit.plots.elements import RUN_STYLES
 
@@ -29,6 +30,7 @@ def lane_curves(runs: int, *, title: str, ylabel: str, **options: object) -> hv.
     return hv.Overlay(curves).opts(
         title=title,
         xlabel=AXES["samples"],
+        xformatter=NumeralTickFormatter(format="0,0.[0]a"),
         ylabel=ylabel,
         responsive=True,
         height=270,
