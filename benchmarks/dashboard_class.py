@@ -49,7 +49,7 @@ def watched(kind):
     def init(self, *args, **properties):
         made(self, *args, **properties)
         alive.add(id(self))
-        weakref.finalize(self, alive.discard, id(self))
+        weakref.finalize(self, alive.discard, id(self)).atexit = False
     kind.__init__ = init
     return alive
 documents, models = watched(Document), watched(Model)
@@ -292,7 +292,9 @@ def server(max_runs: int) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         yield f"http://127.0.0.1:{port}/", process
     finally:
         process.terminate()
-        process.wait(10)
+        began = time.monotonic()
+        process.wait(120)
+        print(f"the server ended {time.monotonic() - began:.1f} s after SIGTERM")
 
 
 def main() -> None:
