@@ -119,7 +119,7 @@ def test_no_history_measures_this_batch_alone(batch):
         ({"history": -1}, ValueError, "history must be finite, at least 0; got -1"),
         ({"history": float("nan")}, ValueError, "history must be finite"),
         ({"history": "one"}, TypeError, "history must be a number; got 'one'"),
-        ({"core": "half"}, ValueError, "core must be 'diagonal' or 'full'; got 'half'"),
+        ({"core": "half"}, ValueError, "core must be one of diagonal, full; got 'half'"),
         ({"seed": -1}, ValueError, "seed must be at least 0; got -1"),
     ],
 )
