@@ -125,7 +125,8 @@ class AffineCells:
     ``r = ln(1 + slope)``, the size ``s = step r / slope`` and ``phi(e) = expm1(e) / e``;
     ``n * step`` where ``slope`` is 0. Size and rate are kept as half the sum and half the
     difference of the two directions (step and size of depression are negative), so that one pass
-    serves both; floats, or tensors of one value per cell.
+    serves both; floats, or tensors of one value per cell. Those tensors are columns of ``table``
+    (cells, up to 4), so that the parameters of a cell are one access to memory.
     """
 
     size: Parameter
@@ -134,6 +135,7 @@ class AffineCells:
     rate_difference: Parameter
     low: Parameter = 0.0
     high: Parameter = 1.0
+    table: Tensor | None = None
 
     @classmethod
     def from_steps(
@@ -145,24 +147,33 @@ class AffineCells:
         """From (step, slope) of both directions and the bounds."""
         size_up, size_down = up[0] * _ratio(up[1]), down[0] * _ratio(down[1])
         rate_up, rate_down = _log1p(up[1]), _log1p(down[1])
-        return cls(
+        cells = cls(
             (size_up + size_down) / 2.0,
             (size_up - size_down) / 2.0,
             (rate_up + rate_down) / 2.0,
             (rate_up - rate_down) / 2.0,
             *bounds,
         )
+        spread = [value for value in cells._steps() if isinstance(value, Tensor)]
+        return cells._with(torch.stack(spread, -1)) if spread else cells
 
     def take(self, index: Tensor | slice) -> AffineCells:
         """The cells at those places of the flattened array."""
-        return AffineCells(
-            take(self.size, index),
-            take(self.size_difference, index),
-            take(self.rate, index),
-            take(self.rate_difference, index),
-            self.low,
-            self.high,
+        if self.table is None:
+            return self
+        rows = self.table.flatten(0, -2)
+        return self._with(rows[index] if isinstance(index, slice) else rows.index_select(0, index))
+
+    def _steps(self) -> tuple[Parameter, Parameter, Parameter, Parameter]:
+        return self.size, self.size_difference, self.rate, self.rate_difference
+
+    def _with(self, table: Tensor) -> AffineCells:
+        """The columns of ``table`` in place of the parameters that differ from cell to cell."""
+        column = iter(table.unbind(-1))
+        size, size_difference, rate, rate_difference = (
+            next(column) if isinstance(value, Tensor) else value for value in self._steps()
         )
+        return AffineCells(size, size_difference, rate, rate_difference, self.low, self.high, table)
 
     def step(self, state: Tensor, pulses: Tensor) -> None:
         """The closed form of the class, in place."""
