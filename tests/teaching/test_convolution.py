@@ -1,8 +1,10 @@
 """Exercises of notebook 13: right answers pass, typical wrong ones get their own hints."""
 
-import pytest
-
-from toolkit.teaching import check
+from tests.teaching.answers import (  # noqa: F401
+    test_dots_are_unanswered,
+    test_right_answers_pass,
+    test_wrong_answers_get_their_hint,
+)
 
 
 def positions(height, width, size, stride, padding):
@@ -30,38 +32,25 @@ def gradient(activations, errors):
 
 
 RIGHT = {
-    "convolution.positions": positions,
-    "convolution.gradient": gradient,
-    "convolution.break_even": 6,
+    "positions": positions,
+    "gradient": gradient,
+    "break_even": 6,
 }
 WRONG = [
-    ("convolution.positions", fence_posts, "as large as the image"),
-    ("convolution.positions", once_padded, "both sides"),
-    ("convolution.positions", lambda h, w, s, t, p: positions(h, w, s, t, 0), "Where is"),
-    ("convolution.positions", fractions, "whole"),
-    ("convolution.positions", lambda h, w, s, t, p: h * w, "every pixel"),
-    ("convolution.positions", lambda h, w, s, t, p: s * s, "one row first"),
-    ("convolution.gradient", lambda a, d: gradient(a, d).T, "Transposed"),
-    ("convolution.gradient", lambda a, d: a.T @ a, "shape (4, 18)"),
-    ("convolution.gradient", lambda a, d: d.reshape(-1, 4).T @ a, "order is not"),
-    ("convolution.gradient", lambda a, d: d.transpose(1, 3).reshape(-1, 4).T @ a, "Nearly"),
-    ("convolution.gradient", lambda a, d: gradient(a, d) / len(a), "not a mean"),
-    ("convolution.gradient", lambda a, d: 2 * gradient(a, d), "flatten three"),
-    ("convolution.break_even", 5, "still smaller"),
-    ("convolution.break_even", 144 / 26, "whole"),
-    ("convolution.break_even", 144 / 25, "Count again"),
-    ("convolution.break_even", 40, "Set k"),
+    ("positions", fence_posts, "as large as the image"),
+    ("positions", once_padded, "both sides"),
+    ("positions", lambda h, w, s, t, p: positions(h, w, s, t, 0), "Where is"),
+    ("positions", fractions, "whole"),
+    ("positions", lambda h, w, s, t, p: h * w, "every pixel"),
+    ("positions", lambda h, w, s, t, p: s * s, "one row first"),
+    ("gradient", lambda a, d: gradient(a, d).T, "Transposed"),
+    ("gradient", lambda a, d: a.T @ a, "shape (4, 18)"),
+    ("gradient", lambda a, d: d.reshape(-1, 4).T @ a, "order is not"),
+    ("gradient", lambda a, d: d.transpose(1, 3).reshape(-1, 4).T @ a, "Nearly"),
+    ("gradient", lambda a, d: gradient(a, d) / len(a), "not a mean"),
+    ("gradient", lambda a, d: 2 * gradient(a, d), "flatten three"),
+    ("break_even", 5, "still smaller"),
+    ("break_even", 144 / 26, "whole"),
+    ("break_even", 144 / 25, "Count again"),
+    ("break_even", 40, "Set k"),
 ]
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_right_answers_pass_and_dots_are_unanswered(name):
-    assert check(name, RIGHT[name])
-    assert "dots" in check(name, ...).message
-
-
-@pytest.mark.parametrize(("name", "answer", "hint"), WRONG)
-def test_a_wrong_answer_gets_its_own_hint(name, answer, hint):
-    verdict = check(name, answer)
-    assert not verdict
-    assert hint in verdict.message

@@ -3,9 +3,12 @@
 from typing import Any
 
 import numpy as np
-import pytest
 
-from toolkit.teaching import check
+from tests.teaching.answers import (  # noqa: F401
+    test_dots_are_unanswered,
+    test_right_answers_pass,
+    test_wrong_answers_get_their_hint,
+)
 
 
 def rank_for_energy(values: Any, share: float) -> int:
@@ -40,22 +43,3 @@ WRONG: list[tuple[str, Any, str]] = [
     ("last_layer", 64, "smallest of"),
     ("last_layer", 1, "Every row"),
 ]
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_right_answers_pass(name: str) -> None:
-    verdict = check(f"spectra.{name}", RIGHT[name])
-    assert verdict, verdict.message
-
-
-@pytest.mark.parametrize(("name", "answer", "hint"), WRONG)
-def test_wrong_answers_get_their_hint(name: str, answer: Any, hint: str) -> None:
-    verdict = check(f"spectra.{name}", answer)
-    assert not verdict
-    assert hint in verdict.message
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_dots_are_unanswered(name: str) -> None:
-    dots: Any = (lambda *_: ...) if callable(RIGHT[name]) else ...
-    assert "dots" in check(f"spectra.{name}", dots).message

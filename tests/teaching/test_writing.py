@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.teaching.answers import (  # noqa: F401
+    test_dots_are_unanswered,
+    test_right_answers_pass,
+    test_wrong_answers_get_their_hint,
+)
 from toolkit.crossbar import Coincidence, Crossbar, WholePulses, get_device
 from toolkit.lowrank import LowRank
-from toolkit.teaching import check
 
 
 def variance(wanted):
@@ -24,43 +28,30 @@ def without_zeros(u, v):
 
 
 RIGHT = {
-    "writing.pulses": lambda change, w_max, levels: abs(change) / (2 * w_max) * levels,
-    "writing.rounding_variance": variance,
-    "writing.phases": phases,
-    "writing.bit_length": 5,
+    "pulses": lambda change, w_max, levels: abs(change) / (2 * w_max) * levels,
+    "rounding_variance": variance,
+    "phases": phases,
+    "bit_length": 5,
 }
 WRONG = [
-    ("writing.pulses", lambda d, w_max, levels: abs(d) / w_max * levels, "each of the two"),
-    ("writing.pulses", lambda d, w_max, levels: abs(d) / 2 * levels, "w_max = 1 only"),
-    ("writing.pulses", lambda d, w_max, levels: abs(d) * levels, "Two things"),
-    ("writing.pulses", lambda d, w_max, levels: int(abs(d) / (2 * w_max) * levels), "next section"),
-    ("writing.pulses", lambda d, w_max, levels: levels, "share of its range"),
-    ("writing.rounding_variance", lambda n: variance(n) ** 0.5, "standard deviation"),
-    ("writing.rounding_variance", lambda n: n * (1 - n), "Right below 1"),
-    ("writing.rounding_variance", lambda n: n - np.floor(n), "a mean"),
-    ("writing.rounding_variance", lambda n: 0.25, "throw of a coin"),
-    ("writing.phases", lambda u, v: phases(u, -v), "two minuses"),
-    ("writing.phases", lambda u, v: (2, 2), "empty"),
-    ("writing.phases", without_zeros, "zeros"),
-    ("writing.phases", lambda u, v: (1, 1), "by hand"),
-    ("writing.bit_length", 4, "a little longer"),
-    ("writing.bit_length", 6, "already above"),
-    ("writing.bit_length", 3, "cannot reach"),
-    ("writing.bit_length", 31, "scatter more"),
+    ("pulses", lambda d, w_max, levels: abs(d) / w_max * levels, "each of the two"),
+    ("pulses", lambda d, w_max, levels: abs(d) / 2 * levels, "w_max = 1 only"),
+    ("pulses", lambda d, w_max, levels: abs(d) * levels, "Two things"),
+    ("pulses", lambda d, w_max, levels: int(abs(d) / (2 * w_max) * levels), "next section"),
+    ("pulses", lambda d, w_max, levels: levels, "share of its range"),
+    ("rounding_variance", lambda n: variance(n) ** 0.5, "standard deviation"),
+    ("rounding_variance", lambda n: n * (1 - n), "Right below 1"),
+    ("rounding_variance", lambda n: n - np.floor(n), "a mean"),
+    ("rounding_variance", lambda n: 0.25, "throw of a coin"),
+    ("phases", lambda u, v: phases(u, -v), "two minuses"),
+    ("phases", lambda u, v: (2, 2), "empty"),
+    ("phases", without_zeros, "zeros"),
+    ("phases", lambda u, v: (1, 1), "by hand"),
+    ("bit_length", 4, "a little longer"),
+    ("bit_length", 6, "already above"),
+    ("bit_length", 3, "cannot reach"),
+    ("bit_length", 31, "scatter more"),
 ]
-
-
-@pytest.mark.parametrize("name", RIGHT)
-def test_right_answers_pass_and_dots_are_unanswered(name):
-    assert check(name, RIGHT[name])
-    assert "dots" in check(name, ...).message
-
-
-@pytest.mark.parametrize(("name", "answer", "hint"), WRONG)
-def test_a_wrong_answer_gets_its_own_hint(name, answer, hint):
-    verdict = check(name, answer)
-    assert not verdict
-    assert hint in verdict.message
 
 
 def counts(wanted, coding):
