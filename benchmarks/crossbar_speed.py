@@ -6,12 +6,11 @@ the ratio of medians to the first row of its block:
 - a write against drawing one uniform per cell with torch (the least any stochastic write needs);
 - a read against the plain matrix product with weights of the same size.
 
-Where a rank wants less than 0.06 pulses per cell, its pulses are drawn where they fall and cost
-about 50 ns each; no cell is looked at. Else it goes over all cells 6.5 times: random words (half a
-pass, 16 bits a cell) as floats, scaled, plus the wanted pulses (one matrix product), rounded down,
-compared with 0, places of the pulsed ones. What else there is to do is done to pulsed cells alone:
-4 gathers and scatters, some 15 operations in the cache and a normal random number. On a busy
-machine take ``--threads 1`` and read the smallest times.
+A write goes through the cells once, all ranks in turn while a piece of them is in the cache. Pulses
+wanted are worked out there from the factors, so that a rank passes over memory at most 8 times, if
+it pulses all cells: four parameters of each, its state and its count of pulses, in and out. Rows
+where less than a tenth of a pulse is wanted of any cell are gone through in jumps from pulse to
+pulse. On a busy machine take ``--threads 1`` and read the smallest times.
 
     python benchmarks/crossbar_speed.py --threads 2
 """

@@ -1,87 +1,90 @@
 """The cells' random numbers: right distributions, independent, reproducible."""
 
+import dataclasses
 import math
 
+import numpy as np
+import pytest
 import torch
+from scipy import stats
 
-from toolkit.crossbar.noise import uniform_
+from toolkit.crossbar import get_device
+from toolkit.crossbar.bank import CellBank
+from toolkit.crossbar.noise import round_
 
 CELLS = 2**18
+STEADY = dataclasses.replace(get_device("ideal"), levels_up=1e12, levels_down=1e12)
 
 
-class Noise:
-    """A generator and a tensor to fill."""
-
-    def __init__(self, seed, cells=CELLS, dtype=torch.float32):
-        self.out = torch.empty(cells, dtype=dtype)
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def draw(self):
-        return uniform_(self.out, self.generator)
+def rounded(value, seed=0, cells=CELLS, dtype=torch.float32):
+    """Cells that one value is rounded in: 1 where a uniform was large enough."""
+    return round_(torch.full((cells,), value, dtype=dtype), torch.Generator().manual_seed(seed))
 
 
-def chi_square_z(counts):
-    expected = counts.sum() / counts.numel()
-    freedom = counts.numel() - 1
-    return float((((counts - expected) ** 2 / expected).sum() - freedom) / math.sqrt(2 * freedom))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [1e-4, 0.003, 0.25, 0.5, 0.999, 3.4, -2.7])
+def test_rounding_is_up_with_the_chance_of_the_fraction(value, dtype):
+    out = torch.stack([rounded(value, seed, dtype=dtype) for seed in range(8)])
+    low, chance = math.floor(value), value - math.floor(value)
+    assert out.dtype == dtype and set(out.unique().tolist()) == {low, low + 1.0}
+    error = math.sqrt(chance * (1.0 - chance) / out.numel())
+    assert abs(float(out.double().mean()) - value) < 4.5 * error
 
 
-def test_uniforms_are_uniform_and_pairs_of_them_too():
-    noise = Noise(0)
-    single, neighbours, draws = (torch.zeros(64**2) for _ in range(3))
-    before = None
-    for _ in range(16):
-        out = noise.draw()
-        assert float(out.min()) >= 0.0 and float(out.max()) < 1.0
-        single += torch.histc(out, 64**2, 0, 1)
-        coarse = (out * 64).long()
-        neighbours += torch.bincount(coarse[1:] * 64 + coarse[:-1], minlength=64**2)
-        if before is not None:
-            draws += torch.bincount(coarse * 64 + before, minlength=64**2)
-        before = coarse
-    assert all(abs(chi_square_z(counts)) < 4.5 for counts in (single, neighbours, draws))
+def test_whole_values_stay():
+    for value in (0.0, 3.0, -7.0, 1000.0, -1000.0):  # though 1000 + 0.99999 is 1001 to float32
+        assert torch.equal(rounded(value), torch.full((CELLS,), value))
 
 
 def test_cells_and_draws_are_uncorrelated():
-    noise = Noise(1)
-    fields = torch.stack([noise.draw().clone() for _ in range(12)]).double() - 0.5
+    fields = torch.stack([rounded(0.5, seed) for seed in range(12)]).double() - 0.5
     limit = 5.0 / math.sqrt(CELLS)
     for first in range(12):
         for second in range(first):
-            assert abs(float((fields[first] * fields[second]).mean() * 12)) < limit
-    for lag in (1, 2, 64, 512, 1024):
-        moments = (fields[:, lag:] * fields[:, :-lag]).mean(1) * 12
+            assert abs(float((fields[first] * fields[second]).mean() * 4)) < limit
+    for lag in (1, 2, 3, 64, 512, 1024, 2**14):
+        moments = (fields[:, lag:] * fields[:, :-lag]).mean(1) * 4
         assert float(moments.abs().max()) < limit
 
 
-def test_rare_events_keep_their_rate():
-    noise = Noise(2)
-    for rate in (1e-4, 1e-3):
-        hits = sum(int((noise.draw() < rate).sum()) for _ in range(60))
-        expected = 60 * CELLS * rate
-        assert abs(hits - expected) < 4.5 * math.sqrt(expected)
+def test_one_generator_draws_anew():
+    generator = torch.Generator().manual_seed(0)
+    first, second = (round_(torch.full((1000,), 0.5), generator) for _ in range(2))
+    assert not torch.equal(first, second)
 
 
-def test_events_rarer_than_the_step_keep_their_rate_over_draws():
-    noise = Noise(3, cells=4096)
-    rate, draws = 2.0**-18, 6000  # a quarter of the step: hits come in one draw of four
-    hits = torch.tensor([int((noise.draw() < rate).sum()) for _ in range(draws)]).double()
-    error = float(hits.std()) / math.sqrt(draws)
-    assert abs(float(hits.mean()) - 4096 * rate) < 4.5 * error
+@pytest.fixture(scope="module", params=[torch.float32, torch.float64], ids=["float32", "float64"])
+def normals(request):
+    """Cycle-to-cycle and write noise of two writes to every cell, in units of the deviation."""
+    device = dataclasses.replace(STEADY, cycle_to_cycle=1e-3, write_noise=2e-3)
+    start = torch.full((1, 512, 1024), 0.5, dtype=request.param)
+    bank = CellBank(start, device, torch.Generator().manual_seed(5))
+    assert bank.is_compiled
+    drawn = []
+    for _ in range(2):
+        bank.state.fill_(0.5)
+        bank.pulses.fill_(1.0)
+        bank.pulse()
+        pulse, offset = bank.state - 0.5, bank.visible() - bank.state
+        drawn += [(pulse / 1e-3).flatten(), (offset / 2e-3).flatten()]
+    return torch.stack(drawn).double().numpy()
 
 
-def test_same_seed_same_bits_in_any_number_of_threads():
-    threads = torch.get_num_threads()
-    draws = []
-    for count in (1, 2):
-        torch.set_num_threads(count)
-        noise = Noise(4)
-        draws.append(noise.draw())
-    torch.set_num_threads(threads)
-    assert torch.equal(*draws)
+def test_noise_is_normal(normals):
+    for sample in normals:
+        assert stats.kstest(sample, "norm").pvalue > 1e-4
+        assert abs(stats.skew(sample)) < 5.0 * math.sqrt(6.0 / sample.size)
+        assert abs(stats.kurtosis(sample)) < 5.0 * math.sqrt(24.0 / sample.size)
+        for reach in (2.0, 3.0, 4.0):
+            expected = 2.0 * stats.norm.sf(reach) * sample.size
+            assert abs((np.abs(sample) > reach).sum() - expected) < 4.5 * math.sqrt(expected)
 
 
-def test_float64_follows():
-    noise = Noise(5, dtype=torch.float64)
-    assert noise.draw().dtype == torch.float64
-    assert abs(float(noise.out.mean()) - 0.5) < 4.5 / math.sqrt(12 * CELLS)
+def test_noise_is_independent_from_cell_to_cell_and_write_to_write(normals):
+    limit = 5.0 / math.sqrt(normals.shape[1])
+    assert np.abs(np.corrcoef(normals) - np.eye(4)).max() < limit
+    for values in (normals, normals**2 - 1.0):  # pairs made of one word, too
+        size = values.std(axis=1)
+        for lag in (1, 2, 3, 512, 1024, 2**14):
+            moments = (values[:, lag:] * values[:, :-lag]).mean(1) / size**2
+            assert np.abs(moments).max() < 1.1 * limit

@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from toolkit.crossbar import Coincidence, Crossbar, WholePulses, get_device, pulses
+from toolkit.crossbar import Coincidence, Crossbar, WholePulses, get_device
+from toolkit.crossbar.bank import CellBank
 from toolkit.crossbar.pulses import Drive, half_selected, sign_phases
 from toolkit.lowrank import LowRank
 
@@ -34,20 +35,41 @@ def test_deterministic_rounding_loses_small_updates():
     assert torch.allclose(array.weights[:, 0] / unit, torch.tensor([1.0, -2.0]).double())
 
 
-@pytest.fixture(params=["cell by cell", "drawn"])
-def way(request, monkeypatch):
-    """Both ways to round outer products: one is for arrays that want many pulses, one for few."""
-    if request.param == "drawn":
-        monkeypatch.setattr(pulses, "_SMALL", 0)
-        monkeypatch.setattr(pulses, "_FEW", 10.0)
+class Counter:
+    """Cells that tell how many signed pulses each outer product gave them."""
+
+    device = dataclasses.replace(IDEAL, levels_up=1e6, levels_down=1e6)  # a straight line
+
+    def __init__(self, shape, seed=0, dtype=torch.float64):
+        start = torch.full(shape, 0.5, dtype=dtype)
+        self.bank = CellBank(start, self.device, torch.Generator().manual_seed(seed))
+
+    def issued(self, coding, left, right, drive):
+        """Of one outer product, (polarities, m, n)."""
+        bank, left, right = self.bank, left[:, None], right[:, None]
+        bank.state.fill_(0.5)
+        bank.pulse_count.zero_()
+        if bank.is_compiled:
+            (written,) = coding.write(bank, left, right, drive)
+        else:
+            next(coding.outers(bank.pulses, left, right, drive, bank.generator))
+            written = bank.pulse()
+        counts = (bank.state.double() - 0.5) * self.device.levels_up
+        signed = counts.round()
+        assert torch.equal(signed.abs().int(), bank.pulse_count)
+        assert written.sums[:2] == [float(signed.sum()), float(signed.abs().sum())]
+        assert written.longest == (max(float(signed.max()), 0.0), max(-float(signed.min()), 0.0))
+        return signed
 
 
 @pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("pair", ["differential", "one-sided", "reference"])
-def test_rounded_outer_products_have_the_wanted_mean(pair):
+@pytest.mark.parametrize("scale", [1.0, 0.03], ids=["many", "few"])
+def test_rounded_outer_products_have_the_wanted_mean(pair, scale):
     # pulses wanted of each polarity from the conventions of the pairs, cell by cell
     up, down = UNEVEN.levels_up, UNEVEN.levels_down
     left, right = torch.tensor([0.9, -0.3, 0.0]).double(), torch.tensor([3e-3, -1e-3]).double()
+    left *= scale
     change = torch.outer(left, right)
     rise, fall = change.clamp(min=0.0), change.clamp(max=0.0)
     wanted = {
@@ -56,33 +78,70 @@ def test_rounded_outer_products_have_the_wanted_mean(pair):
         "reference": [up * rise + down * fall],
     }[pair]
     wanted = torch.stack(wanted)
-    ranks, generator = 4000, torch.Generator().manual_seed(0)
-    out = torch.empty_like(wanted)
-    factors = left[:, None].repeat(1, ranks), right[:, None].repeat(1, ranks)
-    total = torch.zeros_like(wanted)
-    for some in WholePulses().outers(out, *factors, Drive.of(pair, UNEVEN), generator):
-        if some is not None:
-            assert len(some.places.unique()) == len(some.places)
-            out.zero_().view(-1)[some.places] = some.counts
+    counter, drive = Counter(wanted.shape), Drive.of(pair, UNEVEN)
+    total, repeats = torch.zeros_like(wanted), 4000
+    for _ in range(repeats):
+        out = counter.issued(WholePulses(), left, right, drive)
         assert bool(((out == wanted.floor()) | (out == wanted.ceil())).all())
         total += out
     fraction = wanted - wanted.floor()
-    error = (fraction * (1.0 - fraction) / ranks).sqrt().clamp(min=1e-12)
-    assert float(((total / ranks - wanted) / error).abs().max()) < 4.5
+    error = (fraction * (1.0 - fraction) / repeats).sqrt().clamp(min=1e-12)
+    assert float(((total / repeats - wanted) / error).abs().max()) < 4.5
 
 
+@pytest.fixture(scope="module", params=[0.09, 0.5, 0.9], ids=["rare", "mixed", "dense"])
+def hits(request):
+    """Hits of many outer products on cells of chances up to the given one, and the chances.
+
+    Below a tenth the compiled loop jumps from hit to hit, above it looks at every cell.
+    """
+    generator = torch.Generator().manual_seed(1)
+    left, right = (torch.randn(size, generator=generator).double() for size in (24, 30))
+    left[5], right[7] = 0.0, 0.0
+    left *= request.param / (left.abs().max() * right.abs().max())
+    counter, drive = Counter((2, 24, 30)), Drive((1.0, -1.0), (1.0, -1.0))
+    assert counter.bank.is_compiled
+    fields = [counter.issued(WholePulses(), left, right, drive).float() for _ in range(3000)]
+    wanted = torch.outer(left, right).float()
+    return torch.stack(fields), torch.stack([wanted, -wanted])
+
+
+def test_every_cell_is_hit_with_its_chance(hits):
+    fields, wanted = hits
+    chance = wanted.abs()
+    assert bool((fields * wanted >= 0.0).all())  # of the right sign
+    error = (chance * (1.0 - chance) / len(fields)).sqrt()
+    misses = (fields.mean(0).abs() - chance) / error.clamp(min=1e-9)
+    misses = misses[chance * len(fields) > 20.0]  # then nearly normal
+    assert float(misses.abs().max()) < 4.5
+    squares = misses.square()
+    assert abs(float(squares.mean()) - 1.0) < 5.0 * (2.0 / len(squares)) ** 0.5
+
+
+@pytest.mark.parametrize("dims", [(3,), (2,), (1,), (2, 3)], ids=["row", "column", "pair", "all"])
+def test_hits_are_independent(hits, dims):
+    # the variance of a sum of independent hits is the sum of their variances
+    fields, wanted = hits
+    sums = fields.abs().sum(dims)
+    chance = wanted.abs()
+    expected = (chance * (1.0 - chance)).sum([dim - 1 for dim in dims])
+    used = expected > 0.05
+    ratios = (sums.var(0) / expected)[used]
+    spread = (2.0 / len(fields) + 1.0 / (len(fields) * expected[used])).sqrt()
+    assert float(((ratios - 1.0) / spread).abs().max()) < 4.5
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 def test_one_sided_pairs_get_no_falling_pulse_however_large_the_change(scale):
     generator = torch.Generator().manual_seed(1)
-    left, right = (scale * torch.randn(256, 20, generator=generator) for _ in range(2))
-    out = torch.empty(2, 256, 256)
-    for some in WholePulses().outers(out, left, right, Drive.of("one-sided", UNEVEN), generator):
-        assert (some is None) == (scale == 1.0)
-        assert float((out if some is None else some.counts).min()) >= 0.0
+    left, right = (scale * torch.randn(256, generator=generator).double() for _ in range(2))
+    out = Counter((2, 256, 256)).issued(WholePulses(), left, right, Drive.of("one-sided", UNEVEN))
+    assert float(out.min()) == 0.0 and float(out.max()) >= 1.0
 
 
 @pytest.mark.parametrize("half_select", [0.0, 0.01])
-def test_drawn_pulses_write_what_the_same_pulses_write(half_select):
+def test_outer_products_write_what_the_same_pulses_write(half_select):
     arrays = [
         Crossbar.from_weights(torch.zeros(300, 200), device=UNEVEN, seed=1, half_select=half_select)
         for _ in range(2)
@@ -98,27 +157,49 @@ def test_drawn_pulses_write_what_the_same_pulses_write(half_select):
     assert torch.allclose(arrays[0].weights, arrays[1].weights, atol=1e-6)
 
 
-def test_drawn_pulses_are_the_same_bits_in_any_number_of_threads():
+def test_all_ranks_at_once_write_what_one_after_another_writes():
+    # noiseless cells and deterministic rounding: nothing is left to chance
+    device = dataclasses.replace(SILVER, cycle_to_cycle=0.0)
+    generator = torch.Generator().manual_seed(2)
+    left, right = (torch.randn(size, 3, generator=generator).double() for size in (150, 130))
+    update = LowRank(left, torch.tensor([0.1, 0.08, 0.05]).double(), right)
+    coding = WholePulses("deterministic")
+    one, two = (
+        Crossbar.from_weights(zeros(150, 130), device=device, coding=coding, seed=1)
+        for _ in range(2)
+    )
+    one.apply(update, learning_rate=1.0)
+    for rank in range(3):
+        some = slice(rank, rank + 1)
+        part = LowRank(left[:, some], update.sigma[some], right[:, some])
+        two.apply(part, learning_rate=1.0)
+    assert one.pulses > 1000 and torch.equal(one.weights, two.weights)
+    assert torch.equal(one.pulse_count, two.pulse_count) and one.cost() == two.cost()
+
+
+@pytest.mark.parametrize("coding", [WholePulses(), Coincidence()], ids=["whole", "coincidence"])
+@pytest.mark.parametrize("rate", [1.0, 300.0], ids=["few", "many"])
+def test_writes_are_the_same_bits_in_any_number_of_threads(coding, rate):
     generator = torch.Generator().manual_seed(3)
     left, right = (torch.randn(size, 4, generator=generator) for size in (400, 500))
     update = LowRank(left, torch.full((4,), 2e-4), right)
-    threads, weights = torch.get_num_threads(), []
-    for count in (1, 2, 2):
+    threads, arrays = torch.get_num_threads(), {}
+    for count, seed in ((1, 0), (2, 0), (3, 0), (1, 1)):
         torch.set_num_threads(count)
-        array = Crossbar.from_weights(torch.zeros(400, 500), device=SILVER, seed=count // 2)
-        array.apply(update, learning_rate=1.0)
-        array.apply(update, learning_rate=3.0)
-        weights.append(array.weights)
+        array = Crossbar.from_weights(
+            torch.zeros(400, 500), device=SILVER, seed=seed, coding=coding
+        )
+        array.apply(update, learning_rate=rate)
+        array.apply(update, learning_rate=3.0 * rate)
+        arrays[count, seed] = array
     torch.set_num_threads(threads)
-    assert torch.equal(weights[1], weights[2]) and not torch.equal(weights[0], weights[1])
-    torch.set_num_threads(1)
-    array = Crossbar.from_weights(torch.zeros(400, 500), device=SILVER, seed=1)
-    array.apply(update, learning_rate=1.0)
-    array.apply(update, learning_rate=3.0)
-    torch.set_num_threads(threads)
-    assert torch.equal(array.weights, weights[1])
+    first = arrays.pop((1, 0))
+    for (_, seed), array in arrays.items():
+        assert torch.equal(array.weights, first.weights) == (seed == 0)
+        assert (array.cost() == first.cost()) == (seed == 0)
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("device", [IDEAL, UNEVEN], ids=["even", "uneven"])
 @pytest.mark.parametrize("management", [True, False])
 def test_coincidences_have_binomial_mean_and_variance(device, management):
@@ -146,6 +227,25 @@ def test_coincidences_have_binomial_mean_and_variance(device, management):
     assert float(((counts.var(0) - variance) / error).abs().max()) < 4.5
 
 
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("adapt", [True, False])
+@pytest.mark.parametrize("bit_length", [1, 7, 64, 100])
+def test_coincidences_have_the_wanted_mean_at_any_bit_length(bit_length, adapt):
+    coding = Coincidence(bit_length=bit_length, adapt_length=adapt)
+    left, right = torch.tensor([0.9, -0.3, 0.1]).double(), torch.tensor([0.8, -0.4]).double()
+    wanted = torch.outer(left, right)  # at most one pulse: what a single bit can do
+    counter, drive = Counter((1, 3, 2)), Drive((1.0,), (0.5,))
+    out = torch.stack([counter.issued(coding, left, right, drive)[0] for _ in range(3000)])
+    wanted = torch.where(wanted > 0.0, wanted, 0.5 * wanted)
+    assert float(out.abs().max()) <= bit_length
+    length = torch.full_like(wanted, bit_length)
+    if adapt:  # no more slots than the largest wanted number: one
+        length.fill_(1.0)
+    error = (wanted.abs() * (1.0 - wanted.abs() / length) / len(out)).sqrt()
+    assert float(((out.mean(0) - wanted) / error).abs().max()) < 4.5
+
+
+@pytest.mark.usefixtures("way")
 def test_coincidence_moves_weights_the_right_way():
     for pair in ("differential", "reference", "one-sided"):
         array = Crossbar.from_weights(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toolkit.crossbar.bank import CellBank
+from toolkit.crossbar.bank import CellBank, Written
 from toolkit.crossbar.checks import (
     check_finite,
     check_positive,
@@ -32,7 +32,6 @@ from toolkit.crossbar.pulses import (
     half_selected,
     sign_phases,
 )
-from toolkit.crossbar.selection import Selection
 from toolkit.crossbar.wires import Wires, WireSolver
 from toolkit.lowrank import LowRank
 
@@ -234,9 +233,7 @@ class Crossbar:
             self.coding.dense(bank.pulses, left @ right.T, drive, bank.generator)
             self._issue_by_rows()
         else:
-            ranks = self.coding.outers(bank.pulses, left, right, drive, bank.generator)
-            for phases, selection in zip(sign_phases(left, right), ranks, strict=True):
-                self._issue(phases, selection)
+            self._write(left, right, drive)
         if self.pair == "one-sided":
             self.refresh(_FULL)
 
@@ -334,27 +331,34 @@ class Crossbar:
         self._ledger.load_state_dict(state["ledger"])
         self._moved()
 
-    def _issue(
-        self,
-        phases: tuple[int, int],
-        selection: Selection | None = None,
-        slots: tuple[float, float] | None = None,
-    ) -> None:
-        """Pulse the selected cells, or all as prepared in the bank, in SET and RESET phases."""
+    def _write(self, left: Tensor, right: Tensor, drive: Drive) -> None:
+        """Write outer products, one after another."""
+        bank, coding, phases = self._bank, self.coding, sign_phases(left, right)
+        if bank.is_compiled and not self.half_select:
+            every = coding.write(bank, left, right, drive)
+            for each, written in zip(phases, every, strict=True):
+                self._account(written, each)
+        else:
+            ranks = coding.outers(bank.pulses, left, right, drive, bank.generator)
+            for each, _ in zip(phases, ranks, strict=True):
+                self._issue(each)
+
+    def _issue(self, phases: tuple[int, int], slots: tuple[float, float] | None = None) -> None:
+        """Pulse all cells as prepared in the bank, in SET and RESET phases."""
         bank = self._bank
         if self.half_select > 0.0:
-            if selection is not None:
-                places, counts = selection
-                bank.pulses.zero_().view(-1).index_copy_(0, places, counts)
             for sign in (1.0, -1.0):
                 part = (sign * bank.pulses).clamp_(min=0.0)
                 bank.disturb(half_selected(part).mul_(sign * self.half_select))
-        written = bank.pulse() if selection is None else bank.pulse_some(selection)
-        slots = slots or self.coding.slots(written.trains)
-        seconds = (
-            phases[0] * slots[0] * bank.device.width_up,
-            phases[1] * slots[1] * bank.device.width_down,
-        )
+        self._account(bank.pulse(), phases, slots)
+
+    def _account(
+        self, written: Written, phases: tuple[int, int], slots: tuple[float, float] | None = None
+    ) -> None:
+        """Book a write; its trains took that many slots, or as many as the coding says."""
+        up, down = slots or self.coding.slots(written.longest)
+        device = self._bank.device
+        seconds = phases[0] * up * device.width_up, phases[1] * down * device.width_down
         self._ledger.add_write(written.sums, phases, seconds)
         self._moved()
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from toolkit.crossbar import kernels
 from toolkit.crossbar.ageing import endurance_limits, stuck_bounds
 from toolkit.crossbar.device import Device
-from toolkit.crossbar.response import clip_, like, pick, take
-from toolkit.crossbar.selection import Selection, places_not_zero
+from toolkit.crossbar.noise import keys
+from toolkit.crossbar.response import AffineCells, clip_, like, pick, take
+from toolkit.crossbar.selection import places_not_zero
 
 Place = Tensor | slice
 
@@ -26,8 +29,24 @@ _SPARSE, _SPARSE_NOISELESS = 0.6, 0.25
 class Written:
     """What a write did."""
 
-    trains: Sequence[Tensor]  #: signed pulses, piece by piece, of all cells that got any
+    longest: tuple[float, float]  #: trains of pulses: up, down
     sums: Sequence[float]  #: over cells, of n, |n|, n x and |n| x, x the state after
+
+    @classmethod
+    def of(cls, sums: np.ndarray) -> Written:
+        """From sums, largest and smallest n of every piece of the cells (pieces, 6)."""
+        longest = float(sums[:, 4].max(initial=0.0)), -float(sums[:, 5].min(initial=0.0))
+        return cls(longest, sums[:, :4].sum(0).tolist())
+
+
+class _Law(NamedTuple):
+    """Noise of the device, for the compiled kernel."""
+
+    is_noisy: bool
+    cycle_to_cycle: np.floating
+    step_noise: np.floating
+    state_noise: np.floating
+    write_noise: np.floating
 
 
 class CellBank:
@@ -56,6 +75,9 @@ class CellBank:
         if device.retention is not None:
             self._at_rest, self._age = self.state.clone(), torch.zeros_like(self.state)
         self._is_noisy = any((device.cycle_to_cycle, device.step_noise, device.state_noise))
+        self._steps: Tensor | None = None
+        if isinstance(self._cells, AffineCells) and self.state.device.type == "cpu":
+            self._steps = self._cells.table(self.state)
         self._wear()
         clip_(self.state, self._low, self._high)
 
@@ -93,29 +115,73 @@ class CellBank:
         """Give every cell its signed number of ``self.pulses``.
 
         Response, cycle-to-cycle noise, bounds, then what the device has of write noise, wear and
-        clock. Goes once through the cells, a cacheful at a time: through the pulsed ones alone
-        where those are few.
+        clock. Affine cells on a CPU are pulsed by a compiled loop. Others by torch, a cacheful at a
+        time: the pulsed ones alone where those are few.
         """
         pulses = self.pulses.view(-1)
+        if self.is_compiled:
+            return self._run(kernels.pulse, pulses.numpy(), ranks=1)[0]
         places = places_not_zero(pulses)
         if len(places) < len(pulses) * (_SPARSE if self._is_noisy else _SPARSE_NOISELESS):
-            return self.pulse_some(Selection(places, pulses.index_select(0, places)))
+            few = places.split(_CACHEFUL), pulses.index_select(0, places).split(_CACHEFUL)
+            return self._written(zip(*few, strict=True))
         starts = range(0, len(pulses), _CACHEFUL)
         slices = [slice(start, start + _CACHEFUL) for start in starts]
         return self._written(zip(slices, pulses.split(_CACHEFUL), strict=True))
 
-    def pulse_some(self, selection: Selection) -> Written:
-        """As :meth:`pulse`, to the selected cells alone."""
-        return self._written(zip(*(part.split(_CACHEFUL) for part in selection), strict=True))
+    def write(
+        self, kernel: Callable[..., None], by_rank: Sequence[np.ndarray], *rest: Any
+    ) -> list[Written]:
+        """Let a compiled ``kernel`` write ranks one after another: only where ``is_compiled``.
+
+        ``by_rank`` are its first arguments, each (ranks, ...); ``rest`` those that follow.
+        """
+        ranks = len(by_rank[0])
+        if self._limit is None:
+            return self._run(kernel, *by_rank, *rest, ranks=ranks)
+        every: list[Written] = []  # cells wear out between ranks
+        for rank in range(ranks):
+            given = (array[rank : rank + 1] for array in by_rank)
+            every += self._run(kernel, *given, *rest, ranks=1)
+        return every
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether compiled loops do the writing: for affine cells on a CPU."""
+        return self._steps is not None
+
+    def _run(self, kernel: Callable[..., None], *given: Any, ranks: int) -> list[Written]:
+        """Let the kernel write, and say what each rank did."""
+        assert self._steps is not None
+        device, real = self.device, np.dtype(str(self.state.dtype).removeprefix("torch.")).type
+        noise = device.cycle_to_cycle, device.step_noise, device.state_noise, device.write_noise
+        law = _Law(self._is_noisy, *(real(value) for value in noise))
+        flat = (
+            self.state.view(-1),
+            self._steps,
+            like(self._low, self.state).view(-1),
+            like(self._high, self.state).view(-1),
+            self.pulse_count.view(-1),
+            *(
+                self.state.view(-1)[:0] if values is None else values.view(-1)
+                for values in (self._offset, self._at_rest, self._age)
+            ),
+        )
+        sums = np.zeros((ranks, -(-self.state.numel() // kernels.CHUNK), 6))
+        cells = tuple(values.numpy() for values in flat)
+        rest = cells, law, keys(3, self.generator), sums
+        kernels.in_parts(lambda *part: kernel(*given, *rest, *part), self.state.numel())
+        self._wear()
+        return [Written.of(each) for each in sums]
 
     def _written(self, pieces: Iterable[tuple[Place, Tensor]]) -> Written:
         """Pulse piece after piece and say what that did."""
-        trains, sums = zip(*(self._pulse(where, pulses) for where, pulses in pieces), strict=True)
+        sums = torch.stack([self._pulse(where, pulses) for where, pulses in pieces])
         self._wear()
-        return Written(trains, torch.stack(sums).sum(0, dtype=torch.float64).tolist())
+        return Written.of(sums.double().cpu().numpy())
 
-    def _pulse(self, where: Place, pulses: Tensor) -> tuple[Tensor, Tensor]:
-        """Pulse the cells at those places of the flattened bank: their pulses, and sums."""
+    def _pulse(self, where: Place, pulses: Tensor) -> Tensor:
+        """Pulse the cells at those places of the flattened bank: sums, largest, smallest."""
         state = pick(self.state, where)
         before = state.clone() if self.device.step_noise or self.device.state_noise else state
         self._cells.take(where).step(state, pulses)
@@ -133,8 +199,9 @@ class CellBank:
         if self._at_rest is not None and self._age is not None:
             _replace(self._at_rest, where, pulses != 0.0, state)
             _replace(self._age, where, pulses != 0.0, torch.zeros_like(state))
-        sums = torch.stack([pulses.sum(), count.sum(), pulses.dot(state), count.dot(state)])
-        return pulses, sums
+        sums = (pulses.sum(), count.sum(), pulses.dot(state), count.dot(state))
+        ends = torch.aminmax(pulses) if len(pulses) else (pulses.sum(), pulses.sum())
+        return torch.stack([*sums, *reversed(ends)])
 
     def disturb(self, pulses: Tensor) -> None:
         """Move cells by signed fractions of pulses, without noise and uncounted."""

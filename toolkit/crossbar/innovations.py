@@ -26,6 +26,8 @@ _GRID = 1025
 _LEAST_GAIN = 0.005
 # Standard errors that an anticorrelation must have to be taken for read noise.
 _SIGNIFICANT = 3.0
+# Residuals below this share of the range are rounding errors.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,10 @@ def best_gain(device: Device, steps: Steps, used: Booleans) -> tuple[float, floa
     residuals = innovations(device, steps, 1.0)
     second = 1 + np.flatnonzero(used[:-1] & used[1:] & ~steps.first[1:])
     products = residuals[second - 1] * residuals[second]
-    if not -products.sum() > _SIGNIFICANT * math.sqrt(np.square(products).sum()) > 0.0:
-        return 1.0, 0.0
     scale = rms(residuals)
+    is_rounding = scale < _ROUNDING * device.span
+    if is_rounding or -products.sum() <= _SIGNIFICANT * math.sqrt(np.square(products).sum()):
+        return 1.0, 0.0
 
     def loss(gain: float) -> float:
         return float(np.square(innovations(device, steps, gain, clip=False)[used] / scale).sum())

@@ -8,24 +8,22 @@ pulse counts. What a pulse does is in :mod:`toolkit.crossbar.response`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from toolkit.crossbar import kernels
 from toolkit.crossbar.device import Device
-from toolkit.crossbar.noise import uniform_
-from toolkit.crossbar.selection import Selection, places_not_zero
-from toolkit.crossbar.thinning import hits
+from toolkit.crossbar.noise import keys, round_
+
+if TYPE_CHECKING:
+    from toolkit.crossbar.bank import CellBank, Written
 
 PAIRS = ("differential", "one-sided", "reference")
-# Cells, over all ranks, whose pulses are drawn at once: enough to share what every draw costs.
-_AT_ONCE = 2**22
-# Pulses are drawn where fewer than this are wanted per cell, of more cells than this: then it is
-# faster than rounding cell by cell (benchmarks/crossbar_speed.py).
-_FEW, _SMALL = 0.06, 2**16
 
 
 @dataclass(frozen=True)
@@ -64,18 +62,20 @@ class Coding(Protocol):
         right: Tensor,
         drive: Drive,
         generator: torch.Generator,
-    ) -> Iterator[Selection | None]:
-        """Signed pulses of one rank after another: those of some cells, or None for all in ``out``.
+    ) -> Iterator[None]:
+        """Fill ``out`` (polarities, m, n) with signed pulses of one rank after another.
 
         The change wanted of rank p is the outer product of columns p of ``left`` and ``right``.
-        ``out`` (polarities, m, n) is scratch, too, where a selection is given.
         """
+
+    def write(self, bank: CellBank, left: Tensor, right: Tensor, drive: Drive) -> list[Written]:
+        """What :meth:`outers` codes, given to the cells at once by a compiled loop."""
 
     def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:
         """Fill ``out`` (polarities, m, n) with signed pulses for the change ``wanted`` (m, n)."""
 
-    def slots(self, trains: Sequence[Tensor]) -> tuple[float, float]:
-        """Pulse slots that one phase of these signed pulses takes: up, down."""
+    def slots(self, longest: tuple[float, float]) -> tuple[float, float]:
+        """Pulse slots that one phase takes whose longest trains are these: up, down."""
 
 
 @dataclass(frozen=True)
@@ -101,88 +101,47 @@ class WholePulses:
         right: Tensor,
         drive: Drive,
         generator: torch.Generator,
-    ) -> Iterator[Selection | None]:
-        """Round the outer products cell by cell; where few pulses are wanted, draw those alone."""
-        some = max(1, _AT_ONCE // out.numel())
-        for start in range(0, left.shape[1], some):
-            ranks = slice(start, start + some)
-            lines, columns = _lines(left[:, ranks].T, drive), _columns(right[:, ranks].T)
-            drawn: list[Selection | None] = [None] * len(lines)
-            if self.rounding == "stochastic" and out.numel() > _SMALL:
-                drawn = _draw(lines, columns, generator)
-            for few, line, column in zip(drawn, lines, columns, strict=True):
-                if few is None:
-                    self._start(out, generator)
-                    out.view(len(line), -1).addmm_(line, column).floor_()
-                yield few
+    ) -> Iterator[None]:
+        """Round the outer products cell by cell."""
+        for line, column in zip(*_demand(left, right, drive), strict=True):
+            torch.mm(line, column, out=out.view(len(line), -1))
+            self._round_(out, generator)
+            yield
+
+    def write(self, bank: CellBank, left: Tensor, right: Tensor, drive: Drive) -> list[Written]:
+        """The same in one pass."""
+        demand = [part.numpy() for part in _demand(left, right, drive)]
+        return bank.write(kernels.write_rounded, demand, self.rounding == "stochastic")
 
     def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:
         """Round ``rise s`` or ``fall s`` cell by cell."""
-        self._start(out, generator)
         above, below = wanted.clamp(min=0.0), wanted.clamp(max=0.0)
         for pulses, (rise, fall) in zip(out, drive.levels, strict=True):
-            pulses.add_(above, alpha=rise).add_(below, alpha=fall)
-        out.floor_()
+            torch.mul(above, rise, out=pulses).add_(below, alpha=fall)
+        self._round_(out, generator)
 
-    def slots(self, trains: Sequence[Tensor]) -> tuple[float, float]:
+    def slots(self, longest: tuple[float, float]) -> tuple[float, float]:
         """The longest train of each direction."""
-        ends = [torch.stack(torch.aminmax(pulses)) for pulses in trains if pulses.numel()]
-        least, most = torch.stack(ends).T.tolist() if ends else ([], [])
-        return max([0.0, *most]), -min([0.0, *least])
+        return longest
 
-    def _start(self, out: Tensor, generator: torch.Generator) -> None:
+    def _round_(self, out: Tensor, generator: torch.Generator) -> None:
         if self.rounding == "stochastic":
-            uniform_(out, generator)
+            round_(out, generator)
         else:
-            out.fill_(0.5)
+            out.add_(0.5).floor_()
 
 
-def _lines(left: Tensor, drive: Drive) -> Tensor:
-    """What a line of cells wants of columns above and below 0: (ranks, polarities m, 2).
+def _demand(left: Tensor, right: Tensor, drive: Drive) -> tuple[Tensor, Tensor]:
+    """Lines (ranks, polarities m, 2) and columns (ranks, 2, n): pulses wanted of each cell.
 
-    With :func:`_columns` the pulses wanted are a product of which one term is exactly 0.
+    They are the products ``lines[rank] @ columns[rank]``, of two terms one of which is 0: what is
+    above 0 of the columns calls for other pulses than what is below.
     """
+    left, right = left.T, right.T
     above = [torch.where(left > 0.0, rise, fall) * left for rise, fall in drive.levels]
     below = [torch.where(left > 0.0, fall, rise) * -left for rise, fall in drive.levels]
-    return torch.stack([torch.cat(above, 1), torch.cat(below, 1)], 2)
-
-
-def _columns(right: Tensor) -> Tensor:
-    """Magnitudes of what is above and of what is below 0: (ranks, 2, n)."""
-    return torch.stack([right.clamp(min=0.0), (-right).clamp(min=0.0)], 1)
-
-
-def _draw(lines: Tensor, columns: Tensor, generator: torch.Generator) -> list[Selection | None]:
-    """``lines @ columns`` at random up or down to whole pulses; None for ranks that want many."""
-    means = (lines.abs().mean(1) * columns.mean(2)).sum(1)
-    few = (means < _FEW).tolist()
-    if not any(few):
-        return [None] * len(few)
-    # a chance must not come near 1: lines that want more somewhere are rounded cell by cell
-    full = lines.abs().amax(2) * columns.amax((1, 2)).unsqueeze(1) > 0.5
-    full |= (means >= _FEW).unsqueeze(1)
-    drawn = hits(lines.masked_fill(full.unsqueeze(2), 0.0), columns, generator)
-    return [
-        _with_full(some, whole, line, column, generator) if is_few else None
-        for some, whole, line, column, is_few in zip(drawn, full, lines, columns, few, strict=True)
-    ]
-
-
-def _with_full(
-    some: Selection, full: Tensor, lines: Tensor, columns: Tensor, generator: torch.Generator
-) -> Selection:
-    """Pulses of some lines, and those of the ``full`` ones, rounded cell by cell."""
-    index = full.nonzero().squeeze(1)
-    if not len(index):
-        return some
-    width = columns.shape[1]
-    pulses = uniform_(columns.new_empty(len(index), width), generator)
-    pulses.addmm_(lines.index_select(0, index), columns).floor_()
-    places = places_not_zero(pulses)
-    counts = pulses.view(-1).index_select(0, places)
-    skipped = index - torch.arange(len(index), device=index.device)
-    places += skipped.mul_(width).index_select(0, places // width)
-    return Selection(torch.cat([some.places, places]), torch.cat([some.counts, counts]))
+    lines = torch.stack([torch.cat(above, 1), torch.cat(below, 1)], 2)
+    return lines, torch.stack([right.clamp(min=0.0), (-right).clamp(min=0.0)], 1)
 
 
 @dataclass(frozen=True)
@@ -224,7 +183,7 @@ class Coincidence:
         right: Tensor,
         drive: Drive,
         generator: torch.Generator,
-    ) -> Iterator[Selection | None]:
+    ) -> Iterator[None]:
         """Count coincidences by one matrix product of the bits per polarity and level."""
         tallest, widest = left.abs().amax(0).tolist(), right.abs().amax(0).tolist()
         for row, column, tall, wide in zip(left.T, right.T, tallest, widest, strict=True):
@@ -234,13 +193,40 @@ class Coincidence:
                 gain = math.sqrt(wide / tall) if self.update_management else 1.0
                 lines = torch.cat([row * gain, column / gain])
                 self._outer(out, lines, tall * wide, drive, generator)
-            yield None
+            yield
+
+    def write(self, bank: CellBank, left: Tensor, right: Tensor, drive: Drive) -> list[Written]:
+        """The same in one pass; bits that coincide are counted a word at a time."""
+        height = len(left)
+        tallest, widest = left.abs().amax(0), right.abs().amax(0)
+        gain = (widest / tallest).sqrt() if self.update_management else torch.ones_like(tallest)
+        lines = torch.cat([left * gain, right / gain]).T.abs().nan_to_num_(0.0, 0.0)
+        levels = torch.tensor([drive.rise, drive.fall]).to(lines)  # (2, polarities)
+        lengths = torch.full((lines.shape[0], *levels.shape), float(self.bit_length)).to(lines)
+        if self.adapt_length:
+            wanted = levels.abs() * (tallest * widest)[:, None, None]
+            lengths = wanted.ceil().clamp(1.0, float(self.bit_length))
+        chances = (levels.abs() / lengths).sqrt().unsqueeze(-1) * lines[:, None, None]
+        words = np.empty((*chances.shape, -(-self.bit_length // 64)), np.uint64)
+        flat = chances.flatten().numpy(), lengths.long().unsqueeze(-1).expand_as(chances).flatten()
+        (key,) = keys(1, bank.generator)
+        streams = words.reshape(-1, words.shape[-1])
+        kernels.in_parts(
+            lambda *part: kernels.draw_bits(flat[0], flat[1].numpy(), key, streams, *part),
+            len(streams),
+        )
+        rows, columns = words[..., :height, :], words[..., height:, :]
+        rows = rows.reshape(*rows.shape[:2], -1, rows.shape[-1])
+        signs = left.T.sign().contiguous().numpy(), right.T.sign().contiguous().numpy()
+        senses = (levels.sign() * torch.tensor([[1.0], [-1.0]])).T.contiguous().numpy()
+        by_rank = [np.ascontiguousarray(rows), np.ascontiguousarray(columns), *signs]
+        return bank.write(kernels.coincide, by_rank, senses)
 
     def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:  # noqa: ARG002
         """Not possible: lines can only write outer products."""
         raise ValueError("coincidence pulses write outer products; use scheme 'rank-sequential'")
 
-    def slots(self, trains: Sequence[Tensor]) -> tuple[float, float]:  # noqa: ARG002
+    def slots(self, longest: tuple[float, float]) -> tuple[float, float]:  # noqa: ARG002
         """The bit length (an upper bound with ``adapt_length``)."""
         return float(self.bit_length), float(self.bit_length)
 
@@ -250,7 +236,7 @@ class Coincidence:
         """Pulses for rows and then columns of ``lines``, ``most`` their largest product."""
         uniforms = lines.new_empty(len(lines), self.bit_length)
         for pulses, (rise, fall) in zip(out, drive.levels, strict=True):
-            uniform_(uniforms, generator)
+            uniforms.uniform_(generator=generator)
             self._count(pulses, lines, uniforms, rise, most)
             if abs(rise) != abs(fall):
                 falls = torch.empty_like(pulses)

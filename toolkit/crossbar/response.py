@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 MAX_LABEL = 9.0
 #: A curve that bends less than this is a straight line to float64 rounding.
 _STRAIGHT = 1e-6
-_TINY = 1e-30
 
 Draw = Callable[[int], Tensor]
 Parameter = Tensor | float
@@ -121,109 +120,49 @@ def _newton_change(bend: Tensor, height: Tensor) -> Tensor:
 class AffineCells:
     """Cells whose one-pulse step is affine in the state: ``dx = step + slope * x``.
 
-    ``n`` pulses at once: ``dx_n = expm1(n r) x + n phi(n r) s`` with the rate
-    ``r = ln(1 + slope)``, the size ``s = step r / slope`` and ``phi(e) = expm1(e) / e``;
-    ``n * step`` where ``slope`` is 0. Size and rate are kept as half the sum and half the
-    difference of the two directions (step and size of depression are negative), so that one pass
-    serves both; floats, or tensors of one value per cell. Those tensors are columns of ``table``
-    (cells, up to 4), so that the parameters of a cell are one access to memory.
+    ``n`` pulses at once: ``dx_n = g x + step g / slope`` with ``g = expm1(n ln(1 + slope))``;
+    ``n * step`` where ``slope`` is 0. ``up`` and ``down`` are (step, slope), the steps of
+    depression negative; floats, or tensors of one value per cell.
     """
 
-    size: Parameter
-    size_difference: Parameter
-    rate: Parameter
-    rate_difference: Parameter
+    up: tuple[Parameter, Parameter]
+    down: tuple[Parameter, Parameter]
     low: Parameter = 0.0
     high: Parameter = 1.0
-    table: Tensor | None = None
-
-    @classmethod
-    def from_steps(
-        cls,
-        up: tuple[Parameter, Parameter],
-        down: tuple[Parameter, Parameter],
-        bounds: tuple[Parameter, Parameter] = (0.0, 1.0),
-    ) -> AffineCells:
-        """From (step, slope) of both directions and the bounds."""
-        size_up, size_down = up[0] * _ratio(up[1]), down[0] * _ratio(down[1])
-        rate_up, rate_down = _log1p(up[1]), _log1p(down[1])
-        cells = cls(
-            (size_up + size_down) / 2.0,
-            (size_up - size_down) / 2.0,
-            (rate_up + rate_down) / 2.0,
-            (rate_up - rate_down) / 2.0,
-            *bounds,
-        )
-        spread = [value for value in cells._steps() if isinstance(value, Tensor)]
-        return cells._with(torch.stack(spread, -1)) if spread else cells
 
     def take(self, index: Tensor | slice) -> AffineCells:
         """The cells at those places of the flattened array."""
-        if self.table is None:
-            return self
-        rows = self.table.flatten(0, -2)
-        return self._with(rows[index] if isinstance(index, slice) else rows.index_select(0, index))
+        up, down = ((take(step, index), take(slope, index)) for step, slope in (self.up, self.down))
+        return AffineCells(up, down, take(self.low, index), take(self.high, index))
 
-    def _steps(self) -> tuple[Parameter, Parameter, Parameter, Parameter]:
-        return self.size, self.size_difference, self.rate, self.rate_difference
+    def table(self, state: Tensor) -> Tensor:
+        """Step and slope up, step and slope down: (cells, 4), or (1, 4) where all cells are alike.
 
-    def _with(self, table: Tensor) -> AffineCells:
-        """The columns of ``table`` in place of the parameters that differ from cell to cell."""
-        column = iter(table.unbind(-1))
-        size, size_difference, rate, rate_difference = (
-            next(column) if isinstance(value, Tensor) else value for value in self._steps()
-        )
-        return AffineCells(size, size_difference, rate, rate_difference, self.low, self.high, table)
+        One row a cell, so that its parameters are one access to memory; of the dtype of ``state``.
+        """
+        columns = [like(value, state) for value in (*self.up, *self.down)]
+        return torch.stack([c.flatten() for c in torch.broadcast_tensors(*columns)], 1)
 
     def step(self, state: Tensor, pulses: Tensor) -> None:
         """The closed form of the class, in place."""
+        rising = pulses > 0.0
+        step, slope = (
+            torch.where(rising, like(up, state), like(down, state))
+            for up, down in zip(self.up, self.down, strict=True)
+        )
         count = pulses.abs()
-        drive = _add_product(count * self.size, pulses, self.size_difference)
-        if not _is_zero(self.rate) or not _is_zero(self.rate_difference):
-            exponent = _add_product(count.mul_(self.rate), pulses, self.rate_difference)
-            growth = torch.expm1(exponent)
-            state.addcmul_(state, growth)
-            drive.mul_(growth.add_(_TINY).div_(exponent.add_(_TINY)))  # phi(0) = 1
-        state.add_(drive)
+        growth = torch.expm1(count * torch.log1p(slope))
+        straight = slope == 0.0
+        gain = torch.where(straight, count, growth / slope.masked_fill(straight, 1.0))
+        state.addcmul_(state, growth).addcmul_(step, gain)
 
     def symmetry_point(self) -> Tensor:
         """``-(step_up + step_down) / (slope_up + slope_down)``, NaN where steps do not change."""
-        size, size_diff, rate, rate_diff = (
-            torch.as_tensor(value, dtype=torch.float64)
-            for value in (self.size, self.size_difference, self.rate, self.rate_difference)
+        step, slope = (
+            torch.as_tensor(up, dtype=torch.float64) + torch.as_tensor(down, dtype=torch.float64)
+            for up, down in zip(self.up, self.down, strict=True)
         )
-        slope = torch.expm1(rate + rate_diff) + torch.expm1(rate - rate_diff)
-        rise = _per_pulse(size + size_diff, rate + rate_diff)
-        fall = _per_pulse(size - size_diff, rate - rate_diff)
-        return torch.where(slope == 0.0, math.nan, -(rise + fall) / slope)
-
-
-def _per_pulse(size: Tensor, rate: Tensor) -> Tensor:
-    """Step of one pulse at state 0: ``size expm1(rate) / rate``."""
-    return torch.where(rate == 0.0, size, size * torch.expm1(rate) / rate)
-
-
-def _add_product(out: Tensor, values: Tensor, factor: Parameter) -> Tensor:
-    """``out += values * factor`` in place, in one pass."""
-    if isinstance(factor, Tensor):
-        return out.addcmul_(values, factor)
-    return out.add_(values, alpha=factor)
-
-
-def _ratio(slope: Parameter) -> Parameter:
-    """ln(1 + slope) / slope, 1 for a straight line."""
-    if isinstance(slope, Tensor):
-        bent = slope.abs() > 1e-9
-        return torch.where(bent, torch.log1p(slope) / torch.where(bent, slope, 1.0), 1.0)
-    return math.log1p(slope) / slope if abs(slope) > 1e-9 else 1.0
-
-
-def _log1p(value: Parameter) -> Parameter:
-    return torch.log1p(value) if isinstance(value, Tensor) else math.log1p(value)
-
-
-def _is_zero(value: Parameter) -> bool:
-    return isinstance(value, float) and value == 0.0
+        return torch.where(slope == 0.0, math.nan, -step / slope)
 
 
 @dataclass(frozen=True)
@@ -245,7 +184,7 @@ class Exponential:
         spread = device.device_to_device if draw is not None else 0.0
         up = _exponential(device.nonlinearity_up, spread, draw, 0, device.levels_up)
         down = _exponential(device.nonlinearity_down, spread, draw, 1, -device.levels_down)
-        return AffineCells.from_steps(up, down)
+        return AffineCells(up, down)
 
 
 def _exponential(

@@ -1,19 +1,10 @@
-"""Some cells of many: finding and sorting them. On the CPU by numpy, which is some times faster."""
+"""Some cells of many: finding them. On the CPU by numpy, which is some times faster."""
 
 from __future__ import annotations
-
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-
-
-class Selection(NamedTuple):
-    """Signed whole pulses ``counts`` of the cells at ``places`` (all different, flattened)."""
-
-    places: Tensor
-    counts: Tensor
 
 
 def places_not_zero(values: Tensor) -> Tensor:
@@ -22,14 +13,6 @@ def places_not_zero(values: Tensor) -> Tensor:
         return values.flatten().nonzero().squeeze(1)
     flat = values.numpy().ravel()
     return torch.from_numpy(_true_places(flat if values.dtype == torch.bool else flat != 0.0))
-
-
-def sort_(values: Tensor) -> Tensor:
-    """``values`` (one dimension) in rising order, in place where possible."""
-    if values.device.type != "cpu":
-        return values.sort().values
-    values.numpy().sort()
-    return values
 
 
 def _true_places(mask: np.ndarray) -> np.ndarray:

@@ -128,7 +128,7 @@ def _affine(
     up, slope_up = _no_overshoot(up, bend_up, top - zero)
     down, slope_down = _no_overshoot(down, bend_down, zero - bottom)
     rising, falling = up - slope_up * zero, -down - slope_down * zero
-    return AffineCells.from_steps((rising, slope_up), (falling, slope_down), bounds)
+    return AffineCells((rising, slope_up), (falling, slope_down), *bounds)
 
 
 def _no_overshoot(
