@@ -8,11 +8,11 @@ import panel as pn
 
 from dashboards.site import Text
 from dashboards.views import TITLES, CostView, FigureView, make_view
-from toolkit.training.snapshot import VIEWS, Snapshot
+from toolkit.training.snapshot import LOOKS_EVERY, VIEWS, Snapshot
 
 DEFAULT = ("loss", "accuracy", "energy", "spectrum", "waterfall", "weight")
 MOST = 6
-ALWAYS = ("loss", "accuracy")
+ALWAYS = ("loss",)
 _GAP = 6
 
 
@@ -60,14 +60,15 @@ class Figures:
     def draw(self, snapshot: Snapshot) -> None:
         """Put a snapshot into the views shown.
 
-        While training goes on as it was, every second one waits for the next frame: to paint takes
-        a browser longer than all else, and half as often is still several times a second.
+        While training goes on as it was, all but the loss are drawn in turn, one of
+        ``LOOKS_EVERY`` at a time, as snapshots look at them: to paint takes a browser longer than
+        all else, and a third of the frames is still five times a second.
         """
         state = (snapshot.running, snapshot.knobs, snapshot.focus, self.shown)
         same, self._drawn = state == self._drawn and snapshot.running, state
-        self._turn = 1 - self._turn
+        self._turn = (self._turn + 1) % LOOKS_EVERY
         for place, name in enumerate(self.shown):
-            if same and name not in ALWAYS and place % 2 == self._turn:
+            if same and name not in ALWAYS and place % LOOKS_EVERY != self._turn:
                 continue
             text = _caption(self.views[name].draw(snapshot))
             if self._captions[name].object != text:

@@ -60,6 +60,49 @@ def test_only_what_is_looked_at_is_taken():
     assert now.focus.layer == "layer1" and set(now.maps) == {"weight"}
 
 
+def looks(run, camera, count, first=0, **more):
+    """Steps and snapshots in turn: which of them looked at what anew."""
+    last, found = None, []
+    for number in range(first, first + count):
+        camera.count(run.step())
+        now = camera.take(number=number, running=True, steps_per_second=0.0, **more)
+        assert now.step == run.step_count and now.loss_steps[-1] == now.step
+        if last is not None:
+            layers = [now.layers[name].energy[-1, 0] == now.step for name in now.layers]
+            found.append((*layers, now.maps is not last.maps, now.spending is not last.spending))
+        last = now
+    return found
+
+
+def test_snapshots_share_the_work_while_training_goes_on_as_it_was():
+    run = Experiment(hidden=[16], device="EpiRAM", seed=1)
+    camera, focus = Camera(run), Focus("layer1", ALL)
+    found = looks(run, camera, 7, focus=focus)
+    assert found[1::3] == [(False, False, True, True)] * 2  # numbers 2 and 5
+    assert found[2::3] == [(True, False, False, False)] * 2  # 3 and 6
+    assert found[0::3] == [(True, False, False, False), (False, True, False, False)]  # layers 1, 2
+
+
+def test_a_changed_knob_or_focus_or_a_pause_is_looked_at_at_once():
+    run = Experiment(hidden=[16], device="EpiRAM", seed=1)
+    camera, focus = Camera(run), Focus("layer1", ALL)
+
+    def seen(number, running=True, focus=focus):
+        camera.count(run.step())
+        now = camera.take(number=number, running=running, steps_per_second=0.0, focus=focus)
+        return now.layers[focus.layer].energy[-1, 0] == now.step == _step_of_cost(now)
+
+    def _step_of_cost(now):
+        return now.spending.outer_products[0] / (2 * run.rank)
+
+    assert seen(0) and not seen(1) and not seen(2) and not seen(3)
+    run.change(rank=run.rank)
+    camera.changes.append((run.step_count, {"rank": run.rank}))
+    assert seen(4) and not seen(5)
+    assert seen(6, focus=Focus("layer2", ALL)) and not seen(7, focus=Focus("layer2", ALL))
+    assert seen(8, running=False) and seen(9, running=False) and seen(10)
+
+
 def test_a_large_map_is_the_mean_of_equal_areas():
     values = torch.rand(401, 250, generator=torch.Generator().manual_seed(0))
     shown = reduced(values, limits=(0.0, 1.0), unit="1")

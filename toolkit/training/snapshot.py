@@ -24,7 +24,7 @@ from toolkit.training.maps import MAPS, Map, as_pixels, map_of
 from toolkit.training.recorder import Spectrum, StepRecord, spectrum
 
 HISTORY_POINTS = 800
-OTHERS_EVERY = 3  # snapshots, until one more of the layers that are not in focus is looked at
+LOOKS_EVERY = 3  # snapshots, until the same thing is looked at again while training goes on
 WATERFALL_COLUMNS = 200
 WATERFALL_COMPONENTS = 64
 WATERFALL_LIMITS = (-6.0, 1.0)  # log10 of singular values
@@ -91,7 +91,8 @@ class Snapshot:
     are step, test loss and test accuracy; ``gradient_words`` as in ``Experiment``. ``waiting`` is
     the run's place in the line for a turn, 0 if it waits for none. ``first_knobs`` and ``changes``
     (step, knobs: every accepted call) are what repeats the run. ``maps``, ``histogram`` and
-    ``spending`` hold what the focus asked for.
+    ``spending`` hold what the focus asked for. While training goes on as it was, these and the
+    spectra may be up to two snapshots old.
     """
 
     number: int
@@ -167,6 +168,7 @@ class Camera:
         self._in_turn = cycle(self._past)
         self._outer_products = np.zeros(2, dtype=np.int64)
         self.changes: list[tuple[int, dict[str, Any]]] = []
+        self._seen: Snapshot | None = None
 
     def count(self, record: StepRecord) -> None:
         """Take note of one training step."""
@@ -182,13 +184,25 @@ class Camera:
         waiting: int = 0,
         diverged: bool = False,
     ) -> Snapshot:
-        """Copy what there is to see; to be called from the thread that trains."""
+        """Copy what there is to see; to be called from the thread that trains.
+
+        While training goes on as it was, snapshots share the work: of ``LOOKS_EVERY`` in a row one
+        looks at the spectrum of the layer in focus, one at that of another layer, one at the rest.
+        """
         run = self._run
         history, latest = run.history, run.latest()
         steps, losses = block_means(history.column("step"), history.column("loss"), HISTORY_POINTS)
-        focus = self._checked(focus)
-        self._look_at({str(focus.layer), *self._others(number)} & latest.keys(), latest)
-        return Snapshot(
+        focus, changes = self._checked(focus), tuple(self.changes)
+        seen, turn = self._seen, number % LOOKS_EVERY
+        if seen and running and seen.running and (seen.focus, seen.changes) == (focus, changes):
+            look = str(focus.layer) if turn == 0 else next(self._in_turn) if turn == 1 else ""
+        else:
+            look, seen = str(focus.layer), None
+        unseen = {name for name, past in self._past.items() if past.spectrum is None}
+        for name in (unseen | {look}) & latest.keys():
+            self._past[name].keep(run.step_count, spectrum(*latest[name]))
+        kept = seen if turn != 2 else None
+        self._seen = Snapshot(
             number=number,
             running=running,
             waiting=waiting,
@@ -201,7 +215,7 @@ class Camera:
             evaluations=thinned(history.evaluations, HISTORY_POINTS),
             events=history.events,
             first_knobs=self._first_knobs,
-            changes=tuple(self.changes),
+            changes=changes,
             knobs=run.knob_values(),
             nonidealities=run.nonidealities(),
             pulses=run.pulses,
@@ -210,25 +224,17 @@ class Camera:
             layers={name: self._view(past) for name, past in self._past.items()},
             steps_per_second=steps_per_second,
             focus=focus,
-            maps=self._maps(focus),
-            histogram=self._histogram(focus) if "histogram" in focus.views else None,
-            spending=self._spending(latest) if "cost" in focus.views else None,
+            maps=kept.maps if kept else self._maps(focus),
+            histogram=kept.histogram if kept else self._histogram(focus),
+            spending=kept.spending if kept else self._spending(focus, latest),
         )
+        return self._seen
 
     def _checked(self, focus: Focus | None) -> Focus:
         """The focus, on the first layer where the run has no such layer."""
         focus = focus or Focus()
         known = focus.layer in self._past
         return Focus(focus.layer if known else next(iter(self._past)), focus.views)
-
-    def _others(self, number: int) -> set[str]:
-        """Layers to look at besides the one in focus: each once, then in turn."""
-        unseen = {name for name, past in self._past.items() if past.spectrum is None}
-        return unseen | ({next(self._in_turn)} if number % OTHERS_EVERY == 0 else set())
-
-    def _look_at(self, names: set[str], latest: Latest) -> None:
-        for name in names:
-            self._past[name].keep(self._run.step_count, spectrum(*latest[name]))
 
     def _view(self, past: _Past) -> LayerView:
         return LayerView(past.spectrum, thinned(past.energy.held, HISTORY_POINTS).copy())
@@ -248,7 +254,7 @@ class Camera:
 
     def _histogram(self, focus: Focus) -> Histogram | None:
         array = self._run.arrays[focus.layer or ""]
-        if not isinstance(array, Crossbar):
+        if "histogram" not in focus.views or not isinstance(array, Crossbar):
             return None
         low, high = array.device.g_min, array.device.g_max
         edges = np.linspace(low, high, BINS + 1)
@@ -258,8 +264,10 @@ class Camera:
         plus, minus = (100.0 * count / max(1.0, count.sum()) for count in counts)
         return Histogram((edges[1:] + edges[:-1]) / 2, plus, minus)
 
-    def _spending(self, latest: Latest) -> Spending:
+    def _spending(self, focus: Focus, latest: Latest) -> Spending | None:
         run = self._run
+        if "cost" not in focus.views:
+            return None
         written, full = self._outer_products.tolist()
         arrays = [array for array in run.arrays.values() if isinstance(array, Crossbar)]
         return Spending(
