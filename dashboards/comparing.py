@@ -14,7 +14,7 @@ import xarray as xr
 from dashboards import site
 from dashboards.address import value_of
 from dashboards.export import export_buttons
-from dashboards.panes import BELOW_TABS, FigurePane, grid, table
+from dashboards.panes import BELOW_TABS, WHOLE, FigurePane, grid, table
 from dashboards.run_tables import differences
 from toolkit.plots import LiveFigure
 from toolkit.plots.variables import AXES, compared, comparison
@@ -36,9 +36,7 @@ class Comparison:
         self._trees: dict[str, xr.DataTree] = {}
         self._asked: dict[str, str] = {}
         self._panes: list[FigurePane] = []
-        self._figures = pn.Column(
-            sizing_mode="stretch_both", margin=0, visible=False, styles={"min-height": _HEIGHT}
-        )
+        self._figures = pn.Column(sizing_mode="stretch_both", margin=0, visible=False, styles=WHOLE)
         self.text = site.Text(_NOTHING, sizing_mode="stretch_width", margin=(0, 10))
         self._make_widgets()
 

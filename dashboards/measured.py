@@ -14,7 +14,7 @@ import panel as pn
 import panel_material_ui as pmui
 
 from dashboards import site
-from dashboards.panes import BELOW_TABS, FigurePane, facts, grid, table
+from dashboards.panes import BELOW_TABS, WHOLE, FigurePane, facts, grid, table
 from dashboards.parameters import fit_rows, python_of
 from dashboards.uploads import MEBI, Upload
 from toolkit.crossbar import Device, Fit, PulseTrains, fit_device
@@ -46,9 +46,7 @@ class MeasuredData:
         self.fit: Fit | None = None
         self._trains: PulseTrains | None = None
         self._panes: list[FigurePane] = []
-        self._figures = pn.Column(
-            sizing_mode="stretch_both", visible=False, styles={"min-height": _HEIGHT}
-        )
+        self._figures = pn.Column(sizing_mode="stretch_both", visible=False, styles=WHOLE)
         self.result = site.Text(_HELP, sizing_mode="stretch_width", margin=(0, 10))
         self._make_widgets()
 

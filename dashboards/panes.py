@@ -14,6 +14,8 @@ import panel as pn
 from dashboards.site import Text
 from toolkit.plots import LiveFigure
 
+# as high as what it holds: text below that grows late would else find the figures drawn too high
+WHOLE = {"flex": "0 0 auto", "height": "auto", "min-height": "fit-content"}
 BELOW_TABS = (8, 0, 0, 0)  # labels of the first row stand half above their boxes
 
 
@@ -54,6 +56,7 @@ def grid(*panes: FigurePane, least: str = "320px", share: str = "30%") -> pn.Col
             "display": "grid",
             "grid-template-columns": f"repeat(auto-fit, minmax(max({least}, {share}), 1fr))",
             "gap": "6px",
+            "min-height": "fit-content",  # several rows push what stands below further down
         },
     )
 

@@ -121,13 +121,14 @@ class WriteSteps:
         if not self._panes:
             self._panes = _figures()
             self._watch()
-            self._figures.objects = [grid(*self._panes.values(), least="280px", share="28%")]
         self._write = self._written()
         phase = self.state.widgets["phase"]
         phase.end = len(self._write.phases)
         if phase.value > phase.end:
             phase.value = phase.end
         self._draw()
+        if not self._figures.objects:  # drawn before they are there: no data can come too early
+            self._figures.objects = [grid(*self._panes.values(), least="280px", share="28%")]
 
     def _watch(self) -> None:
         for name, widget in self.state.widgets.items():
