@@ -92,7 +92,7 @@ def estimate_terms(m: int, n: int, batch: int, k: int, block: int = BLOCK) -> Te
 
 
 def write_terms(m: int, n: int, k: int, density: float) -> Terms:
-    """Write k outer products: passes over the pairs, and moving cells, dearer if few.
+    """Write k outer products: going through the pairs, and moving cells, dearer if few.
 
     ``density``: pulses a cell of one outer product; 1 - exp(-density) of the cells move.
     """

@@ -78,6 +78,7 @@ class CellBank:
         self._steps: Tensor | None = None
         if isinstance(self._cells, AffineCells) and self.state.device.type == "cpu":
             self._steps = self._cells.table(self.state)
+            self._cells = self._cells.held_in(self._steps)
         self._wear()
         clip_(self.state, self._low, self._high)
 

@@ -143,6 +143,14 @@ class AffineCells:
         columns = [like(value, state) for value in (*self.up, *self.down)]
         return torch.stack([c.flatten() for c in torch.broadcast_tensors(*columns)], 1)
 
+    def held_in(self, table: Tensor) -> AffineCells:
+        """The same cells with their own :meth:`table` for memory: nothing is held twice."""
+        if len(table) == 1:
+            return self
+        shape = torch.broadcast_shapes(*(torch.as_tensor(v).shape for v in (*self.up, *self.down)))
+        up, slope_up, down, slope_down = (column.view(shape) for column in table.unbind(1))
+        return AffineCells((up, slope_up), (down, slope_down), self.low, self.high)
+
     def step(self, state: Tensor, pulses: Tensor) -> None:
         """The closed form of the class, in place."""
         rising = pulses > 0.0
