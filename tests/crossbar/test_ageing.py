@@ -14,6 +14,7 @@ from toolkit.crossbar import (
     TiledCrossbar,
     get_device,
 )
+from toolkit.crossbar.steps import LinearStep
 from toolkit.lowrank import LowRank
 
 IDEAL = get_device("ideal")
@@ -296,3 +297,19 @@ def test_tiles_draw_their_own_cells():
     tiled.apply(LowRank(-torch.ones(8, 1), torch.ones(1), torch.ones(8, 1)), learning_rate=0.1)
     assert not torch.equal(tiled.tiles[0][0].weights, tiled.tiles[1][1].weights)
     assert SPAN > 0
+
+
+@pytest.mark.parametrize("log_normal", [False, True])
+def test_gain_and_asymmetry_of_a_cell_add_up(log_normal):
+    # aihwkit's rule for its pulsed devices: up |gain + min(b, 0) + r|, down |gain - max(b, 0) - r|
+    response = LinearStep(
+        asymmetry=0.26, asymmetry_spread=0.2, step_spread=0.4, step_log_normal=log_normal
+    )
+    device = dataclasses.replace(IDEAL, levels_up=100, levels_down=100, response=response)
+    draws = {0: torch.tensor([0.0, 1.0, -2.0]), 1: torch.tensor([0.5, -1.0, -2.5])}
+    cells = response.cells(device, lambda index: draws[index].double())
+    for cell, (lean, spread) in enumerate(zip(*draws.values(), strict=True)):
+        r, s = 0.2 * float(lean), 0.4 * float(spread)
+        gain = math.exp(s) if log_normal else 1.0 + s
+        assert float(cells.up[0][cell]) == pytest.approx(abs(gain + r) / 100)
+        assert float(cells.down[0][cell]) == pytest.approx(-abs(gain - 0.26 - r) / 100)

@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 class _Steps:
     """What the step models share: the size of a step at ``zero``, its asymmetry, the bounds.
 
-    A pulse at ``zero`` moves by ``scale (1 + min(asymmetry, 0)) / levels_up`` up and by
-    ``scale (1 - max(asymmetry, 0)) / levels_down`` down. The spreads are the standard deviations
-    from cell to cell: of ``scale`` (around 1; log-normal: of its logarithm), of the asymmetry, and
-    of the distances of the bounds from ``zero``, relative to them.
+    A pulse at ``zero`` moves by ``|scale + min(asymmetry, 0) + lean| / levels_up`` up and by
+    ``|scale - max(asymmetry, 0) - lean| / levels_down`` down. The spreads are the standard
+    deviations from cell to cell: of ``scale`` (around 1; log-normal: of its logarithm), of the
+    ``lean`` (around 0, the asymmetry's spread), and of the distances of the bounds from ``zero``,
+    relative to them.
     """
 
     zero: float = 0.5
@@ -52,15 +53,16 @@ class _Steps:
 
     def _sizes(self, device: Device, draw: Draw | None) -> tuple[Parameter, Parameter]:
         """Step sizes at ``zero`` (both positive): up, down."""
-        up: Parameter = 1.0 + min(self.asymmetry, 0.0)
-        down: Parameter = 1.0 - max(self.asymmetry, 0.0)
+        up: Parameter = min(self.asymmetry, 0.0)
+        down: Parameter = -max(self.asymmetry, 0.0)
         if draw is not None and self.asymmetry_spread > 0.0:
             lean = self.asymmetry_spread * draw(0)
             up, down = up + lean, down - lean
+        scale: Parameter = 1.0
         if draw is not None and self.step_spread > 0.0:
             spread = self.step_spread * draw(1)
-            scale = spread.exp() if self.step_log_normal else (1.0 + spread).abs()
-            up, down = up * scale, down * scale
+            scale = spread.exp() if self.step_log_normal else 1.0 + spread
+        up, down = scale + up, scale + down
         return _absolute(up) / device.levels_up, _absolute(down) / device.levels_down
 
     def _bounds(self, draw: Draw | None) -> tuple[Parameter, Parameter]:
