@@ -33,7 +33,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         bare = train(options, None, None)
         print(f"not stored: {bare:.1f} s")
-        for bits in (None, 12):
+        for bits in (None, 15, 12):
             path = Path(folder) / f"{bits}.zarr"
             seconds = train(options, path, bits)
             report(path, bits, seconds / bare)

@@ -14,9 +14,9 @@ SHARES = [0.0, 0.002, 0.01, 0.05, 0.07, 0.1, 0.24, 0.26, 0.7, 1.0]
 
 
 def some_pulses(share, shape=(2, 40, 50)):
-    """Signed pulses, up to 5, to that share of the cells."""
+    """Signed pulses, up to 40, to that share of the cells."""
     generator = torch.Generator().manual_seed(1)
-    pulses = torch.randint(1, 6, shape, generator=generator).double()
+    pulses = torch.randint(1, 41, shape, generator=generator).double()
     pulses *= 1 - 2 * torch.randint(0, 2, shape, generator=generator)
     return pulses * (torch.rand(shape, generator=generator) < share)
 

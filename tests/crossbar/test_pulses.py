@@ -246,6 +246,48 @@ def test_coincidences_have_the_wanted_mean_at_any_bit_length(bit_length, adapt):
 
 
 @pytest.mark.usefixtures("way")
+def test_every_slot_of_a_long_train_has_bits_of_its_own():
+    # rows always fire, columns in half of 100 slots: Binomial(100, 1/2) for either sign
+    coding = Coincidence(bit_length=100, update_management=False, adapt_length=False)
+    left, right = torch.tensor([1.0, -1.0]).double(), torch.full((20,), 0.5).double()
+    counter, drive = Counter((1, 2, 20)), Drive((100.0,), (100.0,))
+    counts = torch.stack([counter.issued(coding, left, right, drive)[0] for _ in range(400)])
+    counts = torch.stack([counts[:, 0], -counts[:, 1]]).flatten(1)
+    error = (25.0 / counts.shape[1]) ** 0.5
+    assert float((counts.mean(1) - 50.0).abs().max()) < 4.5 * error
+    spread = 25.0 * (2.0 / counts.shape[1]) ** 0.5
+    assert float((counts.var(1) - 25.0).abs().max()) < 4.5 * spread
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("chance", [0.05, 0.5], ids=["rare", "dense"])
+def test_ranks_draw_their_own_random_numbers(chance):
+    # the same outer product twice: counts ~ Binomial(2, chance), noise of two draws a hit each
+    device = dataclasses.replace(IDEAL, levels_up=1e6, levels_down=1e6, cycle_to_cycle=1e-3)
+    left = torch.full((100, 2), chance / 1e6).double()
+    one, two = (
+        Crossbar.from_weights(zeros(100, 400), device=device, pair="reference", seed=seed)
+        for seed in (1, 2)
+    )
+    one.apply(
+        LowRank(-2 * left, torch.ones(2).double(), torch.ones(400, 2).double()), learning_rate=1.0
+    )
+    counts, cells = one.pulse_count[0].double(), 100 * 400
+    expected = torch.tensor([(1 - chance) ** 2, 2 * chance * (1 - chance), chance**2]).double()
+    found = torch.tensor([float((counts == n).sum()) for n in range(3)]).double() / cells
+    error = (expected * (1 - expected) / cells).sqrt()
+    assert float(((found - expected) / error).abs().max()) < 4.5
+    certain = torch.full((100, 2), 1e-6).double()
+    two.apply(
+        LowRank(-2 * certain, torch.ones(2).double(), torch.ones(400, 2).double()),
+        learning_rate=1.0,
+    )
+    noise = two.weights / 2 / 1e-3
+    assert int(two.pulse_count[0].min()) == 2
+    assert abs(float(noise.var()) - 2.0) < 4.5 * 2.0 * (2.0 / cells) ** 0.5
+
+
+@pytest.mark.usefixtures("way")
 def test_coincidence_moves_weights_the_right_way():
     for pair in ("differential", "reference", "one-sided"):
         array = Crossbar.from_weights(

@@ -117,7 +117,7 @@ def test_zarr_finds_the_same_without_the_roots_metadata(tmp_path):
     np.testing.assert_array_equal(conductance[:], tree["layers/layer1/conductance"].values)
 
 
-@pytest.mark.parametrize("bits", [1, 8, 12, 23])
+@pytest.mark.parametrize("bits", [1, 8, 13, 14, 23])
 def test_conductances_may_be_rounded(tmp_path, bits):
     run = Experiment(**SMALL)
     with run.stream(tmp_path / "run.zarr", conductance_bits=bits):

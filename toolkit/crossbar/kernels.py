@@ -142,11 +142,9 @@ def write_rounded(lines, columns, is_stochastic, cells, law, keys, sums, first, 
             most = columns[rank, 0].max(), columns[rank, 1].max()
             base = np.uint64((rank * sums.shape[1] + chunk) * CHUNK)
             random = base
-            count, start = 0, chunk * CHUNK
-            while start < stop:
-                row, column = start // width, start % width
+            count = 0
+            for start, row, column, size in _pieces(chunk * CHUNK, stop, width):
                 above, below = lines[rank, row]
-                size = min(width - column, stop - start, _BLOCK)
                 reach = max(abs(above) * most[0], abs(below) * most[1])
                 pair = columns[rank, :, column : column + size]
                 place = base + np.uint64(start - chunk * CHUNK)
@@ -165,12 +163,21 @@ def write_rounded(lines, columns, is_stochastic, cells, law, keys, sums, first, 
                         for entry in range(size):
                             want[entry] = np.floor(want[entry] + want.dtype.type(0.5))
                     count = _gather(want, start, places, counts, count)
-                start += size
-                if count > _BLOCK or start == stop:
+                if count > _BLOCK or start + size == stop:
                     some = places[:count], counts[:count]
                     _give(*some, cells, law, keys, random, sums[rank, chunk])
                     random += np.uint64(_BLOCK)
                     count = 0
+
+
+@compiled
+def _pieces(start, stop, width):  # type: ignore[no-untyped-def]
+    """First cell, row, column and length of the parts of rows, each of at most a block."""
+    while start < stop:
+        row, column = start // width, start % width
+        size = min(width - column, stop - start, _BLOCK)
+        yield start, row, column, size
+        start += size
 
 
 @compiled
@@ -208,12 +215,10 @@ def coincide(rows, columns, row_signs, column_signs, senses, cells, law, keys, s
         stop = min((chunk + 1) * CHUNK, height * width)
         for rank in range(ranks):
             random = np.uint64((rank * sums.shape[1] + chunk) * CHUNK)
-            count, start = 0, chunk * CHUNK
-            while start < stop:
-                row, column = start // width, start % width
+            count = 0
+            for start, row, column, size in _pieces(chunk * CHUNK, stop, width):
                 polarity = row // row_signs.shape[1]
                 side = row_signs[rank, row % row_signs.shape[1]]
-                size = min(width - column, stop - start, _BLOCK)
                 wanted[:size] = 0.0
                 for word in range(length):
                     same, other = rows[rank, 0, row, word], rows[rank, 1, row, word]
@@ -227,8 +232,7 @@ def coincide(rows, columns, row_signs, column_signs, senses, cells, law, keys, s
                         elif sign < 0.0:
                             wanted[entry] += senses[polarity, 1] * apart
                 count = _gather(wanted[:size], start, places, counts, count)
-                start += size
-                if count > _BLOCK or start == stop:
+                if count > _BLOCK or start + size == stop:
                     some = places[:count], counts[:count]
                     _give(*some, cells, law, keys, random, sums[rank, chunk])
                     random += np.uint64(_BLOCK)

@@ -18,8 +18,8 @@ from toolkit.results.files import beside
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _FRAME = {
-    "width": 460,
-    "height": 310,
+    "frame_width": 300,
+    "frame_height": 230,
     "padding": 0.08,
     "show_grid": True,
     "toolbar": None,
@@ -37,13 +37,16 @@ def intervals(values: xr.DataArray, along: str) -> list[tuple[Any, Interval]]:
     return found
 
 
-def curve(values: xr.DataArray, along: str, *, colour: str, label: str) -> Any:
-    """Means over seeds as a line, with bars of the confidence intervals."""
+def curve(values: xr.DataArray, along: str, *, colour: str, label: str, aside: float = 1.0) -> Any:
+    """Means over seeds as a line, with bars of the confidence intervals.
+
+    Drawn at ``aside`` times their places, so that bars of several curves do not hide each other.
+    """
     import holoviews as hv
 
     from toolkit.plots import elements  # noqa: F401  # registers Bokeh without a CDN
 
-    points = [(x, i.mean, _half(i)) for x, i in intervals(values, along)]
+    points = [(aside * x, i.mean, _half(i)) for x, i in intervals(values, along)]
     means = [point[:2] for point in points]
     vdim = _dimension(values)
     line = hv.Curve(means, along, vdim, label=label).opts(color=colour)
@@ -70,7 +73,8 @@ def by_rank(data: xr.Dataset, *, over: str) -> Any:
         for i, method in enumerate(m for m in data.method.values if m != "MBGD"):
             values = here.sel({"method": method}).drop_sel({"rank": 0}, errors="ignore")
             if np.isfinite(values).any():
-                drawn.append(curve(values, "rank", colour=PALETTE[i], label=str(method)))
+                look = {"colour": PALETTE[i], "label": str(method), "aside": 1.03 ** len(drawn)}
+                drawn.append(curve(values, "rank", **look))
         reference = here.sel({"method": "MBGD", "rank": 0}).values if "MBGD" in data.method else []
         if np.isfinite(reference).any():
             drawn.append(level(interval(reference)))

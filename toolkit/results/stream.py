@@ -35,9 +35,10 @@ from toolkit.results.zarr_files import (
     write_metadata,
 )
 
-CHUNK_BYTES = 16 * 2**20
+CHUNK_BYTES = 32 * 2**20
+FEW_BITS = 13  # of mantissas: up to here they compress best bit by bit
 OWN_METADATA_EVERY_S = 5.0
-MOST_ROWS = {1: 4096, 2: 64, 3: 16, 4: 16}  # of a chunk, by the number of dims
+MOST_ROWS = {1: 4096, 2: 64, 3: 32, 4: 32}  # of a chunk, by the number of dims
 _BLOSC = {"cname": "zstd", "clevel": 3, "blocksize": 0}
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
@@ -138,8 +139,8 @@ class Stream:
     def _column(self, group: str, variable: Variable, tail: tuple[int, ...]) -> _Column:
         name = f"{group}/{variable.name}"
         if name not in self._columns:
-            rounded = self._bits is not None and variable.name == "conductance"
-            self._columns[name] = _Column(lambda: self._root / name, variable, tail, rounded)
+            bits = self._bits if variable.name == "conductance" else None
+            self._columns[name] = _Column(lambda: self._root / name, variable, tail, bits)
         return self._columns[name]
 
     def _conductance(self, group: str, value: np.ndarray) -> np.ndarray:
@@ -158,7 +159,11 @@ class _Column:
     """
 
     def __init__(
-        self, folder: Callable[[], Path], variable: Variable, tail: tuple[int, ...], rounded: bool
+        self,
+        folder: Callable[[], Path],
+        variable: Variable,
+        tail: tuple[int, ...],
+        bits: int | None,
     ) -> None:
         self._folder, self.variable = folder, variable
         text = variable.dtype == "str"
@@ -169,7 +174,7 @@ class _Column:
         self._stored = np.full((*tail, self.rows), self._fill, dtype)
         self._chunk = np.moveaxis(self._stored, -1, 0)
         self._number, self._new = 0, range(0)
-        codecs, self._encode = _codecs(variable, dtype, rounded)
+        codecs, self._encode = _codecs(variable, dtype, bits)
         self.metadata = array_metadata(
             variable.dims,
             (0, *tail),
@@ -204,7 +209,7 @@ class _Column:
 
 
 def _codecs(
-    variable: Variable, dtype: np.dtype, rounded: bool
+    variable: Variable, dtype: np.dtype, bits: int | None
 ) -> tuple[list[dict[str, Any]], Callable[[np.ndarray], bytes] | None]:
     """The codecs of an array as Zarr's metadata name them, and what they do to a chunk.
 
@@ -220,7 +225,8 @@ def _codecs(
         return [LITTLE_ENDIAN], None
     turned = {"name": "transpose", "configuration": {"order": [*range(1, dims), 0]}}
     if dtype == np.float32 and dims > 2:  # maps: equal neighbours are found in whole numbers
-        shuffle = "bitshuffle" if rounded else "noshuffle"  # and bits that are 0 in bits
+        few = bits is not None and bits <= FEW_BITS  # bits that are 0 are found in bits
+        shuffle = "bitshuffle" if few else "noshuffle"
     else:
         shuffle = "shuffle"
     settings = _BLOSC | {"typesize": dtype.itemsize, "shuffle": shuffle}
