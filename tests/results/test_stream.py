@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from numcodecs import blosc
 
 from toolkit.results import open_results, stream, zarr_files
 from toolkit.results.stream import Stream
@@ -115,6 +116,19 @@ def test_zarr_finds_the_same_without_the_roots_metadata(tmp_path):
     conductance = group["layers/layer1/conductance"]
     assert conductance.shape == tree["layers/layer1/conductance"].shape
     np.testing.assert_array_equal(conductance[:], tree["layers/layer1/conductance"].values)
+
+
+def test_chunks_that_still_fill_are_compressed_quickly_and_others_well(tmp_path):
+    def compressors():
+        chunks = (tmp_path / "run.zarr/layers/layer1/conductance/c").glob("*/0/0/0")
+        return {int(c.parts[-4]): blosc.cbuffer_complib(c.read_bytes()) for c in chunks}
+
+    run = Experiment(**SMALL)
+    with run.stream(tmp_path / "run.zarr"):
+        for _ in range(3 * stream.MOST_ROWS[4] + 10):
+            run.step()
+        assert compressors() == {0: "Zstd", 1: "LZ4"}
+    assert compressors() == {0: "Zstd", 1: "Zstd"}
 
 
 @pytest.mark.parametrize("bits", [1, 8, 13, 14, 23])

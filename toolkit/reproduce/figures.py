@@ -69,12 +69,12 @@ def by_rank(data: xr.Dataset, *, over: str) -> Any:
     panels = []
     for place in data[over].values:
         here = data.test_accuracy.sel({over: place})
-        drawn = []
+        drawn: list[Any] = []
         for i, method in enumerate(m for m in data.method.values if m != "MBGD"):
             values = here.sel({"method": method}).drop_sel({"rank": 0}, errors="ignore")
             if np.isfinite(values).any():
-                look = {"colour": PALETTE[i], "label": str(method), "aside": 1.03 ** len(drawn)}
-                drawn.append(curve(values, "rank", **look))
+                look: dict[str, Any] = {"colour": PALETTE[i], "label": str(method)}
+                drawn.append(curve(values, "rank", **look, aside=1.03 ** len(drawn)))
         reference = here.sel({"method": "MBGD", "rank": 0}).values if "MBGD" in data.method else []
         if np.isfinite(reference).any():
             drawn.append(level(interval(reference)))

@@ -38,7 +38,7 @@ from toolkit.results.zarr_files import (
 CHUNK_BYTES = 32 * 2**20
 FEW_BITS = 13  # of mantissas: up to here they compress best bit by bit
 OWN_METADATA_EVERY_S = 5.0
-MOST_ROWS = {1: 4096, 2: 64, 3: 32, 4: 32}  # of a chunk, by the number of dims
+MOST_ROWS = {1: 4096, 2: 64, 3: 20, 4: 20}  # of a chunk, by the number of dims
 _BLOSC = {"cname": "zstd", "clevel": 3, "blocksize": 0}
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
@@ -120,7 +120,7 @@ class Stream:
         To the disk they go when the system writes them: a power cut is not provided against.
         """
         for name, column in self._columns.items():
-            column.write()
+            column.write(whole=complete)
             group, _ = name.rsplit("/", 1)
             column.metadata["shape"][0] = self._lengths.get((group, column.variable.dims[0]), 0)
         below = {group: group_metadata(_of_group(group), {}) for group in self._groups}
@@ -173,7 +173,7 @@ class _Column:
         self.rows = min(max(1, CHUNK_BYTES // row_bytes), MOST_ROWS[len(variable.dims)])
         self._stored = np.full((*tail, self.rows), self._fill, dtype)
         self._chunk = np.moveaxis(self._stored, -1, 0)
-        self._number, self._new = 0, range(0)
+        self._number, self._new, self._is_quick = 0, range(0), False
         codecs, self._encode = _codecs(variable, dtype, bits)
         self.metadata = array_metadata(
             variable.dims,
@@ -188,30 +188,36 @@ class _Column:
         """Set one row; rows that were left out hold the fill value."""
         number, place = divmod(index, self.rows)
         if number != self._number:
-            self.write()
+            self.write(whole=True)
             self._chunk[...], self._number = self._fill, number
         self._chunk[place] = value
         self._new = range(self._new.start if self._new else place, place + 1)
 
-    def write(self) -> None:
-        """Write what is new of the chunk; numbers, which are not compressed, where they belong."""
-        if not self._new:
+    def write(self, *, whole: bool = False) -> None:
+        """Write what is new of the chunk; numbers, which are not compressed, where they belong.
+
+        A chunk that rows will still come to is compressed quickly, a ``whole`` one well.
+        """
+        whole = whole or self._new.stop == self.rows
+        if not self._new and not (whole and self._is_quick):
             return
         file = chunk_path(self._folder(), [self._number, *(0 for _ in self.variable.dims[1:])])
         if self._encode is None and file.is_file():
             first = self._new.start
             rows = self._stored[first : self._new.stop]
             overwrite(file, first * rows.itemsize, rows.tobytes())
+        elif self._encode is None:
+            replace(file, self._stored.tobytes())
         else:
-            encode = np.ndarray.tobytes if self._encode is None else self._encode
-            replace(file, encode(self._stored))
+            replace(file, self._encode(self._stored, whole))
+            self._is_quick = not whole
         self._new = range(0)
 
 
 def _codecs(
     variable: Variable, dtype: np.dtype, bits: int | None
-) -> tuple[list[dict[str, Any]], Callable[[np.ndarray], bytes] | None]:
-    """The codecs of an array as Zarr's metadata name them, and what they do to a chunk.
+) -> tuple[list[dict[str, Any]], Callable[[np.ndarray, bool], bytes] | None]:
+    """The codecs of an array as Zarr's metadata name them, and what they do to a (whole) chunk.
 
     None: nothing. Rows of single numbers are left as they are, so that they can be written one by
     one: compressed they would be written again and again with their whole chunk.
@@ -219,7 +225,7 @@ def _codecs(
     if dtype.kind == "O":
         zstd, words = Zstd(level=3), VLenUTF8()
         named = {"name": "zstd", "configuration": {"level": 3, "checksum": False}}
-        return [TEXT, named], lambda chunk: zstd.encode(words.encode(chunk))
+        return [TEXT, named], lambda chunk, _: zstd.encode(words.encode(chunk))
     dims = len(variable.dims)
     if dims == 1:
         return [LITTLE_ENDIAN], None
@@ -230,8 +236,12 @@ def _codecs(
     else:
         shuffle = "shuffle"
     settings = _BLOSC | {"typesize": dtype.itemsize, "shuffle": shuffle}
-    blosc = Blosc(**_BLOSC, shuffle=_SHUFFLES[shuffle])
-    return [turned, LITTLE_ENDIAN, {"name": "blosc", "configuration": settings}], blosc.encode
+    blosc = {  # a chunk says itself which of the two it is
+        whole: Blosc(**_BLOSC | more, shuffle=_SHUFFLES[shuffle])
+        for whole, more in ((True, {}), (False, {"cname": "lz4", "clevel": 1}))
+    }
+    codecs = [turned, LITTLE_ENDIAN, {"name": "blosc", "configuration": settings}]
+    return codecs, lambda chunk, whole: blosc[whole].encode(chunk)
 
 
 def _rounded(values: np.ndarray, bits: int) -> np.ndarray:

@@ -86,7 +86,7 @@ TASKS = {
             seeds=5,
             trials=2,
             ramped=True,
-            forms=(ONE_BLOCK,),
+            forms=(ONE_BLOCK, "FeedbackPCA"),
         ),
         Task(
             "Fashion-MNIST mlp",
@@ -100,6 +100,7 @@ TASKS = {
             seeds=5,
             trials=2,
             ramped=True,
+            forms=(ONE_BLOCK, "FeedbackPCA"),
         ),
         Task(
             "MNIST lenet",
