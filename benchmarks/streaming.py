@@ -62,7 +62,9 @@ def train(options: argparse.Namespace, path: Path | None, bits: int | None) -> f
 
 def report(path: Path, bits: int | None, ratio: float) -> None:
     """Size on disk, seconds to open, and processor time against a run that is not stored."""
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    sizes = {file: file.stat().st_size for file in path.rglob("*") if file.is_file()}
+    size = sum(sizes.values())
+    maps = sum(each for file, each in sizes.items() if "conductance" in file.parts)
     started = time.perf_counter()
     tree = open_results(path)
     opened = time.perf_counter() - started
@@ -72,7 +74,8 @@ def report(path: Path, bits: int | None, ratio: float) -> None:
     one = time.perf_counter() - started
     kept = "all bits" if bits is None else f"{bits} bits of mantissa"
     print(
-        f"{kept}: {size / 1e6:.1f} MB of {raw / 1e6:.0f} raw, {tree['training'].sizes['step']} "
+        f"{kept}: {size / 1e6:.1f} MB of {raw / 1e6:.0f} raw, {maps / 1e6:.1f} MB of them "
+        f"conductances, {tree['training'].sizes['step']} "
         f"steps, opens in {opened:.2f} s, one map of {last.size} cells read in {one:.2f} s, "
         f"{ratio:.2f} x the processor time"
     )

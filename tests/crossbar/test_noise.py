@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from toolkit.crossbar import get_device
+from toolkit.crossbar import get_device, kernels
 from toolkit.crossbar.bank import CellBank
 from toolkit.crossbar.noise import round_
 
@@ -51,6 +51,31 @@ def test_one_generator_draws_anew():
     generator = torch.Generator().manual_seed(0)
     first, second = (round_(torch.full((1000,), 0.5), generator) for _ in range(2))
     assert not torch.equal(first, second)
+
+
+def words(key, places):
+    drawn = [kernels._word(np.uint64(key), np.uint64(place)) for place in places]
+    return np.array(drawn, dtype=np.uint64)
+
+
+def test_words_are_those_of_splitmix64():
+    # outputs for the seed 1234567 as published on Rosetta Code
+    published = [6457827717110365317, 3203168211198807973, 9817491932198370423]
+    assert words(1234567, [1, 2, 3]).tolist() == published
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_normals_are_box_and_mullers(dtype):
+    out = np.empty(20000, dtype)
+    kernels._normals(out, np.uint64(77), np.uint64(3))
+    drawn = words(77, range(3, 10003))
+    low, high = (drawn & np.uint64(2**32 - 1)).astype(float), (drawn >> np.uint64(32)).astype(float)
+    radius = np.sqrt(-2.0 * np.log((low + 0.5) / 2**32))
+    angle = 2.0 * np.pi * (high / 2**32 - 0.125)
+    wanted = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
+    near_0 = np.tile(radius < 0.01, 2)  # there a float32 of a chance close to 1 is coarse
+    assert np.abs(out - wanted)[~near_0].max() < 5e-6
+    assert np.abs(out - wanted).max() < 3e-4
 
 
 @pytest.fixture(scope="module", params=[torch.float32, torch.float64], ids=["float32", "float64"])

@@ -34,7 +34,12 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _24, _27, _30, _31, _32 = (np.uint64(bits) for bits in (24, 27, 30, 31, 32))
 _LOW_24, _LOW_32 = np.uint64(2**24 - 1), np.uint64(2**32 - 1)
-_8 = np.uint32(8)
+_0 = np.uint64(0)
+_8, _NONE = np.uint32(8), np.uint32(0)
+_F = np.float32
+# of the bits of a float32, sqrt(1/2) and the mantissa; of a turn in 2^32 steps
+_ROOT_HALF, _MANTISSA, _MANTISSA_BITS = np.int32(0x3F3504F3), np.int32(0x7FFFFF), np.int32(23)
+_LOW_30, _QUARTER_TURN, _HALF_TURN = np.uint32(2**30 - 1), np.uint32(2**30), np.uint32(2**31)
 
 compiled: Any = functools.partial(njit, nogil=True, cache=True)
 
@@ -73,15 +78,56 @@ def _word(key, place):  # type: ignore[no-untyped-def]
 
 @compiled
 def _normals(out, key, place):  # type: ignore[no-untyped-def]
-    """Fill ``out``, of even length, with standard normals made of the words from ``place`` on."""
-    real = out.dtype.type
-    for pair in range(len(out) // 2):
+    """Fill ``out``, of even length, with standard normals made of the words from ``place`` on.
+
+    Of a word's low and high half, l and h, ``r = sqrt(-2 ln((l + 1/2) / 2^32))`` and
+    ``a = (h / 2^32 - 1/8) 2 pi``; ``r cos a`` goes to the first half of ``out``, ``r sin a`` to the
+    second. In float32 and without branches, so that several are made at once.
+    """
+    pairs = len(out) // 2
+    mantissas, turns = np.empty(pairs, np.float32), np.empty(pairs, np.uint32)
+    exponents, bits = np.empty(pairs, np.int32), mantissas.view(np.int32)
+    for pair in range(pairs):
         word = _word(key, place + np.uint64(pair))
-        chance = (real(word >> _24) + real(0.5)) * real(2.0**-40)
-        angle = real(word & _LOW_24) * real(2.0 * math.pi * 2.0**-24)
-        radius = math.sqrt(real(-2.0) * math.log(chance))
-        out[2 * pair] = radius * math.cos(angle)
-        out[2 * pair + 1] = radius * math.sin(angle)
+        mantissas[pair] = (np.float32(np.uint32(word & _LOW_32)) + _F(0.5)) * _F(2.0**-32)
+        turns[pair] = np.uint32(word >> _32)
+    for pair in range(pairs):  # chance = 2^exponent mantissa, the latter from sqrt(1/2) to sqrt(2)
+        above = bits[pair] - _ROOT_HALF
+        exponents[pair] = above >> _MANTISSA_BITS
+        bits[pair] = (above & _MANTISSA) + _ROOT_HALF
+    for pair in range(pairs):
+        turn = turns[pair]
+        log = _log_near_1(mantissas[pair] - _F(1.0)) + _F(math.log(2.0)) * exponents[pair]
+        radius = np.sqrt(_F(-2.0) * min(log, _F(0.0)))
+        angle = np.float32(turn & _LOW_30) * _F(math.pi * 2.0**-31) - _F(math.pi / 4)
+        cosine, sine = _cosine_and_sine(angle)
+        sign = radius if turn < _HALF_TURN else -radius
+        is_turned = (turn & _QUARTER_TURN) != _NONE
+        out[pair] = sign * (-sine if is_turned else cosine)
+        out[pairs + pair] = sign * (cosine if is_turned else sine)
+
+
+@compiled(inline="always")
+def _log_near_1(x):  # type: ignore[no-untyped-def]
+    """ln(1 + x) for 1 + x from sqrt(1/2) to sqrt(2) (Cephes, logf)."""
+    y = _F(7.0376836292e-2) * x - _F(1.1514610310e-1)
+    y = y * x + _F(1.1676998740e-1)
+    y = y * x - _F(1.2420140846e-1)
+    y = y * x + _F(1.4249322787e-1)
+    y = y * x - _F(1.6668057665e-1)
+    y = y * x + _F(2.0000714765e-1)
+    y = y * x - _F(2.4999993993e-1)
+    y = y * x + _F(3.3333331174e-1)
+    return x + x * x * (x * y - _F(0.5))
+
+
+@compiled(inline="always")
+def _cosine_and_sine(x):  # type: ignore[no-untyped-def]
+    """For x from -pi / 4 to pi / 4 (Cephes, sinf and cosf)."""
+    z = x * x
+    c = (_F(2.443315711809948e-5) * z - _F(1.388731625493765e-3)) * z + _F(4.166664568298827e-2)
+    s = (_F(-1.9515295891e-4) * z + _F(8.3321608736e-3)) * z - _F(1.6666654611e-1)
+    return _F(1.0) + z * (z * c - _F(0.5)), x + x * z * s
 
 
 @compiled
@@ -110,7 +156,7 @@ def _round(values, key, place, words):  # type: ignore[no-untyped-def]
 @compiled
 def pulse(pulses, cells, law, keys, sums, first, last):  # type: ignore[no-untyped-def]
     """Give all cells of these chunks their ``pulses``; ``sums`` (1, chunks, 6), see ``_give``."""
-    places = np.empty(_BLOCK, np.int64)
+    places = np.empty(_BLOCK, np.uint64)
     counts = np.empty(_BLOCK, pulses.dtype)
     for chunk in range(first, last):
         stop = min((chunk + 1) * CHUNK, len(pulses))
@@ -132,7 +178,7 @@ def write_rounded(lines, columns, is_stochastic, cells, law, keys, sums, first, 
     """
     ranks, rows, _ = lines.shape
     width = columns.shape[2]
-    places = np.empty(2 * _BLOCK, np.int64)
+    places = np.empty(2 * _BLOCK, np.uint64)
     counts = np.empty(2 * _BLOCK, lines.dtype)
     wanted = np.empty(_BLOCK, lines.dtype)
     words = np.empty(_BLOCK // 2, np.uint64)
@@ -142,8 +188,9 @@ def write_rounded(lines, columns, is_stochastic, cells, law, keys, sums, first, 
             most = columns[rank, 0].max(), columns[rank, 1].max()
             base = np.uint64((rank * sums.shape[1] + chunk) * CHUNK)
             random = base
-            count = 0
-            for start, row, column, size in _pieces(chunk * CHUNK, stop, width):
+            count, start = 0, chunk * CHUNK
+            while start < stop:
+                row, column, size = _piece(start, stop, width)
                 above, below = lines[rank, row]
                 reach = max(abs(above) * most[0], abs(below) * most[1])
                 pair = columns[rank, :, column : column + size]
@@ -163,21 +210,19 @@ def write_rounded(lines, columns, is_stochastic, cells, law, keys, sums, first, 
                         for entry in range(size):
                             want[entry] = np.floor(want[entry] + want.dtype.type(0.5))
                     count = _gather(want, start, places, counts, count)
-                if count > _BLOCK or start + size == stop:
+                start += size
+                if count > _BLOCK or start == stop:
                     some = places[:count], counts[:count]
                     _give(*some, cells, law, keys, random, sums[rank, chunk])
                     random += np.uint64(_BLOCK)
                     count = 0
 
 
-@compiled
-def _pieces(start, stop, width):  # type: ignore[no-untyped-def]
-    """First cell, row, column and length of the parts of rows, each of at most a block."""
-    while start < stop:
-        row, column = start // width, start % width
-        size = min(width - column, stop - start, _BLOCK)
-        yield start, row, column, size
-        start += size
+@compiled(inline="always")
+def _piece(start, stop, width):  # type: ignore[no-untyped-def]
+    """Row, column and length of the part of a row that starts there, of at most a block."""
+    row, column = start // width, start % width
+    return row, column, min(width - column, stop - start, _BLOCK)
 
 
 @compiled
@@ -208,15 +253,16 @@ def coincide(rows, columns, row_signs, column_signs, senses, cells, law, keys, s
     """
     ranks, _, height, length = rows.shape
     width = columns.shape[3]
-    places = np.empty(2 * _BLOCK, np.int64)
+    places = np.empty(2 * _BLOCK, np.uint64)
     counts = np.empty(2 * _BLOCK, row_signs.dtype)
     wanted = np.empty(_BLOCK, row_signs.dtype)
     for chunk in range(first, last):
         stop = min((chunk + 1) * CHUNK, height * width)
         for rank in range(ranks):
             random = np.uint64((rank * sums.shape[1] + chunk) * CHUNK)
-            count = 0
-            for start, row, column, size in _pieces(chunk * CHUNK, stop, width):
+            count, start = 0, chunk * CHUNK
+            while start < stop:
+                row, column, size = _piece(start, stop, width)
                 polarity = row // row_signs.shape[1]
                 side = row_signs[rank, row % row_signs.shape[1]]
                 wanted[:size] = 0.0
@@ -232,7 +278,8 @@ def coincide(rows, columns, row_signs, column_signs, senses, cells, law, keys, s
                         elif sign < 0.0:
                             wanted[entry] += senses[polarity, 1] * apart
                 count = _gather(wanted[:size], start, places, counts, count)
-                if count > _BLOCK or start + size == stop:
+                start += size
+                if count > _BLOCK or start == stop:
                     some = places[:count], counts[:count]
                     _give(*some, cells, law, keys, random, sums[rank, chunk])
                     random += np.uint64(_BLOCK)
@@ -303,7 +350,7 @@ def _give(places, pulses, cells, law, keys, place, sums):  # type: ignore[no-unt
     for index in range(len(places)):
         cell, n = places[index], pulses[index]
         many = abs(n)
-        row, way = 0 if are_alike else cell, 0 if n > 0.0 else 2
+        row, way = _0 if are_alike else cell, 0 if n > 0.0 else 2
         before = state[cell]
         change = _change(before, many, steps[row, way], steps[row, way + 1])
         after = before + change
@@ -315,7 +362,7 @@ def _give(places, pulses, cells, law, keys, place, sums):  # type: ignore[no-unt
                 root = math.sqrt(many)
                 deviation = root * deviation + law.step_noise * abs(change) / root
             after += noise[index] * deviation
-        floor, ceiling = low[0 if low_alike else cell], high[0 if high_alike else cell]
+        floor, ceiling = low[_0 if low_alike else cell], high[_0 if high_alike else cell]
         after = min(max(after, floor), ceiling)
         state[cell] = after
         counts[cell] += np.int32(many)
