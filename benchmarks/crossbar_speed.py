@@ -25,7 +25,8 @@ from statistics import median
 
 import torch
 
-from toolkit.crossbar import Coincidence, Crossbar, get_device
+from toolkit.crossbar import Coincidence, Crossbar, Device, get_device
+from toolkit.crossbar.trains import EXAMPLE_CSV
 from toolkit.lowrank import LowRank
 
 
@@ -62,9 +63,11 @@ def writes(size: int, rounds: int) -> None:
     cells = torch.empty(2, size, size)
     update = LowRank(torch.randn(size, 3) / size, torch.ones(3), torch.randn(size, 3))
     jobs = {"torch uniforms, one per cell": lambda: cells.uniform_(generator=generator)}
-    for name in ("Ag:a-Si", "EcRam"):
+    devices = {name: get_device(name) for name in ("Ag:a-Si", "EcRam", "ReRamES")}
+    devices["a jump table"] = Device.from_csv(EXAMPLE_CSV, model="jump-table")
+    for name, device in devices.items():
         for share in (0.002, 0.01, 0.05, 0.2):
-            array = Crossbar.from_weights(0.1 * torch.randn(size, size), device=get_device(name))
+            array = Crossbar.from_weights(0.1 * torch.randn(size, size), device=device)
             rate = share * size * 3.14 / array.device.levels_up
             text = f"{name}, rank 3, {share_pulsed(array, update, rate):.1%} pulsed per rank"
             jobs[text] = lambda a=array, r=rate: a.apply(update, learning_rate=r)

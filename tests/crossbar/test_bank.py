@@ -5,11 +5,26 @@ import dataclasses
 import pytest
 import torch
 
-from toolkit.crossbar import get_device
+from toolkit.crossbar import JumpTable, PiecewiseStep, PowStep, get_device
 from toolkit.crossbar.bank import CellBank
+from toolkit.crossbar.jumps import Jumps
 from toolkit.crossbar.selection import places_not_zero
 
 QUIET = dataclasses.replace(get_device("Ag:a-Si"), cycle_to_cycle=0.0)
+NOISELESS = {"cycle_to_cycle": 0.0, "step_noise": 0.0, "state_noise": 0.0}
+SPREAD = {"asymmetry": 0.2, "step_spread": 0.2, "high_spread": 0.2, "low_spread": 0.2}
+RESPONSES = {
+    "Ag:a-Si": get_device("Ag:a-Si").response,
+    "EcRam": get_device("EcRam").response,
+    "ReRamES": get_device("ReRamES").response,
+    "power": PowStep(**SPREAD, gamma_up=1.4, gamma_down=0.6, gamma_spread=0.2),
+    "pieces": PiecewiseStep(**SPREAD, nodes_up=(1.0, 0.3, 0.7), nodes_down=(0.2, 1.0, 0.5, 0.1)),
+    "table": JumpTable(
+        up=Jumps(nodes=(0.0, 0.1, 1.0), mean=(0.02, 0.01, 0.003), spread=(0.0, 0.0, 0.0)),
+        down=Jumps(nodes=(0.0, 1.0), mean=(0.0, 0.02), spread=(0.0, 0.0)),
+        scale_spread=0.2,
+    ),
+}
 SHARES = [0.0, 0.002, 0.01, 0.05, 0.07, 0.1, 0.24, 0.26, 0.7, 1.0]
 
 
@@ -38,6 +53,25 @@ def test_writes_are_the_devices_steps_at_every_density(share, noise):
     sums = [pulses, pulses.abs(), pulses * expected, pulses.abs() * expected]
     assert written.sums == pytest.approx([float(each.sum()) for each in sums], abs=1e-7)
     assert written.longest == (float(pulses.max().clamp(min=0)), float(-pulses.min().clamp(max=0)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("response", RESPONSES.values(), ids=RESPONSES)
+def test_compiled_loops_and_torch_do_the_same_to_cells_that_differ(response, dtype, monkeypatch):
+    device = dataclasses.replace(get_device("Ag:a-Si"), response=response, **NOISELESS)
+    pulses = some_pulses(0.5).to(dtype)
+    start = torch.rand(pulses.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
+    banks = [CellBank(start.clone(), device, torch.Generator().manual_seed(3)) for _ in range(2)]
+    assert banks[0].is_compiled
+    for bank in banks:
+        bank.pulses.copy_(pulses)
+        written = bank.pulse()
+        assert float((bank.state - start).abs().max()) > 0.1
+        monkeypatch.setattr(CellBank, "is_compiled", False)
+    precision = 1e-4 if dtype == torch.float32 else 1e-12
+    assert torch.allclose(banks[0].state, banks[1].state, rtol=0.0, atol=precision)
+    assert torch.equal(banks[0].pulse_count, banks[1].pulse_count)
+    assert written.longest == (40.0, 40.0)
 
 
 @pytest.mark.parametrize("cells", [4000, 4001])

@@ -14,8 +14,9 @@ from toolkit.crossbar import kernels
 from toolkit.crossbar.ageing import endurance_limits, stuck_bounds
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.noise import keys
-from toolkit.crossbar.response import AffineCells, clip_, like, pick, take
+from toolkit.crossbar.response import TableCells, clip_, like, pick, take
 from toolkit.crossbar.selection import places_not_zero
+from toolkit.crossbar.stepwise import StepwiseCells
 
 Place = Tensor | slice
 
@@ -40,8 +41,9 @@ class Written:
 
 
 class _Law(NamedTuple):
-    """Noise of the device, for the compiled kernel."""
+    """What the cells have in common, for the compiled kernels."""
 
+    kind: int
     is_noisy: bool
     cycle_to_cycle: np.floating
     step_noise: np.floating
@@ -76,7 +78,7 @@ class CellBank:
             self._at_rest, self._age = self.state.clone(), torch.zeros_like(self.state)
         self._is_noisy = any((device.cycle_to_cycle, device.step_noise, device.state_noise))
         self._steps: Tensor | None = None
-        if isinstance(self._cells, AffineCells) and self.state.device.type == "cpu":
+        if isinstance(self._cells, TableCells) and self.state.device.type == "cpu":
             self._steps = self._cells.table(self.state)
             self._cells = self._cells.held_in(self._steps)
         self._wear()
@@ -116,8 +118,8 @@ class CellBank:
         """Give every cell its signed number of ``self.pulses``.
 
         Response, cycle-to-cycle noise, bounds, then what the device has of write noise, wear and
-        clock. Affine cells on a CPU are pulsed by a compiled loop. Others by torch, a cacheful at a
-        time: the pulsed ones alone where those are few.
+        clock. On a CPU a compiled loop does it, elsewhere torch, a cacheful at a time: the pulsed
+        ones alone where those are few.
         """
         pulses = self.pulses.view(-1)
         if self.is_compiled:
@@ -148,7 +150,7 @@ class CellBank:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether compiled loops do the writing: for affine cells on a CPU."""
+        """Whether compiled loops do the writing: on a CPU."""
         return self._steps is not None
 
     def _run(self, kernel: Callable[..., None], *given: Any, ranks: int) -> list[Written]:
@@ -156,10 +158,14 @@ class CellBank:
         assert self._steps is not None
         device, real = self.device, np.dtype(str(self.state.dtype).removeprefix("torch.")).type
         noise = device.cycle_to_cycle, device.step_noise, device.state_noise, device.write_noise
-        law = _Law(self._is_noisy, *(real(value) for value in noise))
+        kind, nodes = kernels.AFFINE, np.empty((4, 0))
+        if isinstance(self._cells, StepwiseCells):
+            kind, nodes = self._cells.curve.kind, self._cells.curve.nodes
+        law = _Law(kind, self._is_noisy, *(real(value) for value in noise))
         flat = (
             self.state.view(-1),
             self._steps,
+            torch.from_numpy(nodes.astype(real)),
             like(self._low, self.state).view(-1),
             like(self._high, self.state).view(-1),
             self.pulse_count.view(-1),

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from toolkit.crossbar.response import Draw, Parameter
-from toolkit.crossbar.steps import StepwiseCells
+from toolkit.crossbar.stepwise import NodeCurve, StepwiseCells
 
 # At most so many intervals, each with at least so many steps.
 _INTERVALS, _LEAST_STEPS = 32, 30
@@ -45,15 +43,6 @@ class Jumps:
             if not np.all(np.isfinite(values) & (values >= 0.0)):
                 raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
 
-    def size(self, state: Tensor) -> Tensor:
-        """Mean size of a step from ``state``, any shape."""
-        nodes = torch.tensor(self.nodes, dtype=state.dtype, device=state.device)
-        mean = torch.tensor(self.mean, dtype=state.dtype, device=state.device)
-        right = torch.searchsorted(nodes, state.contiguous()).clamp(1, len(self.nodes) - 1)
-        start, end = nodes[right - 1], nodes[right]
-        share = ((state - start) / (end - start)).clamp(0.0, 1.0)
-        return torch.lerp(mean[right - 1], mean[right], share)
-
 
 @dataclass(frozen=True, kw_only=True)
 class JumpTable:
@@ -63,8 +52,7 @@ class JumpTable:
     of a cell. The noise of a pulse is the device's (:func:`toolkit.crossbar.measured.fit_device`
     sets it to follow the tables' ``spread``).
 
-    There is no closed form for many pulses: a write loops over its longest train, each turn
-    vectorised over the cells still to be pulsed, about ten memory passes over those.
+    There is no closed form for many pulses: every cell goes through its train pulse by pulse.
     """
 
     up: Jumps
@@ -80,10 +68,8 @@ class JumpTable:
         scale: Parameter = 1.0
         if draw is not None and self.scale_spread > 0.0:
             scale = (1.0 + self.scale_spread * draw(0)).abs()
-        return StepwiseCells(self._size, scale, scale, 0.0, 1.0)
-
-    def _size(self, state: Tensor, up: bool, low: Parameter, high: Parameter) -> Tensor:  # noqa: ARG002
-        return (self.up if up else self.down).size(state)
+        curve = NodeCurve.of((self.up.nodes, self.up.mean), (self.down.nodes, self.down.mean))
+        return StepwiseCells((scale, 0.0, 1.0), (-scale, 0.0, 1.0), curve=curve)
 
 
 def measure_jumps(

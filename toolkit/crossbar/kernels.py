@@ -24,6 +24,9 @@ from numba import njit
 
 #: Cells of one piece of work.
 CHUNK = 2**14
+#: What a pulse does: see :class:`toolkit.crossbar.response.AffineCells`, and the curves of
+#: :mod:`toolkit.crossbar.stepwise`.
+AFFINE, EXPONENTIAL, POWER, NODES = range(4)
 
 _BLOCK = 1024  # cells looked at, or pulsed, at a time: what is known of them stays in the cache
 # Below this chance of the likeliest cell of a row, it pays to jump from hit to hit.
@@ -338,22 +341,22 @@ def _give(places, pulses, cells, law, keys, place, sums):  # type: ignore[no-unt
     Adds to ``sums`` those of n, |n|, n x and |n| x, x the state after, then raises and lowers
     the largest and the smallest n.
     """
-    state, steps, low, high, counts, offsets, at_rest, age = cells
+    state, _, _, low, high, counts, offsets, at_rest, age = cells
     noise, fresh = np.empty(len(places) + 1, state.dtype), np.empty(len(places) + 1, state.dtype)
     if law.is_noisy:
         _normals(noise, keys[0], place)
     if law.write_noise > 0.0:
         _normals(fresh, keys[1], place)
-    are_alike, low_alike, high_alike = len(steps) == 1, len(low) == 1, len(high) == 1
+    low_alike, high_alike = len(low) == 1, len(high) == 1
+    reached = np.empty(len(places), state.dtype)
+    _step(places, pulses, law.kind, cells, reached)
     net = issued = net_state = issued_state = 0.0
     most, least = sums[4], sums[5]
     for index in range(len(places)):
         cell, n = places[index], pulses[index]
         many = abs(n)
-        row, way = _0 if are_alike else cell, 0 if n > 0.0 else 2
-        before = state[cell]
-        change = _change(before, many, steps[row, way], steps[row, way + 1])
-        after = before + change
+        before, after = state[cell], reached[index]
+        change = after - before
         if law.is_noisy:
             deviation = law.cycle_to_cycle + law.state_noise * before
             if many == 1.0:
@@ -395,3 +398,46 @@ def _change(state, many, step, slope):  # type: ignore[no-untyped-def]
         return after - state
     growth = math.expm1(many * math.log1p(slope))
     return growth * state + step * growth / slope
+
+
+@compiled
+def _step(places, pulses, kind, cells, after):  # type: ignore[no-untyped-def]
+    """Fill ``after`` with the states after the pulses, without noise."""
+    state, steps, nodes, low, high = cells[:5]
+    half = steps.shape[1] // 2  # up, then down
+    are_alike, low_alike, high_alike = len(steps) == 1, len(low) == 1, len(high) == 1
+    for index in range(len(places)):
+        cell, n = places[index], pulses[index]
+        row, way = _0 if are_alike else cell, 0 if n > 0.0 else half
+        x = state[cell]
+        if kind == AFFINE:
+            after[index] = x + _change(x, abs(n), steps[row, way], steps[row, way + 1])
+            continue
+        size, offset, tilt = steps[row, way], steps[row, way + 1], steps[row, way + 2]
+        floor, ceiling = low[_0 if low_alike else cell], high[_0 if high_alike else cell]
+        for _ in range(int(abs(n))):
+            u = offset + tilt * x
+            if kind == EXPONENTIAL:
+                share = max(_F(1.0) - steps[row, way + 3] * math.exp(u), _F(0.0))
+            elif kind == POWER:
+                share = min(max(u, _F(0.0)), _F(1.0)) ** steps[row, way + 3]
+            else:
+                share = _between(nodes, 0 if way == 0 else 2, u)
+            x = min(max(x + size * share, floor), ceiling)
+        after[index] = x
+
+
+@compiled(inline="always")
+def _between(nodes, polarity, u):  # type: ignore[no-untyped-def]
+    """Value at ``u``, straight between nodes at rising places from 0 to 1, clipped to them."""
+    u = min(max(u, _F(0.0)), _F(1.0))
+    left, right = 0, nodes.shape[1] - 1
+    while right - left > 1:
+        middle = (left + right) // 2
+        if nodes[polarity, middle] < u:
+            left = middle
+        else:
+            right = middle
+    start, end = nodes[polarity, left], nodes[polarity, right]
+    first, last = nodes[polarity + 1, left], nodes[polarity + 1, right]
+    return first + (last - first) * ((u - start) / (end - start))

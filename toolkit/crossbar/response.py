@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -117,39 +117,48 @@ def _newton_change(bend: Tensor, height: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class AffineCells:
-    """Cells whose one-pulse step is affine in the state: ``dx = step + slope * x``.
+class TableCells:
+    """Cells of a few parameters, those of potentiation and as many of depression, and bounds.
 
-    ``n`` pulses at once: ``dx_n = g x + step g / slope`` with ``g = expm1(n ln(1 + slope))``;
-    ``n * step`` where ``slope`` is 0. ``up`` and ``down`` are (step, slope), the steps of
-    depression negative; floats, or tensors of one value per cell.
+    Numbers, or tensors of one value per cell.
     """
 
-    up: tuple[Parameter, Parameter]
-    down: tuple[Parameter, Parameter]
+    up: tuple[Parameter, ...]
+    down: tuple[Parameter, ...]
     low: Parameter = 0.0
     high: Parameter = 1.0
 
-    def take(self, index: Tensor | slice) -> AffineCells:
+    def take(self, index: Tensor | slice) -> Self:
         """The cells at those places of the flattened array."""
-        up, down = ((take(step, index), take(slope, index)) for step, slope in (self.up, self.down))
-        return AffineCells(up, down, take(self.low, index), take(self.high, index))
+        up, down = (tuple(take(value, index) for value in each) for each in (self.up, self.down))
+        low, high = take(self.low, index), take(self.high, index)
+        return replace(self, up=up, down=down, low=low, high=high)
 
     def table(self, state: Tensor) -> Tensor:
-        """Step and slope up, step and slope down: (cells, 4), or (1, 4) where all cells are alike.
+        """``up`` and ``down``: (cells, columns), or (1, columns) where all cells are alike.
 
         One row a cell, so that its parameters are one access to memory; of the dtype of ``state``.
         """
-        columns = [like(value, state) for value in (*self.up, *self.down)]
-        return torch.stack([c.flatten() for c in torch.broadcast_tensors(*columns)], 1)
+        columns = torch.broadcast_tensors(*(like(value, state) for value in (*self.up, *self.down)))
+        return torch.stack([column.flatten() for column in columns], 1)
 
-    def held_in(self, table: Tensor) -> AffineCells:
+    def held_in(self, table: Tensor) -> Self:
         """The same cells with their own :meth:`table` for memory: nothing is held twice."""
         if len(table) == 1:
             return self
         shape = torch.broadcast_shapes(*(torch.as_tensor(v).shape for v in (*self.up, *self.down)))
-        up, slope_up, down, slope_down = (column.view(shape) for column in table.unbind(1))
-        return AffineCells((up, slope_up), (down, slope_down), self.low, self.high)
+        columns = [column.view(shape) for column in table.unbind(1)]
+        up, down = tuple(columns[: len(self.up)]), tuple(columns[len(self.up) :])
+        return replace(self, up=up, down=down)
+
+
+class AffineCells(TableCells):
+    """Cells whose one-pulse step is affine in the state: ``dx = step + slope * x``.
+
+    ``n`` pulses at once: ``dx_n = g x + step g / slope`` with ``g = expm1(n ln(1 + slope))``;
+    ``n * step`` where ``slope`` is 0. ``up`` and ``down`` are (step, slope), the steps of
+    depression negative.
+    """
 
     def step(self, state: Tensor, pulses: Tensor) -> None:
         """The closed form of the class, in place."""

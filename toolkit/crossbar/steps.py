@@ -9,15 +9,13 @@ documentation of the pulsed devices), in normalised state. A weight coordinate `
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from toolkit.crossbar.response import AffineCells, Draw, Parameter, like, take
+from toolkit.crossbar.response import AffineCells, Draw, Parameter
+from toolkit.crossbar.stepwise import ExpCurve, NodeCurve, PowCurve, StepwiseCells
 
 if TYPE_CHECKING:
     from toolkit.crossbar.device import Device
@@ -151,63 +149,6 @@ def _positive(width: Parameter) -> Parameter:
     return width.clamp(min=1e-6) if isinstance(width, Tensor) else max(width, 1e-6)
 
 
-@dataclass(frozen=True)
-class StepwiseCells:
-    """Cells without a closed form for many pulses: one pulse after another, pulsed cells only.
-
-    ``size(x, up, low, high, *shape)`` is the unsigned shape of a step relative to the step sizes.
-    """
-
-    size: Callable[..., Tensor]
-    up: Parameter
-    down: Parameter
-    low: Parameter
-    high: Parameter
-    shape: tuple[Parameter, ...] = ()
-
-    def take(self, index: Tensor | slice) -> StepwiseCells:
-        """The cells at those places of the flattened array."""
-        parameters = (self.up, self.down, self.low, self.high)
-        up, down, low, high = (take(value, index) for value in parameters)
-        shape = tuple(take(value, index) for value in self.shape)
-        return StepwiseCells(self.size, up, down, low, high, shape)
-
-    def step(self, state: Tensor, pulses: Tensor) -> None:
-        """Pulse by pulse; the last part of a fractional count makes that fraction of a step."""
-        self._advance(state, pulses, up=True)
-        self._advance(state, -pulses, up=False)
-
-    def symmetry_point(self) -> Tensor:
-        """By bisection of ``up size_up(x) - down size_down(x)`` between the bounds."""
-        low, high = torch.broadcast_tensors(
-            torch.as_tensor(self.low, dtype=torch.float64),
-            torch.as_tensor(self.high, dtype=torch.float64),
-        )
-        none = (self._excess(low) <= 0.0) | (self._excess(high) >= 0.0)
-        for _ in range(60):
-            middle = (low + high) / 2.0
-            rising = self._excess(middle) > 0.0
-            low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
-        return torch.where(none, math.nan, (low + high) / 2.0)
-
-    def _excess(self, state: Tensor) -> Tensor:
-        rise = self.up * self.size(state, True, self.low, self.high, *self.shape)
-        return rise - self.down * self.size(state, False, self.low, self.high, *self.shape)
-
-    def _advance(self, state: Tensor, count: Tensor, *, up: bool) -> None:
-        places = (count > 0.0).flatten().nonzero().squeeze(1)
-        cells = self.take(places)
-        sign = cells.up if up else -cells.down
-        left, moved = count.flatten()[places], state.flatten()[places]
-        low, high = like(cells.low, moved), like(cells.high, moved)
-        for _ in range(int(left.max().ceil()) if left.numel() else 0):
-            share = left.clamp(0.0, 1.0)
-            moved += sign * share * self.size(moved, up, cells.low, cells.high, *cells.shape)
-            torch.clamp(moved, low, high, out=moved)
-            left -= share
-        state.view(-1)[places] = moved
-
-
 @dataclass(frozen=True, kw_only=True)
 class ExpStep(_Steps):
     """``dw = +-s max(0, 1 - A exp(+-gamma z))`` with ``z = 2 a w / (w_max - w_min) + b``.
@@ -228,20 +169,17 @@ class ExpStep(_Steps):
     def cells(self, device: Device, draw: Draw | None = None) -> StepwiseCells:
         """Cells pulsed one pulse after another."""
         nominal = (self.amplitude_up, self.amplitude_down, self.gamma_up, self.gamma_down)
-        shape = tuple(
+        amplitude_up, amplitude_down, gamma_up, gamma_down = (
             _spread(mean, self.shape_spread * abs(mean), draw, 4 + number)
             for number, mean in enumerate(nominal)
         )
-        return StepwiseCells(self._size, *self._sizes(device, draw), *self._bounds(draw), shape)
-
-    def _size(
-        self, state: Tensor, up: bool, low: Parameter, high: Parameter, *shape: Parameter
-    ) -> Tensor:
-        amplitude_up, amplitude_down, gamma_up, gamma_down = shape
-        z = 2.0 * self.a * (state - self.zero) / _positive(high - low) + self.b
-        if up:
-            return (1.0 - amplitude_up * torch.exp(gamma_up * z)).clamp(min=0.0)
-        return (1.0 - amplitude_down * torch.exp(-gamma_down * z)).clamp(min=0.0)
+        up, down = self._sizes(device, draw)
+        low, high = self._bounds(draw)
+        tilt = 2.0 * self.a / _positive(high - low)
+        offset = self.b - tilt * self.zero  # z = offset + tilt x
+        rise = up, gamma_up * offset, gamma_up * tilt, amplitude_up
+        fall = -down, -gamma_down * offset, -gamma_down * tilt, amplitude_down
+        return StepwiseCells(rise, fall, low, high, curve=ExpCurve())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -259,17 +197,13 @@ class PowStep(_Steps):
 
     def cells(self, device: Device, draw: Draw | None = None) -> StepwiseCells:
         """Cells pulsed one pulse after another."""
-        shape = (
-            _absolute(_spread(self.gamma_up, self.gamma_spread, draw, 4)),
-            _absolute(_spread(self.gamma_down, self.gamma_spread, draw, 5)),
-        )
-        return StepwiseCells(self._size, *self._sizes(device, draw), *self._bounds(draw), shape)
-
-    def _size(
-        self, state: Tensor, up: bool, low: Parameter, high: Parameter, *shape: Parameter
-    ) -> Tensor:
-        omega = ((high - state) / _positive(high - low)).clamp(0.0, 1.0)
-        return omega.pow(shape[0]) if up else (1.0 - omega).pow(shape[1])
+        up, down = self._sizes(device, draw)
+        low, high = self._bounds(draw)
+        gamma_up = _absolute(_spread(self.gamma_up, self.gamma_spread, draw, 4))
+        gamma_down = _absolute(_spread(self.gamma_down, self.gamma_spread, draw, 5))
+        scale = 1.0 / _positive(high - low)
+        rise, fall = (up, scale * high, -scale, gamma_up), (-down, -scale * low, scale, gamma_down)
+        return StepwiseCells(rise, fall, low, high, curve=PowCurve())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,13 +225,9 @@ class PiecewiseStep(_Steps):
 
     def cells(self, device: Device, draw: Draw | None = None) -> StepwiseCells:
         """Cells pulsed one pulse after another."""
-        return StepwiseCells(self._size, *self._sizes(device, draw), *self._bounds(draw))
-
-    def _size(self, state: Tensor, up: bool, low: Parameter, high: Parameter) -> Tensor:
-        nodes = torch.tensor(
-            self.nodes_up if up else self.nodes_down, dtype=state.dtype, device=state.device
-        )
-        place = ((state - low) / _positive(high - low)).clamp(0.0, 1.0) * (len(nodes) - 1)
-        left = place.floor().clamp(max=len(nodes) - 2)
-        index = left.long()
-        return torch.lerp(nodes[index], nodes[index + 1], place - left)
+        up, down = self._sizes(device, draw)
+        low, high = self._bounds(draw)
+        scale = 1.0 / _positive(high - low)
+        curve = NodeCurve.evenly(self.nodes_up, self.nodes_down)
+        place = -scale * low, scale
+        return StepwiseCells((up, *place), (-down, *place), low, high, curve=curve)
