@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toolkit.crossbar import kernels
 from toolkit.crossbar.device import Device
 
 
@@ -64,7 +65,10 @@ class Ledger:
     def add_read(self, signal: Tensor, *, transposed: bool) -> None:
         """Inputs of a batch of reads."""
         inputs = self.inputs_transposed if transposed else self.inputs
-        inputs += signal.square().sum(0)
+        if signal.device.type == "cpu" and signal.dtype in (torch.float32, torch.float64):
+            kernels.add_squares(inputs.numpy(), signal.detach().numpy())  # half of torch's time
+        else:
+            inputs += signal.square().sum(0)
         self.counts[2] += signal.shape[0]
 
     def cost(self, device: Device, conductance: Tensor) -> Cost:

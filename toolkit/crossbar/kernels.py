@@ -1,4 +1,4 @@
-"""Loops over cells, compiled for the processor: whole pulses of outer products, what they do.
+"""Loops compiled for the processor: whole pulses of outer products, what they do to cells.
 
 They do in one pass what torch does in some fifteen, on flat numpy views of CPU tensors, and
 release Python's lock. Work is cut into chunks of :data:`CHUNK` entries that threads share; random
@@ -226,6 +226,17 @@ def _piece(start, stop, width):  # type: ignore[no-untyped-def]
     """Row, column and length of the part of a row that starts there, of at most a block."""
     row, column = start // width, start % width
     return row, column, min(width - column, stop - start, _BLOCK)
+
+
+@compiled
+def add_squares(total, rows):  # type: ignore[no-untyped-def]
+    """Add to ``total`` (n,) the squares of the columns of ``rows`` (batch, n)."""
+    squares = np.zeros(rows.shape[1], rows.dtype)
+    for row in range(rows.shape[0]):
+        for column in range(rows.shape[1]):
+            squares[column] += rows[row, column] * rows[row, column]
+    for column in range(rows.shape[1]):
+        total[column] += squares[column]
 
 
 @compiled
