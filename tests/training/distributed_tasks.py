@@ -222,6 +222,23 @@ def hook_of_few_samples(index: int) -> list[Tensor]:
     return weights(model)
 
 
+def hook_resumed(index: int) -> list[list[Tensor]]:
+    """Five steps at once, and with a new model and a new state after three of them."""
+    data, found = batches(40), []
+    for parts in ((data,), (data[:3], data[3:])):
+        saved = None
+        for part in parts:
+            model = perceptron()
+            parallel, state = hooked(model, rank=3)
+            if saved is not None:
+                model.load_state_dict(saved[0])
+                state.load_state_dict(saved[1], model)
+            descend(parallel, torch.optim.SGD(model.parameters(), 0.1), part, index)
+            saved = model.state_dict(), state.state_dict(model)
+        found.append(weights(model))
+    return found
+
+
 def hook_repeated(index: int) -> dict[str, Tensor]:
     """One gradient again and again: what is applied, with and without error feedback."""
     found = {}

@@ -271,6 +271,11 @@ def test_one_gradient_again_and_again(pair):
     assert missing < 0.2 < (truncated(gradient, 2) - gradient).norm() / gradient.norm()
 
 
+def test_a_resumed_hook_goes_on_where_it_stood(pair):
+    for whole, resumed in pair.both("hook_resumed"):
+        assert_same_bits(whole, resumed)
+
+
 def test_bytes_of_compressed_gradients(pair):
     """The output layer, 6 x 24, is worth 3 (6 + 24) numbers."""
     steps, biases = 4, 24 + 6
@@ -333,6 +338,27 @@ def test_one_process_is_a_group_of_its_own():
     tasks.descend(alone, LowRankSGD(alone, 0.1, rank=2), tasks.batches(40))
     for mine, theirs in zip(tasks.weights(alone), tasks.weights(synchronised), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-10)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's list of threads")
+def test_nothing_of_a_group_is_left_after_its_block():
+    # a thread of it that outlives the interpreter aborts the process, now and then
+    code = """if True:
+        import os, weakref
+        import torch
+        import torch.distributed as dist
+        from toolkit.training import LowRankSGD
+        from toolkit.training.distributed import synchronise, workers
+
+        threads = len(os.listdir("/proc/self/task"))
+        with workers(backend="gloo"):
+            group = weakref.ref(dist.group.WORLD)
+            optimizer = LowRankSGD(torch.nn.Linear(20, 10), 0.1)
+            synchronise(optimizer)
+            assert len(os.listdir("/proc/self/task")) > threads
+        assert group() is None and len(os.listdir("/proc/self/task")) == threads
+    """
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
 
 
 # ---------------------------------------------------------------- a worker is lost

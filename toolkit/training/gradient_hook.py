@@ -6,11 +6,12 @@ The gradients are formed here, as autograd does. Where they need not be, see
 
 # no "from __future__ import annotations": DistributedDataParallel looks at the hook's own
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from toolkit.lowrank.estimator import as_generator, check_count
 from toolkit.lowrank.linalg import orthonormal_rows, random_matrix
@@ -63,6 +64,30 @@ class HookState:
     def traffic(self) -> Traffic:
         """Bytes that this worker has sent."""
         return self._channel.traffic
+
+    def state_dict(self, model: nn.Module) -> dict[str, Any]:
+        """What this worker keeps, by the names of the model's parameters: save every worker's."""
+        kept: dict[str, Any] = {"generator": self._generator.get_state()}
+        for part, tensors in (("right", self._right), ("residual", self._residual)):
+            named = model.named_parameters()
+            kept[part] = {name: tensors[p].clone() for name, p in named if p in tensors}
+        return kept
+
+    def load_state_dict(self, state: Mapping[str, Any], model: nn.Module) -> None:
+        """Go on from what :meth:`state_dict` of this worker gave.
+
+        Raises
+        ------
+        KeyError
+            If the model has no parameter of a saved name; then nothing has changed.
+        """
+        parameters: dict[str, Tensor] = dict(model.named_parameters())
+        right, residual = (
+            {parameters[name]: tensor.clone() for name, tensor in state[part].items()}
+            for part in ("right", "residual")
+        )
+        self._generator.set_state(state["generator"])
+        self._right, self._residual = right, residual
 
     def average(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Replace every gradient by an approximation of its mean over the workers, in place."""

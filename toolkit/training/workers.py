@@ -8,12 +8,17 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.distributed as dist
+
+# Its functions have the group of their import for a default argument: imported later, by
+# torch.optim, they would keep the group alive, and its threads beyond the interpreter's end.
+import torch.distributed.nn
 from torch import Tensor
 
 from toolkit.lowrank.estimator import check_nonnegative
@@ -75,6 +80,9 @@ def workers(*, timeout: float = 60.0, backend: str | None = None) -> Iterator[Wo
     try:
         yield Worker(dist.get_rank(), dist.get_world_size(), device)
     finally:
+        # Gloo's threads need the interpreter to let go of the last collective's tensors. It must
+        # neither end meanwhile (an abort) nor take the group apart (a deadlock): let them have it.
+        time.sleep(0.2)
         dist.destroy_process_group()
 
 
