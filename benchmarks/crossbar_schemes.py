@@ -36,6 +36,7 @@ from toolkit.crossbar import (
 )
 from toolkit.lowrank import make_estimator
 
+BATCH = 64
 SCHEMES = {
     "per-sample": ("sgd", {}),
     "rank 3": ("svd", {"rank": 3}),
@@ -68,10 +69,8 @@ def scaled(read, signal: Tensor) -> Tensor:
 class MidRange(Crossbar):
     """Pairs whose reference is the middle of the range, whatever the cell's symmetry point."""
 
-    def _program(self, weights: Tensor) -> None:
-        self._reference = torch.full_like(self._bank.state[:1], 0.5)
-        self._bank.renew(self._targets(weights))
-        self._moved()
+    def _reference_states(self) -> Tensor:
+        return torch.full_like(self._bank.state[:1], 0.5)
 
 
 def make_array(rows: int, columns: int, options, generator: torch.Generator):
@@ -115,9 +114,9 @@ def train(options, scheme: str, rate: float, seed: int, data) -> tuple[float, fl
     estimators = [make_estimator(name, **knobs) for _ in arrays]
     scores = []
     for _ in range(options.epochs):
-        for batch in torch.randperm(len(images), generator=generator).split(64):
-            if len(batch) < 64:  # a mean over few samples would be a large step before each test
-                continue
+        order = torch.randperm(len(images), generator=generator)
+        # whole batches: a mean over few samples would be a large step before each test
+        for batch in order[: len(order) // BATCH * BATCH].split(BATCH):
             hidden, slope = hidden_layer(arrays[0], images[batch], options.hidden)
             first, second = with_bias(images[batch]), with_bias(hidden)
             error = scaled(arrays[1].read, second).softmax(1) - one_hot(labels[batch], 10).float()

@@ -264,24 +264,22 @@ def test_every_slot_of_a_long_train_has_bits_of_its_own():
 def test_ranks_draw_their_own_random_numbers(chance):
     # the same outer product twice: counts ~ Binomial(2, chance), noise of two draws a hit each
     device = dataclasses.replace(IDEAL, levels_up=1e6, levels_down=1e6, cycle_to_cycle=1e-3)
-    left = torch.full((100, 2), chance / 1e6).double()
+
+    def twice(chance):
+        left, right = (torch.ones(size, 2).double() for size in (100, 400))
+        return LowRank(-2.0 * chance / 1e6 * left, torch.ones(2).double(), right)
+
     one, two = (
         Crossbar.from_weights(zeros(100, 400), device=device, pair="reference", seed=seed)
         for seed in (1, 2)
     )
-    one.apply(
-        LowRank(-2 * left, torch.ones(2).double(), torch.ones(400, 2).double()), learning_rate=1.0
-    )
+    one.apply(twice(chance), learning_rate=1.0)
     counts, cells = one.pulse_count[0].double(), 100 * 400
     expected = torch.tensor([(1 - chance) ** 2, 2 * chance * (1 - chance), chance**2]).double()
     found = torch.tensor([float((counts == n).sum()) for n in range(3)]).double() / cells
     error = (expected * (1 - expected) / cells).sqrt()
     assert float(((found - expected) / error).abs().max()) < 4.5
-    certain = torch.full((100, 2), 1e-6).double()
-    two.apply(
-        LowRank(-2 * certain, torch.ones(2).double(), torch.ones(400, 2).double()),
-        learning_rate=1.0,
-    )
+    two.apply(twice(1.0), learning_rate=1.0)
     noise = two.weights / 2 / 1e-3
     assert int(two.pulse_count[0].min()) == 2
     assert abs(float(noise.var()) - 2.0) < 4.5 * 2.0 * (2.0 / cells) ** 0.5

@@ -375,12 +375,17 @@ class Crossbar:
 
     def _program(self, weights: Tensor) -> None:
         """New cells that hold ``weights``."""
-        self._reference = torch.full_like(self._bank.state[:1], 0.5)
-        if self.pair == "reference":
-            point = self._bank.symmetry_point()
-            self._reference = torch.where(point.isnan(), self._reference, point).clamp(0.0, 1.0)
+        self._reference = self._reference_states()
         self._bank.renew(self._targets(weights))
         self._moved()
+
+    def _reference_states(self) -> Tensor:
+        """States of the fixed cells: symmetry points where there are some, else mid-range."""
+        middle = torch.full_like(self._bank.state[:1], 0.5)
+        if self.pair != "reference":
+            return middle
+        point = self._bank.symmetry_point()
+        return torch.where(point.isnan(), middle, point).clamp(0.0, 1.0)
 
     def _targets(self, weights: Tensor) -> Tensor:
         """States that hold ``weights``, clipped to the range: (polarities, m, n)."""

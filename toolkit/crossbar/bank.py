@@ -16,7 +16,6 @@ from toolkit.crossbar.device import Device
 from toolkit.crossbar.noise import keys
 from toolkit.crossbar.response import TableCells, clip_, like, pick, take
 from toolkit.crossbar.selection import places_not_zero
-from toolkit.crossbar.stepwise import StepwiseCells
 
 Place = Tensor | slice
 
@@ -155,17 +154,14 @@ class CellBank:
 
     def _run(self, kernel: Callable[..., None], *given: Any, ranks: int) -> list[Written]:
         """Let the kernel write, and say what each rank did."""
-        assert self._steps is not None
+        assert self._steps is not None and isinstance(self._cells, TableCells)
         device, real = self.device, np.dtype(str(self.state.dtype).removeprefix("torch.")).type
         noise = device.cycle_to_cycle, device.step_noise, device.state_noise, device.write_noise
-        kind, nodes = kernels.AFFINE, np.empty((4, 0))
-        if isinstance(self._cells, StepwiseCells):
-            kind, nodes = self._cells.curve.kind, self._cells.curve.nodes
-        law = _Law(kind, self._is_noisy, *(real(value) for value in noise))
+        law = _Law(self._cells.kind, self._is_noisy, *(real(value) for value in noise))
         flat = (
             self.state.view(-1),
             self._steps,
-            torch.from_numpy(nodes.astype(real)),
+            torch.from_numpy(self._cells.nodes.astype(real)),
             like(self._low, self.state).view(-1),
             like(self._high, self.state).view(-1),
             self.pulse_count.view(-1),

@@ -1,4 +1,4 @@
-"""Loops compiled for the processor: whole pulses of outer products, what they do to cells.
+"""Loops compiled for the processor: pulses of outer products, what they do to cells, reads' inputs.
 
 They do in one pass what torch does in some fifteen, on flat numpy views of CPU tensors, and
 release Python's lock. Work is cut into chunks of :data:`CHUNK` entries that threads share; random

@@ -9,12 +9,16 @@ draws. A new kind of device is one new class here.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, Self
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from toolkit.crossbar import kernels
 
 if TYPE_CHECKING:
     from toolkit.crossbar.device import Device
@@ -117,7 +121,7 @@ def _newton_change(bend: Tensor, height: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class TableCells:
+class TableCells(ABC):
     """Cells of a few parameters, those of potentiation and as many of depression, and bounds.
 
     Numbers, or tensors of one value per cell.
@@ -127,6 +131,16 @@ class TableCells:
     down: tuple[Parameter, ...]
     low: Parameter = 0.0
     high: Parameter = 1.0
+
+    @property
+    @abstractmethod
+    def kind(self) -> int:
+        """What a pulse does, of the kinds of :mod:`toolkit.crossbar.kernels`."""
+
+    @property
+    @abstractmethod
+    def nodes(self) -> np.ndarray:
+        """Nodes of the curve up and down, (4, nodes); none where there is a formula."""
 
     def take(self, index: Tensor | slice) -> Self:
         """The cells at those places of the flattened array."""
@@ -159,6 +173,8 @@ class AffineCells(TableCells):
     ``n * step`` where ``slope`` is 0. ``up`` and ``down`` are (step, slope), the steps of
     depression negative.
     """
+
+    kind, nodes = kernels.AFFINE, np.empty((4, 0))
 
     def step(self, state: Tensor, pulses: Tensor) -> None:
         """The closed form of the class, in place."""

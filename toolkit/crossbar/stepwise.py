@@ -106,6 +106,16 @@ class StepwiseCells(TableCells):
 
     curve: Curve
 
+    @property
+    def kind(self) -> int:
+        """The curve's."""
+        return self.curve.kind
+
+    @property
+    def nodes(self) -> np.ndarray:
+        """The curve's."""
+        return self.curve.nodes
+
     def step(self, state: Tensor, pulses: Tensor) -> None:
         """Pulse by pulse; the last part of a fractional count makes that fraction of a step."""
         self._advance(state, pulses, is_up=True)

@@ -73,8 +73,8 @@ def by_rank(data: xr.Dataset, *, over: str) -> Any:
         for i, method in enumerate(m for m in data.method.values if m != "MBGD"):
             values = here.sel({"method": method}).drop_sel({"rank": 0}, errors="ignore")
             if np.isfinite(values).any():
-                look: dict[str, Any] = {"colour": PALETTE[i], "label": str(method)}
-                drawn.append(curve(values, "rank", **look, aside=1.03 ** len(drawn)))
+                colour, aside = PALETTE[i], 1.03 ** len(drawn)
+                drawn.append(curve(values, "rank", colour=colour, label=str(method), aside=aside))
         reference = here.sel({"method": "MBGD", "rank": 0}).values if "MBGD" in data.method else []
         if np.isfinite(reference).any():
             drawn.append(level(interval(reference)))

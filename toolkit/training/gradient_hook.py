@@ -66,7 +66,11 @@ class HookState:
         return self._channel.traffic
 
     def state_dict(self, model: nn.Module) -> dict[str, Any]:
-        """What this worker keeps, by the names of the model's parameters: save every worker's."""
+        """What this worker keeps, by the names of the model's parameters: save every worker's.
+
+        "right", (k, n) the directions to start from; "residual", (m, n) what earlier steps left
+        out, where errors are fed back; "generator", the state of the random numbers.
+        """
         kept: dict[str, Any] = {"generator": self._generator.get_state()}
         for part, tensors in (("right", self._right), ("residual", self._residual)):
             named = model.named_parameters()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -72,9 +73,11 @@ class Task:
         ]
 
 
+# the full form: five seeds, two trials of every rate, one schedule
+_full_task = functools.partial(Task, seeds=5, trials=2, ramped=True)
 TASKS = {
     FULL: (
-        Task(
+        _full_task(
             "MNIST mlp",
             Data("mnist"),
             "mlp",
@@ -83,12 +86,9 @@ TASKS = {
             128,
             (4, 10),
             (0.7, 1.0, 1.4),
-            seeds=5,
-            trials=2,
-            ramped=True,
             forms=(ONE_BLOCK, "FeedbackPCA"),
         ),
-        Task(
+        _full_task(
             "Fashion-MNIST mlp",
             Data("fashion-mnist"),
             "mlp",
@@ -97,12 +97,9 @@ TASKS = {
             128,
             (4, 10),
             (0.35, 0.5, 0.7),
-            seeds=5,
-            trials=2,
-            ramped=True,
             forms=(ONE_BLOCK, "FeedbackPCA"),
         ),
-        Task(
+        _full_task(
             "MNIST lenet",
             Data("mnist", 10000),
             "lenet",
@@ -111,11 +108,8 @@ TASKS = {
             64,
             (4, 8),
             (0.2, 0.4, 0.8),
-            seeds=5,
-            trials=2,
-            ramped=True,
         ),
-        Task(
+        _full_task(
             "CIFAR-10 vgg",
             Data("cifar-10", 20000),
             "vgg",
@@ -124,9 +118,6 @@ TASKS = {
             64,
             (16,),
             (0.1, 0.2, 0.4),
-            seeds=5,
-            trials=2,
-            ramped=True,
             forms=("SBPCA, two sweeps", "FeedbackPCA"),
         ),
     ),
