@@ -123,9 +123,11 @@ class StepwiseCells(TableCells):
 
     def symmetry_point(self) -> Tensor:
         """By bisection of the sum of the steps up and down between the bounds."""
+        parameters = (self.low, self.high, *self.up, *self.down)
+        place = next((value.device for value in parameters if isinstance(value, Tensor)), None)
         low, high = torch.broadcast_tensors(
-            torch.as_tensor(self.low, dtype=torch.float64),
-            torch.as_tensor(self.high, dtype=torch.float64),
+            torch.as_tensor(self.low, dtype=torch.float64, device=place),
+            torch.as_tensor(self.high, dtype=torch.float64, device=place),
         )
         none = (self._drift(low) <= 0.0) | (self._drift(high) >= 0.0)
         for _ in range(60):
