@@ -10,9 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from toolkit.lowrank import recursions
 from toolkit.lowrank.estimator import Blockwise, SubspaceEstimator, check_count, check_nonnegative
 from toolkit.lowrank.factors import LowRank
-from toolkit.lowrank.linalg import finite
+from toolkit.lowrank.linalg import finite, singular_triplets
 
 __all__ = ["CORES", "SBPCA"]
 
@@ -67,6 +68,8 @@ class SBPCA(Blockwise, SubspaceEstimator):
     - The first batch has no past: its past counts 0, not as one block of sigma = 1.
     - The columns are multiplied by sigma instead of the innovation divided by it. qr ignores the
       lengths of columns, so the result is the same, and sigma = 0 is harmless.
+    - With the diagonal core and contiguous arrays on a CPU the recursion is a compiled loop, equal
+      to the one here but for rounding.
     - A batch without gradient only shrinks sigma. sign(0) is +1 in qr, and a column that lost its
       direction is drawn afresh.
 
@@ -124,6 +127,20 @@ class SBPCA(Blockwise, SubspaceEstimator):
         left, sigma, right = self._directions(errors, activations)
         if not nonzero:
             return self._keep(left, sigma * (past / (past + batch)), right)
+        if self.core == "diagonal" and recursions.on_arrays(left, right, errors, activations):
+            done = recursions.sbpca(
+                left,
+                sigma,
+                right,
+                errors,
+                activations,
+                block=block,
+                past=past,
+                next_past=self.history * block,
+                sweeps=self.sweeps,
+            )
+            if done is not None:
+                return self._keep(*done)
         step = self._diagonal_step if self.core == "diagonal" else self._full_step
         core = sigma if self.core == "diagonal" else torch.diag(sigma)
         for _ in range(self.sweeps):
@@ -175,5 +192,5 @@ class SBPCA(Blockwise, SubspaceEstimator):
 
     @staticmethod
     def _diagonalised(left: Tensor, core: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        u, sigma, vh = torch.linalg.svd(finite(core))
+        u, sigma, vh = singular_triplets(finite(core))
         return u.T @ left, sigma, vh @ right
