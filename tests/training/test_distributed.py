@@ -196,7 +196,7 @@ def own_estimators() -> list[list[SBPCA]]:
 
 
 def test_bytes_of_factors_are_k_times_m_plus_n_and_the_biases(pair):
-    steps, note = 4, 8 * (1 + 2 + 2)  # 64-bit: digest, two ranks, two parameters with a gradient
+    steps, note = 4, 8 * (1 + 2 + 4)  # 64-bit: digest, two ranks, four parameters' gradients
     factors = 4 * 3 * ((24 + 40) + (6 + 24))
     biases = 4 * (24 + 6)
     for found in pair.both("factors_bytes"):

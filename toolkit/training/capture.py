@@ -6,6 +6,7 @@ Nothing is computed on the way but for one reference to each; samples are made w
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 import torch
@@ -27,11 +28,23 @@ class Capture:
     network input: the output positions of a convolution, the tokens of a sequence.
 
     As the forward hook of a plain layer it is what keeps the layer's samples: see :func:`attach`.
+    The hook of a copied layer does nothing: the copy is its owner's, to train as they like.
     """
 
-    def __init__(self) -> None:
+    _owner: weakref.ref[PlainLayer] | None = None
+    _held: Tensor | None = None
+
+    def __init__(self, owner: PlainLayer | None = None) -> None:
         self.calls: list[tuple[Tensor, Tensor]] = []
         self.positions = 1
+        self._owner = None if owner is None else weakref.ref(owner)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"calls": [], "positions": self.positions}
+
+    def belongs_to(self, layer: nn.Module) -> bool:
+        """Whether it is this very layer's, not that of the layer it was copied from."""
+        return self._owner is not None and self._owner() is layer
 
     def tap(self, inputs: Tensor, outputs: Tensor, anchor: Tensor) -> Tensor:
         """``outputs`` unchanged, in a graph that will hand their errors to this capture.
@@ -44,8 +57,25 @@ class Capture:
         tapped: Tensor = _Tap.apply(outputs, anchor, self, inputs.detach())
         return tapped
 
-    def __call__(self, layer: PlainLayer, args: Any, kwargs: Any, outputs: Tensor) -> Tensor:
-        """Forward hook of a plain layer."""
+    def hold(self, layer: PlainLayer, _args: Any) -> None:
+        """Forward pre-hook: have autograd see no use of the weight in the layer's own forward.
+
+        Whatever else uses the weight still leaves its gradient there.
+        """
+        weight = layer.weight
+        if self.belongs_to(layer) and weight.requires_grad and weight.is_leaf:
+            self._held = weight.requires_grad_(False)
+
+    def __call__(
+        self, layer: PlainLayer, args: Any, kwargs: Any, outputs: Tensor | None
+    ) -> Tensor | None:
+        """Forward hook of a plain layer; ``outputs`` is None where its forward has failed."""
+        held, self._held = self._held, None
+        if held is None:
+            return outputs
+        held.requires_grad_(True)
+        if outputs is None:
+            return None
         inputs = args[0] if args else kwargs["input"]
         self.positions = positions_of(outputs, convolution=isinstance(layer, nn.Conv2d))
         anchor = torch.empty(0, device=outputs.device, requires_grad=True)
@@ -89,7 +119,7 @@ def _samples(
 
 
 class _Tap(torch.autograd.Function):
-    """Identity; backward notes the inputs and the errors."""
+    """Identity; a backward that would fill ``.grad`` notes the inputs and the errors."""
 
     @staticmethod
     def forward(
@@ -101,8 +131,14 @@ class _Tap(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        if torch.is_grad_enabled():  # create_graph=True: the weight has no part in that graph
+            raise RuntimeError(
+                "a layer trained at low rank or on arrays can be differentiated once only; leave "
+                "out create_graph=True (a gradient penalty), or use release_weights or to_digital"
+            )
         (inputs,) = ctx.saved_tensors
-        ctx.capture.calls.append((inputs, gradients[0].detach()))
+        if torch._C._will_engine_execute_node(ctx.next_functions[1][0]):
+            ctx.capture.calls.append((inputs, gradients[0].detach()))
         return gradients[0], None, None, None
 
 
@@ -114,31 +150,42 @@ def positions_of(outputs: Tensor, *, convolution: bool) -> int:
 
 
 def attach(layer: PlainLayer) -> Capture:
-    """Keep a plain layer's samples from now on, and have autograd form no weight gradient.
+    """Keep a plain layer's samples from now on, and have its forward form no weight gradient.
 
     A layer that is attached already gives the capture that it has.
     """
     if (present := attached(layer)) is None:
-        present = Capture()
+        _remove_hooks(layer)  # of the layer that this one was copied from
+        present = Capture(layer)
+        layer.register_forward_pre_hook(present.hold)
         # first of all hooks, so that it sees what the layer itself put out
-        layer.register_forward_hook(present, prepend=True, with_kwargs=True)
-        layer.weight.requires_grad_(False)
+        layer.register_forward_hook(present, prepend=True, with_kwargs=True, always_call=True)
     return present
 
 
 def attached(layer: nn.Module) -> Capture | None:
-    """The capture of a plain layer, if it has one."""
+    """The capture of a plain layer, if it has one of its own."""
     hooks = layer._forward_hooks.values()
-    return next((hook for hook in hooks if isinstance(hook, Capture)), None)
+    return next((h for h in hooks if isinstance(h, Capture) and h.belongs_to(layer)), None)
 
 
 def release_weights(model: nn.Module) -> None:
     """Give the weights of every attached layer back to autograd."""
     for layer in model.modules():
-        for key, hook in list(layer._forward_hooks.items()):
-            if isinstance(hook, Capture):
-                del layer._forward_hooks[key], layer._forward_hooks_with_kwargs[key]
-                layer.weight.requires_grad_(True)
+        _remove_hooks(layer)
+
+
+def is_capture(hook: Any) -> bool:
+    """Whether a hook is one that :func:`attach` has registered."""
+    return isinstance(getattr(hook, "__self__", hook), Capture)
+
+
+def _remove_hooks(layer: nn.Module) -> None:
+    for hooks in (layer._forward_hooks, layer._forward_pre_hooks):
+        for key in [key for key, hook in hooks.items() if is_capture(hook)]:
+            del hooks[key]
+            layer._forward_hooks_with_kwargs.pop(key, None)
+            layer._forward_hooks_always_called.pop(key, None)
 
 
 def matrix_layers(model: nn.Module) -> tuple[dict[str, PlainLayer], dict[str, str]]:

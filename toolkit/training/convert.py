@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from toolkit.crossbar import Crossbar, Device, DigitalArray, TiledCrossbar, get_device
 from toolkit.lowrank.estimator import as_generator
-from toolkit.training.capture import Capture, PlainLayer, attached, matrix_layers
+from toolkit.training.capture import PlainLayer, is_capture, matrix_layers
 from toolkit.training.convolution import Geometry
 from toolkit.training.layers import Array, CrossbarConv2d, CrossbarLayer, CrossbarLinear
 
@@ -130,9 +130,10 @@ def to_crossbar(
 
     Notes
     -----
-    Code that reads ``layer.weight`` of a converted layer gets an AttributeError rather than a
-    weight that no gradient would reach. A TransformerEncoderLayer does so in evaluation only: its
-    fast path is switched off in the copy.
+    ``layer.weight`` and ``layer.bias`` of a converted layer are copies of what its arrays hold now,
+    for code that reads them; a gradient that would go through them is refused. A
+    TransformerEncoderLayer reads weights in evaluation: its fast path is switched off in the copy.
+    AveragedModel sees parameters only: give it :func:`to_digital` of the model.
     """
     settings = ArraySettings(device=device, w_max=w_max, tile=tile).changed(array)
     layers, left_out = _convertible(model)
@@ -185,8 +186,7 @@ def _convertible(model: nn.Module) -> tuple[dict[str, PlainLayer], dict[str, str
 
 def _has_hooks(layer: PlainLayer) -> bool:
     kinds = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
-    hooks = [hook for kind in kinds for hook in kind.values()]
-    return any(not isinstance(hook, Capture) for hook in hooks)
+    return any(not is_capture(hook) for kind in kinds for hook in kind.values())
 
 
 def _on_arrays(name: str, layer: PlainLayer, settings: ArraySettings, seed: int) -> CrossbarLayer:
@@ -218,26 +218,29 @@ def _on_arrays(name: str, layer: PlainLayer, settings: ArraySettings, seed: int)
         made = CrossbarConv2d(arrays, geometry=Geometry.of(layer), bias=layer.bias is not None)
     else:
         made = CrossbarLinear(arrays[0], bias=layer.bias is not None)
-    made.anchor.requires_grad_(layer.weight.requires_grad or attached(layer) is not None)
+    made.anchor.requires_grad_(layer.weight.requires_grad)
     return made.train(layer.training)
 
 
 def _off_arrays(layer: CrossbarLayer) -> PlainLayer:
     """The torch layer with the weights that the arrays hold."""
-    matrix = torch.cat([array.weights for array in layer.arrays])
-    weights = matrix[:, : matrix.shape[1] - layer.bias]
-    place: dict[str, Any] = {"bias": layer.bias, "device": matrix.device, "dtype": matrix.dtype}
+    weight, bias = layer.weight.detach(), layer.bias
+    place: dict[str, Any] = {
+        "bias": layer.has_bias,
+        "device": weight.device,
+        "dtype": weight.dtype,
+    }
     made: PlainLayer
     if isinstance(layer, CrossbarConv2d):
         made = nn.utils.skip_init(
-            nn.Conv2d, layer.in_channels, len(matrix), **layer.geometry.torch_knobs(), **place
+            nn.Conv2d, layer.in_channels, len(weight), **layer.geometry.torch_knobs(), **place
         )
     else:
-        made = nn.utils.skip_init(nn.Linear, weights.shape[1], len(matrix), **place)
+        made = nn.utils.skip_init(nn.Linear, weight.shape[1], len(weight), **place)
     with torch.no_grad():
-        made.weight.copy_(weights.view_as(made.weight))
-        if made.bias is not None:
-            made.bias.copy_(matrix[:, -1])
+        made.weight.copy_(weight)
+        if made.bias is not None and bias is not None:
+            made.bias.copy_(bias)
     made.requires_grad_(layer.anchor.requires_grad)
     return made.train(layer.training)
 

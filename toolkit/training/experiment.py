@@ -356,7 +356,7 @@ class Experiment(Settings):
         for layer, update in zip(self.layers.values(), self._updates, strict=True):
             samples, names = layer.samples_for_later(), list(islice(slots, len(layer.arrays)))
             estimates = update.estimates(self._options)
-            update.write(estimates, self._options)
+            update.write(update.steps(estimates, self._options), self._options)
             for array in layer.arrays if seconds else ():
                 if isinstance(array, Crossbar):
                     array.wait(seconds)

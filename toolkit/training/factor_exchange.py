@@ -19,7 +19,7 @@ from toolkit.lowrank.estimator import check_count
 from toolkit.lowrank.linalg import factored_svd
 from toolkit.training.layers import Array, CrossbarLayer
 from toolkit.training.optimiser import Group, LowRankSGD
-from toolkit.training.updates import LayerUpdate
+from toolkit.training.updates import LayerUpdate, write_all
 from toolkit.training.workers import Channel, Traffic
 
 
@@ -197,9 +197,13 @@ class FactorExchange:
         averaged = self._average([p for p, is_used in zip(trained, used, strict=True) if is_used])
         self._digest = _digest(averaged, *(t for u in merged for t in (u.left, u.sigma, u.right)))
         rest = iter(merged)
-        for layer, group in layers:
-            updates = [next(rest) for _ in layer.shapes]
-            layer.write([u for u in updates if u.rank], group)
+        updates = [[next(rest) for _ in layer.shapes] for layer, _ in layers]
+        write_all(
+            [
+                (layer, [u for u in each if u.rank], group)
+                for (layer, group), each in zip(layers, updates, strict=True)
+            ]
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """What is carried over, to be saved beside the optimiser's state."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from toolkit.crossbar import Crossbar, DigitalArray, TiledCrossbar
@@ -42,7 +43,7 @@ class CrossbarLayer(nn.Module):
             kinds = ", ".join(type(array).__name__ for array in arrays) or "none"
             raise TypeError(f"arrays must be crossbars, tiled or not, or digital; got {kinds}")
         self.arrays = list(arrays)
-        self.bias = bias
+        self.has_bias = bias
         weights = arrays[0].weights
         self.anchor = nn.Parameter(weights.new_empty(0))
         self.capture = Capture()
@@ -53,6 +54,33 @@ class CrossbarLayer(nn.Module):
         return None
 
     @property
+    def weight(self) -> Tensor:
+        """What the arrays hold now, in the shape of torch's layer: a copy, to be read only."""
+        matrix = torch.cat([array.weights for array in self.arrays])
+        weights = matrix[:, : matrix.shape[1] - self.has_bias]
+        kernel = () if self.geometry is None else self.geometry.kernel_size
+        return self._as_held(weights.reshape(len(weights), -1, *kernel) if kernel else weights)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """What the arrays hold now of the bias, (outputs,): a copy; None without a bias."""
+        if not self.has_bias:
+            return None
+        return self._as_held(torch.cat([array.weights[:, -1] for array in self.arrays]))
+
+    def _as_held(self, values: Tensor) -> Tensor:
+        held: Tensor = _Held.apply(values, self.anchor)
+        return held
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("weight", "bias"):
+            raise AttributeError(
+                f"{name} must not be assigned: the arrays hold it; convert another model, or "
+                "program the arrays"
+            )
+        super().__setattr__(name, value)
+
+    @property
     def samples(self) -> list[Samples]:
         """(errors, activations) of every call that backward went through, one pair for each array.
 
@@ -61,13 +89,13 @@ class CrossbarLayer(nn.Module):
         then the layer holds its inputs and its outputs' errors, nothing else. Calls add up until
         :meth:`clear_samples`.
         """
-        return self.capture.samples(self.geometry, self.anchor.dtype, self.bias)
+        return self.capture.samples(self.geometry, self.anchor.dtype, self.has_bias)
 
     def samples_for_later(self) -> Callable[[], list[Samples]]:
         """What gives the present :attr:`samples` when called, even after :meth:`clear_samples`."""
         kept = Capture()
         kept.calls = list(self.capture.calls)
-        return lambda: kept.samples(self.geometry, self.anchor.dtype, self.bias)
+        return lambda: kept.samples(self.geometry, self.anchor.dtype, self.has_bias)
 
     def clear_samples(self) -> None:
         """Forget the samples, as after an update."""
@@ -106,7 +134,7 @@ class CrossbarLayer(nn.Module):
         cells = "digital" if device is None else device.name
         shapes = " + ".join("x".join(map(str, array.shape)) for array in self.arrays[:2])
         more = f" + ... ({len(self.arrays)} arrays)" if len(self.arrays) > 2 else ""
-        return f"{shapes}{more}, {cells}, bias={self.bias}"
+        return f"{shapes}{more}, {cells}, bias={self.has_bias}"
 
 
 class CrossbarLinear(CrossbarLayer):
@@ -133,22 +161,23 @@ class CrossbarLinear(CrossbarLayer):
         """(outputs, inputs + 1): the shape of the array."""
         return self.array.shape
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
+        inputs = input  # by torch's name for those who call with it
         flat = inputs.reshape(-1, inputs.shape[-1]).to(self.anchor.dtype)
         if isinstance(self.array, DigitalArray):
             flat = self._product(flat, self.array.matrix)
         else:
-            flat = self._read(self.array, with_bias(flat) if self.bias else flat)
+            flat = self._read(self.array, with_bias(flat) if self.has_bias else flat)
         outputs = flat.reshape(*inputs.shape[:-1], flat.shape[1])
         self.capture.positions = positions_of(outputs, convolution=False)
         return self.capture.tap(inputs, outputs, self.anchor)
 
     def _product(self, inputs: Tensor, matrix: Tensor) -> Tensor:
         """The same by torch's linear layer, without a column of ones beside the inputs."""
-        columns = matrix.shape[1] - self.bias
+        columns = matrix.shape[1] - self.has_bias
         check_signal("inputs", inputs.detach(), columns)
-        bias = matrix[:, -1] if self.bias else None
+        bias = matrix[:, -1] if self.has_bias else None
         with torch.autocast(inputs.device.type, enabled=False):
             return functional.linear(inputs, matrix[:, :columns], bias)
 
@@ -204,8 +233,9 @@ class CrossbarConv2d(CrossbarLayer):
         """Where the patches lie."""
         return self._geometry
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         """(batch, channels_in, height, width) -> (batch, channels_out, height_out, width_out)."""
+        inputs = input  # by torch's name for those who call with it
         batched = inputs if inputs.ndim == 4 else inputs[None]
         if batched.ndim != 4 or batched.shape[1] != self.in_channels:
             raise ValueError(
@@ -216,24 +246,27 @@ class CrossbarConv2d(CrossbarLayer):
         is_digital = all(isinstance(array, DigitalArray) for array in self.arrays)
         outputs = self._convolved(batched) if is_digital else self._read_patches(batched)
         self.capture.positions = positions_of(outputs, convolution=True)
-        return self.capture.tap(inputs, outputs if inputs.ndim == 4 else outputs[0], self.anchor)
+        outputs = outputs if inputs.ndim == 4 else outputs[0]
+        return self.capture.tap(inputs, outputs, self.anchor)
 
     def _read_patches(self, inputs: Tensor) -> Tensor:
         padded = self._geometry.padded(inputs)
         height, width = self._geometry.output_size(padded)
         outputs = [
-            self._read(array, Patches.apply(channels, self._geometry, self.bias))
+            self._read(array, Patches.apply(channels, self._geometry, self.has_bias))
             for array, channels in zip(
                 self.arrays, padded.chunk(len(self.arrays), dim=1), strict=True
             )
         ]
         by_position = torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
-        return by_position.view(len(inputs), height, width, -1).permute(0, 3, 1, 2)
+        return by_position.view(len(inputs), height, width, by_position.shape[1]).permute(
+            0, 3, 1, 2
+        )
 
     def _convolved(self, inputs: Tensor) -> Tensor:
         """The same by torch's convolution: 10 times faster on one thread, wide layers more so."""
         geometry, matrix = self._geometry, _stacked(self.arrays)
-        filters = matrix[:, : matrix.shape[1] - self.bias].reshape(
+        filters = matrix[:, : matrix.shape[1] - self.has_bias].reshape(
             len(matrix), -1, *geometry.kernel_size
         )
         check_finite_inputs(inputs)
@@ -242,7 +275,7 @@ class CrossbarConv2d(CrossbarLayer):
             return functional.conv2d(
                 geometry.padded(inputs) if borders is None else inputs,
                 filters,
-                matrix[:, -1] if self.bias else None,
+                matrix[:, -1] if self.has_bias else None,
                 geometry.stride,
                 borders or 0,
                 geometry.dilation,
@@ -260,8 +293,24 @@ class _Read(torch.autograd.Function):
             return array.read(activations)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         return ctx.array.read_transposed(gradients[0]), None
+
+
+class _Held(torch.autograd.Function):
+    """What arrays hold, with a gradient that is refused rather than lost."""
+
+    @staticmethod
+    def forward(_ctx: Any, values: Tensor, _anchor: Tensor) -> Tensor:
+        return values.contiguous()
+
+    @staticmethod
+    def backward(_ctx: Any, *_gradients: Tensor) -> tuple[Tensor, Tensor]:
+        raise RuntimeError(
+            "layer.weight and layer.bias of a layer on arrays are for reading: no gradient reaches "
+            "the arrays but by the layer's own call; detach() them, or leave them out of the loss"
+        )
 
 
 def _stacked(arrays: Sequence[Array]) -> Tensor:

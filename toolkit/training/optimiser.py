@@ -14,9 +14,9 @@ from torch import nn
 from toolkit.crossbar import SCHEMES
 from toolkit.lowrank import Estimator, estimator_knobs, make_estimator
 from toolkit.lowrank.estimator import as_generator, check_count, check_nonnegative
-from toolkit.training.capture import PlainLayer, attached, matrix_layers
+from toolkit.training.capture import PlainLayer, matrix_layers
 from toolkit.training.layers import CrossbarLayer
-from toolkit.training.updates import LayerUpdate, matrix_shapes
+from toolkit.training.updates import LayerUpdate, matrix_shapes, write_all
 
 Group = tuple[dict[str, Any], list[LayerUpdate]]
 
@@ -44,12 +44,14 @@ class LowRankSGD(torch.optim.Optimizer):
 
     .. math:: W \leftarrow W - \mathrm{lr} \sum_{p=1}^{k} \sigma_p \Delta_p X_p^T
 
-    in place on plain weights, in pulses on crossbars. Autograd forms no gradient for those
-    weights: their ``requires_grad`` is switched off, and gradient memory is k (m + n) numbers a
-    layer in place of m n. Biases of plain layers, normalisation, embeddings and all other
-    parameters follow their autograd gradient (SGD, with the same lr and momentum). So do the few
-    weights that are no matrices of their own (tied, parametrised, read by a MultiheadAttention)
-    and those of one row or one column, whose gradient is no larger than its factors.
+    in place on plain weights, in pulses on crossbars. Autograd forms no gradient for the layers'
+    own use of those weights, and gradient memory is k (m + n) numbers a layer in place of m n.
+    What else reaches a plain weight (an L2 term, another use) is in its ``grad`` as ever and is
+    added whole; for arrays it is refused, as is a second derivative (``create_graph=True``).
+    Biases of plain layers, normalisation, embeddings and all other parameters follow their
+    autograd gradient (SGD, with the same lr and momentum). So do the few weights that are no
+    matrices of their own (tied, parametrised, read by a MultiheadAttention) and those of one row
+    or one column, whose gradient is no larger than its factors.
 
     Parameters
     ----------
@@ -93,14 +95,14 @@ class LowRankSGD(torch.optim.Optimizer):
       is carried on and written. As long as nothing is cut this is torch's momentum exactly, for
       example where k' = min(m, n). What is cut is dropped, so directions that each step touches
       weakly gain less from momentum. Crossbars are written the k' outer products of V.
-    - ``step`` uses the samples up, layer by layer; ``zero_grad`` drops those that no step used.
-      Several backward passes before a step add up, as ``.grad`` does. Backward passes of
-      ``torch.autograd.grad`` count as well: call ``zero_grad`` after them.
+    - ``step`` uses the samples up; ``zero_grad`` drops those that no step used. Several backward
+      passes before a step add up, as ``.grad`` does, and ``torch.autograd.grad`` adds nothing.
     - Until the step, a layer holds its inputs and its outputs' errors. A convolution's im2col
-      matrix exists while its layer is updated, one layer at a time.
-    - ``weight.grad`` is None: gradient clipping by norm sees the other parameters only, and
-      hooks on weights are not called. A GradScaler cannot scale the samples back and is refused;
-      autocast to bfloat16 needs none and works.
+      matrix exists while its layer is estimated, one layer at a time (of a method without a rank
+      until all are written: all layers are written, or none).
+    - ``weight.grad`` is None or what other uses of the weight have left: gradient clipping by norm
+      sees that and the other parameters only. A GradScaler cannot scale the samples back and is
+      refused; autocast to bfloat16 needs none and works.
     - A second LowRankSGD on a model goes on training the same layers;
       :func:`~toolkit.training.release_weights` gives their weights back to autograd and to torch's
       optimisers.
@@ -205,10 +207,12 @@ class LowRankSGD(torch.optim.Optimizer):
         Raises
         ------
         RuntimeError
-            If there was no backward pass since the last step, or a GradScaler calls.
+            If there was no backward pass since the last step, a GradScaler calls, or a gradient
+            reached arrays by another path than their reads.
         ValueError
             If a layer's inputs or errors are NaN or infinite (it is named), or an option in
-            ``param_groups`` is not allowed. Nothing has changed then.
+            ``param_groups`` is not allowed: nothing has changed then. If an update overflows: no
+            weight has changed then.
         """
         if hasattr(self, "found_inf"):  # what a GradScaler leaves here
             raise RuntimeError("LowRankSGD cannot undo a GradScaler's scale; use bfloat16 without")
@@ -218,14 +222,19 @@ class LowRankSGD(torch.optim.Optimizer):
                 loss = closure()
         groups = self.grouped_layers()
         self._check_ready(groups)
+        # weights that decay where their low-rank update is written
+        decayed = {
+            id(layer.layer.weight)
+            for _, layers in groups
+            for layer in layers
+            if layer.capture.calls and not isinstance(layer.layer, CrossbarLayer)
+        }
         if self.exchange is None:
-            for group, layers in groups:
-                for layer in layers:
-                    layer.write(layer.estimates(group), group)
+            write_all([(layer, layer.estimates(g), g) for g, layers in groups for layer in layers])
         else:
             self.exchange(groups)
         for group in self.param_groups:
-            self._descend_others(group)
+            self._descend_others(group, decayed)
         return loss
 
     def _check_ready(self, groups: list[Group]) -> None:
@@ -239,10 +248,11 @@ class LowRankSGD(torch.optim.Optimizer):
         for group, layers in groups:
             _check_group(group, {layer.name: layer.layer for layer in layers})
             for layer in layers:
+                _check_only_read(layer)
                 layer.capture.check_finite(layer.name)
 
-    def _descend_others(self, group: dict[str, Any]) -> None:
-        """Plain SGD for what is not trained at low rank."""
+    def _descend_others(self, group: dict[str, Any], decayed: set[int]) -> None:
+        """Plain SGD for what autograd has left: a low-rank weight's other uses among them."""
         lr, momentum = group["lr"], group["momentum"]
         for parameter in group["params"]:
             if (step := parameter.grad) is None:
@@ -253,9 +263,15 @@ class LowRankSGD(torch.optim.Optimizer):
                     step = state["velocity"].mul_(momentum).add_(step)
                 else:
                     step = state["velocity"] = step.clone()
-            if group["weight_decay"]:
+            if group["weight_decay"] and id(parameter) not in decayed:
                 parameter.mul_(1.0 - lr * group["weight_decay"])
             parameter.add_(step, alpha=-lr)
+
+    def __getstate__(self) -> dict[str, Any]:
+        raise TypeError(
+            "a LowRankSGD cannot be copied or pickled, as its layers belong to the model; make one "
+            "of the copied model and load this one's state_dict"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """As every optimiser's, with the state of estimators and velocities."""
@@ -315,8 +331,16 @@ def _layers_to_train(module: nn.Module) -> dict[str, CrossbarLayer | PlainLayer]
 
 
 def _is_worth_factors(layer: PlainLayer) -> bool:
-    wanted = layer.weight.requires_grad or attached(layer) is not None
-    return wanted and min(matrix_shapes(layer)[0]) > 1
+    return layer.weight.requires_grad and min(matrix_shapes(layer)[0]) > 1
+
+
+def _check_only_read(layer: LayerUpdate) -> None:
+    """RuntimeError if a gradient came to arrays by another path than their reads."""
+    if isinstance(layer.layer, CrossbarLayer) and layer.layer.anchor.grad is not None:
+        raise RuntimeError(
+            f"the weights of layer {layer.name!r} are in arrays, which no gradient reaches but by "
+            "their reads; leave its parameters out of the loss (of an L2 term, for example)"
+        )
 
 
 def _check_group(group: Mapping[str, Any], layers: Mapping[str, nn.Module]) -> None:

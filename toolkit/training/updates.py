@@ -5,6 +5,7 @@ Which layers there are and with which settings is for an optimiser to say.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,21 +52,40 @@ class LayerUpdate:
         """
         self.take_up(group)
         samples = _samples(self.layer, self.capture)
-        updates = [e.update(*pair) for e, pair in zip(self.estimators, samples, strict=False)]
         self.capture.clear()
-        return updates
+        if not all(len(errors) for errors, _ in samples):  # an empty batch
+            return []
+        try:
+            return [e.update(*pair) for e, pair in zip(self.estimators, samples, strict=False)]
+        except ValueError as error:
+            raise ValueError(f"layer {self.name!r}: {error}") from error
 
-    def write(self, updates: Sequence[LowRank], group: Mapping[str, Any]) -> None:
-        """Descend by one update for each matrix; do nothing if there are none.
+    def steps(self, updates: Sequence[LowRank], group: Mapping[str, Any]) -> list[LowRank]:
+        """What is to be written for one update of each matrix, momentum included.
 
-        ``group`` holds "lr", "rank", "momentum", "momentum_rank" and "scheme".
+        ``group`` holds "lr", "rank", "momentum" and "momentum_rank". Nothing changes yet.
+
+        Raises
+        ------
+        ValueError
+            If a number of it overflows.
         """
-        for i, update in enumerate(updates):
-            if group["momentum"]:
+        steps = [self._checked(update, group["lr"]) for update in updates]
+        if group["momentum"]:
+            for i, update in enumerate(steps):
                 rank = group["momentum_rank"] or 2 * min(group["rank"], *self.shapes[i])
-                update = merged(self.velocities[i], update, group["momentum"], rank)
-            self.velocities[i] = update if group["momentum"] else None
-            self._write(i, update, group)
+                velocity = merged(self.velocities[i], update, group["momentum"], rank)
+                steps[i] = self._checked(velocity, group["lr"])
+        return steps
+
+    def write(self, steps: Sequence[LowRank], group: Mapping[str, Any]) -> None:
+        """Descend by what :meth:`steps` gave; do nothing if there are none.
+
+        ``group`` holds "lr", "momentum", "weight_decay" and "scheme".
+        """
+        for i, step in enumerate(steps):
+            self.velocities[i] = step if group["momentum"] else None
+            self._write(i, step, group)
 
     def state_dict(self) -> dict[str, Any]:
         """Estimators and velocities."""
@@ -101,6 +121,14 @@ class LayerUpdate:
                 if getattr(estimator, knob) != value:
                     setattr(estimator, knob, value)
 
+    def _checked(self, step: LowRank, lr: float) -> LowRank:
+        if not _largest(step) * max(lr, 1.0) <= torch.finfo(_held(self.layer).dtype).max:
+            raise ValueError(
+                f"the update of layer {self.name!r} must be finite; got an overflow: its inputs or "
+                "errors, or the learning rate, are too large"
+            )
+        return step
+
     def _write(self, index: int, update: LowRank, group: Mapping[str, Any]) -> None:
         if isinstance(self.layer, CrossbarLayer):
             array = self.layer.arrays[index]
@@ -110,6 +138,24 @@ class LayerUpdate:
         if group["weight_decay"] and index == 0:
             weight.mul_(1.0 - group["lr"] * group["weight_decay"])
         _descend(weight.chunk(len(self.shapes))[index], update, group["lr"])
+
+
+def write_all(layers: Sequence[tuple[LayerUpdate, list[LowRank], Mapping[str, Any]]]) -> None:
+    """Write (layer, updates, group) one after another, or none if one of them overflows."""
+    steps = [layer.steps(updates, group) for layer, updates, group in layers]
+    for (layer, _, group), each in zip(layers, steps, strict=True):
+        layer.write(each, group)
+
+
+def _largest(update: LowRank) -> float:
+    """A bound on the entries of the matrix; infinite or NaN where a factor is."""
+    if not update.rank:
+        return 0.0
+    left, right = (
+        float(torch.linalg.vector_norm(part, math.inf))
+        for part in (update.left * update.sigma, update.right)
+    )
+    return update.rank * left * right
 
 
 def merged(velocity: LowRank | None, update: LowRank, momentum: float, rank: int) -> LowRank:
@@ -130,6 +176,11 @@ def matrix_shapes(layer: CrossbarLayer | PlainLayer) -> list[tuple[int, int]]:
         return [array.shape for array in layer.arrays]
     groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
     return [(len(layer.weight) // groups, layer.weight[0].numel())] * groups
+
+
+def _held(layer: CrossbarLayer | PlainLayer) -> Tensor:
+    """The parameter that says in which dtype and where the layer's weights are."""
+    return layer.anchor if isinstance(layer, CrossbarLayer) else layer.weight
 
 
 def _samples(layer: CrossbarLayer | PlainLayer, capture: Capture) -> list[Samples]:
