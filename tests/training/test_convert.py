@@ -184,7 +184,7 @@ def test_a_transformer_leaves_out_what_is_read_elsewhere():
             torch.testing.assert_close(converted(inputs), model(inputs), rtol=1e-4, atol=1e-5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        to_crossbar(model, skip=["*.out_proj"])
+        to_crossbar(model, skip=["*.out_proj", "*.self_attn"])
 
 
 class Doubled(nn.Linear):
@@ -232,10 +232,81 @@ def hooked() -> nn.Module:
 )
 def test_what_cannot_be_swapped_is_named_and_stays(make, reason):
     model = make()
-    with pytest.warns(UserWarning, match=f"stay digital: '1'.*{reason}"):
+    with pytest.warns(UserWarning, match=f"stay digital:.* '1'.*{reason}"):
         converted = to_crossbar(model)
     assert list(crossbar_layers(converted)) == ["2"]
     assert type(converted[1]) is type(model[1])
+
+
+class Conv1D(nn.Module):
+    """A transformer library's own: a linear layer whose weight is (inputs, outputs)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.ones(3, 4)), nn.Parameter(torch.zeros(4))
+
+
+OTHER_KINDS = [
+    nn.Conv1d(2, 3, 3),
+    nn.Conv3d(2, 3, 3),
+    nn.ConvTranspose1d(2, 3, 3),
+    nn.ConvTranspose2d(2, 3, 3),
+    nn.ConvTranspose3d(2, 3, 3),
+    nn.LSTM(3, 4),
+    nn.GRU(3, 4),
+    nn.Bilinear(2, 3, 4),
+    nn.Embedding(5, 3),
+    nn.MultiheadAttention(4, 2),
+    nn.LazyConv1d(3, 3),
+    Conv1D(),
+]
+
+
+@pytest.mark.parametrize("module", OTHER_KINDS, ids=lambda module: type(module).__name__)
+def test_every_other_module_with_matrices_is_named_once(module):
+    model = nn.Sequential(nn.BatchNorm1d(3), module, nn.Linear(3, 2))
+    skip = ["1.out_proj"] if isinstance(module, nn.MultiheadAttention) else []
+    reason = f"'1': {type(module).__name__} is neither Linear nor Conv2d"
+    with pytest.warns(UserWarning, match=f"^layers that stay digital: {reason}$") as found:
+        to_crossbar(model, skip=skip)
+    assert len(found) == 1
+    with pytest.raises(ValueError, match=f"on arrays whole but for skip.*{reason}"):
+        to_crossbar(model, skip=skip, strict=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        to_crossbar(model, skip=["1", *skip], strict=True)
+
+
+def test_strict_converts_what_is_on_arrays_whole():
+    assert len(crossbar_layers(to_crossbar(network(), strict=True))) == 2
+    with pytest.raises(TypeError, match="strict must be True or False; got 1"):
+        to_crossbar(network(), strict=1)
+
+
+@pytest.mark.parametrize("frozen", ["weight", "bias"])
+def test_a_layer_of_which_half_is_frozen_stays_digital(frozen):
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    getattr(model[0], frozen).requires_grad_(False)
+    with pytest.warns(UserWarning, match="'0': either its weight or its bias is frozen"):
+        converted = to_crossbar(model)
+    before = {name: p.detach().clone() for name, p in converted[0].named_parameters()}
+    optimiser = LowRankSGD(converted, 0.1)
+    converted(torch.ones(3, 4)).square().sum().backward()
+    optimiser.step()
+    moved = {n for n, p in converted[0].named_parameters() if not torch.equal(p, before[n])}
+    assert moved == {"weight", "bias"} - {frozen}
+
+
+def test_a_move_that_is_refused_moves_nothing():
+    model = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3), nn.LayerNorm(3))
+    converted = to_crossbar(model, device="ideal")
+    for each in (converted, copy.deepcopy(converted)):
+        for move in (each.double, each.half, lambda each=each: each.to("meta")):
+            with pytest.raises(ValueError, match="move the model before to_crossbar"):
+                move()
+        assert {(p.dtype, str(p.device)) for p in each.parameters()} == {(torch.float32, "cpu")}
+        assert each.float() is each
+    assert to_digital(converted).double()[1].weight.dtype == torch.float64
 
 
 def test_a_subclass_that_changes_nothing_is_swapped():

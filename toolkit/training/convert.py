@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from toolkit.crossbar import Crossbar, Device, DigitalArray, TiledCrossbar, get_device
 from toolkit.lowrank.estimator import as_generator
@@ -20,6 +22,7 @@ from toolkit.training.layers import Array, CrossbarConv2d, CrossbarLayer, Crossb
 
 DIGITAL = "digital"
 HOOKED = "it has hooks, which the layer in its place would not have"
+HALF_FROZEN = "either its weight or its bias is frozen, which are trained together in an array"
 # How far a weight may grow beyond the largest of its layer where no w_max is given.
 HEADROOM = 2.0
 OWN_KNOBS = ("device", "w_max", "tile")
@@ -73,13 +76,13 @@ def to_crossbar(
     tile: tuple[int, int] | None = None,
     skip: Iterable[str] = (),
     overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    strict: bool = False,
     **array: Any,
 ) -> Model:
     """A copy of the model whose Linear and Conv2d layers have their weights in arrays.
 
     Weights and biases are programmed exactly; dtype, torch device and training mode stay. Whatever
-    is not a Linear or Conv2d (normalisation, embeddings) stays digital and is copied. The model
-    itself is not touched.
+    is not a Linear or Conv2d stays digital and is copied. The model itself is not touched.
 
     Parameters
     ----------
@@ -102,6 +105,8 @@ def to_crossbar(
     overrides
         Settings of single layers by name, again with ``*`` and ``?``: any of ``device``, ``w_max``,
         ``tile`` and what follows. Later ones win.
+    strict
+        Refuse a model of which more would stay digital than ``skip`` names, in place of a warning.
     **array
         ``pair``, ``coding``, ``half_select``, ``periphery``, ``wires`` of
         :meth:`~toolkit.crossbar.Crossbar.from_weights`.
@@ -118,15 +123,17 @@ def to_crossbar(
         If a layer is not float32 or float64.
     ValueError
         If a weight or bias is beyond ``w_max``, a name in ``skip`` or ``overrides`` fits no layer,
-        an option is unknown, the model has nothing to convert, or it is refused by the array.
+        an option is unknown, the model has nothing to convert, it is refused by the array, or, if
+        ``strict``, more would stay digital than ``skip`` names. Nothing has been converted then.
 
     Warns
     -----
     UserWarning
-        Names the Linear and Conv2d layers that cannot be swapped and stay digital, with the
-        reason: one whose weight is read by another module (in a MultiheadAttention), shared with
-        another layer (tied) or computed (parametrised), whose class has a forward of its own, or
-        that has hooks. ``skip`` silences it.
+        Names what stays digital, with the reason: modules of other kinds that own weights of two
+        or more dimensions (Conv1d, LSTM, Embedding, ...); and a Linear or Conv2d whose weight is
+        read by another module (in a MultiheadAttention), shared with another layer (tied) or
+        computed (parametrised), whose class has a forward of its own, that has hooks, or of which
+        either the weight or the bias is frozen. ``skip`` silences it.
 
     Notes
     -----
@@ -136,6 +143,8 @@ def to_crossbar(
     AveragedModel sees parameters only: give it :func:`to_digital` of the model.
     """
     settings = ArraySettings(device=device, w_max=w_max, tile=tile).changed(array)
+    if not isinstance(strict, bool):
+        raise TypeError(f"strict must be True or False; got {strict!r}")
     layers, left_out = _convertible(model)
     names = [*layers, *left_out]
     skipped = {name for name in names if _fits(name, skip)}
@@ -144,7 +153,7 @@ def to_crossbar(
     chosen = {name: layer for name, layer in layers.items() if name not in skipped}
     if not chosen:
         raise ValueError(f"model must have a Linear or Conv2d to convert; {_kinds(names, skipped)}")
-    _warn_of({name: why for name, why in left_out.items() if name not in skipped})
+    _report({name: why for name, why in left_out.items() if name not in skipped}, strict=strict)
     generator, memo = as_generator(seed), {}
     for name, layer in layers.items():
         own_seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
@@ -153,7 +162,10 @@ def to_crossbar(
             for pattern, changes in (overrides or {}).items():
                 own = own.changed(changes) if fnmatchcase(name, pattern) else own
             memo[id(layer)] = _on_arrays(name, layer, own, own_seed)
-    return _without_fast_path(copy.deepcopy(model, memo))
+    made = _without_fast_path(copy.deepcopy(model, memo))
+    if not isinstance(made, CrossbarLayer):
+        vars(made)["_apply"] = partial(_apply_to_all_or_none, made)
+    return made
 
 
 def to_digital(model: Model) -> Model:
@@ -167,7 +179,19 @@ def to_digital(model: Model) -> Model:
     layers = {id(module): module for module in model.modules() if isinstance(module, CrossbarLayer)}
     if not layers:
         raise ValueError("model must have layers on arrays, as to_crossbar makes them; it has none")
-    return copy.deepcopy(model, {key: _off_arrays(layer) for key, layer in layers.items()})
+    made = copy.deepcopy(model, {key: _off_arrays(layer) for key, layer in layers.items()})
+    vars(made).pop("_apply", None)
+    return made
+
+
+def _apply_to_all_or_none(
+    model: Model, fn: Callable[[Tensor], Tensor], recurse: bool = True
+) -> Model:
+    """What ``.to``, ``.double`` and the like call: refused before any part has moved."""
+    for layer in crossbar_layers(model).values():
+        layer.check_stays(fn)
+    made: Model = type(model)._apply(model, fn, recurse)
+    return made
 
 
 def crossbar_layers(model: nn.Module) -> dict[str, CrossbarLayer]:
@@ -178,10 +202,24 @@ def crossbar_layers(model: nn.Module) -> dict[str, CrossbarLayer]:
 
 
 def _convertible(model: nn.Module) -> tuple[dict[str, PlainLayer], dict[str, str]]:
-    """As :func:`matrix_layers`, less the layers with hooks of the user's."""
+    """As :func:`matrix_layers`, less what arrays cannot be in place of, and all other weights."""
     layers, left_out = matrix_layers(model)
-    hooked = {name: HOOKED for name, layer in layers.items() if _has_hooks(layer)}
-    return {n: layer for n, layer in layers.items() if n not in hooked}, left_out | hooked
+    for name, layer in layers.items():
+        if _has_hooks(layer):
+            left_out[name] = HOOKED
+        elif layer.bias is not None and layer.bias.requires_grad != layer.weight.requires_grad:
+            left_out[name] = HALF_FROZEN
+    kept = {name: layer for name, layer in layers.items() if name not in left_out}
+    for name, module in model.named_modules():
+        parent = name.removesuffix(".parametrizations.weight")
+        if name not in layers and parent not in left_out and _owns_matrices(module):
+            left_out[name] = f"{type(module).__name__} is neither Linear nor Conv2d"
+    return kept, left_out
+
+
+def _owns_matrices(module: nn.Module) -> bool:
+    parameters = [parameter for parameter in module._parameters.values() if parameter is not None]
+    return any(is_lazy(parameter) or parameter.ndim > 1 for parameter in parameters)
 
 
 def _has_hooks(layer: PlainLayer) -> bool:
@@ -263,7 +301,7 @@ def _check_patterns(argument: str, patterns: Iterable[str], names: list[str]) ->
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(
-                f"{argument} must name Linear or Conv2d layers: {', '.join(map(repr, names))}; "
+                f"{argument} must name layers with weights: {', '.join(map(repr, names))}; "
                 f"got {pattern!r}"
             )
 
@@ -272,7 +310,11 @@ def _kinds(names: list[str], skipped: set[str]) -> str:
     return f"all of {sorted(names)} are left out or skipped {sorted(skipped)}" if names else "none"
 
 
-def _warn_of(left_out: dict[str, str]) -> None:
-    if left_out:
-        listed = "; ".join(f"{name!r}: {why}" for name, why in left_out.items())
-        warnings.warn(f"layers that stay digital: {listed}", stacklevel=3)
+def _report(left_out: dict[str, str], *, strict: bool) -> None:
+    """Warn of what stays digital; ValueError if ``strict``."""
+    if not left_out:
+        return
+    listed = "; ".join(f"{name!r}: {why}" for name, why in left_out.items())
+    if strict:
+        raise ValueError(f"model must be on arrays whole but for skip; layers left out: {listed}")
+    warnings.warn(f"layers that stay digital: {listed}", stacklevel=3)

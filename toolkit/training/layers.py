@@ -113,16 +113,19 @@ class CrossbarLayer(nn.Module):
         for array, one in zip(self.arrays, saved, strict=True):
             array.load_state_dict(one)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> CrossbarLayer:
-        before = self.anchor.device, self.anchor.dtype
-        super()._apply(fn, recurse)
-        after = self.anchor.device, self.anchor.dtype
-        if after != before:
-            self.anchor.data = self.anchor.data.to(*before)
+    def check_stays(self, fn: Callable[[Tensor], Tensor]) -> None:
+        """ValueError if ``fn``, of ``.to`` or the like, would move the layer or cast it."""
+        moved, held = fn(self.anchor.detach()), self.anchor
+        if (moved.device, moved.dtype) != (held.device, held.dtype):
             raise ValueError(
-                f"arrays stay where they were made, on {before[0]} in {before[1]}, and cannot "
-                f"become {after[0]}, {after[1]}: move the model before to_crossbar, or to_digital"
+                f"arrays stay where they were made, on {held.device} in {held.dtype}, and cannot "
+                f"become {moved.device}, {moved.dtype}: move the model before to_crossbar, or "
+                "to_digital"
             )
+
+    def _apply(self, fn: Any, recurse: bool = True) -> CrossbarLayer:
+        self.check_stays(fn)
+        super()._apply(fn, recurse)
         return self
 
     def _read(self, array: Array, activations: Tensor) -> Tensor:
