@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from toolkit.training import LowRankSGD, to_crossbar
+from toolkit.training import LowRankSGD, crossbar_layers, to_crossbar
 from toolkit.training.distributed import HookState, check_replicas, sbpca_hook, synchronise, workers
 
 COUNT = 2
@@ -291,6 +291,85 @@ def hook_nan(index: int) -> str:
     inputs[1] *= float("nan")  # in worker 1's share
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     return message_of(lambda: descend(model, optimizer, [(inputs, labels)], index))
+
+
+# ---------------------------------------------------------------- workers that differ
+
+
+def options_differ(index: int) -> list[str]:
+    """What each sees whose learning rate, momentum, rank, method, knob or carry rank differs."""
+    differing: list[tuple[dict[str, Any], int | None]] = [
+        ({"lr": 0.2}, None),
+        ({"momentum": 0.5}, None),
+        ({"rank": 2}, None),
+        ({"method": "feedback"}, None),
+        ({"sweeps": 2}, None),
+        ({"scheme": "rank-sum"}, None),
+        ({}, 1),
+    ]
+    found = []
+    for knobs, carry_rank in differing:
+        model = perceptron()
+        optimizer = LowRankSGD(model, **{"lr": 0.1, "rank": 3, **(knobs if index else {})})
+        synchronise(optimizer, carry_rank=carry_rank if index else None)
+        before = weights(model)
+        found.append(message_of(lambda m=model, o=optimizer: descend(m, o, batches(40), index)))
+        assert all(map(torch.equal, before, weights(model)))
+    return found
+
+
+def step_skipped(index: int) -> list[str]:
+    """Worker 1 makes a step less, by either way of synchronising."""
+    model = perceptron()
+    optimizer = LowRankSGD(model, 0.1)
+    synchronise(optimizer)
+
+    def work() -> None:
+        descend(model, optimizer, batches(40, steps=3 - index), index)
+        check_replicas(model)
+
+    return [message_of(work)]
+
+
+def exchange_renewed(index: int) -> list[str]:
+    """Worker 1's exchange has made steps already, worker 0's is new."""
+    found = []
+    for first in (0, 1):
+        model = perceptron()
+        optimizer = LowRankSGD(model, 0.1)
+        exchanges = [synchronise(optimizer) for _ in range(2)]
+        optimizer.exchange = exchanges[0]
+        descend(model, optimizer, batches(40, steps=1), index)
+        optimizer.exchange = exchanges[index == first]
+        found.append(message_of(lambda m=model, o=optimizer: descend(m, o, batches(40), index)))
+    return found
+
+
+def hooks_differ(index: int) -> list[str]:
+    found = []
+    for knobs in ({"rank": 2}, {"rank": None}, {"error_feedback": False}):
+        model, _ = hooked(perceptron(), **{"rank": 3, **(knobs if index else {})})
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        found.append(message_of(lambda m=model, o=optimizer: descend(m, o, batches(40), index)))
+    return found
+
+
+def empty_part(index: int) -> list[list[Tensor]]:
+    """The last batch has one sample, worker 0's; plain layers, a convolution and crossbars."""
+    found = []
+    for make, shape in ((perceptron, (40,)), (convolutional, (4, 4, 4))):
+        for device in (None, "EpiRAM"):
+            model = make() if device is None else to_crossbar(make(), device=device)
+            optimizer = LowRankSGD(model, 0.1, momentum=0.5)
+            synchronise(optimizer)
+            descend(model, optimizer, [*batches(*shape), *batches(*shape, steps=1, size=1)], index)
+            check_replicas(model)
+            found.append([*weights(model), *(a.weights for a in _arrays(model))])
+    return found
+
+
+def _arrays(model: nn.Module) -> list[Any]:
+    return [array for layer in crossbar_layers(model).values() for array in layer.arrays]
 
 
 # ---------------------------------------------------------------- a worker is lost

@@ -196,12 +196,12 @@ def own_estimators() -> list[list[SBPCA]]:
 
 
 def test_bytes_of_factors_are_k_times_m_plus_n_and_the_biases(pair):
-    steps, note = 4, 8 * (1 + 2 + 4)  # 64-bit: digest, two ranks, four parameters' gradients
+    steps, note = 4, 8 * (4 + 1 + 2 + 4)  # header, digest, two ranks, four flags
     factors = 4 * 3 * ((24 + 40) + (6 + 24))
     biases = 4 * (24 + 6)
     for found in pair.both("factors_bytes"):
         assert found["sent"] == steps * (note + factors + biases)
-        assert found["collectives"] == steps * 3
+        assert found["collectives"] == steps * 4
         assert found["counted"] == found["handed"]
 
 
@@ -234,6 +234,30 @@ def test_crossbars_stay_twins(pair):
 def test_workers_that_differ_are_told_so_on_every_worker(pair, task, message):
     for found in pair.both(task):
         assert re.search(message, found), found
+
+
+SAME = r"WorkerLostError: all workers must "
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("options_differ", SAME + r"have the same options .*; worker 1 has others"),
+        ("step_skipped", SAME + r"make the same .*; worker 1 came to check_replicas, worker 0 to"),
+        ("exchange_renewed", SAME + r"make the same .*; worker 1 came to step \d, worker 0 to"),
+        ("hooks_differ", SAME + r"have the same options .*; worker 1 has others"),
+    ],
+)
+def test_every_worker_raises_the_same_sentence(pair, task, message):
+    one, other = pair.both(task)
+    assert one == other
+    assert all(re.search(message, each) for each in one), one
+
+
+def test_an_empty_part_of_a_batch_is_a_step_like_others(pair):
+    for one, other in zip(*pair.both("empty_part"), strict=True):
+        assert_same_bits(one, other)
+        assert all(bool(values.isfinite().all()) for values in one)
 
 
 # ---------------------------------------------------------------- gradients compressed
@@ -278,10 +302,10 @@ def test_a_resumed_hook_goes_on_where_it_stood(pair):
 
 def test_bytes_of_compressed_gradients(pair):
     """The output layer, 6 x 24, is worth 3 (6 + 24) numbers."""
-    steps, biases = 4, 24 + 6
+    steps, biases, headers = 4, 24 + 6, 4 * 32
     for found in pair.both("hook_bytes"):
-        assert found["sent 3"] == 4 * steps * (3 * (24 + 40) + 3 * (6 + 24) + biases)
-        assert found["sent None"] == 4 * steps * (24 * 40 + 6 * 24 + biases)
+        assert found["sent 3"] == headers + 4 * steps * (3 * (24 + 40) + 3 * (6 + 24) + biases)
+        assert found["sent None"] == headers + 4 * steps * (24 * 40 + 6 * 24 + biases)
         assert found["handed 3"] == found["sent 3"]
         assert found["handed None"] == found["sent None"]
 
@@ -368,9 +392,9 @@ def test_a_stopped_worker_is_an_error_on_both_after_the_timeout(pair):
     pair.ask("hook_stopped")
     message, seconds = pair.answer(0)
     os.kill(pair.processes[1].pid, signal.SIGCONT)
-    assert "WorkerLostError: worker 0 of 2 could not average gradients" in message
+    assert "WorkerLostError: worker 0 of 2 could not begin sbpca_hook" in message
     assert 1.5 < seconds < 20.0
-    assert "worker 1 of 2 could not average gradients" in pair.answer(1)[0]
+    assert "worker 1 of 2 could not begin sbpca_hook" in pair.answer(1)[0]
 
 
 def test_a_killed_worker_is_an_error_on_the_other_not_a_hang(pair):

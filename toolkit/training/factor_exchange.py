@@ -132,7 +132,9 @@ class FactorExchange:
 
     Notes
     -----
-    - A small all-gather comes first: the ranks of this step's factors, and a sum over the bits
+    - A header of 32 bytes comes first: the step, the sizes and the options, so that workers that
+      differ raise the same error. An empty part of a batch counts as an update of rank 0.
+    - A small all-gather comes next: the ranks of this step's factors, and a sum over the bits
       that each worker merged the step before. So parts of a batch may differ in size, and workers
       whose processors round differently are noticed at once instead of drifting apart.
     - Estimators and buffers (of batch normalisation) are each worker's own.
@@ -151,7 +153,7 @@ class FactorExchange:
             check_count("carry_rank", carry_rank, minimum=0)
         self.carry_rank = carry_rank
         self._channel = Channel(process_group)
-        self._digest = 0
+        self._digest = self._step = 0
         self._carried: dict[int, LowRank] = {}  # by place among all matrices
 
     @property
@@ -163,6 +165,7 @@ class FactorExchange:
         """Take over worker 0's weights. ValueError if the workers' models differ."""
         parameters = [p for group, _ in groups for p in group["params"]]
         layers = [layer for _, layers in groups for layer in layers]
+        self._channel.agree("synchronise")
         mine = [tuple(p.shape) for p in parameters], [layer.shapes for layer in layers]
         for index, theirs in enumerate(self._channel.objects(mine)):
             if theirs != mine:
@@ -174,6 +177,7 @@ class FactorExchange:
             self._channel.copy_from_first(parameter.detach())
         for array in _arrays(layers):
             array.load_state_dict(self._channel.object_of_first(array.state_dict()))
+        self._channel.traffic = Traffic(self._channel.count)
 
     def __call__(self, groups: Sequence[Group]) -> None:
         """Estimate, exchange, merge, average and write: a step of all layers.
@@ -181,8 +185,8 @@ class FactorExchange:
         Raises
         ------
         WorkerLostError
-            If another worker died or did not come within the group's timeout. No weight has
-            changed then.
+            If another worker died, did not come within the group's timeout, or came with another
+            step, other sizes or other options. No weight has changed then.
         RuntimeError
             If the workers merged different bits the step before.
         """
@@ -190,6 +194,10 @@ class FactorExchange:
         mine = [u for layer, group in layers for u in layer.estimates(group) or _nothing(layer)]
         limits = [limit for layer, _ in layers for limit in _limits(layer)]
         trained = [p for group, _ in groups for p in group["params"] if p.requires_grad]
+        sizes = [update.shape for update in mine], [tuple(p.shape) for p in trained]
+        self._step += 1
+        options = self.carry_rank, [_options(*each) for each in groups]
+        self._channel.agree("LowRankSGD.step", self._step, sizes=sizes, options=options)
         ranks, used = self._agree(mine, trained)
         everyones = self._gather(mine, ranks)
         places = range(len(mine))
@@ -287,13 +295,15 @@ def check_replicas(model: nn.Module, *, process_group: dist.ProcessGroup | None 
     Raises
     ------
     RuntimeError
-        That names the workers whose model is not worker 0's.
+        That names the workers whose model is not worker 0's, or are at another exchange.
     """
     digest = hashlib.sha256()
     for tensor in _bits_of(model):
         flat = tensor.detach().cpu().contiguous().flatten()
         digest.update(flat.view(torch.uint8).numpy().tobytes())
-    found = Channel(process_group).objects(digest.digest())
+    channel = Channel(process_group)
+    channel.agree("check_replicas")
+    found = channel.objects(digest.digest())
     if others := [index for index, theirs in enumerate(found) if theirs != found[0]]:
         raise RuntimeError(f"all workers must have worker 0's model; workers {others} do not")
 
@@ -305,6 +315,12 @@ def _bits_of(model: nn.Module) -> Iterator[Tensor]:
             yield array.weights
             if array.conductance is not None and array.pulse_count is not None:
                 yield from (array.conductance, array.pulse_count)
+
+
+def _options(group: Mapping[str, Any], layers: Sequence[LayerUpdate]) -> list[Any]:
+    """All that decides a step and must be the same on every worker; seeds may differ."""
+    shared = sorted((name, value) for name, value in group.items() if name != "params")
+    return [shared, [layer.options() for layer in layers]]
 
 
 def _nothing(layer: LayerUpdate) -> list[LowRank]:

@@ -56,6 +56,7 @@ class HookState:
         self.error_feedback = error_feedback
         self._generator = as_generator(seed)
         self._channel = Channel(process_group)
+        self._exchanges = 0
         # by parameter, not by bucket: DistributedDataParallel fills its buckets anew after a step
         self._right: dict[Tensor, Tensor] = {}
         self._residual: dict[Tensor, Tensor] = {}
@@ -95,6 +96,9 @@ class HookState:
 
     def average(self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]) -> None:
         """Replace every gradient by an approximation of its mean over the workers, in place."""
+        self._exchanges += 1
+        sizes, options = [tuple(p.shape) for p in parameters], (self.rank, self.error_feedback)
+        self._channel.agree("sbpca_hook", self._exchanges, sizes=sizes, options=options)
         both = list(zip(parameters, gradients, strict=True))
         rest = [gradient for parameter, gradient in both if not self._is_worth_factors(parameter)]
         large = [(p, gradient) for p, gradient in both if self._is_worth_factors(p)]
@@ -189,7 +193,7 @@ def sbpca_hook(state: HookState, bucket: dist.GradBucket) -> torch.futures.Futur
     Raises
     ------
     WorkerLostError
-        If another worker died or did not come within the group's timeout.
+        If another worker died, did not come within the group's timeout, or came with other options.
     ValueError
         If a gradient is NaN or infinite, on all workers alike.
 

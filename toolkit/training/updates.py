@@ -60,6 +60,11 @@ class LayerUpdate:
         except ValueError as error:
             raise ValueError(f"layer {self.name!r}: {error}") from error
 
+    def options(self) -> list[Any]:
+        """The estimators' method and knobs, but for seeds and what the group decides."""
+        own = sorted(self._knobs - {"seed", "rank", "block_size"})
+        return [self.name, self.estimators[0].name, [getattr(self.estimators[0], k) for k in own]]
+
     def steps(self, updates: Sequence[LowRank], group: Mapping[str, Any]) -> list[LowRank]:
         """What is to be written for one update of each matrix, momentum included.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ import torch.distributed.nn
 from torch import Tensor
 
 from toolkit.lowrank.estimator import check_nonnegative
+
+# What workers meet in, for the header that goes first.
+EXCHANGES = ("synchronise", "check_replicas", "LowRankSGD.step", "sbpca_hook")
 
 
 class WorkerLostError(RuntimeError):
@@ -135,6 +139,24 @@ class Channel:
         on_gpu = dist.get_backend(self.group) == "nccl"
         self.device = torch.device("cuda" if on_gpu else "cpu")
 
+    def agree(self, exchange: str, step: int = 0, *, sizes: Any = (), options: Any = ()) -> None:
+        """Make sure that all workers are at the same exchange, before anything else is sent.
+
+        A header of fixed length goes first, as collectives of different lengths end the process.
+
+        Raises
+        ------
+        WorkerLostError
+            The same on every worker, if one comes with another of ``EXCHANGES``, another step, or
+            sizes or options of another ``repr``.
+        """
+        header = [EXCHANGES.index(exchange), step, _hashed(sizes), _hashed(options)]
+        sent = torch.tensor(header, device=self.device)
+        found = [t.tolist() for t in self.gather(sent, f"begin {exchange}")]
+        for index, theirs in enumerate(found):
+            if theirs != found[0]:
+                raise WorkerLostError(_difference(index, theirs, found[0]))
+
     def mean(self, flat: Tensor) -> Tensor:
         """The mean over the workers of a flat tensor, the same bits for all, in place."""
         if flat.numel():
@@ -144,11 +166,11 @@ class Channel:
             self.traffic.collectives += 1
         return flat.div_(self.count)
 
-    def gather(self, flat: Tensor) -> list[Tensor]:
+    def gather(self, flat: Tensor, what: str = "exchange factors") -> list[Tensor]:
         """The flat tensors of all workers, in their order; all must be of one length."""
         found = [torch.empty_like(flat) for _ in range(self.count)]
         if flat.numel():
-            with self._named("exchange factors"):
+            with self._named(what):
                 dist.all_gather(found, flat, group=self.group)
             self.traffic.gathered += flat.nbytes
             self.traffic.collectives += 1
@@ -184,3 +206,24 @@ class Channel:
                 f"worker {self.index} of {self.count} could not {what}: another worker has died, "
                 f"or did not come within the timeout. torch says: {error}"
             ) from error
+
+
+def _hashed(value: Any) -> int:
+    """63 bits of the value's repr, the same in every process."""
+    return int.from_bytes(hashlib.sha256(repr(value).encode()).digest()[:8]) >> 1
+
+
+def _difference(index: int, theirs: list[int], first: list[int]) -> str:
+    """How a worker's header differs from worker 0's."""
+    if theirs[0] != first[0]:
+        return (
+            f"all workers must make the same exchanges; worker {index} came to "
+            f"{EXCHANGES[theirs[0]]}, worker 0 to {EXCHANGES[first[0]]}: one has made fewer steps"
+        )
+    if theirs[1] != first[1]:
+        return (
+            f"all workers must make the same exchanges; worker {index} came to step {theirs[1]}, "
+            f"worker 0 to step {first[1]}"
+        )
+    what = "sizes of what they exchange" if theirs[2] != first[2] else "options (lr, rank, ...)"
+    return f"all workers must have the same {what}; worker {index} has others than worker 0"
