@@ -154,13 +154,12 @@ def write_all(layers: Sequence[tuple[LayerUpdate, list[LowRank], Mapping[str, An
 
 def _largest(update: LowRank) -> float:
     """A bound on the entries of the matrix; infinite or NaN where a factor is."""
-    if not update.rank:
-        return 0.0
-    left, right = (
-        float(torch.linalg.vector_norm(part, math.inf))
-        for part in (update.left * update.sigma, update.right)
-    )
-    return update.rank * left * right
+    norm, left = torch.linalg.vector_norm, update.left * update.sigma
+    bound = float(norm(left)) * float(norm(update.right))  # Cauchy and Schwarz
+    if math.isfinite(bound) or not update.rank:
+        return bound
+    # a sum of squares may overflow where no entry of the matrix does
+    return update.rank * float(norm(left, math.inf)) * float(norm(update.right, math.inf))
 
 
 def merged(velocity: LowRank | None, update: LowRank, momentum: float, rank: int) -> LowRank:
