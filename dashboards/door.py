@@ -1,13 +1,15 @@
 """The door: one password for all visitors, asked for by Panel's own log-in.
 
 Panel's keeps visitors apart by signed cookies and refuses pages and sockets without one. What it
-does with a wrong password (an error of the server, in 1.9) is done here instead.
+does with a wrong password (an error of the server, in 1.9) is done here instead, and whoever sends
+ten wrong ones within a minute has to wait.
 """
 
 from __future__ import annotations
 
-import asyncio
 import secrets
+import time
+from collections import defaultdict, deque
 from hmac import compare_digest
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ from typing import Any
 from panel.auth import BasicAuthProvider, BasicLoginHandler
 
 FORM = Path(__file__).with_name("login.html")
-WRONG_S = 0.5  # whoever tries passwords has to wait
-SHORTEST = 4
+SHORTEST = 10
+WRONG, PER_S = 10, 60.0  # so many wrong passwords from one address in that time
+_LARGEST = 10_000  # addresses remembered
 
 
 def read_password(path: Path) -> str:
@@ -58,20 +61,44 @@ class Door(BasicAuthProvider):
     @property
     def login_handler(self) -> type[BasicLoginHandler]:
         """The form's handler; Bokeh asks for a class."""
-        known = {"password": self._password.encode(), "_login_template": self._login_template}
-        return type("Form", (_Form,), known)
+        known = {
+            "password": self._password.encode(),
+            "wrong": defaultdict(deque),
+            "_login_template": self._login_template,
+        }
+        return type("LoginForm", (Form,), known)
 
 
-class _Form(BasicLoginHandler):
+class Form(BasicLoginHandler):
+    """Panel's log-in, for one password: a wrong one is counted, and cookies stay on this site."""
+
     password: bytes
+    wrong: dict[str, deque[float]]  # times of wrong passwords, by address
+
+    def set_cookie(self, name: str, value: str | bytes, *given: Any, **options: Any) -> None:
+        """As Tornado's; pages of other sites cannot send the cookie, scripts cannot read it."""
+        options |= {"samesite": "Lax", "httponly": True}
+        super().set_cookie(name, value, *given, **options)
 
     def _validate(self, username: str, password: str) -> bool:  # noqa: ARG002 - Panel's
         return compare_digest(password.encode(), self.password)
 
-    async def post(self) -> None:
-        if self._validate("", self.get_argument("password", "")):
+    def post(self) -> None:
+        """Let in whoever knows the password; 403 for a wrong one, 429 after ten of them."""
+        now, address = time.monotonic(), self.request.remote_ip or ""
+        if len(self.wrong) > _LARGEST:
+            self.wrong.clear()
+        times = self.wrong[address]
+        while times and now - times[0] > PER_S:
+            times.popleft()
+        if len(times) >= WRONG:
+            self._refuse(429, "later")
+        elif self._validate("", self.get_argument("password", "")):
             super().post()
-            return
-        await asyncio.sleep(WRONG_S)
-        self.set_status(403)
-        self.write(self._login_template.render(errormessage="wrong"))
+        else:
+            times.append(now)
+            self._refuse(403, "wrong")
+
+    def _refuse(self, status: int, why: str) -> None:
+        self.set_status(status)
+        self.write(self._login_template.render(errormessage=why))

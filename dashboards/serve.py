@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import secrets
 import signal
 import socket
 import sys
@@ -15,14 +16,25 @@ from typing import Any
 
 import panel as pn
 import torch
+from bokeh.server.views.ico_handler import IcoHandler
+from panel.auth import LogoutHandler
+from panel.io.server import AutoloadJsHandler, DocHandler, WSHandler
+from tornado.httputil import HTTPServerRequest
+from tornado.routing import Matcher, ReversibleRuleRouter, Rule
+from tornado.web import ErrorHandler, StaticFileHandler
 from tornado.websocket import WebSocketClosedError
 
 from dashboards import site
-from dashboards.door import locked, read_password
+from dashboards.door import Form, locked, read_password
 from toolkit.training.live import Gate
 
 SESSION_MS = 4_000
 MAX_MESSAGE_BYTES = 64 * 2**20  # a visitor's: the largest upload, which the pages limit further
+MAX_SESSIONS = 200
+MAX_URL = 4000  # characters; Panel fails on numbers of more than 4300 digits
+# What the server answers with. Panel also brings a handler that imports whatever module the URL
+# names, and one that lists the pages: nothing here needs them.
+HANDLERS = (IcoHandler, WSHandler, DocHandler, AutoloadJsHandler, Form, LogoutHandler)
 
 
 def prepare() -> None:
@@ -69,11 +81,21 @@ def serve(
     """
     prefix = checked_prefix(prefix)
     door = locked(read_password(password_file), prefix) if password_file else {}
+    if not door and address in ("0.0.0.0", "::", ""):
+        print(
+            "Warning: everybody on the network can open these pages; "
+            "--password-file FILE asks for a password.",
+            file=sys.stderr,
+        )
     prepare()
     pn.state.cache["gate"] = Gate(max_runs)
     logging.getLogger("bokeh.server.views.ws").setLevel(logging.ERROR)
+
+    def sessions() -> int:
+        return len(server.get_sessions())
+
     server = pn.serve(
-        {entry.path: _page_function(entry.key) for entry in site.served()},
+        {entry.path: _page_function(entry.key, sessions) for entry in site.served()},
         title={entry.path: site.title(entry.key) for entry in site.served()},
         port=port,
         address=address,
@@ -85,8 +107,13 @@ def serve(
         websocket_max_message_size=MAX_MESSAGE_BYTES,
         unused_session_lifetime_milliseconds=SESSION_MS,
         check_unused_sessions_milliseconds=1000,
+        sign_sessions=True,  # or a visitor could name another's session and join it
+        secret_key=secrets.token_bytes(32),
         **door,
     )
+    router = server._tornado.default_router
+    keep_routes(router)
+    router.rules.insert(0, Rule(_LongURL(), ErrorHandler, {"status_code": 414}))
     loop = server.io_loop.asyncio_loop
     loop.set_exception_handler(_report)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -113,10 +140,31 @@ def checked_prefix(prefix: str) -> str:
     return f"/{path}" if path else ""
 
 
-def _page_function(key: str) -> Callable[[], Any]:
+def keep_routes(router: ReversibleRuleRouter) -> None:
+    """Drop every route that does not lead to static files or to one of ``HANDLERS``."""
+    for rule in list(router.rules):
+        if isinstance(rule.target, ReversibleRuleRouter):
+            keep_routes(rule.target)
+        elif not (isinstance(rule.target, type) and _is_allowed(rule.target)):
+            router.rules.remove(rule)
+
+
+class _LongURL(Matcher):
+    def match(self, request: HTTPServerRequest) -> dict[str, Any] | None:
+        return {} if len(request.uri or "") > MAX_URL else None
+
+
+def _is_allowed(handler: type) -> bool:
+    is_static = handler.__module__.startswith("bokeh.") and issubclass(handler, StaticFileHandler)
+    return is_static or issubclass(handler, HANDLERS)
+
+
+def _page_function(key: str, sessions: Callable[[], int]) -> Callable[[], Any]:
     """Make a page when it is first asked for: modules of pages nobody visits are not imported."""
 
     def make() -> Any:
+        if sessions() > MAX_SESSIONS:
+            return pn.pane.Str("The server is full. Try again in a minute.")
         return getattr(import_module(f"dashboards.{key}"), key)()
 
     return make

@@ -13,7 +13,8 @@ from typing import Any
 import panel_material_ui as pmui
 
 from dashboards.site import Text, button
-from dashboards.state import knobs_of_yaml, python_of, yaml_of
+from dashboards.state import MAX_YAML_BYTES, knobs_of_yaml, python_of, yaml_of
+from dashboards.uploads import Upload
 from toolkit.results import to_bytes, to_zarr_zip
 from toolkit.training.knobs import knobs_of
 from toolkit.training.live import LiveRun
@@ -60,7 +61,12 @@ class Share:
             filename="sbpca-settings.yaml",
             **style,
         )
-        self.upload = pmui.FileInput(label="Load settings (YAML)", accept=".yaml,.yml", **style)
+        self.upload = Upload(
+            label="Load settings (YAML)",
+            accept=".yaml,.yml",
+            max_file_size=MAX_YAML_BYTES,
+            **style,
+        )
         self.upload.param.watch(lambda event: self._take(event.new), "value")
         self.link = button("Copy link", variant="outlined")
         self.link.js_on_click(code="navigator.clipboard?.writeText(location.href)")

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import yaml
 
 from dashboards.address import as_text, join
+from toolkit.plain_yaml import read_plain_yaml
 from toolkit.training.knobs import Choice, Knob, Real, Whole, Widths, knobs_of
 from toolkit.training.settings import Settings
 
@@ -133,22 +134,14 @@ def knobs_of_yaml(data: bytes) -> dict[str, Any]:
             f"the file has {len(data):,} bytes; settings have at most {MAX_YAML_BYTES:,}."
         )
     try:
-        text = data.decode("utf-8")
-        aliased = any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, yaml.SafeLoader))
-        found = None if aliased else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f"the file is no YAML: {_first_line(error)}.") from None
-    if aliased:  # a few of them, nested, would unfold into gigabytes
-        raise ValueError("aliases (*name) are not allowed in settings.")
+        found = read_plain_yaml(data.decode("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"the file cannot be read: {str(error)[:120]}.") from None
     if found is None:
         return {}
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise ValueError("settings are lines of the form 'rank: 4', one knob a line.")
     return validated(found)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def _shortened(value: Any) -> str:

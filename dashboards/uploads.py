@@ -15,16 +15,18 @@ MEBI = 2**20
 class Upload(pmui.FileInput):
     """A button to upload a file, whose limit holds on the server, too.
 
-    ``max_file_size`` is in bytes and needed. A file that is too long is dropped as it comes in;
-    ``refused`` then counts one more, so that a page can say so.
+    ``max_file_size`` is in bytes and needed. A file that is too long is dropped as it comes in.
     """
 
     def _process_chunk(self, msg: dict[str, Any]) -> None:
+        data = msg["data"]
+        if not isinstance(data, bytes | bytearray):  # Panel would make a number that many bytes
+            raise ValueError(f"an upload must be bytes; got {type(data).__name__}")
         waiting = sum(
             len(data) for file in self._file_buffer.values() for data in file["chunks"].values()
         )
         whole = sum(len(file["value"]) for file in self._buffer)
-        if waiting + whole + len(msg["data"]) > (self.max_file_size or 0):
+        if waiting + whole + len(data) > (self.max_file_size or 0):
             self._file_buffer.clear()
             self._buffer.clear()
             raise ValueError(f"upload of more than {self.max_file_size} bytes refused")

@@ -4,4 +4,5 @@ import sys
 
 from toolkit.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # importing it must end nobody's process
+    sys.exit(main())

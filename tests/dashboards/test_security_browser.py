@@ -2,18 +2,21 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
+import panel as pn
 import pytest
 from bokeh.util.token import generate_jwt_token, generate_session_id
 from playwright.sync_api import Page, expect
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
+from dashboards.serve import keep_routes
 from tests.dashboards.driving import PATIENCE_MS, Dashboard, button, choose, wait_until
 
 pytestmark = pytest.mark.browser
@@ -31,8 +34,11 @@ def answer(dashboard: Dashboard, path: str, **headers: str) -> tuple[int, str, s
 def knock(dashboard: Dashboard, path: str, origin: str) -> int | str:
     """Open a page's websocket as a script would: the first message, or the status of a refusal."""
 
+    page = dashboard.url.rstrip("/") + path.removesuffix("ws")
+    found = re.search(r'"token":"([^"]+)"', answer(dashboard, urlsplit(page).path)[2])
+
     async def first_message() -> int | str:
-        token = generate_jwt_token(generate_session_id(), expiration=300)
+        token = found[1] if found else generate_jwt_token(generate_session_id(), expiration=300)
         url = dashboard.url.replace("http", "ws", 1).rstrip("/") + path
         request = HTTPRequest(url, headers={"Origin": origin})
         try:
@@ -117,3 +123,86 @@ def test_a_socket_opens_for_this_machines_own_pages_only(dashboard: Dashboard) -
 def test_no_path_leads_to_a_file_of_the_machine(dashboard: Dashboard, path: str) -> None:
     _, _, text = answer(dashboard, path)
     assert "root:" not in text and "[project]" not in text
+
+
+# the handler of /components imports what the URL names, and toolkit.__main__ once ended the server
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/components/toolkit.__main__/a/b/c",
+        "/components/unittest.__main__/a/b/c",
+        "/components/panel.widgets/Button/_css/x",
+        "/metadata",
+        "/race/metadata",
+        "/extensions/x",
+        "/?rank=" + "9" * 60_000,
+        "/devices?levels_up=" + "9" * 60_000,
+        "/results?variable=" + "9" * 60_000,
+        "/race?a.rank=" + "9" * 60_000,
+        "/?" + "&".join(f"k{i}=1" for i in range(300)),
+        "/?rank=" + "9" * 3900,
+        "/?rank=%ff%00&rank=nan&hidden=" + "%5B" * 1000,
+    ],
+)
+def test_hostile_urls_are_answered(dashboard: Dashboard, path: str) -> None:
+    status, _, _ = answer(dashboard, path)
+    assert status == (414 if len(path) > 4000 else 200 if "?" in path else 404)
+    assert dashboard.process.poll() is None
+    assert answer(dashboard, "/scenarios")[0] == 200
+
+
+def test_only_pages_and_static_files_have_routes() -> None:
+    server = pn.serve(
+        {"/": lambda: pn.pane.Str(""), "race": lambda: pn.pane.Str("")},
+        port=0,
+        show=False,
+        start=False,
+        verbose=False,
+    )
+    keep_routes(server._tornado.default_router)
+    handlers = {rule.target.__name__ for rule in every_rule(server._tornado.default_router)}
+    assert handlers == {
+        "IcoHandler",
+        "WSHandler",
+        "DocHandler",
+        "AutoloadJsHandler",
+        "StaticHandler",
+        "MultiRootStaticHandler",
+    }
+
+
+def every_rule(router):
+    for rule in router.rules:
+        if hasattr(rule.target, "rules"):
+            yield from every_rule(rule.target)
+        else:
+            yield rule
+
+
+def test_nobody_names_a_session(dashboard: Dashboard) -> None:
+    status, _, text = answer(dashboard, "/?bokeh-session-id=mine")
+    assert status == 403 and "token" not in text
+    own = dashboard.url.rstrip("/")
+    assert knock(dashboard, "/nowhere/ws", own) == 404
+
+
+def test_wrong_passwords_are_counted(
+    own_dashboard: Callable[..., Dashboard], tmp_path: Path
+) -> None:
+    secret = tmp_path / "password"
+    secret.write_text("open sesame")
+    dashboard = own_dashboard("--password-file", str(secret))
+    address = urlsplit(dashboard.url)
+
+    def enter(password: str) -> tuple[int, list[str]]:
+        connection = HTTPConnection(address.hostname or "", address.port or 0, timeout=60)
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        connection.request("POST", "/login", f"username=v&password={password}", form)
+        response = connection.getresponse()
+        return response.status, response.headers.get_all("Set-Cookie") or []
+
+    status, cookies = enter("open+sesame")
+    assert status == 302 and cookies
+    assert all("HttpOnly" in cookie and "SameSite=Lax" in cookie for cookie in cookies)
+    assert [enter("guess")[0] for _ in range(11)] == 10 * [403] + [429]
+    assert enter("open+sesame")[0] == 429

@@ -6,6 +6,7 @@ Here are the pair conventions, the reads and the writes. How a wanted change bec
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,10 @@ from toolkit.crossbar.pulses import (
     half_selected,
     sign_phases,
 )
+from toolkit.crossbar.states import check_same, load_whole
 from toolkit.crossbar.wires import Wires, WireSolver
 from toolkit.lowrank import LowRank
+from toolkit.lowrank.linalg import all_finite
 
 SCHEMES = ("rank-sequential", "rank-sum")
 # One-sided pairs are refreshed when a cell passes this share of its range.
@@ -77,11 +80,12 @@ class Crossbar:
         self.half_select = 0.0
         self.periphery: Periphery | None = None
         self.wires: Wires | None = None
-        self._gain = 2.0 * w_max if pair == "reference" else w_max
+        self._gain = _gain(pair, w_max)
         polarities = 1 if pair == "reference" else 2
         state = torch.full_like(weights, 0.5).repeat(polarities, 1, 1)
         self._bank = CellBank(state, device, generator)
         self._ledger = Ledger(weights)
+        self._reference: Tensor
         self._program(weights)
 
     @classmethod
@@ -311,25 +315,52 @@ class Crossbar:
         return self._ledger.cost(self._bank.device, self.conductance)
 
     def state_dict(self) -> dict[str, Any]:
-        """State to save: cells, counts, clocks, costs and random generator (not the device)."""
+        """State to save: cells, counts, clocks, costs, random generator, ``w_max`` and settings."""
         return {
             "cells": self._bank.state_dict(),
             "reference": self._reference.clone(),
             "ledger": self._ledger.state_dict(),
+            "w_max": self.w_max,
+            "settings": self._settings(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave, under the present device.
+        """Restore what :meth:`state_dict` gave, ``w_max`` included: the same bits from then on.
 
         Raises
         ------
         ValueError
-            If something is missing, a shape differs or a state is not finite.
+            If something is missing, a shape differs, a state is not finite, or it is of an array
+            with another device, pair, coding, half-select, periphery or wires. Nothing is changed.
         """
+        load_whole(state, self.state_dict, self._load)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        check_same(state["settings"], self._settings())
+        w_max, reference = state["w_max"], state["reference"]
+        check_positive(w_max=w_max)
+        if reference.shape != self._reference.shape or not all_finite(reference):
+            raise ValueError(
+                f"state needs a finite 'reference' of shape {tuple(self._reference.shape)}"
+            )
         self._bank.load_state_dict(state["cells"])
-        self._reference = state["reference"].to(self._bank.state)
+        self._reference = reference.to(self._bank.state).clone()
         self._ledger.load_state_dict(state["ledger"])
+        self.w_max = float(w_max)
+        self._gain = _gain(self.pair, self.w_max)
         self._moved()
+
+    def _settings(self) -> dict[str, str]:
+        """What the state's meaning and what follows depend on, as text."""
+        return {
+            "shape": str(self.shape),
+            "pair": self.pair,
+            "device": repr(self.device),
+            "coding": repr(self.coding),
+            "half_select": repr(float(self.half_select)),
+            "periphery": repr(self.periphery),
+            "wires": repr(self.wires),
+        }
 
     def _write(self, left: Tensor, right: Tensor, drive: Drive) -> None:
         """Write outer products, one after another."""
@@ -480,6 +511,11 @@ class Crossbar:
         variance = signal.square() @ (power if transposed else power.T)
         noise = torch.empty_like(output).normal_(generator=self._bank.generator)
         output.addcmul_(noise, variance.sqrt_(), value=device.read_noise * self._gain)
+
+
+def _gain(pair: str, w_max: float) -> float:
+    """Weight of a state that differs by the whole range."""
+    return 2.0 * w_max if pair == "reference" else w_max
 
 
 def _check_device(device: Device) -> None:

@@ -102,6 +102,8 @@ class Ledger:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the sums."""
+        if len(state["sums"]) != len(self.sums) or len(state["counts"]) != len(self.counts):
+            raise ValueError("state must have as many sums and counts of costs as these")
         self.sums = list(state["sums"])
         for mine, saved in zip((self.inputs, self.inputs_transposed), state["inputs"], strict=True):
             mine.copy_(saved)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from toolkit.crossbar.array import SCHEMES
 from toolkit.crossbar.checks import check_finite, check_signal, check_update, check_weights
+from toolkit.crossbar.states import load_whole
 from toolkit.lowrank import LowRank
 
 
@@ -90,8 +92,11 @@ class DigitalArray:
         Raises
         ------
         ValueError
-            If the shape differs or a weight is not finite.
+            If the shape differs or a weight is not finite. Nothing is changed.
         """
+        load_whole(state, self.state_dict, self._load)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
         weights = check_weights(state["weights"])
         if weights.shape != self._weights.shape:
             raise ValueError(

@@ -14,6 +14,7 @@ Front. Neurosci. 14, 103 (2020).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -23,7 +24,9 @@ from toolkit.crossbar.array import Crossbar
 from toolkit.crossbar.checks import check_finite, check_positive, check_weights
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.device import Device
+from toolkit.crossbar.states import check_same, load_whole
 from toolkit.lowrank import LowRank
+from toolkit.lowrank.estimator import check_count
 
 
 class TikiTaka:
@@ -152,18 +155,27 @@ class TikiTaka:
         return self.fast.cost() + self.slow.cost()
 
     def state_dict(self) -> dict[str, Any]:
-        """State of both arrays and the number of updates so far."""
+        """State of both arrays, the number of updates so far and the settings."""
         return {
             "fast": self.fast.state_dict(),
             "slow": self.slow.state_dict(),
             "updates": self._updates,
+            "settings": self._settings(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` gave; ValueError, and nothing changed, if it differs."""
+        load_whole(state, self.state_dict, self._load)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        check_same(state["settings"], self._settings())
+        self._updates = check_count("updates", state["updates"], minimum=0)
         self.fast.load_state_dict(state["fast"])
         self.slow.load_state_dict(state["slow"])
-        self._updates = state["updates"]
+
+    def _settings(self) -> dict[str, str]:
+        names = ("every", "transfer_rate", "gamma")
+        return {name: repr(getattr(self, name)) for name in names}
 
     def _transfer(self, column: int) -> None:
         """Read a column of the fast array and add it to the slow one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from toolkit.crossbar.checks import check_finite, check_signal, check_update, ch
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.programming import Programming
+from toolkit.crossbar.states import check_same, load_whole
 from toolkit.lowrank import LowRank
 
 
@@ -165,13 +166,21 @@ class TiledCrossbar:
         return sum(costs[1:], start=costs[0])
 
     def state_dict(self) -> dict[str, Any]:
-        """State of every tile, row by row."""
-        return {"tiles": [array.state_dict() for array, _, _ in self._each()]}
+        """State of every tile, row by row, and how the matrix is cut."""
+        tiles = [array.state_dict() for array, _, _ in self._each()]
+        return {"tiles": tiles, "settings": self._settings()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` gave; ValueError, and nothing changed, if it differs."""
+        load_whole(state, self.state_dict, self._load)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        check_same(state["settings"], self._settings())
         for (array, _, _), saved in zip(self._each(), state["tiles"], strict=True):
             array.load_state_dict(saved)
+
+    def _settings(self) -> dict[str, str]:
+        return {"shape": str(self.shape), "tile": str(tuple(self._tile))}
 
     def _each(self) -> Iterator[tuple[Crossbar, slice, slice]]:
         """Every tile with the rows and columns of the matrix that it holds."""

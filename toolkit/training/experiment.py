@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count, islice
@@ -267,13 +267,25 @@ class Experiment(Settings):
         }
 
     def _restore(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
+        self.network.load_state_dict(self._with_settings(state["network"]))
         for name, estimator in self._estimators.items():
             estimator.load_state_dict(state["estimators"][name])
         self._order.load_state_dict(state["order"])
         self.history.load_state_dict(state["history"])
         self._devices_used, self._samples_seen, self._earlier_pulses = state["counts"]
         self._created = datetime.fromisoformat(state["created"])
+
+    def _with_settings(self, network: Mapping[str, Any]) -> dict[str, Any]:
+        """The state with settings of arrays, which earlier checkpoints left to the knobs."""
+        complete = dict(network)
+        for name, layer in crossbar_layers(self.network).items():
+            key = f"{name}._extra_state"
+            saved = [
+                {k: v for k, v in array.state_dict().items() if k in ("w_max", "settings")} | one
+                for array, one in zip(layer.arrays, network[key]["arrays"], strict=True)
+            ]
+            complete[key] = {"bias": layer.has_bias, **network[key], "arrays": saved}
+        return complete
 
     # --- training ----------------------------------------------------------------------------
 

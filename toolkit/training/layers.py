@@ -8,7 +8,7 @@ estimates the gradient. The arrays are ``toolkit.crossbar``'s; an
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from toolkit.crossbar import Crossbar, DigitalArray, TiledCrossbar
 from toolkit.crossbar.checks import check_signal
+from toolkit.crossbar.states import load_whole
 from toolkit.lowrank.linalg import all_finite
 from toolkit.training.capture import Capture, attached, positions_of
 from toolkit.training.convolution import Geometry, Patches, Samples
@@ -102,12 +103,20 @@ class CrossbarLayer(nn.Module):
         self.capture.clear()
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The state of every array, for ``state_dict``."""
-        return {"arrays": [array.state_dict() for array in self.arrays]}
+        """The state of every array and whether the last column is a bias, for ``state_dict``."""
+        return {"arrays": [array.state_dict() for array in self.arrays], "bias": self.has_bias}
 
     def set_extra_state(self, state: Any) -> None:
-        """Restore what :meth:`get_extra_state` gave. ValueError if it does not fit the arrays."""
+        """Restore what :meth:`get_extra_state` gave: the same outputs from then on.
+
+        ValueError, and no array changed, if it does not fit.
+        """
+        load_whole(state, self.get_extra_state, self._load_arrays)
+
+    def _load_arrays(self, state: Mapping[str, Any]) -> None:
         saved = state["arrays"]
+        if state["bias"] != self.has_bias:
+            raise ValueError(f"state must be of a layer with bias={self.has_bias}")
         if len(saved) != len(self.arrays):
             raise ValueError(f"state must be of {len(self.arrays)} arrays; got {len(saved)}")
         for array, one in zip(self.arrays, saved, strict=True):
