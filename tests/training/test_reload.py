@@ -1,5 +1,6 @@
 """A saved model gives the same outputs in a model built anew, or is refused."""
 
+import copy
 import dataclasses
 import inspect
 
@@ -129,3 +130,62 @@ def test_settings_are_part_of_what_a_state_means(name, value):
     setattr(other, name, value)
     with pytest.raises(ValueError, match=f"state must be of an array with {name}"):
         other.load_state_dict(array.state_dict())
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    "changed",
+    [{"overrides": {"4": {"device": get_device("FeFET")}}}, {"overrides": {"4": {"tile": (2, 2)}}}],
+)
+def test_a_model_loads_all_of_its_layers_or_none(strict, changed):
+    model, state = converted(0), converted(1, **changed).state_dict()
+    before = str(model.state_dict())
+    with pytest.raises(ValueError, match="layer '4': state must"):
+        model.load_state_dict(state, strict=strict)
+    assert str(model.state_dict()) == before
+
+
+@pytest.mark.parametrize("device", [None, "EpiRAM"])
+def test_layers_whose_arrays_only_look_alike_are_told_apart(device):
+    for pair, named in [
+        ((nn.Linear(4, 2), nn.Linear(5, 2, bias=False)), "bias"),
+        ((nn.Conv2d(1, 2, (2, 3)), nn.Conv2d(1, 2, (3, 2))), "kernel_size"),
+        ((nn.Linear(4, 2), nn.Linear(4, 2, dtype=torch.float64)), "float"),
+    ]:
+        one, other = (to_crossbar(nn.Sequential(layer), device=device) for layer in pair)
+        with pytest.raises(ValueError, match=named):
+            other.load_state_dict(one.state_dict())
+
+
+def optimised(inputs=6, method="sbpca", momentum=0.0):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(inputs, 5), nn.Linear(5, 4))
+    optimiser = LowRankSGD(model, lr=0.1, rank=2, method=method, momentum=momentum)
+    model(torch.rand(8, inputs)).square().mean().backward()
+    optimiser.step()
+    return optimiser
+
+
+def broken(change):
+    state = copy.deepcopy(optimised(momentum=0.5).state_dict())
+    change(state["layers"][0][-1])
+    return state
+
+
+def test_an_optimiser_takes_the_whole_state_of_its_like_or_nothing():
+    optimiser = optimised(momentum=0.5)
+    before = str(optimiser.state_dict())
+    for state in (
+        None,
+        {},
+        optimised(inputs=7).state_dict(),
+        optimised(method="lrt").state_dict(),
+        broken(lambda layer: layer.pop("estimators")),
+        broken(lambda layer: layer["estimators"][0]["sigma"].fill_(torch.nan)),
+        broken(lambda layer: layer["estimators"][0].update(rank="2")),
+        broken(lambda layer: layer["estimators"][0].update(generator=torch.zeros(3))),
+        broken(lambda layer: layer.update(velocities=[[torch.ones(3, 1)] * 3])),
+    ):
+        with pytest.raises(ValueError, match="state"):
+            optimiser.load_state_dict(state)
+        assert str(optimiser.state_dict()) == before

@@ -354,6 +354,7 @@ class Crossbar:
         """What the state's meaning and what follows depend on, as text."""
         return {
             "shape": str(self.shape),
+            "dtype": str(self._bank.state.dtype),
             "pair": self.pair,
             "device": repr(self.device),
             "coding": repr(self.coding),

@@ -102,4 +102,8 @@ class DigitalArray:
             raise ValueError(
                 f"weights must have shape {self.shape}, got {tuple(weights.shape)} in the state"
             )
+        if weights.dtype != self._weights.dtype:
+            raise ValueError(
+                f"weights must be {self._weights.dtype}; got {weights.dtype} in the state"
+            )
         self._weights = torch.empty_like(self._weights).copy_(weights)

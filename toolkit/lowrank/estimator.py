@@ -186,6 +186,8 @@ class Estimator(ABC):
                 f"got {state.get('estimator')!r} with {sorted(set(state) - {'estimator'})}"
             )
         for key, name in names.items():
+            _check_saved(key, state[key], getattr(self, name))
+        for key, name in names.items():
             _restore(self, name, state[key])
 
 
@@ -193,6 +195,20 @@ def _copy(value: Any) -> Any:
     if isinstance(value, torch.Generator):
         return value.get_state()
     return value.clone() if isinstance(value, Tensor) else value
+
+
+def _check_saved(key: str, saved: Any, present: Any) -> None:
+    """ValueError if an entry of a state cannot take the place of what is there."""
+    if isinstance(present, torch.Generator):
+        try:
+            torch.Generator(present.device).set_state(saved)
+        except (TypeError, RuntimeError) as error:
+            raise ValueError(f"{key} of the state must be a generator's: {error}") from error
+    elif isinstance(saved, Tensor):
+        if not bool(torch.isfinite(saved).all()):
+            raise ValueError(f"{key} of the state must be finite; got NaN or infinite entries")
+    elif isinstance(present, int) and (type(saved) is not type(present) or saved < 0):
+        raise ValueError(f"{key} of the state must be a count; got {saved!r:.40}")
 
 
 def _restore(target: object, name: str, value: Any) -> None:

@@ -165,7 +165,28 @@ def to_crossbar(
     made = _without_fast_path(copy.deepcopy(model, memo))
     if not isinstance(made, CrossbarLayer):
         vars(made)["_apply"] = partial(_apply_to_all_or_none, made)
+        made.register_load_state_dict_pre_hook(_load_all_or_none)
     return made
+
+
+def _load_all_or_none(model: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
+    """Before torch loads part after part: ValueError, and nothing changed, if one differs."""
+    for name, mine in (*model.named_parameters(), *model.named_buffers()):
+        saved = state.get(prefix + name, mine)
+        if not isinstance(saved, Tensor) or saved.shape != mine.shape:
+            got = tuple(saved.shape) if isinstance(saved, Tensor) else type(saved).__name__
+            raise ValueError(f"{name} of the state must have shape {tuple(mine.shape)}; got {got}")
+    before: list[tuple[CrossbarLayer, dict[str, Any]]] = []
+    for name, layer in crossbar_layers(model).items():
+        key = f"{prefix}{name}._extra_state"
+        if key in state:
+            before.append((layer, layer.get_extra_state()))
+            try:
+                layer.set_extra_state(state[key])
+            except ValueError as error:
+                for changed, old in before:
+                    changed.set_extra_state(old)
+                raise ValueError(f"layer {name!r}: {error}") from error
 
 
 def to_digital(model: Model) -> Model:

@@ -284,7 +284,7 @@ class Experiment(Settings):
                 {k: v for k, v in array.state_dict().items() if k in ("w_max", "settings")} | one
                 for array, one in zip(layer.arrays, network[key]["arrays"], strict=True)
             ]
-            complete[key] = {"bias": layer.has_bias, **network[key], "arrays": saved}
+            complete[key] = {**layer.get_extra_state(), **network[key], "arrays": saved}
         return complete
 
     # --- training ----------------------------------------------------------------------------

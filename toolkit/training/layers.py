@@ -103,8 +103,10 @@ class CrossbarLayer(nn.Module):
         self.capture.clear()
 
     def get_extra_state(self) -> dict[str, Any]:
-        """The state of every array and whether the last column is a bias, for ``state_dict``."""
-        return {"arrays": [array.state_dict() for array in self.arrays], "bias": self.has_bias}
+        """The state of every array, and what its columns are, for ``state_dict``."""
+        kernel = None if self.geometry is None else list(self.geometry.kernel_size)
+        arrays = [array.state_dict() for array in self.arrays]
+        return {"arrays": arrays, "bias": self.has_bias, "kernel_size": kernel}
 
     def set_extra_state(self, state: Any) -> None:
         """Restore what :meth:`get_extra_state` gave: the same outputs from then on.
@@ -117,6 +119,11 @@ class CrossbarLayer(nn.Module):
         saved = state["arrays"]
         if state["bias"] != self.has_bias:
             raise ValueError(f"state must be of a layer with bias={self.has_bias}")
+        kernel = None if self.geometry is None else list(self.geometry.kernel_size)
+        if state["kernel_size"] != kernel:
+            raise ValueError(
+                f"state must be of a layer with kernel_size {kernel}; got {state['kernel_size']}"
+            )
         if len(saved) != len(self.arrays):
             raise ValueError(f"state must be of {len(self.arrays)} arrays; got {len(saved)}")
         for array, one in zip(self.arrays, saved, strict=True):

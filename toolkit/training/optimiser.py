@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from toolkit.crossbar import SCHEMES
+from toolkit.crossbar.states import load_whole
 from toolkit.lowrank import Estimator, estimator_knobs, make_estimator
 from toolkit.lowrank.estimator import as_generator, check_count, check_nonnegative
 from toolkit.training.capture import PlainLayer, matrix_layers
@@ -280,15 +281,17 @@ class LowRankSGD(torch.optim.Optimizer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a saved state. ValueError if it is of another model or method."""
-        saved = state_dict.get("layers", [])
+        load_whole(state_dict, self.state_dict, self._load)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
         shape = [[layer.name for layer in layers] for layers in self._layers]
-        if [[layer.get("name") for layer in layers] for layers in saved] != shape:
+        if [[layer.get("name") for layer in layers] for layers in state["layers"]] != shape:
             raise ValueError(f"state must be of a LowRankSGD of the layers {shape}")
-        rest = {key: value for key, value in state_dict.items() if key != "layers"}
+        rest = {key: value for key, value in state.items() if key != "layers"}
         super().load_state_dict(rest)
-        for layers, states in zip(self._layers, saved, strict=True):
-            for layer, state in zip(layers, states, strict=True):
-                layer.load_state_dict(state)
+        for layers, states in zip(self._layers, state["layers"], strict=True):
+            for layer, one in zip(layers, states, strict=True):
+                layer.load_state_dict(one)
 
 
 def _groups(model: nn.Module | Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

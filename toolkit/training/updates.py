@@ -104,7 +104,21 @@ class LayerUpdate:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave."""
+        """Restore what :meth:`state_dict` gave. ValueError if it is of other matrices."""
+        for (m, n), saved in zip(self.shapes, state["estimators"], strict=True):
+            for name, size in (("left", m), ("right", n)):
+                rows = saved.get(name)
+                if isinstance(rows, Tensor) and size not in rows.shape:
+                    raise ValueError(
+                        f"layer {self.name!r}: state must be of matrices {m} x {n}; "
+                        f"got {name!r} of shape {tuple(rows.shape)}"
+                    )
+        for (m, n), parts in zip(self.shapes, state["velocities"], strict=True):
+            if parts is not None and (len(parts[0]), len(parts[2])) != (m, n):
+                raise ValueError(
+                    f"layer {self.name!r}: state must have velocities {m} x {n}; "
+                    f"got {len(parts[0])} x {len(parts[2])}"
+                )
         for estimator, saved in zip(self.estimators, state["estimators"], strict=True):
             estimator.load_state_dict(saved)
         self.velocities = [
