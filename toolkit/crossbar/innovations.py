@@ -87,7 +87,9 @@ def best_gain(device: Device, steps: Steps, used: Booleans) -> tuple[float, floa
     change = 0.01 * best
     here = innovations(device, steps, best, clip=False)[used]
     slope = innovations(device, steps, best - change, clip=False)[used] - here
-    return best, rms(here) * change / math.sqrt(float(np.square(slope).sum()))
+    steepness = math.sqrt(float(np.square(slope).sum()))
+    # where all noise is the readings', trains of this length cannot tell the gain from 0
+    return best, min(best, rms(here) * change / steepness) if steepness > 0.0 else best
 
 
 def predict(device: Device, before: Floats, polarity: np.ndarray) -> Floats:

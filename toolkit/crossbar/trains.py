@@ -202,7 +202,10 @@ def _read_text(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
     if not lines:
         raise ValueError(f"{path.name} holds no table")
     delimiter = max(",;\t", key=lines[0][1].count)
-    header, *rows = csv.reader([line for _, line in lines], delimiter=delimiter)
+    try:
+        header, *rows = csv.reader([line for _, line in lines], delimiter=delimiter)
+    except csv.Error as error:
+        raise ValueError(f"{path.name} is no table: {error}") from None
     places = [place for place, _ in lines[1:]]
     for place, row in zip(places, rows, strict=True):
         if len(row) != len(header):
