@@ -20,6 +20,7 @@ from toolkit.crossbar import (
 )
 from toolkit.lowrank import LowRank
 from toolkit.training import LowRankSGD, to_crossbar
+from toolkit.training.distributed import HookState
 
 DEVICES = ("ideal", "EpiRAM", "Ag:a-Si", "EcRam", "GST PCM")
 
@@ -189,3 +190,23 @@ def test_an_optimiser_takes_the_whole_state_of_its_like_or_nothing():
         with pytest.raises(ValueError, match="state"):
             optimiser.load_state_dict(state)
         assert str(optimiser.state_dict()) == before
+
+
+def test_a_hook_takes_the_state_of_its_model_or_nothing(monkeypatch):
+    monkeypatch.setattr("toolkit.training.gradient_hook.Channel", lambda group: group)
+    model, hook = nn.Linear(6, 5), HookState(rank=2)
+    weight = model.weight
+    hook._right = {weight: torch.rand(2, 6)}
+    hook._residual = {weight: torch.rand(5, 6)}
+    good, before = hook.state_dict(model), str(hook.state_dict(model))
+    for bad in (
+        {},
+        {**good, "generator": torch.zeros(3)},
+        {**good, "right": {"foreign": torch.rand(2, 6)}},
+        {**good, "right": {"weight": torch.rand(2, 7)}},
+        {**good, "residual": {"weight": torch.full((5, 6), torch.nan)}},
+    ):
+        with pytest.raises(ValueError, match="state must"):
+            hook.load_state_dict(bad, model)
+        assert str(hook.state_dict(model)) == before
+    hook.load_state_dict(good, model)

@@ -83,13 +83,29 @@ class HookState:
 
         Raises
         ------
-        KeyError
-            If the model has no parameter of a saved name; then nothing has changed.
+        ValueError
+            If something is missing or not finite, or the model has no parameter of a saved name and
+            size; then nothing has changed.
         """
         parameters: dict[str, Tensor] = dict(model.named_parameters())
+        try:
+            kept = [dict(state[part]) for part in ("right", "residual")]
+            torch.Generator(self._generator.device).set_state(state["generator"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"state must have 'right', 'residual' and 'generator' of a HookState; got {error}"
+            ) from error
+        for name, tensor in (item for part in kept for item in part.items()):
+            columns = parameters[name][0].numel() if name in parameters else None
+            if not isinstance(tensor, Tensor) or tensor.shape[-1:] != (columns,):
+                raise ValueError(
+                    f"state must be of the model's parameters; got {name!r}, "
+                    f"which has {columns or 'no'} columns in the model"
+                )
+            if not bool(torch.isfinite(tensor).all()):
+                raise ValueError(f"state must be finite; got NaN or infinite entries in {name!r}")
         right, residual = (
-            {parameters[name]: tensor.clone() for name, tensor in state[part].items()}
-            for part in ("right", "residual")
+            {parameters[name]: tensor.clone() for name, tensor in part.items()} for part in kept
         )
         self._generator.set_state(state["generator"])
         self._right, self._residual = right, residual
