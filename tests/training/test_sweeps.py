@@ -93,7 +93,7 @@ def test_a_plan_is_read_from_yaml(tmp_path):
     for text, message in (
         ("rank: [1]", "must hold 'grid:'"),
         ("grid: {rank: [1]}\nepoch: 3", "has 'epoch'; allowed beside grid: seeds and epochs"),
-        ("grid: [", "is no YAML"),
+        ("grid: [", "cannot be read"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):

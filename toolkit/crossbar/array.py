@@ -162,7 +162,7 @@ class Crossbar:
     @property
     def pulse_count(self) -> Tensor:
         """(2, m, n) int64: pulses issued to each cell so far, plus then minus."""
-        return self._both(self._bank.pulse_count.long(), 0)
+        return self._both(self._bank.pulse_count.clone(), 0)
 
     @property
     def pulses(self) -> int:
@@ -233,6 +233,7 @@ class Crossbar:
         left = (update.left * update.sigma).to(bank.state) * (-learning_rate / (2.0 * self.w_max))
         right = update.right.to(bank.state)
         drive = Drive.of(self.pair, bank.device)
+        _check_demand(left, right, drive)
         if scheme == "rank-sum":
             self.coding.dense(bank.pulses, left @ right.T, drive, bank.generator)
             self._issue_by_rows()
@@ -517,6 +518,17 @@ class Crossbar:
 def _gain(pair: str, w_max: float) -> float:
     """Weight of a state that differs by the whole range."""
     return 2.0 * w_max if pair == "reference" else w_max
+
+
+def _check_demand(left: Tensor, right: Tensor, drive: Drive) -> None:
+    """ValueError if the pulses wanted of a cell could leave the number range."""
+    if left.numel() and right.numel():
+        most = max(map(abs, (*drive.rise, *drive.fall)))
+        peak = left.shape[1] * most * float(left.abs().max()) * float(right.abs().max())
+        if not peak < torch.finfo(left.dtype).max:
+            raise ValueError(
+                f"learning_rate and update must ask for a finite number of pulses; got {peak:g}"
+            )
 
 
 def _check_device(device: Device) -> None:

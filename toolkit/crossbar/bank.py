@@ -53,13 +53,13 @@ class _Law(NamedTuple):
 class CellBank:
     """Cells of one device, of any shape, in normalised state ``(G - g_min) / (g_max - g_min)``.
 
-    Attributes: ``state`` (changed in place), ``pulse_count`` int32, ``device``, ``generator``;
+    Attributes: ``state`` (changed in place), ``pulse_count`` int64, ``device``, ``generator``;
     ``pulses``, scratch of the shape of ``state`` in which to prepare :meth:`pulse`.
     """
 
     def __init__(self, state: Tensor, device: Device, generator: torch.Generator) -> None:
         self.state = state.contiguous()
-        self.pulse_count = torch.zeros(state.shape, dtype=torch.int32, device=state.device)
+        self.pulse_count = torch.zeros(state.shape, dtype=torch.int64, device=state.device)
         self.pulses = torch.empty_like(self.state)
         self.generator = generator
         self._seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
@@ -123,6 +123,7 @@ class CellBank:
         pulses = self.pulses.view(-1)
         if self.is_compiled:
             return self._run(kernels.pulse, pulses.numpy(), ranks=1)[0]
+        pulses.clamp_(-kernels.MOST_PULSES, kernels.MOST_PULSES)
         places = places_not_zero(pulses)
         if len(places) < len(pulses) * (_SPARSE if self._is_noisy else _SPARSE_NOISELESS):
             few = places.split(_CACHEFUL), pulses.index_select(0, places).split(_CACHEFUL)
@@ -192,7 +193,7 @@ class CellBank:
         self._add_noise(state, before, count)
         low, high = take(self._low, where), take(self._high, where)
         clip_(state, low, high)
-        _add(self.pulse_count, where, count.to(torch.int32))
+        _add(self.pulse_count, where, count.long())
         if isinstance(where, Tensor):
             self.state.view(-1).index_copy_(0, where, state)
         if self._offset is not None:

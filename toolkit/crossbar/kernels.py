@@ -33,6 +33,8 @@ _BLOCK = 1024  # cells looked at, or pulsed, at a time: what is known of them st
 _RARE = 0.1
 # So many pulses are faster given one by one than through the closed form.
 _FEW_PULSES = 8
+# Pulses given to a cell in one write at most, and the exponent of their closed form.
+MOST_PULSES, MOST_EXPONENT = 1e9, 60.0
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _24, _27, _30, _31, _32 = (np.uint64(bits) for bits in (24, 27, 30, 31, 32))
@@ -360,6 +362,8 @@ def _give(places, pulses, cells, law, keys, place, sums):  # type: ignore[no-unt
         _normals(fresh, keys[1], place)
     low_alike, high_alike = len(low) == 1, len(high) == 1
     reached = np.empty(len(places), state.dtype)
+    for index in range(len(places)):
+        pulses[index] = min(max(pulses[index], -MOST_PULSES), MOST_PULSES)
     _step(places, pulses, law.kind, cells, reached)
     net = issued = net_state = issued_state = 0.0
     most, least = sums[4], sums[5]
@@ -379,7 +383,7 @@ def _give(places, pulses, cells, law, keys, place, sums):  # type: ignore[no-unt
         floor, ceiling = low[_0 if low_alike else cell], high[_0 if high_alike else cell]
         after = min(max(after, floor), ceiling)
         state[cell] = after
-        counts[cell] += np.int32(many)
+        counts[cell] += np.int64(many)
         if len(offsets) and ceiling > floor:
             offsets[cell] = law.write_noise * fresh[index]
         if len(age):
@@ -407,7 +411,7 @@ def _change(state, many, step, slope):  # type: ignore[no-untyped-def]
         for _ in range(int(many)):
             after += step + slope * after
         return after - state
-    growth = math.expm1(many * math.log1p(slope))
+    growth = math.expm1(min(many * math.log1p(slope), MOST_EXPONENT))
     return growth * state + step * growth / slope
 
 
@@ -427,7 +431,7 @@ def _step(places, pulses, kind, cells, after):  # type: ignore[no-untyped-def]
         size, offset, tilt = steps[row, way], steps[row, way + 1], steps[row, way + 2]
         floor, ceiling = low[_0 if low_alike else cell], high[_0 if high_alike else cell]
         for _ in range(int(abs(n))):
-            u = offset + tilt * x
+            last, u = x, offset + tilt * x
             if kind == EXPONENTIAL:
                 share = max(_F(1.0) - steps[row, way + 3] * math.exp(u), _F(0.0))
             elif kind == POWER:
@@ -435,6 +439,8 @@ def _step(places, pulses, kind, cells, after):  # type: ignore[no-untyped-def]
             else:
                 share = _between(nodes, 0 if way == 0 else 2, u)
             x = min(max(x + size * share, floor), ceiling)
+            if x == last:  # where one pulse moves nothing, no further one does
+                break
         after[index] = x
 
 

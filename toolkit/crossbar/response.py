@@ -184,7 +184,8 @@ class AffineCells(TableCells):
             for up, down in zip(self.up, self.down, strict=True)
         )
         count = pulses.abs()
-        growth = torch.expm1(count * torch.log1p(slope))
+        exponent = (count * torch.log1p(slope)).nan_to_num_(0.0, neginf=-math.inf)  # 0 inf is 0
+        growth = torch.expm1(exponent.clamp_(max=kernels.MOST_EXPONENT))
         straight = slope == 0.0
         gain = torch.where(straight, count, growth / slope.masked_fill(straight, 1.0))
         state.addcmul_(state, growth).addcmul_(step, gain)

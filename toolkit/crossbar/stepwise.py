@@ -149,8 +149,11 @@ class StepwiseCells(TableCells):
         left, moved = count.flatten()[places], state.flatten()[places]
         low, high = like(cells.low, moved), like(cells.high, moved)
         for _ in range(int(left.max().ceil()) if left.numel() else 0):
-            share = left.clamp(0.0, 1.0)
+            share, last = left.clamp(0.0, 1.0), moved.clone()
             moved += share * cells._jump(moved, is_up=is_up)
             torch.clamp(moved, low, high, out=moved)
             left -= share
+            # where a whole pulse moves nothing, no further one does
+            if torch.equal(moved, last) and bool((share[left > 0.0] == 1.0).all()):
+                break
         state.view(-1)[places] = moved

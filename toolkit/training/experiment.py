@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -90,6 +91,7 @@ class Experiment(Settings):
         self.layers = crossbar_layers(self.network)
         self._slots = _slots(self.layers)
         self._shapes = {name: array.shape for name, array in self.arrays.items()}
+        self._fit_defaults(given=set(knobs))
         self._check_against_data(self)
         self._order = SampleOrder(len(self._data.train_labels), seed=order)
         self._devices_used, self._samples_seen, self._earlier_pulses = 0, 0, 0
@@ -169,7 +171,8 @@ class Experiment(Settings):
 
     def results(self) -> xr.DataTree:
         """Everything recorded so far, the present state included (``toolkit.results.schema``)."""
-        if self.history.last_layer_step < self.step_count:
+        # after a resume there is no update to look at until the next step
+        if self._latest and self.history.last_layer_step < self.step_count:
             self._record_layers(provisional=True)
         return build_tree(
             self._attributes(),
@@ -425,8 +428,21 @@ class Experiment(Settings):
             self.history.event(self.step_count, name, present[name], value)
         self._take_up(set(changed))
 
+    def _fit_defaults(self, given: set[str]) -> None:
+        """Lower a default that these data or layers are too small for, and say so."""
+        most = {"rank": self._largest_rank(), "batch_size": len(self._data.train_labels)}
+        for name, largest in most.items():
+            if name not in given and getattr(self, name) > largest:
+                warnings.warn(f"{name} is lowered to {largest}, the largest here", stacklevel=3)
+                setattr(self, name, largest)
+        if "block_size" not in given:
+            self.block_size = min(self.block_size, self.batch_size)
+
+    def _largest_rank(self) -> int:
+        return max(min(shape) for shape in self._shapes.values())
+
     def _check_against_data(self, settings: Settings) -> None:
-        largest = max(min(shape) for shape in self._shapes.values())
+        largest = self._largest_rank()
         if settings.rank > largest:
             raise ValueError(
                 f"rank={settings.rank} is above min(m, n) of every layer; allowed: 1 to {largest}."

@@ -188,12 +188,19 @@ class Settings(param.Parameterized):
         if unknown := sorted(set(knobs) - set(known)):
             raise ValueError(f"unknown knob {unknown[0]!r}; allowed: {', '.join(known)}.")
         super().__init__(**{name: known[name].plain(value) for name, value in knobs.items()})
+        if self.block_size > self.batch_size and "block_size" not in knobs:
+            self.block_size = self.batch_size
         if self.block_size > self.batch_size:
             raise ValueError(
                 f"block_size={self.block_size} is above batch_size={self.batch_size}; "
                 f"allowed: 1 to {self.batch_size}."
             )
-        self.device_with_overrides()
+        on_cells = self.device_with_overrides() is not None
+        if on_cells and self.coding == "coincidence" and self.scheme == "rank-sum":
+            raise ValueError(
+                "scheme must be rank-sequential with coding='coincidence', which writes outer "
+                "products; got rank-sum."
+            )
 
     def knob_values(self) -> dict[str, Any]:
         """Every knob and its present value."""

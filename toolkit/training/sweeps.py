@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from toolkit.plain_yaml import read_plain_yaml
 from toolkit.results.grid import GridStore, Index
 from toolkit.results.schema import root_attributes
 from toolkit.training.experiment import Experiment
@@ -28,6 +30,8 @@ from toolkit.training.settings import Settings
 
 CONNECT_S = 20  # to a scheduler, at most
 Row = dict[str, Any]
+
+MOST_RUNS = 100_000
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,8 @@ def plan_of(grid: Mapping[str, Any], *, seeds: int | Sequence[int] = 1, epochs: 
         else:
             fixed[name] = _plain(name, given)
     axes["seed"] = [_plain("seed", seed) for seed in _seeds(seeds)]
+    if (runs := math.prod(len(values) for values in axes.values())) > MOST_RUNS:
+        raise ValueError(f"grid must have at most {MOST_RUNS} runs; got {runs}.")
     for name, values in axes.items():
         if not values or any(value in values[:i] for i, value in enumerate(values)):
             raise ValueError(f"{name} must have one value or more, each once; got {values!r}.")
@@ -93,12 +99,10 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     FileNotFoundError, ValueError
         If there is no file, it is no YAML, or :func:`plan_of` refuses it.
     """
-    import yaml
-
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(path)!r} is no YAML: {error}") from error
+        found = read_plain_yaml(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
     if not isinstance(found, dict) or not isinstance(found.get("grid"), dict):
         raise ValueError(f"{str(path)!r} must hold 'grid:' with knobs below it.")
     if unknown := sorted(set(found) - {"grid", "seeds", "epochs"}):
@@ -287,11 +291,13 @@ def _attributes(name: str, unit: str) -> dict[str, str]:
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
-    if type(seeds) is int and seeds >= 1:
+    if type(seeds) is int and 1 <= seeds <= MOST_RUNS:
         return list(range(seeds))
     if isinstance(seeds, Sequence) and not isinstance(seeds, str):
         return list(seeds)
-    raise ValueError(f"seeds must be a whole number, 1 or more, or a list of seeds; got {seeds!r}.")
+    raise ValueError(
+        f"seeds must be a whole number, 1 to {MOST_RUNS}, or a list of seeds; got {seeds!r}."
+    )
 
 
 def _is_axis(knob: Any, given: Any) -> bool:
