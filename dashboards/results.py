@@ -18,6 +18,7 @@ import xarray as xr
 
 from dashboards import site
 from dashboards.address import join, parse
+from dashboards.child import in_child
 from dashboards.comparing import Comparison
 from dashboards.exploring import NOTHING, Explorer
 from dashboards.panes import facts, table
@@ -240,9 +241,10 @@ class Results:
 def attempt(data: bytes) -> xr.DataTree | ValueError:
     """The run in a file, or what is wrong with it."""
     try:
-        return read_run(data)
+        tree: xr.DataTree = in_child(read_run, data)
     except ValueError as error:
         return error
+    return tree
 
 
 @functools.cache

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import h5py
+import numpy as np
 import xarray as xr
 
 from dashboards.uploads import MEBI
@@ -24,6 +25,7 @@ from toolkit.results import open_results
 MOST_BYTES = 64 * MEBI
 MOST_UNPACKED = 256 * MEBI
 MOST_ENTRIES = 20_000
+MOST_TEXT = 8 * MEBI
 _CODECS = {
     "blosc",
     "bytes",
@@ -68,8 +70,8 @@ def _read_netcdf(data: bytes) -> xr.DataTree:
 
 
 def _check_hdf5(file: h5py.File) -> None:
-    """Refuse links and data outside the file, endless groups, and chunks of absurd size."""
-    waiting, seen = [file["/"]], 0
+    """Refuse links and data outside the file, endless groups, and what unpacks to too much."""
+    waiting, seen, unpacked = [file["/"]], 0, 0
     while waiting:
         group = waiting.pop()
         for name in group:
@@ -82,14 +84,28 @@ def _check_hdf5(file: h5py.File) -> None:
             if isinstance(item, h5py.Group):
                 waiting.append(item)
             elif isinstance(item, h5py.Dataset):
-                _check_dataset(item)
+                unpacked += _checked_bytes(item)
+                if unpacked > MOST_UNPACKED:
+                    raise ValueError(f"the run holds more than {MOST_UNPACKED // MEBI} MiB.")
 
 
-def _check_dataset(item: h5py.Dataset) -> None:
+def _checked_bytes(item: h5py.Dataset) -> int:
+    """Bytes that the dataset declares; those of strings, which may share storage, one by one."""
     if item.is_virtual or item.external:
         raise ValueError("the file has data in other files, which are not opened here.")
     if item.chunks and prod(item.chunks) * item.dtype.itemsize > MOST_UNPACKED:
         raise ValueError("the file has chunks that are too large.")
+    declared = int(prod(item.shape or ())) * item.dtype.itemsize
+    if item.dtype.kind != "O" or declared > MOST_UNPACKED:
+        return declared
+    if h5py.check_string_dtype(item.dtype) is None:
+        return 8 * declared  # references, as dims have them: nothing behind them is read
+    total = 0
+    for index in np.ndindex(item.shape or ()):
+        total += len(item[index])
+        if total > MOST_TEXT:
+            raise ValueError(f"the file has more than {MOST_TEXT // MEBI} MiB of text.")
+    return total
 
 
 def _read_zip(data: bytes) -> xr.DataTree:
@@ -158,8 +174,11 @@ def _check_zarr(store: Path) -> None:
                     raise ValueError("the Zarr store uses a codec that is not allowed here.")
             if item.get("storage_transformers"):
                 raise ValueError("the Zarr store uses a storage transformer.")
-            if prod(item.get("chunk_shape", [])) * 8 > MOST_UNPACKED:
-                raise ValueError("the Zarr store has chunks that are too large.")
+            for shape in (item.get("chunk_shape", []), item.get("shape", [])):
+                if not all(type(size) is int and size >= 0 for size in shape):
+                    raise ValueError("the Zarr store has a shape that is no list of sizes.")
+                if prod(shape) * 8 > 2 * MOST_UNPACKED:
+                    raise ValueError("the Zarr store has arrays or chunks that are too large.")
 
 
 def size_of(tree: xr.DataTree) -> int:

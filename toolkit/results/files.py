@@ -6,8 +6,11 @@ What a tree holds is declared in ``schema.py``; ``stream.py`` writes a run while
 
 from __future__ import annotations
 
+import ctypes
+import glob
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -36,7 +39,7 @@ def save_results(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     kind = check_path(target)
     with beside(target) as scratch:
         if kind == ".nc":
-            tree.to_netcdf(scratch, engine="h5netcdf", encoding=_encoding(tree))
+            scratch.write_bytes(to_bytes(tree))  # HDF5 itself crashes where the disk is full
         else:
             with warnings.catch_warnings():  # consolidated: what plain xarray opens in silence
                 warnings.filterwarnings("ignore", "Consolidated metadata")
@@ -67,6 +70,12 @@ def check_path(path: Path) -> str:
     if path.exists() and not fits:
         what = "Zarr store" if kind == ".zarr" else "file"
         raise ValueError(f"path {str(path)!r} is there and is no {what}; it is left alone.")
+    if path.is_dir():
+        try:
+            with locked(path):
+                pass
+        except BlockingIOError:
+            raise ValueError(f"path {str(path)!r} is being written by another run.") from None
     return kind
 
 
@@ -89,18 +98,76 @@ def _encoding(tree: xr.DataTree) -> dict[str, dict[str, dict[str, object]]]:
 
 @contextmanager
 def beside(target: Path) -> Iterator[Path]:
-    """A scratch path in the folder of ``target`` that replaces it once the block has succeeded."""
+    """A scratch path in the folder of ``target`` that replaces it once the block has succeeded.
+
+    What was written is on the disk before it is in place: after a power cut ``target`` is the old
+    or the new whole. Scratch of writers that were killed is removed.
+    """
+    _remove_abandoned(target)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield folder / target.name
-        old = folder / "old"
-        if target.is_dir():  # a folder cannot be replaced in one go
-            target.rename(old)
+    with locked(folder):
         try:
-            (folder / target.name).replace(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
+            scratch = folder / target.name
+            yield scratch
+            for path in [*scratch.rglob("*"), scratch]:
+                _flush(path)
+            if target.is_dir():
+                _exchange(scratch, target)
+            else:
+                scratch.replace(target)
+            _flush(target.parent)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Swap two folders: in one go where the system can (Linux), else by way of a third name."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        rename = getattr(libc, "renameat2", None)
+        at_cwd, exchange = -100, 2
+        if rename and not rename(at_cwd, os.fsencode(new), at_cwd, os.fsencode(old), exchange):
+            return
+    aside = new.with_name("old")
+    old.rename(aside)
+    try:
+        new.rename(old)
+    except OSError:
+        aside.rename(old)
+        raise
+
+
+def _flush(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk."""
+    if os.name == "nt" and path.is_dir():
+        return
+    number = os.open(path, os.O_RDONLY if path.is_dir() or os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(number)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.close(number)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which ends with the process; OSError if another holds it."""
+    if os.name == "nt":
+        yield
+        return
+    import fcntl
+
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(number)
+
+
+def _remove_abandoned(target: Path) -> None:
+    for folder in target.parent.glob(f".{glob.escape(target.name)}-????????"):
+        try:
+            with locked(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        except OSError:  # its writer lives
+            continue

@@ -72,6 +72,8 @@ def _open_one(source: Source, *, lazy: bool) -> xr.DataTree:
     shown = "what was given" if isinstance(source, BytesIO) else f"path {str(source)!r}"
     if not isinstance(source, BytesIO) and not Path(source).exists():
         raise FileNotFoundError(f"{shown}: no such file.")
+    if not isinstance(source, BytesIO) and not (Path(source).is_file() or Path(source).is_dir()):
+        raise ValueError(f"{shown} is neither a file nor a folder.")
     engine = "h5netcdf" if isinstance(source, BytesIO) else _engine(Path(source))
     lazy = lazy and not isinstance(source, BytesIO)
     try:
@@ -110,9 +112,9 @@ def _check(tree: xr.DataTree, shown: str) -> None:
     version = tree.attrs.get("schema_version")
     if not isinstance(version, int | np.integer):
         raise ValueError(f"{shown} is no run of this toolkit: it has no schema_version.")
-    if version > schema.SCHEMA_VERSION:
+    if not 1 <= version <= schema.SCHEMA_VERSION:
         raise ValueError(
-            f"{shown} has schema_version {version}; this toolkit reads up to "
+            f"{shown} has schema_version {version}; this toolkit reads 1 to "
             f"{schema.SCHEMA_VERSION}."
         )
     if tree.to_dataset(inherit=False).data_vars:  # a sweep, or one variable taken out of a run

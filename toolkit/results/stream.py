@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from numcodecs.vlen import VLenUTF8
 from numcodecs.zstd import Zstd
 
 from toolkit.results import schema
-from toolkit.results.files import beside, check_path
+from toolkit.results.files import beside, check_path, locked
 from toolkit.results.schema import Variable
 from toolkit.results.zarr_files import (
     LITTLE_ENDIAN,
@@ -87,6 +88,8 @@ class Stream:
         with beside(self.path) as self._root:
             self._begin()
         self._root = self.path
+        self._lock = ExitStack()
+        self._lock.enter_context(locked(self.path))
 
     def _begin(self) -> None:
         for group in self._groups:
@@ -134,7 +137,10 @@ class Stream:
 
     def close(self) -> None:
         """Write what is left and mark the store as complete."""
-        self.commit(complete=True)
+        try:
+            self.commit(complete=True)
+        finally:
+            self._lock.close()
 
     def _column(self, group: str, variable: Variable, tail: tuple[int, ...]) -> _Column:
         name = f"{group}/{variable.name}"

@@ -1,0 +1,119 @@
+"""Writers that are killed, run out of disk or meet another leave what was there as it was."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from toolkit.results import open_results, save_results
+from toolkit.results.files import beside
+from toolkit.training import Experiment
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals of Linux")
+
+
+@pytest.fixture(scope="module")
+def tree():
+    run = Experiment(rank=2, record_every=1)
+    run.step()
+    return run.results()
+
+
+def in_process(code, *arguments, limit=None):
+    """Status and last line of a Python process, its files limited to so many bytes."""
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=limited if limit else None,
+        check=False,
+    )
+    return done.returncode, (done.stderr.splitlines() or [""])[-1]
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_a_file_that_may_not_grow_is_an_os_error(tmp_path, tree, suffix):
+    path = tmp_path / f"run{suffix}"
+    save_results(tree, path)
+    before = open_results(path, lazy=False)
+    code = """
+        import sys
+        from toolkit.results import save_results
+        from toolkit.training import Experiment
+        run = Experiment(rank=2, record_every=1)
+        run.step()
+        save_results(run.results(), sys.argv[1])
+    """
+    status, said = in_process(code, path, limit=2000)
+    assert status == 1 and "OSError" in said  # not a signal: HDF5 ended the process by SIGSEGV
+    assert open_results(path, lazy=False).identical(before)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_scratch_of_a_killed_writer_goes_with_the_next_write(tmp_path, kind):
+    path = tmp_path / "run"
+    code = """
+        import os, signal, sys
+        from pathlib import Path
+        from toolkit.results.files import beside
+        with beside(Path(sys.argv[1])) as scratch:
+            scratch.mkdir() if sys.argv[2] == "folder" else scratch.write_text("half")
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert in_process(code, path, kind)[0] == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    with beside(path) as scratch:
+        scratch.write_text("whole")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+def test_folders_change_places_at_once(tmp_path):
+    path = tmp_path / "run"
+    for text in ("old", "new"):
+        with beside(path) as scratch:
+            scratch.mkdir()
+            (scratch / "text").write_text(text)
+            assert text == "old" or (path / "text").read_text() == "old"
+    assert (path / "text").read_text() == "new"
+
+
+def test_a_store_that_is_being_written_is_left_to_its_writer(tmp_path, tree):
+    path = tmp_path / "run.zarr"
+    run = Experiment(rank=2, record_every=1)
+    with run.stream(path):
+        run.step()
+        with pytest.raises(ValueError, match="is being written by another run"):
+            save_results(tree, path)
+        code = """
+            import sys
+            from toolkit.training import Experiment
+            with Experiment(rank=2).stream(sys.argv[1]):
+                pass
+        """
+        status, said = in_process(code, path)
+        assert status == 1 and "is being written by another run" in said
+        run.step()
+    assert open_results(path)["training"].sizes["step"] == 2
+    save_results(tree, path)
+
+
+def test_what_is_no_file_and_no_run_is_refused(tmp_path, tree):
+    os.mkfifo(tmp_path / "pipe.nc")
+    with pytest.raises(ValueError, match="neither a file nor a folder"):
+        open_results(tmp_path / "pipe.nc")
+    other = tree.copy()
+    other.attrs["schema_version"] = -5
+    save_results(other, tmp_path / "run.nc")
+    with pytest.raises(ValueError, match="schema_version -5"):
+        open_results(tmp_path / "run.nc")
