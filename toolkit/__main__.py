@@ -2,7 +2,11 @@
 
 import sys
 
-from toolkit.cli import main
-
 if __name__ == "__main__":  # importing it must end nobody's process
-    sys.exit(main())
+    try:
+        from toolkit.cli import main
+
+        status = main()
+    except KeyboardInterrupt:  # while libraries are still being imported
+        status = 130
+    sys.exit(status)

@@ -215,8 +215,10 @@ def test_runs_that_share_a_gate_take_turns():
         until(lambda: second.snapshot.waiting == 1)
         third.start()
         until(lambda: third.snapshot.waiting == 2)
-        third.step()  # a single step, which also pauses, needs no turn
-        until(lambda: third.snapshot.step == 1)
+        third.step()  # a single step, which also pauses, takes a place like any other
+        until(lambda: not third.messages.empty())
+        assert third.messages.get() == "1 runs train already: step a little later."
+        assert third.snapshot.step == 0
         assert second.snapshot.step == 0 and second.snapshot.running
         third.start()
         first.close()

@@ -68,7 +68,7 @@ def test_a_list_is_an_axis_and_a_value_is_fixed():
         ({"method": "best"}, {}, "method must be one of"),
         ({"hidden": [[8], 8]}, {}, "hidden must be a list of widths"),
         ({}, {"epochs": 0}, "epochs must be a whole number, 1 or more; got 0"),
-        ({}, {"seeds": 0}, "seeds must be a whole number, 1 or more, or a list"),
+        ({}, {"seeds": 0}, "seeds must be a whole number, 1 to 100000, or a list"),
         ({}, {"seeds": "all"}, "seeds must be a whole number"),
         ({}, {"seeds": [-1]}, "seed must be a whole number"),
     ],

@@ -250,7 +250,16 @@ class LiveRun:
     def _single_step(self) -> None:
         self._set_running(False)
         self._check_not_diverged()
-        self._train()
+        if self._gate is None:
+            self._train()
+            return
+        try:
+            if self._gate.ask(self._ticket):
+                raise RuntimeError(f"{self._gate.places} runs train already: step a little later.")
+            with self._gate.shift():
+                self._train()
+        finally:
+            self._gate.leave(self._ticket)
 
     def _start(self) -> None:
         self._check_not_diverged()
