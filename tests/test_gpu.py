@@ -72,7 +72,9 @@ def an_estimator(name, **knobs):
 @needs_card
 @pytest.mark.parametrize("name", estimator_names())
 def test_estimators_agree_with_the_cpu_in_float64(name):
-    here, there = an_estimator(name), an_estimator(name)
+    # a block of fewer samples than directions leaves some of FeedbackPCA's to rounding
+    knobs = {"block_size": 48} if name == "feedback" else {}
+    here, there = an_estimator(name, **knobs), an_estimator(name, **knobs)
     for seed in range(4):
         errors, activations = a_batch(seed=seed)
         expected = here.update(errors, activations)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from toolkit.lowrank.estimator import Blockwise, SubspaceEstimator, check_count, check_nonnegative
 from toolkit.lowrank.factors import LowRank
-from toolkit.lowrank.linalg import finite, random_matrix, singular_triplets
+from toolkit.lowrank.linalg import finite, random_matrix
 
 __all__ = ["FeedbackPCA"]
 
@@ -124,5 +124,5 @@ class FeedbackPCA(Blockwise, SubspaceEstimator):
         new_left, _ = self._rows(torch.addmm(pushed, start @ a.T, d))
         turned = (new_left @ left.T) * sigma
         basis, core = torch.linalg.qr(torch.addmm(turned @ right, new_left @ d.T, a).T)
-        u, sigma, vh = singular_triplets(finite(core.T))
+        u, sigma, vh = torch.linalg.svd(finite(core.T))
         return u.T @ new_left, sigma, vh @ basis.T

@@ -17,7 +17,6 @@ __all__ = [
     "finite",
     "orthonormal_rows",
     "random_matrix",
-    "singular_triplets",
     "thin_core",
 ]
 
@@ -95,15 +94,6 @@ def _dead_columns(r: Tensor) -> list[bool]:
     return [abs(c[p]) <= tolerance * max(max(c), -min(c)) for p, c in enumerate(columns)]
 
 
-def singular_triplets(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Thin singular value decomposition u, s, vh, to the precision of the dtype.
-
-    Torch's default on CUDA, a Jacobi method, stops at some 1e-6 in float64.
-    """
-    driver = "gesvd" if matrix.is_cuda else None
-    return torch.linalg.svd(matrix, full_matrices=False, driver=driver)
-
-
 def factored_svd(
     left: Tensor, right: Tensor, rank: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -126,7 +116,7 @@ def factored_svd(
         If the product overflows.
     """
     q_left, core, q_right = thin_core(left, right)
-    u, s, vh = singular_triplets(finite(core))
+    u, s, vh = torch.linalg.svd(finite(core), full_matrices=False)
     u, s, v = u[:, :rank], s[:rank], vh[:rank].T
     return u if q_left is None else q_left @ u, s, v if q_right is None else q_right @ v
 

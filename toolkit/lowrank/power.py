@@ -7,7 +7,7 @@ from torch import Tensor
 
 from toolkit.lowrank.estimator import SubspaceEstimator
 from toolkit.lowrank.factors import LowRank
-from toolkit.lowrank.linalg import finite, singular_triplets
+from toolkit.lowrank.linalg import finite
 
 __all__ = ["PowerIteration"]
 
@@ -76,7 +76,7 @@ class PowerIteration(SubspaceEstimator):
         if residual is not None:
             pulled = pulled + left @ residual
         basis, r = torch.linalg.qr(pulled.T)
-        u, sigma, vh = singular_triplets(finite(r.T))
+        u, sigma, vh = torch.linalg.svd(finite(r.T))
         update = self._keep(u.T @ left, sigma, vh @ basis.T)
         if self.error_feedback:
             gradient = errors.T @ activations

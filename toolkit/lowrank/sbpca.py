@@ -13,7 +13,7 @@ from torch import Tensor
 from toolkit.lowrank import recursions
 from toolkit.lowrank.estimator import Blockwise, SubspaceEstimator, check_count, check_nonnegative
 from toolkit.lowrank.factors import LowRank
-from toolkit.lowrank.linalg import finite, singular_triplets
+from toolkit.lowrank.linalg import finite
 
 __all__ = ["CORES", "SBPCA"]
 
@@ -192,5 +192,5 @@ class SBPCA(Blockwise, SubspaceEstimator):
 
     @staticmethod
     def _diagonalised(left: Tensor, core: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        u, sigma, vh = singular_triplets(finite(core))
+        u, sigma, vh = torch.linalg.svd(finite(core))
         return u.T @ left, sigma, vh @ right
