@@ -103,9 +103,9 @@ def test_bad_news_is_said_and_the_page_lives_on(page: Page, dashboard: Dashboard
         "buffer": b"rank: !!python/name:os.system",
     }
     page.locator("input[type=file]").set_input_files([bad])
-    expect(page.get_by_text("Settings not loaded: the file cannot be read: not YAML")).to_be_visible(
-        timeout=PATIENCE_MS
-    )
+    expect(
+        page.get_by_text("Settings not loaded: the file cannot be read: not YAML")
+    ).to_be_visible(timeout=PATIENCE_MS)
     good = bad | {"buffer": b"rank: 3\nseed: 9\n"}
     page.locator("input[type=file]").set_input_files([good])
     wait_until(page, lambda: status(page, "Seed") == "9", "the settings were loaded")
