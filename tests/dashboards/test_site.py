@@ -53,7 +53,7 @@ def test_a_password_is_the_first_line_of_a_file(tmp_path, text):
     file.write_text("open sesame\r\nmore\n")
     assert read_password(file) == "open sesame"
     file.write_text(text)
-    with pytest.raises(ValueError, match="must be a password of 4 characters or more"):
+    with pytest.raises(ValueError, match="must be a password of 10 characters or more"):
         read_password(file)
     with pytest.raises(ValueError, match=r"password_file=.*none' cannot be read"):
         read_password(tmp_path / "none")
