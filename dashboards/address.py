@@ -84,7 +84,7 @@ def value_of(name: str, widget: Any, text: str) -> Any:
     value = number(name, text, widget.start, widget.end)
     if isinstance(widget, pmui.IntSlider | pmui.IntInput):
         if not value.is_integer():
-            raise ValueError(f"{name} must be a whole number; got {value:g}.")
+            raise ValueError(f"{name} must be a whole number; got {value:g}")
         return int(value)
     return value
 
@@ -96,7 +96,7 @@ def number(name: str, text: str, low: float, high: float) -> float:
     except ValueError:
         value = math.nan
     if not low <= value <= high:
-        raise ValueError(f"{name} must be a number from {low:g} to {high:g}; got {text[:40]!r}.")
+        raise ValueError(f"{name} must be a number from {low:g} to {high:g}; got {text[:40]!r}")
     return value
 
 
@@ -106,7 +106,7 @@ def _one_of(name: str, options: Any, text: str) -> Any:
         if str(option) == text:
             return option
     allowed = ", ".join(map(str, known)) or "nothing yet"
-    raise ValueError(f"{name} must be one of {allowed}; got {text[:40]!r}.")
+    raise ValueError(f"{name} must be one of {allowed}; got {text[:40]!r}")
 
 
 def as_text(value: Any) -> str:

@@ -165,7 +165,7 @@ class Comparison:
         over = value_of("over", self.over, asked.pop("over", "step"))
         logs = asked.pop("log", "left").split(",")
         if not set(logs) <= {*_NAMES, "none"}:
-            raise ValueError(f"log must name left, right or none; got {','.join(logs)[:40]!r}.")
+            raise ValueError(f"log must name left, right or none; got {','.join(logs)[:40]!r}")
         for side, widget in zip(_NAMES, self.variables, strict=True):
             if f"compare_{side}" in asked:
                 self._asked[widget.label] = asked.pop(f"compare_{side}")

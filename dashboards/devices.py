@@ -18,6 +18,7 @@ from dashboards.measured import MeasuredData
 from dashboards.panes import BELOW_TABS, FigurePane, grid
 from dashboards.parameters import limits_of, parameters, python_of, sliders, with_parameters
 from dashboards.write_steps import WriteSteps
+from toolkit.checks import check_choice
 from toolkit.crossbar import Device, device_names, get_device
 from toolkit.plots import LiveFigure
 from toolkit.plots.cells import Trains, cycled, up_and_down
@@ -335,8 +336,8 @@ class Devices:
             asked = parse(query)
             tab, name = asked.pop("tab", TABS[0]), asked.pop("device", self._pick.value)
             if tab not in TABS:
-                raise ValueError(f"tab must be one of {', '.join(TABS)}; got {tab[:40]!r}.")
-            preset = get_device(name)
+                raise ValueError(f"tab must be one of {', '.join(TABS)}; got {tab[:40]!r}")
+            preset = get_device(check_choice("device", name, device_names()))
             self._state.take(asked)
             self.write.state.take(asked)
             overrides = _overrides(preset, asked)

@@ -306,7 +306,7 @@ class Explorer:
         for dim in [name for name in asked if re.fullmatch(r"[a-z_]{1,40}", name)]:
             text = asked.pop(dim)
             if not text.isdecimal() or len(text) > 9:
-                raise ValueError(f"{dim} must be a whole number, 0 or more; got {text[:40]!r}.")
+                raise ValueError(f"{dim} must be a whole number, 0 or more; got {text[:40]!r}")
             self._asked[dim] = text
 
 

@@ -85,9 +85,9 @@ class Figures:
 def checked(names: Sequence[str]) -> list[str]:
     """The views of these names in the order in which they stand on the page."""
     if unknown := sorted(set(names) - set(TITLES)):
-        raise ValueError(f"views must be of {', '.join(TITLES)}; got {unknown[0][:40]!r}.")
+        raise ValueError(f"views must be of {', '.join(TITLES)}; got {unknown[0][:40]!r}")
     if not 1 <= len(set(names)) <= MOST:
-        raise ValueError(f"views must be 1 to {MOST}; got {len(set(names))}.")
+        raise ValueError(f"views must be 1 to {MOST}; got {len(set(names))}")
     return [name for name in TITLES if name in names]
 
 

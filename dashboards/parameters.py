@@ -148,7 +148,7 @@ def with_parameters(device: Device, values: Mapping[str, float | bool]) -> Devic
         limits = limits_of(device, name)
         if not limits.low <= value <= limits.high:
             raise ValueError(
-                f"{name} must be from {limits.low:g} to {limits.high:g}; got {value:g}."
+                f"{name} must be from {limits.low:g} to {limits.high:g}; got {value:g}"
             )
     response: Any = device.response
     own = {item.name for item in fields(response)}

@@ -67,7 +67,7 @@ class Playground:
         except (ValueError, OSError) as error:
             if not query:
                 raise
-            self._refused = f"This address asks for what cannot be: {error} Defaults stand here."
+            self._refused = f"This address asks for what cannot be: {error}. Defaults stand here."
             return LiveRun(gate=gate, **knobs)
 
     def _views_asked(self, query: str) -> list[str]:
@@ -84,7 +84,7 @@ class Playground:
             if text == str(speed):
                 return speed
         allowed = ", ".join(map(str, SPEEDS.values()))
-        self._refused = self._refused or f"speed must be one of {allowed}; got {text[:40]!r}."
+        self._refused = self._refused or f"speed must be one of {allowed}; got {text[:40]!r}"
         return 0
 
     # --- layout ------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ class Race:
         self, lanes: Sequence[dict[str, Any]] = DEFAULTS, *, along: str = "samples", **run: Any
     ) -> None:
         if not 2 <= len(lanes) <= len(LETTERS):
-            raise ValueError(f"lanes must be 2 to {len(LETTERS)} runs; got {len(lanes)}.")
+            raise ValueError(f"lanes must be 2 to {len(LETTERS)} runs; got {len(lanes)}")
         shared = {name: value for name, value in lanes[0].items() if name in SHARED}
         self.lanes = [
             Lane(letter, knobs | shared, **run)
@@ -317,7 +317,7 @@ def lanes_of_query(query: str) -> list[dict[str, Any]]:
         return [dict(knobs) for knobs in DEFAULTS]
     count = dict(pairs).get("runs", "2")
     if count not in ("2", "3", "4"):
-        raise ValueError(f"runs must be 2, 3 or 4; got {count[:10]!r}.")
+        raise ValueError(f"runs must be 2, 3 or 4; got {count[:10]!r}")
     allowed = LETTERS[: int(count)]
     for name, _ in pairs:
         letter, dot, _ = name.partition(".")
@@ -336,7 +336,7 @@ def axis_of_query(query: str) -> str:
     """
     along = dict(parse_qsl(query.removeprefix("?"), max_num_fields=200)).get("along", "samples")
     if along not in AXES:
-        raise ValueError(f"along must be one of {', '.join(AXES)}; got {along[:40]!r}.")
+        raise ValueError(f"along must be one of {', '.join(AXES)}; got {along[:40]!r}")
     return along
 
 

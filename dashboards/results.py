@@ -222,9 +222,9 @@ class Results:
             asked = parse(query)
             tab, runs = asked.pop("tab", TABS[0]), asked.pop("runs", "")
             if tab not in TABS:
-                raise ValueError(f"tab must be one of {', '.join(TABS)}; got {tab[:40]!r}.")
+                raise ValueError(f"tab must be one of {', '.join(TABS)}; got {tab[:40]!r}")
             if runs not in ("", "example"):
-                raise ValueError(f"runs must be example; got {runs[:40]!r}.")
+                raise ValueError(f"runs must be example; got {runs[:40]!r}")
             self.comparison.take(asked)
             self.explorer.take(asked)
             if asked:

@@ -136,7 +136,7 @@ def checked_prefix(prefix: str) -> str:
     """
     path = prefix.strip("/")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*|", path, re.ASCII):
-        raise ValueError(f"prefix must be a path of letters, digits, - _ . and /; got {prefix!r}.")
+        raise ValueError(f"prefix must be a path of letters, digits, - _ . and /; got {prefix!r}")
     return f"/{path}" if path else ""
 
 

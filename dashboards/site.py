@@ -195,7 +195,7 @@ def _entry(key: str) -> Entry:
     for entry in PAGES:
         if entry.key == key:
             return entry
-    raise ValueError(f"page must be one of {', '.join(e.key for e in PAGES)}; got {key!r}.")
+    raise ValueError(f"page must be one of {', '.join(e.key for e in PAGES)}; got {key!r}")
 
 
 def _header(key: str) -> str:

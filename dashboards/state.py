@@ -101,7 +101,7 @@ def _value(name: str, text: str) -> Any:
     try:
         return _number(knob, text)
     except ValueError:
-        raise ValueError(f"{name} must be a number; got {_shortened(text)}.") from None
+        raise ValueError(f"{name} must be a number; got {_shortened(text)}") from None
 
 
 def _number(knob: Knob, text: str) -> Any:

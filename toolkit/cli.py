@@ -180,7 +180,7 @@ def _train(
         raise ValueError("stream needs --out, a path that ends in .zarr.")
     for name, value in (("epochs", epochs), ("threads", threads)):
         if value < 1:
-            raise ValueError(f"{name} must be a whole number, 1 or more; got {value}.")
+            raise ValueError(f"{name} must be a whole number, 1 or more; got {value}")
     torch.set_num_threads(threads)
     run = _new_or_resumed(**rest)
     try:
@@ -254,7 +254,7 @@ def _reproduce(*, claims: list[str], quick: bool, threads: int, out: Path, **opt
     from toolkit.reproduce import reproduce
 
     if threads < 1:
-        raise ValueError(f"threads must be 1 or more; got {threads}.")
+        raise ValueError(f"threads must be 1 or more; got {threads}")
     torch.set_num_threads(threads)
     size = "quick" if quick else "full"
     print(f"report: {reproduce(claims, out=out, size=size, **options)}")
@@ -301,7 +301,7 @@ def _devices(*, plot: Path | None) -> int:
         from toolkit.plots import response_curves
 
         if plot.suffix != ".html" or not plot.parent.is_dir():
-            raise ValueError(f"plot must be an .html path in a folder that exists; got {plot}.")
+            raise ValueError(f"plot must be an .html path in a folder that exists; got {plot}")
         curves = response_curves({device.name: _trace(device) for device in devices})
         with beside(plot) as scratch:
             scratch.write_text(file_html(hv.render(curves), INLINE, title="Device responses"))

@@ -285,7 +285,7 @@ def test_bad_device_is_refused_by_name(change):
 
 
 def test_unknown_device_lists_the_known():
-    with pytest.raises(ValueError, match=r"'nonsense'.*Ag:a-Si.*FeFET"):
+    with pytest.raises(ValueError, match=r"name must be one of .*Ag:a-Si.*FeFET.*; got 'nonsense'"):
         get_device("nonsense")
 
 

@@ -171,7 +171,7 @@ def test_summary_names_every_parameter():
 def test_unknown_model_and_range_are_refused():
     trains = PulseTrains.from_csv(EXAMPLE_CSV)
     with pytest.raises(
-        ValueError, match=r"model must be one of neurosim, .*jump-table, got 'poly'"
+        ValueError, match=r"model must be one of neurosim, .*jump-table; got 'poly'"
     ):
         fit_device(trains, model="poly")
     with pytest.raises(ValueError, match="conductance_range must be 0 < g_min < g_max"):
@@ -411,19 +411,19 @@ def change(row, column, value):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (change(1, 4, "nan"), r"bad\.csv line 3: conductance must be a finite number, got 'nan'"),
-        (change(1, 4, ""), r"line 3: conductance must be a finite number, got ''"),
-        (change(2, 4, "1.5 uS"), r"line 4: conductance must be a finite number, got '1\.5 uS'"),
-        (change(2, 4, -1.5), r"line 4: conductance must be above 0, got -1\.5"),
-        (change(2, 4, 0), r"line 4: conductance must be above 0, got 0"),
+        (change(1, 4, "nan"), r"bad\.csv line 3: conductance must be a finite number; got 'nan'"),
+        (change(1, 4, ""), r"line 3: conductance must be a finite number; got ''"),
+        (change(2, 4, "1.5 uS"), r"line 4: conductance must be a finite number; got '1\.5 uS'"),
+        (change(2, 4, -1.5), r"line 4: conductance must be above 0; got -1\.5"),
+        (change(2, 4, 0), r"line 4: conductance must be above 0; got 0"),
         (change(3, 4, 1.1e6), r"line 5: conductance is above 1 S"),
         (change(3, 4, 2e5), r"line 5: conductance is over 100000 x the smallest: mixed units"),
         (change(0, 3, "sideways"), r"line 2: polarity must be \+1/-1, .*got 'sideways'"),
         (change(0, 3, 2), r"line 2: polarity must be"),
         (change(1, 3, 0), r"line 3: polarity 0 is for the first reading"),
-        (change(1, 1, 0.5), r"line 3: cycle must be a whole number, got 0\.5"),
+        (change(1, 1, 0.5), r"line 3: cycle must be a whole number; got 0\.5"),
         (change(1, 0, " "), r"line 3: cell must have a name"),
-        (change(2, 2, 7), r"line 4: pulse must rise by 1 within a train, got 7 after 2"),
+        (change(2, 2, 7), r"line 4: pulse must rise by 1 within a train; got 7 after 2"),
         (change(1, 2, 1), r"pulse must rise by 1|a train of one reading"),
         (ROWS[:-1], r"line 5: a train of one reading"),
         ([*ROWS, ("A3", 0)], r"line 7: 2 fields, the header has 5"),
@@ -462,7 +462,7 @@ def test_an_empty_file_is_refused(tmp_path):
 def test_a_bad_table_is_refused_with_its_row():
     frame = pd.DataFrame(ROWS, columns=list(HEADER))
     frame.loc[2, "conductance_uS"] = np.nan
-    with pytest.raises(ValueError, match="row 2: conductance must be a finite number, got nan"):
+    with pytest.raises(ValueError, match="row 2: conductance must be a finite number; got nan"):
         PulseTrains.from_table(frame)
     with pytest.raises(TypeError, match="table must be a pandas DataFrame"):
         PulseTrains.from_table([1, 2, 3])

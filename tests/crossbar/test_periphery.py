@@ -311,22 +311,9 @@ def test_tiles_have_shorter_wires():
 # --- bad input
 
 
-@pytest.mark.parametrize(
-    ("knobs", "message"),
-    [
-        ({"bits": 1}, "bits must be"),
-        ({"bits": 7.5}, "bits must be"),
-        ({"bits": 64}, "bits must be"),
-        ({"bound": 0.0}, "bound must be"),
-        ({"bound": math.nan}, "bound must be"),
-        ({"noise": -0.1}, "noise must be"),
-        ({"noise": math.nan}, "noise must be"),
-        ({"stochastic": True}, "stochastic rounding needs bits"),
-    ],
-)
-def test_bad_converters(knobs, message):
-    with pytest.raises(ValueError, match=message):
-        Converter(**knobs)
+def test_rounding_by_chance_needs_bits():
+    with pytest.raises(ValueError, match="stochastic must be False without bits"):
+        Converter(stochastic=True)
 
 
 @pytest.mark.parametrize("value", [-1.0, 21.0, math.nan])
@@ -336,17 +323,17 @@ def test_bad_nonlinearity(value):
 
 
 def test_randomness_needs_a_generator():
-    with pytest.raises(ValueError, match="need a generator"):
+    with pytest.raises(ValueError, match="generator must be given"):
         Converter(noise=0.1).add_noise(torch.zeros(1, 1))
-    with pytest.raises(ValueError, match="need a generator"):
+    with pytest.raises(ValueError, match="generator must be given"):
         Converter(bits=4, bound=1.0, stochastic=True).quantise(torch.zeros(1, 1))
 
 
 @pytest.mark.parametrize(
     ("samples", "quantile", "message"),
     [
-        (torch.zeros(3), 1.0, "samples are 0"),
-        (torch.empty(0), 1.0, "samples must be finite"),
+        (torch.zeros(3), 1.0, "samples must not be 0"),
+        (torch.empty(0), 1.0, "samples must be at least one"),
         (torch.tensor([1.0, math.nan]), 1.0, "samples must be finite"),
         (torch.ones(3), 0.0, "quantile must be"),
         (torch.ones(3), 1.5, "quantile must be"),

@@ -115,12 +115,12 @@ def test_no_history_measures_this_batch_alone(batch):
     [
         ({"sweeps": 0}, ValueError, "sweeps must be at least 1; got 0"),
         ({"block_size": 0}, ValueError, "block_size must be at least 1; got 0"),
-        ({"block_size": True}, TypeError, "block_size must be an integer; got True"),
-        ({"history": -1}, ValueError, "history must be finite, at least 0; got -1"),
+        ({"block_size": True}, TypeError, "block_size must be a whole number; got True"),
+        ({"history": -1}, ValueError, "history must be finite and at least 0; got -1"),
         ({"history": float("nan")}, ValueError, "history must be finite"),
         ({"history": "one"}, TypeError, "history must be a number; got 'one'"),
         ({"core": "half"}, ValueError, "core must be one of diagonal, full; got 'half'"),
-        ({"seed": -1}, ValueError, "seed must be at least 0; got -1"),
+        ({"seed": -1}, ValueError, "seed must be between 0 and .*; got -1"),
     ],
 )
 def test_knobs_are_checked(knobs, error, message):

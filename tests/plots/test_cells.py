@@ -65,7 +65,7 @@ def test_long_trains_at_once_are_the_pulses_one_by_one():
 
 def test_what_makes_no_sense_is_refused():
     device = get_device("ideal")
-    with pytest.raises(ValueError, match="cells must be at least 2, got 1"):
+    with pytest.raises(ValueError, match="cells must be at least 2; got 1"):
         follow(device, [1], cells=1)
-    with pytest.raises(ValueError, match=r"start must be between 0 and 1, got 1\.5"):
+    with pytest.raises(ValueError, match=r"start must be between 0 and 1; got 1\.5"):
         follow(device, [1], start=1.5)

@@ -104,5 +104,5 @@ def test_a_seed_repeats_the_write_and_bad_settings_are_refused():
         write_phases(update, device, scheme="both")
     with pytest.raises(ValueError, match="rank-sequential"):
         write_phases(update, device, scheme="rank-sum", coding=Coincidence())
-    with pytest.raises(ValueError, match="rank must be between 1 and 6, got 7"):
+    with pytest.raises(ValueError, match="rank must be between 1 and 6; got 7"):
         make_update(SHAPE, rank=7, largest=0.2, seed=0)

@@ -325,7 +325,7 @@ def test_bad_input_is_one_clear_error():
         to_crossbar(model, wire=1)
     with pytest.raises(ValueError, match="unknown option 'rank'"):
         to_crossbar(model, overrides={"body.0": {"rank": 1}})
-    with pytest.raises(ValueError, match=r"layer 'body.0': .*unobtainium"):
+    with pytest.raises(ValueError, match=r"device must be one of digital, .*; got 'unobtainium'"):
         to_crossbar(model, device="unobtainium")
     with pytest.raises(ValueError, match="it has none"):
         to_digital(model)

@@ -45,9 +45,7 @@ def test_digits_are_pictures_8_by_8():
 def test_unknown_dataset_is_refused():
     names = ["digits", "mnist", "fashion-mnist", "cifar-10", "gaussians", "spirals"]
     assert dataset_names() == names
-    with pytest.raises(
-        ValueError, match=r"dataset must be one of digits, mnist, .*; got 'imagenet'"
-    ):
+    with pytest.raises(ValueError, match=r"name must be one of digits, mnist, .*; got 'imagenet'"):
         load_dataset("imagenet")
 
 

@@ -263,7 +263,7 @@ def test_nan_is_refused_at_the_door(make):
 def test_bad_input_is_one_clear_error():
     array = DigitalArray.from_weights(torch.ones(2, 4))
     geometry = Geometry(kernel_size=(3, 3))
-    with pytest.raises(TypeError, match="arrays must be crossbars"):
+    with pytest.raises(TypeError, match="array must be a crossbar"):
         CrossbarLinear(torch.ones(2, 4))
     with pytest.raises(ValueError, match="multiple of 9 columns"):
         CrossbarConv2d([array], geometry=geometry)

@@ -448,7 +448,7 @@ def test_bad_input_is_one_clear_error():
     model = perceptron()
     with pytest.raises(ValueError, match="model must have a Linear"):
         LowRankSGD(nn.Sequential(nn.LayerNorm(3)), 0.1)
-    with pytest.raises(ValueError, match="estimator must be one of"):
+    with pytest.raises(ValueError, match="method must be one of"):
         LowRankSGD(model, 0.1, method="adam")
     with pytest.raises(ValueError, match="takes the knobs"):
         LowRankSGD(model, 0.1, method="svd", sweeps=2)

@@ -60,14 +60,14 @@ def test_a_list_is_an_axis_and_a_value_is_fixed():
 @pytest.mark.parametrize(
     ("grid", "extra", "message"),
     [
-        ({"ranks": [1]}, {}, "unknown knob 'ranks' in grid; allowed: dataset"),
-        ({"seed": [1]}, {}, "unknown knob 'seed' in grid"),
+        ({"ranks": [1]}, {}, "grid must have knobs of dataset, .*; got 'ranks'"),
+        ({"seed": [1]}, {}, "grid must have knobs of .*; got 'seed'"),
         ({"rank": [1, 0]}, {}, "rank must be a whole number, 1 to 512; got 0"),
         ({"rank": []}, {}, r"rank must have one value or more, each once; got \[\]"),
         ({"rank": [2, 2]}, {}, r"each once; got \[2, 2\]"),
         ({"method": "best"}, {}, "method must be one of"),
         ({"hidden": [[8], 8]}, {}, "hidden must be a list of widths"),
-        ({}, {"epochs": 0}, "epochs must be a whole number, 1 or more; got 0"),
+        ({}, {"epochs": 0}, "epochs must be at least 1; got 0"),
         ({}, {"seeds": 0}, "seeds must be a whole number, 1 to 100000, or a list"),
         ({}, {"seeds": "all"}, "seeds must be a whole number"),
         ({}, {"seeds": [-1]}, "seed must be a whole number"),
@@ -183,7 +183,6 @@ def test_another_sweep_is_not_overwritten(here, tmp_path):
     ("options", "error", "message"),
     [
         ({"out": "s.nc"}, ValueError, "must end in .zarr"),
-        ({"workers": 0}, ValueError, "workers must be a whole number, 1 or more; got 0"),
         ({"out": "nowhere/s.zarr"}, FileNotFoundError, "folder"),
     ],
 )
@@ -290,7 +289,7 @@ def test_the_command_sums_up_and_answers_bad_plans_in_one_line(here, tmp_path, c
     plan.write_text("grid: {hidden: [4], rank: [99]}")
     assert main([*command[:3], str(tmp_path / "t.zarr"), *command[4:]]) == 1
     capsys.readouterr()
-    for text, message in (("grid: {ranks: 1}", "unknown knob 'ranks'"), ("x", "must hold 'grid:'")):
+    for text, message in (("grid: {ranks: 1}", "got 'ranks'"), ("x", "must hold 'grid:'")):
         plan.write_text(text)
         assert main(command) == 2
         said = capsys.readouterr()

@@ -15,7 +15,7 @@ from toolkit.crossbar.steps import ExpStep, LinearStep, PiecewiseStep, PowStep, 
 from toolkit.crossbar.tiki_taka import TikiTaka
 from toolkit.crossbar.tiles import TiledCrossbar
 from toolkit.crossbar.trains import PulseTrains
-from toolkit.crossbar.wires import Wires
+from toolkit.crossbar.wires import Wires, line_currents
 
 __all__ = [
     "PAIRS",
@@ -48,4 +48,5 @@ __all__ = [
     "fit_csv",
     "fit_device",
     "get_device",
+    "line_currents",
 ]

@@ -7,11 +7,12 @@ standard-normal draws; the array keeps those (:meth:`toolkit.crossbar.Crossbar.w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from toolkit.checks import check_real
 from toolkit.crossbar.response import Draw, Parameter, like
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _RETENTION, _ENDURANCE, _STUCK = 10, 11, 12
 
 
+@runtime_checkable
 class Retention(Protocol):
     """A law of conductance against time."""
 
@@ -38,6 +40,11 @@ class PowerLawDrift:
     nu: float
     nu_spread: float = 0.0
     reference_time: float = 20.0
+
+    def __post_init__(self) -> None:
+        check_real("nu", self.nu, 0.0)
+        check_real("nu_spread", self.nu_spread, 0.0)
+        check_real("reference_time", self.reference_time, above=0.0)
 
     def after(self, state: Tensor, seconds: Tensor, device: Device, draw: Draw) -> Tensor:
         """The formula of the class, with one draw of nu per cell."""
@@ -59,6 +66,9 @@ class PCMDrift:
     """
 
     reference_time: float = 20.0
+
+    def __post_init__(self) -> None:
+        check_real("reference_time", self.reference_time, above=0.0)
 
     def after(self, state: Tensor, seconds: Tensor, device: Device, draw: Draw) -> Tensor:
         """Drift with nu drawn from the statistics at the programmed conductance."""
@@ -86,8 +96,9 @@ class Relaxation:
     target: float = 0.5
 
     def __post_init__(self) -> None:
-        if not self.time_constant > 0.0:
-            raise ValueError(f"time_constant must be positive, got {self.time_constant}")
+        check_real("time_constant", self.time_constant, above=0.0)
+        check_real("spread", self.spread, 0.0)
+        check_real("target", self.target, 0.0, 1.0)
 
     def after(self, state: Tensor, seconds: Tensor, device: Device, draw: Draw) -> Tensor:  # noqa: ARG002
         """The formula of the class."""

@@ -13,14 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toolkit.crossbar.bank import CellBank, Written
-from toolkit.crossbar.checks import (
-    check_finite,
-    check_positive,
+from toolkit.checks import (
+    all_finite,
+    as_generator,
+    check_choice,
+    check_count,
+    check_instance,
+    check_matrix,
+    check_real,
     check_signal,
-    check_update,
-    check_weights,
+    check_tensor,
 )
+from toolkit.crossbar.bank import CellBank, Written
 from toolkit.crossbar.cost import Cost, Ledger
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.periphery import Periphery, SinhCurve
@@ -36,7 +40,6 @@ from toolkit.crossbar.pulses import (
 from toolkit.crossbar.states import check_same, load_whole
 from toolkit.crossbar.wires import Wires, WireSolver
 from toolkit.lowrank import LowRank
-from toolkit.lowrank.linalg import all_finite
 
 SCHEMES = ("rank-sequential", "rank-sum")
 # One-sided pairs are refreshed when a cell passes this share of its range.
@@ -128,19 +131,23 @@ class Crossbar:
         TypeError, ValueError
             If ``weights`` is not a finite floating-point matrix or another value is not allowed.
         """
-        weights = check_weights(weights)
-        check_positive(w_max=w_max)
-        _check_device(device)
-        if pair not in PAIRS:
-            raise ValueError(f"pair must be one of {', '.join(PAIRS)}, got {pair!r}")
-        if not 0.0 <= half_select <= 1.0:
-            raise ValueError(f"half_select must be between 0 and 1, got {half_select}")
-        if not isinstance(seed, torch.Generator):
-            seed = torch.Generator(weights.device).manual_seed(seed)
-        array = cls(weights, device=device, w_max=float(w_max), generator=seed, pair=pair)
-        array.coding = array.coding if coding is None else coding
-        array.half_select, array.periphery, array.wires = half_select, periphery, wires
+        weights = check_matrix("weights", weights)
+        w_max = check_real("w_max", w_max, above=0.0)
+        check_instance("device", device, Device, "a Device")
+        check_setting("pair", pair)
+        coding = WholePulses() if coding is None else coding
+        settings = dict(coding=coding, half_select=half_select, periphery=periphery, wires=wires)
+        for name, value in settings.items():
+            check_setting(name, value)
+        generator = as_generator(seed, weights.device)
+        array = cls(weights, device=device, w_max=w_max, generator=generator, pair=pair)
+        for name, value in settings.items():
+            setattr(array, name, value)
         return array
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        check_setting(name, value)
+        super().__setattr__(name, value)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -187,7 +194,7 @@ class Crossbar:
 
     @device.setter
     def device(self, device: Device) -> None:
-        _check_device(device)
+        check_instance("device", device, Device, "a Device")
         old, weights = self._bank.device, self.weights
         self._bank.settle(device)
         if (device.g_min, device.g_max) != (old.g_min, old.g_max):
@@ -202,12 +209,12 @@ class Crossbar:
         which is the same thing. With wires V is taken as driven, not as it arrives at the cell, so
         the noise is too large by about the share of the current that is lost.
         """
-        check_signal("activations", activations, self.shape[1])
+        check_signal("activations", activations, self.shape[1], self._bank.state.dtype)
         return self._read(activations, transposed=False)
 
     def read_transposed(self, errors: Tensor) -> Tensor:
         """``errors @ weights``, (batch, m) -> (batch, n): the array driven from its outputs."""
-        check_signal("errors", errors, self.shape[0])
+        check_signal("errors", errors, self.shape[0], self._bank.state.dtype)
         return self._read(errors, transposed=True)
 
     def apply(
@@ -225,10 +232,7 @@ class Crossbar:
             If the shapes differ, a value is not finite or the scheme is unknown; then nothing is
             written.
         """
-        check_finite(learning_rate=learning_rate)
-        check_update(update, self.shape)
-        if scheme not in SCHEMES:
-            raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
+        check_write(update, self.shape, learning_rate, scheme)
         bank = self._bank
         left = (update.left * update.sigma).to(bank.state) * (-learning_rate / (2.0 * self.w_max))
         right = update.right.to(bank.state)
@@ -250,13 +254,7 @@ class Crossbar:
         ValueError
             If the shape differs, a number is not whole, or pulses are meant for a reference cell.
         """
-        if pulses.shape != (2, *self.shape) or not bool((pulses == pulses.round()).all()):
-            raise ValueError(
-                f"pulses must be whole numbers of shape {(2, *self.shape)}, "
-                f"got shape {tuple(pulses.shape)}"
-            )
-        if self.pair == "reference" and bool(pulses[1].any()):
-            raise ValueError("pulses must be 0 for the reference cells, pulses[1]")
+        check_pulses(pulses, self.shape, self.pair)
         self._bank.pulses.copy_(pulses[: len(self._bank.state)])
         self._issue_by_rows()
 
@@ -273,10 +271,7 @@ class Crossbar:
         TypeError, ValueError
             If ``weights`` does not fit, or the tolerance or the budget is not positive.
         """
-        weights = check_weights(weights).to(self._bank.state)
-        check_positive(tolerance=tolerance, max_pulses=max_pulses)
-        if tuple(weights.shape) != self.shape:
-            raise ValueError(f"weights must have shape {self.shape}, got {tuple(weights.shape)}")
+        weights = check_goal(weights, self.shape, tolerance, max_pulses).to(self._bank.state)
         targets = self._targets(weights)
         return write_verify(self._bank, targets, tolerance, max_pulses, self._issue_by_rows)
 
@@ -285,7 +280,13 @@ class Crossbar:
 
         Both cells are reset and the difference is programmed anew, exactly (as a write-verify would
         leave it), counted as one pulse of each cell. For one-sided pairs, which otherwise fill up.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``threshold`` is not between 0 and 1.
         """
+        check_real("threshold", threshold, 0.0, 1.0)
         full = (self._bank.state > threshold).any(0, keepdim=True).expand_as(self._bank.state)
         pairs = int(full[0].sum())
         if pairs:
@@ -305,9 +306,7 @@ class Crossbar:
         ValueError
             If ``seconds`` is negative or not finite.
         """
-        check_finite(seconds=seconds)
-        if seconds < 0.0:
-            raise ValueError(f"seconds must be at least 0, got {seconds}")
+        check_real("seconds", seconds, 0.0)
         self._bank.wait(seconds)
         self._moved()
 
@@ -339,10 +338,10 @@ class Crossbar:
     def _load(self, state: Mapping[str, Any]) -> None:
         check_same(state["settings"], self._settings())
         w_max, reference = state["w_max"], state["reference"]
-        check_positive(w_max=w_max)
+        check_real("w_max", w_max, above=0.0)
         if reference.shape != self._reference.shape or not all_finite(reference):
             raise ValueError(
-                f"state needs a finite 'reference' of shape {tuple(self._reference.shape)}"
+                f"state must have a finite 'reference' of shape {tuple(self._reference.shape)}"
             )
         self._bank.load_state_dict(state["cells"])
         self._reference = reference.to(self._bank.state).clone()
@@ -531,6 +530,49 @@ def _check_demand(left: Tensor, right: Tensor, drive: Drive) -> None:
             )
 
 
-def _check_device(device: Device) -> None:
-    if not isinstance(device, Device):
-        raise TypeError(f"device must be a Device, got {type(device).__name__}")
+def check_write(update: LowRank, shape: tuple[int, int], learning_rate: float, scheme: str) -> None:
+    """An error, naming the argument, unless an array of ``shape`` can be written like that."""
+    check_instance("update", update, LowRank, "a LowRank")
+    if update.shape != shape:
+        raise ValueError(f"update must have shape {shape}; got {update.shape}")
+    for name in ("left", "sigma", "right"):
+        check_tensor(f"update.{name}", getattr(update, name))
+    check_real("learning_rate", learning_rate)
+    check_choice("scheme", scheme, SCHEMES)
+
+
+def check_pulses(pulses: Tensor, shape: tuple[int, int], pair: str) -> None:
+    """Finite whole numbers (2, m, n), 0 for reference cells, or an error."""
+    check_instance("pulses", pulses, Tensor, "a torch.Tensor")
+    if tuple(pulses.shape) != (2, *shape):
+        raise ValueError(f"pulses must have shape {(2, *shape)}; got {tuple(pulses.shape)}")
+    if pulses.is_complex() or not all_finite(pulses) or bool((pulses != pulses.round()).any()):
+        raise ValueError("pulses must be finite whole numbers; got others")
+    if pair == "reference" and bool(pulses[1].any()):
+        raise ValueError("pulses must be 0 for the reference cells, pulses[1]; got others")
+
+
+def check_goal(
+    weights: Tensor, shape: tuple[int, int], tolerance: float, max_pulses: int
+) -> Tensor:
+    """Weights to program, or an error."""
+    weights = check_matrix("weights", weights)
+    if tuple(weights.shape) != shape:
+        raise ValueError(f"weights must have shape {shape}; got {tuple(weights.shape)}")
+    check_real("tolerance", tolerance, above=0.0)
+    check_count("max_pulses", max_pulses)
+    return weights
+
+
+def check_setting(name: str, value: Any) -> None:
+    """An error unless the attribute ``name`` of an array may be ``value``."""
+    if name == "half_select":
+        check_real(name, value, 0.0, 1.0)
+    elif name == "pair":
+        check_choice(name, value, PAIRS)
+    elif name == "coding":
+        check_instance(name, value, Coding, "a coding such as WholePulses() or Coincidence()")
+    elif name == "periphery" and value is not None:
+        check_instance(name, value, Periphery, "a Periphery or None")
+    elif name == "wires" and value is not None:
+        check_instance(name, value, Wires, "Wires or None")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from toolkit.checks import check_reals
 from toolkit.crossbar.trains import Booleans, Floats, PulseTrains, Steps
 
 # Standard deviations: steps predicted closer to a hard bound are left out, for they may be clipped.
@@ -34,10 +35,12 @@ class BoundedSteps:
     @classmethod
     def of(cls, trains: PulseTrains, given: tuple[float, float] | None) -> BoundedSteps:
         """All steps; the range is ``given`` or that of the readings."""
+        if given is not None:
+            check_reals("conductance_range", given, count=2)
         steps, readings = trains.steps(), trains.conductance
         low, high = given or (float(readings.min()), float(readings.max()))
         if not 0.0 < low < high < math.inf:
-            raise ValueError(f"conductance_range must be 0 < g_min < g_max, got {low} to {high}")
+            raise ValueError(f"conductance_range must be 0 < g_min < g_max; got {low} to {high}")
         for sign, word in ((1, "up"), (-1, "down")):
             if not (steps.polarity == sign).any():
                 raise ValueError(f"no {word} pulses: a device needs trains of both polarities")

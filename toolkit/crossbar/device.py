@@ -6,32 +6,29 @@ The formulas of the responses are in :mod:`toolkit.crossbar.response`, the named
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from toolkit.checks import all_finite, check_count, check_instance, check_real, check_tensor
 from toolkit.crossbar.ageing import Retention
 from toolkit.crossbar.response import MAX_LABEL, Exponential, Response, clip_
 
-_NOT_NEGATIVE = (
-    "cycle_to_cycle",
-    "device_to_device",
-    "step_noise",
-    "state_noise",
-    "write_noise",
-    "read_noise",
-    "width_up",
-    "width_down",
-    "width_read",
-    "endurance",
-    "endurance_spread",
-    "stuck_low",
-    "stuck_high",
-)
+# What a number may be: least, most.
+_LIMITS: dict[str, tuple[float, ...]] = {
+    **dict.fromkeys(("levels_up", "levels_down"), (1.0,)),
+    **dict.fromkeys(("nonlinearity_up", "nonlinearity_down"), (-MAX_LABEL, MAX_LABEL)),
+    **dict.fromkeys(("v_up", "v_down", "v_read"), ()),
+    **dict.fromkeys(("cycle_to_cycle", "device_to_device", "step_noise", "state_noise"), (0.0,)),
+    **dict.fromkeys(("write_noise", "read_noise", "endurance", "endurance_spread"), (0.0,)),
+    **dict.fromkeys(("width_up", "width_down", "width_read"), (0.0,)),
+    **dict.fromkeys(("stuck_low", "stuck_high"), (0.0, 1.0)),
+}
+#: Most pulses of a trace in one direction: 80 MB.
+MOST_TRACED = 10_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +79,8 @@ class Device:
 
     Raises
     ------
-    ValueError
-        If a value is not finite or outside what is allowed for it.
+    TypeError, ValueError
+        If a value is of the wrong kind, not finite or outside what is allowed for it.
     """
 
     name: str
@@ -116,22 +113,23 @@ class Device:
     source: str = ""
 
     def __post_init__(self) -> None:
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, int | float) and not math.isfinite(value):
-                raise ValueError(f"{item.name} must be finite, got {value}")
-        if not 0.0 < self.g_min < self.g_max:
-            raise ValueError(f"need 0 < g_min < g_max, got g_min={self.g_min}, g_max={self.g_max}")
-        _at_least(1.0, levels_up=self.levels_up, levels_down=self.levels_down)
-        _at_least(0.0, **{name: getattr(self, name) for name in _NOT_NEGATIVE})
+        for name in ("name", "source"):
+            check_instance(name, getattr(self, name), str, "text")
+        check_real("g_min", self.g_min, above=0.0)
+        if check_real("g_max", self.g_max) <= self.g_min:
+            raise ValueError(f"g_max must be above g_min={self.g_min}; got {self.g_max}")
+        for name, limits in _LIMITS.items():
+            check_real(name, getattr(self, name), *limits)
         if self.stuck_low + self.stuck_high > 1.0:
-            raise ValueError(
-                "stuck_low + stuck_high must be at most 1, "
-                f"got {self.stuck_low} + {self.stuck_high}"
-            )
-        for name in ("nonlinearity_up", "nonlinearity_down"):
-            if abs(getattr(self, name)) > MAX_LABEL:
-                raise ValueError(f"{name} must be between -9 and 9, got {getattr(self, name)}")
+            both = f"{self.stuck_low} + {self.stuck_high}"
+            raise ValueError(f"stuck_low + stuck_high must be at most 1; got {both}")
+        for name in ("g_stuck_low", "g_stuck_high"):
+            if getattr(self, name) is not None:
+                check_real(name, getattr(self, name), 0.0)
+        check_instance("response", self.response, Response, "a response such as Exponential()")
+        if self.retention is not None:
+            law = "a law such as PowerLawDrift(nu=0.05), or None"
+            check_instance("retention", self.retention, Retention, law)
 
     @classmethod
     def from_csv(
@@ -206,6 +204,10 @@ class Device:
         ``state`` is normalised, ``(G - g_min) / (g_max - g_min)``; shapes broadcast; positive
         pulses potentiate. Returns a new tensor.
         """
+        check_tensor("state", state)
+        check_instance("pulses", pulses, Tensor, "a torch.Tensor")
+        if not all_finite(pulses):
+            raise ValueError("pulses must be finite; got NaN or infinite entries")
         state, pulses = torch.broadcast_tensors(state, pulses)
         state = state.clone()
         cells = self.response.cells(self)
@@ -220,19 +222,13 @@ class Device:
 
         Raises
         ------
-        ValueError
-            If ``up`` or ``down`` is negative or ``start`` is outside 0..1.
+        TypeError, ValueError
+            If ``up`` or ``down`` is no whole number or negative or ``start`` is outside 0..1.
         """
-        _at_least(0, up=up, down=down)
-        if not 0.0 <= start <= 1.0:
-            raise ValueError(f"start must be between 0 and 1, got {start}")
+        check_count("up", up, 0, MOST_TRACED)
+        check_count("down", down, 0, MOST_TRACED)
+        check_real("start", start, 0.0, 1.0)
         origin = torch.tensor([float(start)], dtype=torch.float64)
         rise = torch.cat([origin, self.step(origin, torch.arange(1.0, up + 1.0).double())])
         fall = self.step(rise[-1:], -torch.arange(1.0, down + 1.0).double())
         return torch.cat([rise, fall])
-
-
-def _at_least(least: float, **values: float) -> None:
-    for name, value in values.items():
-        if not value >= least:
-            raise ValueError(f"{name} must be at least {least:g}, got {value}")

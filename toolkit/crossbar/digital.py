@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toolkit.crossbar.array import SCHEMES
-from toolkit.crossbar.checks import check_finite, check_signal, check_update, check_weights
+from toolkit.checks import check_matrix, check_signal
+from toolkit.crossbar.array import check_write
 from toolkit.crossbar.states import load_whole
 from toolkit.lowrank import LowRank
 
@@ -26,7 +26,7 @@ class DigitalArray:
     pulses = 0
 
     def __init__(self, weights: Tensor) -> None:
-        self._weights = check_weights(weights).clone()
+        self._weights = check_matrix("weights", weights).clone()
 
     @classmethod
     def from_weights(cls, weights: Tensor) -> DigitalArray:
@@ -57,12 +57,12 @@ class DigitalArray:
 
     def read(self, activations: Tensor) -> Tensor:
         """``activations @ weights.T``: (batch, n) -> (batch, m)."""
-        check_signal("activations", activations, self.shape[1])
+        check_signal("activations", activations, self.shape[1], self._weights.dtype)
         return activations @ self._weights.T
 
     def read_transposed(self, errors: Tensor) -> Tensor:
         """``errors @ weights``: (batch, m) -> (batch, n)."""
-        check_signal("errors", errors, self.shape[0])
+        check_signal("errors", errors, self.shape[0], self._weights.dtype)
         return errors @ self._weights
 
     def apply(
@@ -75,10 +75,7 @@ class DigitalArray:
         ValueError
             If the shapes differ, a value is not finite or the scheme is unknown.
         """
-        check_finite(learning_rate=learning_rate)
-        check_update(update, self.shape)
-        if scheme not in SCHEMES:
-            raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
+        check_write(update, self.shape, learning_rate, scheme)
         scaled = update.left * update.sigma
         self._weights.addmm_(scaled, update.right.T, alpha=-learning_rate)
 
@@ -97,10 +94,10 @@ class DigitalArray:
         load_whole(state, self.state_dict, self._load)
 
     def _load(self, state: Mapping[str, Any]) -> None:
-        weights = check_weights(state["weights"])
+        weights = check_matrix("weights", state["weights"])
         if weights.shape != self._weights.shape:
             raise ValueError(
-                f"weights must have shape {self.shape}, got {tuple(weights.shape)} in the state"
+                f"weights must have shape {self.shape}; got {tuple(weights.shape)} in the state"
             )
         if weights.dtype != self._weights.dtype:
             raise ValueError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from toolkit.checks import check_instance, check_real, check_reals
 from toolkit.crossbar.response import Draw, Parameter
 from toolkit.crossbar.stepwise import NodeCurve, StepwiseCells
 
@@ -31,17 +32,13 @@ class Jumps:
     spread: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not len(self.nodes) == len(self.mean) == len(self.spread) >= 2:
-            raise ValueError(
-                "nodes, mean and spread must have the same length, 2 or more, "
-                f"got {len(self.nodes)}, {len(self.mean)}, {len(self.spread)}"
-            )
+        for name in ("nodes", "mean", "spread"):
+            check_reals(name, getattr(self, name), count=2, least=0.0)
+        lengths = len(self.nodes), len(self.mean), len(self.spread)
+        if len(set(lengths)) > 1:
+            raise ValueError(f"nodes, mean and spread must have the same length; got {lengths}")
         if self.nodes[0] != 0.0 or self.nodes[-1] != 1.0 or not np.all(np.diff(self.nodes) > 0.0):
-            raise ValueError(f"nodes must rise from 0 to 1, got {self.nodes}")
-        for name in ("mean", "spread"):
-            values = np.array(getattr(self, name))
-            if not np.all(np.isfinite(values) & (values >= 0.0)):
-                raise ValueError(f"{name} must be finite and at least 0, got {getattr(self, name)}")
+            raise ValueError(f"nodes must rise from 0 to 1; got {self.nodes}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +57,9 @@ class JumpTable:
     scale_spread: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.scale_spread >= 0.0:
-            raise ValueError(f"scale_spread must be at least 0, got {self.scale_spread}")
+        check_instance("up", self.up, Jumps, "Jumps")
+        check_instance("down", self.down, Jumps, "Jumps")
+        check_real("scale_spread", self.scale_spread, 0.0)
 
     def cells(self, device: Device, draw: Draw | None = None) -> StepwiseCells:  # noqa: ARG002
         """Cells pulsed one pulse after another."""
@@ -92,7 +90,7 @@ def measure_jumps(
     if len(state) < _LEAST_STEPS or not np.ptp(state) > 0.0:
         raise ValueError(
             f"a jump table needs {_LEAST_STEPS} or more different steps of a polarity away from "
-            f"the bounds, got {len(state)}"
+            f"the bounds; got {len(state)}"
         )
     nodes = _support(state)
     basis = np.stack([np.interp(state, nodes, row) for row in np.eye(len(nodes))], axis=1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from toolkit.checks import check_choice, check_instance
 from toolkit.crossbar.bounded_steps import BoundedSteps
 from toolkit.crossbar.fit_models import MODELS
 from toolkit.crossbar.fit_result import Fit
@@ -74,8 +75,9 @@ def fit_device(
         If the model is unknown, the range is not ``0 < g_min < g_max``, a polarity is missing, or
         the data do not determine the parameters.
     """
-    if model not in model_names():
-        raise ValueError(f"model must be one of {', '.join(model_names())}, got {model!r}")
+    check_instance("trains", trains, PulseTrains, "PulseTrains")
+    check_choice("model", model, model_names())
+    check_instance("name", name, str, "text")
     data = BoundedSteps.of(trains, conductance_range)
     if model == TABLE_MODEL:
         return fit_table(data, name)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from toolkit.checks import check_count, check_flag, check_instance, check_real, check_tensor
+
 
 @dataclass(frozen=True, kw_only=True)
 class Converter:
@@ -48,14 +50,13 @@ class Converter:
     stochastic: bool = False
 
     def __post_init__(self) -> None:
-        if self.bits is not None and (self.bits != int(self.bits) or not 2 <= self.bits <= 52):
-            raise ValueError(f"bits must be a whole number from 2 to 52, or None, got {self.bits}")
-        if self.bound is not None and not 0.0 < self.bound < math.inf:
-            raise ValueError(f"bound must be positive and finite, or None, got {self.bound}")
-        if not 0.0 <= self.noise < math.inf:
-            raise ValueError(f"noise must be finite and at least 0, got {self.noise}")
-        if self.stochastic and self.bits is None:
-            raise ValueError("stochastic rounding needs bits, got bits=None")
+        if self.bits is not None:
+            check_count("bits", self.bits, 2, 52)
+        if self.bound is not None:
+            check_real("bound", self.bound, above=0.0)
+        check_real("noise", self.noise, 0.0)
+        if check_flag("stochastic", self.stochastic) and self.bits is None:
+            raise ValueError("stochastic must be False without bits; got True")
 
     def quantise(self, signal: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
         """Clip and round ``signal`` (batch, lines); ``generator`` draws the stochastic rounding."""
@@ -92,14 +93,13 @@ class Converter:
         ValueError
             If ``samples`` are none, not finite or 0 at the quantile, or it is not in (0, 1].
         """
-        if not 0.0 < quantile <= 1.0:
-            raise ValueError(f"quantile must be above 0 and at most 1, got {quantile}")
-        if samples.numel() == 0 or not bool(torch.isfinite(samples).all()):
-            raise ValueError("samples must be finite numbers, at least one")
+        check_real("quantile", quantile, most=1.0, above=0.0)
+        if check_tensor("samples", samples).numel() == 0:
+            raise ValueError("samples must be at least one number; got none")
         magnitudes = samples.detach().abs().flatten()
         bound = float(magnitudes.kthvalue(math.ceil(quantile * magnitudes.numel())).values)
         if bound == 0.0:
-            raise ValueError(f"samples are 0 at quantile {quantile}: no range to calibrate to")
+            raise ValueError(f"samples must not be 0 at quantile {quantile}; got 0, no range")
         return replace(self, bound=bound)
 
 
@@ -161,10 +161,10 @@ class Periphery:
     iv_nonlinearity: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.iv_nonlinearity <= 20.0:
-            raise ValueError(
-                f"iv_nonlinearity must be between 0 and 20, got {self.iv_nonlinearity}"
-            )
+        for name in ("dac", "adc", "dac_transposed", "adc_transposed"):
+            if (value := getattr(self, name)) is not None or not name.endswith("transposed"):
+                check_instance(name, value, Converter, "a Converter")
+        check_real("iv_nonlinearity", self.iv_nonlinearity, 0.0, 20.0)
 
     def drive(
         self, signal: Tensor, *, transposed: bool = False, generator: torch.Generator | None = None
@@ -228,5 +228,5 @@ class Periphery:
 
 def _needed(generator: torch.Generator | None) -> torch.Generator:
     if generator is None:
-        raise ValueError("noise and stochastic rounding need a generator, got None")
+        raise ValueError("generator must be given for noise and stochastic rounding; got None")
     return generator

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from toolkit.checks import check_choice
 from toolkit.crossbar.ageing import PCMDrift, Relaxation
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.response import Response
@@ -322,8 +323,4 @@ def get_device(name: str) -> Device:
     ValueError
         If there is no such preset; the message lists those there are.
     """
-    try:
-        return _DEVICES[name]
-    except KeyError:
-        known = ", ".join(_DEVICES)
-        raise ValueError(f"unknown device {name!r}; known devices: {known}") from None
+    return _DEVICES[check_choice("name", name, _DEVICES)]

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from toolkit.checks import check_choice, check_count, check_flag
 from toolkit.crossbar import kernels
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.noise import keys, round_
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from toolkit.crossbar.bank import CellBank, Written
 
 PAIRS = ("differential", "one-sided", "reference")
+#: Longest bit stream of a coincidence write.
+MOST_BITS = 1024
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class Drive:
         return cls((up, -down), (down, -up))
 
 
+@runtime_checkable
 class Coding(Protocol):
     """A way to code wanted changes in pulses."""
 
@@ -89,10 +93,7 @@ class WholePulses:
     rounding: str = "stochastic"
 
     def __post_init__(self) -> None:
-        if self.rounding not in ("stochastic", "deterministic"):
-            raise ValueError(
-                f"rounding must be 'stochastic' or 'deterministic', got {self.rounding!r}"
-            )
+        check_choice("rounding", self.rounding, ("stochastic", "deterministic"))
 
     def outers(
         self,
@@ -157,7 +158,7 @@ class Coincidence:
     Parameters
     ----------
     bit_length
-        BL, slots per phase (with ``adapt_length``: at most).
+        BL, slots per phase (with ``adapt_length``: at most), 1 to 1024.
     update_management
         Choose ``g = sqrt(max|right| / max|left|)``, which makes the largest probabilities equal;
         otherwise g = 1.
@@ -173,8 +174,9 @@ class Coincidence:
     adapt_length: bool = True
 
     def __post_init__(self) -> None:
-        if self.bit_length < 1:
-            raise ValueError(f"bit_length must be at least 1, got {self.bit_length}")
+        check_count("bit_length", self.bit_length, 1, MOST_BITS)
+        check_flag("update_management", self.update_management)
+        check_flag("adapt_length", self.adapt_length)
 
     def outers(
         self,

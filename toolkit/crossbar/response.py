@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -53,6 +53,7 @@ class Cells(Protocol):
         """State where one pulse up and one down are equally large; NaN for cells without one."""
 
 
+@runtime_checkable
 class Response(Protocol):
     """A kind of device. ``cells`` turns a device row into the parameters of its cells."""
 
@@ -98,7 +99,7 @@ def curvature_from_label(label: Parameter) -> Tensor:
     """
     label = torch.as_tensor(label, dtype=torch.float64)
     if not bool((label.abs() <= MAX_LABEL).all()):
-        raise ValueError(f"nonlinearity label must be between -9 and 9, got {label}")
+        raise ValueError(f"label must be between -9 and 9; got {label}")
     height = 0.07 * math.sqrt(2.0) * label.abs()
     bend = 8.0 * height  # the deviation is concave in u and below u/8, so Newton climbs from here
     for _ in range(50):

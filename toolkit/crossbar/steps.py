@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from toolkit.checks import check_flag, check_real, check_reals
 from toolkit.crossbar.response import AffineCells, Draw, Parameter
 from toolkit.crossbar.stepwise import ExpCurve, NodeCurve, PowCurve, StepwiseCells
 
@@ -41,13 +42,15 @@ class _Steps:
     low_spread: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.zero <= 1.0:
-            raise ValueError(f"zero must be between 0 and 1, got {self.zero}")
-        if not -1.0 < self.asymmetry < 1.0:
-            raise ValueError(f"asymmetry must be between -1 and 1, got {self.asymmetry}")
-        for name in ("step_spread", "asymmetry_spread", "high_spread", "low_spread"):
-            if not getattr(self, name) >= 0.0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        check_real("zero", self.zero, 0.0, 1.0)
+        if check_real("asymmetry", self.asymmetry, most=1.0, above=-1.0) == 1.0:
+            raise ValueError("asymmetry must be below 1; got 1")
+        self._check_not_negative("step_spread", "asymmetry_spread", "high_spread", "low_spread")
+        check_flag("step_log_normal", self.step_log_normal)
+
+    def _check_not_negative(self, *names: str) -> None:
+        for name in names:
+            check_real(name, getattr(self, name), 0.0)
 
     def _sizes(self, device: Device, draw: Draw | None) -> tuple[Parameter, Parameter]:
         """Step sizes at ``zero`` (both positive): up, down."""
@@ -92,6 +95,12 @@ class LinearStep(_Steps):
     decrease_up: float = 0.0
     decrease_down: float = 0.0
     decrease_spread: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_not_negative("decrease_up", "decrease_down", "decrease_spread")
+        if (self.decrease_up or self.decrease_down) and self.zero in (0.0, 1.0):
+            raise ValueError(f"zero must be inside 0 to 1 where steps decrease; got {self.zero}")
 
     def cells(self, device: Device, draw: Draw | None = None) -> AffineCells:
         """Affine cells: the closed form for many pulses applies."""
@@ -166,6 +175,12 @@ class ExpStep(_Steps):
     b: float = 0.0
     shape_spread: float = 0.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("amplitude_up", "amplitude_down", "gamma_up", "gamma_down", "a", "b"):
+            check_real(name, getattr(self, name))
+        self._check_not_negative("shape_spread")
+
     def cells(self, device: Device, draw: Draw | None = None) -> StepwiseCells:
         """Cells pulsed one pulse after another."""
         nominal = (self.amplitude_up, self.amplitude_down, self.gamma_up, self.gamma_down)
@@ -195,6 +210,10 @@ class PowStep(_Steps):
     gamma_down: float = 1.0
     gamma_spread: float = 0.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_not_negative("gamma_up", "gamma_down", "gamma_spread")
+
     def cells(self, device: Device, draw: Draw | None = None) -> StepwiseCells:
         """Cells pulsed one pulse after another."""
         up, down = self._sizes(device, draw)
@@ -220,8 +239,7 @@ class PiecewiseStep(_Steps):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("nodes_up", "nodes_down"):
-            if len(getattr(self, name)) < 2:
-                raise ValueError(f"{name} must hold at least 2 values, got {getattr(self, name)}")
+            check_reals(name, getattr(self, name), count=2)
 
     def cells(self, device: Device, draw: Draw | None = None) -> StepwiseCells:
         """Cells pulsed one pulse after another."""

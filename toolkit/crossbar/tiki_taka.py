@@ -20,13 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toolkit.checks import as_generator, check_count, check_instance, check_matrix, check_real
 from toolkit.crossbar.array import Crossbar
-from toolkit.crossbar.checks import check_finite, check_positive, check_weights
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.states import check_same, load_whole
 from toolkit.lowrank import LowRank
-from toolkit.lowrank.estimator import check_count
 
 
 class TikiTaka:
@@ -42,6 +41,10 @@ class TikiTaka:
         self.fast, self.slow = fast, slow
         self.every, self.transfer_rate, self.gamma = every, transfer_rate, gamma
         self._updates = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _check_setting(name, value)
+        super().__setattr__(name, value)
 
     @classmethod
     def from_weights(
@@ -83,17 +86,13 @@ class TikiTaka:
         TypeError, ValueError
             If a value is not allowed.
         """
-        weights = check_weights(weights)
-        check_positive(every=every, transfer_rate=transfer_rate)
-        check_finite(gamma=gamma)
-        if int(every) != every:
-            raise ValueError(f"every must be a whole number, got {every}")
-        if not isinstance(seed, torch.Generator):
-            seed = torch.Generator(weights.device).manual_seed(seed)
-        knobs |= {"device": device, "seed": seed}
+        weights = check_matrix("weights", weights)
+        for name, value in (("every", every), ("transfer_rate", transfer_rate), ("gamma", gamma)):
+            _check_setting(name, value)
+        knobs |= {"device": device, "seed": as_generator(seed, weights.device)}
         fast = Crossbar.from_weights(torch.zeros_like(weights), pair="reference", **knobs)
         slow = Crossbar.from_weights(weights, pair=pair, **knobs)
-        return cls(fast, slow, every=int(every), transfer_rate=transfer_rate, gamma=gamma)
+        return cls(fast, slow, every=every, transfer_rate=transfer_rate, gamma=gamma)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -122,6 +121,7 @@ class TikiTaka:
 
     @device.setter
     def device(self, device: Device) -> None:
+        check_instance("device", device, Device, "a Device")
         self.fast.device = self.slow.device = device
 
     def read(self, activations: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class TikiTaka:
 
     def _load(self, state: Mapping[str, Any]) -> None:
         check_same(state["settings"], self._settings())
-        self._updates = check_count("updates", state["updates"], minimum=0)
+        self._updates = check_count("updates", state["updates"], least=0)
         self.fast.load_state_dict(state["fast"])
         self.slow.load_state_dict(state["slow"])
 
@@ -184,3 +184,13 @@ class TikiTaka:
         found = self.fast.read(one)
         change = LowRank(found.T, one.new_ones(1), one.T)
         self.slow.apply(change, learning_rate=-self.transfer_rate)
+
+
+def _check_setting(name: str, value: Any) -> None:
+    """An error unless the attribute ``name`` may be ``value``."""
+    if name == "every":
+        check_count(name, value)
+    elif name == "transfer_rate":
+        check_real(name, value, above=0.0)
+    elif name == "gamma":
+        check_real(name, value)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toolkit.crossbar.array import Crossbar
-from toolkit.crossbar.checks import check_finite, check_signal, check_update, check_weights
+from toolkit.checks import as_generator, check_instance, check_matrix, check_pair, check_signal
+from toolkit.crossbar.array import Crossbar, check_goal, check_pulses, check_write
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.programming import Programming
@@ -49,11 +49,9 @@ class TiledCrossbar:
         ValueError
             If a tile has no rows or columns, or as for :class:`Crossbar`.
         """
-        weights = check_weights(weights)
-        if min(tile) < 1:
-            raise ValueError(f"tile must be at least (1, 1), got {tile}")
-        if not isinstance(seed, torch.Generator):
-            seed = torch.Generator(weights.device).manual_seed(seed)
+        weights = check_matrix("weights", weights)
+        tile = check_pair("tile", tile)
+        seed = as_generator(seed, weights.device)
         tiles = [
             [
                 Crossbar.from_weights(piece, device=device, seed=seed, **knobs)
@@ -101,6 +99,7 @@ class TiledCrossbar:
 
     @device.setter
     def device(self, device: Device) -> None:
+        check_instance("device", device, Device, "a Device")
         for array, _, _ in self._each():
             array.device = device
 
@@ -124,18 +123,14 @@ class TiledCrossbar:
         self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
     ) -> None:
         """As :meth:`Crossbar.apply`, with the slices of the factors on every tile."""
-        check_finite(learning_rate=learning_rate)
-        check_update(update, self.shape)
+        check_write(update, self.shape, learning_rate, scheme)
         for array, rows, columns in self._each():
             piece = LowRank(update.left[rows], update.sigma, update.right[columns])
             array.apply(piece, learning_rate=learning_rate, scheme=scheme)
 
     def pulse(self, pulses: Tensor) -> None:
         """Issue signed whole pulses cell by cell: (2, m, n), as :meth:`Crossbar.pulse`."""
-        if tuple(pulses.shape) != (2, *self.shape):
-            raise ValueError(
-                f"pulses must have shape {(2, *self.shape)}, got {tuple(pulses.shape)}"
-            )
+        check_pulses(pulses, self.shape, self.tiles[0][0].pair)
         for array, rows, columns in self._each():
             array.pulse(pulses[:, rows, columns])
 
@@ -146,9 +141,7 @@ class TiledCrossbar:
 
         The report is over all tiles; its ``rounds`` are those of the slowest.
         """
-        weights = check_weights(weights)
-        if tuple(weights.shape) != self.shape:
-            raise ValueError(f"weights must have shape {self.shape}, got {tuple(weights.shape)}")
+        weights = check_goal(weights, self.shape, tolerance, max_pulses)
         reports = [
             array.program(weights[rows, columns], tolerance=tolerance, max_pulses=max_pulses)
             for array, rows, columns in self._each()

@@ -13,16 +13,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from toolkit.checks import as_generator, check_count, check_instance, check_path_like
 from toolkit.crossbar.bank import CellBank
-
-if TYPE_CHECKING:
-    from toolkit.crossbar.device import Device
+from toolkit.crossbar.device import Device
 
 #: A small synthetic example (made by the script beside it; no measurement).
 EXAMPLE_CSV = Path(__file__).parent / "data" / "synthetic_pulse_trains.csv"
@@ -94,6 +93,7 @@ class PulseTrains:
         ValueError
             Naming the line and column of what is missing or malformed.
         """
+        check_path_like("path", path)
         header, rows, places = _read_text(Path(path))
         columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
         chosen, scale = _choose_columns(header)
@@ -128,7 +128,12 @@ class PulseTrains:
         Cells differ and are noisy as the device says, read noise included. Pulse 0 of a cycle is a
         reading before its first pulse.
         """
-        generator = torch.Generator().manual_seed(seed)
+        check_instance("device", device, Device, "a Device")
+        for name, value in (("cells", cells), ("cycles", cycles)):
+            check_count(name, value)
+        for name, value in (("up", up), ("down", down)):
+            check_count(name, value, 0)
+        generator = as_generator(seed)
         bank = CellBank(torch.zeros(cells, dtype=torch.float64), device, generator)
         polarity = np.array([0] + [1] * up + [-1] * down)
         readings = np.empty((cells, cycles, len(polarity)))
@@ -151,6 +156,8 @@ class PulseTrains:
 
     def to_csv(self, path: str | Path, *, comment: str = "") -> None:
         """Write every digit of the readings (siemens), under ``comment`` as ``#`` lines."""
+        check_path_like("path", path)
+        check_instance("comment", comment, str, "text")
         with Path(path).open("w", encoding="utf-8", newline="") as file:
             file.writelines(f"# {line}\n" for line in comment.splitlines())
             writer = csv.writer(file, lineterminator="\n")
@@ -225,7 +232,7 @@ def _as_columns(table: Any) -> tuple[Any, str | None]:
         table = table.to_dataframe().reset_index()
     if not (hasattr(table, "keys") and hasattr(table, "__getitem__")):
         raise TypeError(
-            "table must be a pandas DataFrame, an xarray Dataset or a mapping of columns, "
+            "table must be a pandas DataFrame, an xarray Dataset or a mapping of columns; "
             f"got {type(table).__name__}"
         )
     return table, units
@@ -261,14 +268,14 @@ def _choose_columns(headers: list[str], units: str | None = None) -> tuple[dict[
         )
     scale = _UNITS.get("s" if units is None else units.lower())
     if scale is None:
-        raise ValueError(f"unit of conductance must be S, mS, uS, nS or pS, got {units!r}")
+        raise ValueError(f"unit of conductance must be S, mS, uS, nS or pS; got {units!r}")
     return chosen, scale
 
 
 def _label(value: Any, place: str) -> str:
     label = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     if not label.strip() or label.strip().lower() == "nan":
-        raise ValueError(f"{place}: cell must have a name, got {value!r}")
+        raise ValueError(f"{place}: cell must have a name; got {value!r}")
     return label.strip()
 
 
@@ -278,7 +285,7 @@ def _number(name: str, value: Any, place: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{place}: {name} must be a finite number, got {value!r}")
+        raise ValueError(f"{place}: {name} must be a finite number; got {value!r}")
     return number
 
 
@@ -286,7 +293,7 @@ def _whole(name: str, values: Sequence[Any], places: list[str]) -> Integers:
     numbers = [_number(name, value, place) for value, place in zip(values, places, strict=True)]
     for number, place in zip(numbers, places, strict=True):
         if not number.is_integer():
-            raise ValueError(f"{place}: {name} must be a whole number, got {number}")
+            raise ValueError(f"{place}: {name} must be a whole number; got {number}")
     return np.array(numbers).astype(np.int64)
 
 
@@ -300,7 +307,7 @@ def _sign(value: Any, place: str) -> int:
         number = math.nan
     if number not in (1.0, -1.0, 0.0):
         raise ValueError(
-            f"{place}: polarity must be +1/-1, up/down or SET/RESET (0: no pulse), got {value!r}"
+            f"{place}: polarity must be +1/-1, up/down or SET/RESET (0: no pulse); got {value!r}"
         )
     return int(number)
 
@@ -317,7 +324,7 @@ def _conductances(values: Sequence[Any], scale: float, places: list[str]) -> Flo
     ):
         if wrong.any():
             place = int(np.argmax(wrong))
-            raise ValueError(f"{places[place]}: conductance {why}, got {values[place]}")
+            raise ValueError(f"{places[place]}: conductance {why}; got {values[place]}")
     return siemens
 
 
@@ -350,7 +357,7 @@ def _check_trains(train: Integers, pulse: Integers, polarity: Integers, places: 
     if gaps.size:
         row = gaps[0] + 1
         raise ValueError(
-            f"{places[row]}: pulse must rise by 1 within a train, "
+            f"{places[row]}: pulse must rise by 1 within a train; "
             f"got {pulse[row]} after {pulse[row - 1]}"
         )
     idle = np.flatnonzero(inside & (polarity[1:] == 0))

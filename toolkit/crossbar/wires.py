@@ -46,7 +46,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from toolkit.crossbar.checks import check_matrix, check_signal
+from toolkit.checks import check_choice, check_flag, check_matrix, check_real, check_signal
 from toolkit.crossbar.dissection import dissect
 
 METHODS = ("auto", "direct", "iterative")
@@ -183,15 +183,13 @@ class Wires:
     tolerance: float = 1e-12
 
     def __post_init__(self) -> None:
-        if len(self.ohms) != 2 or not all(math.isfinite(r) and r >= 0.0 for r in self.ohms):
-            raise ValueError(
-                "wire_resistance must be a finite number of ohms, at least 0, or a pair of them, "
-                f"got {self.wire_resistance}"
-            )
-        if self.method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}, got {self.method!r}")
-        if not 0.0 < self.tolerance < 1.0:
-            raise ValueError(f"tolerance must be between 0 and 1, got {self.tolerance}")
+        if len(self.ohms) != 2:
+            got = f"got {self.wire_resistance}"
+            raise ValueError(f"wire_resistance must be a number of ohms or a pair of them; {got}")
+        for ohms in self.ohms:
+            check_real("wire_resistance", ohms, 0.0)
+        check_choice("method", self.method, METHODS)
+        check_real("tolerance", self.tolerance, most=1.0, above=0.0)
 
     @property
     def ohms(self) -> tuple[float, float]:
@@ -288,6 +286,7 @@ class WireSolver:
         return self._solve(given, self._conductance.sqrt()).to(voltages.dtype)
 
     def _driving(self, voltages: Tensor, transposed: bool) -> Tensor:
+        check_flag("transposed", transposed)
         check_signal("voltages", voltages, self._conductance.shape[0 if transposed else 1])
         return voltages.to(self._conductance)
 
@@ -363,7 +362,7 @@ def _check_conductance(conductance: Tensor) -> Tensor:
     check_matrix("conductance", conductance)
     if not bool(((conductance >= 0.0) & (conductance < math.inf)).all()):
         raise ValueError(
-            "conductance must be finite and at least 0, got values from "
+            "conductance must be finite and at least 0; got values from "
             f"{float(conductance.min())} to {float(conductance.max())}"
         )
     return conductance.detach()

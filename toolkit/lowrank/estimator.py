@@ -6,7 +6,6 @@ The recursions themselves live in one file each; :mod:`toolkit.lowrank.registry`
 from __future__ import annotations
 
 import math
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from toolkit.checks import FLOATS, as_generator, check_count, check_instance
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite, orthonormal_rows, random_matrix
 
@@ -22,43 +22,8 @@ __all__ = [
     "Estimator",
     "RankedEstimator",
     "SubspaceEstimator",
-    "as_generator",
     "check_batch",
-    "check_count",
-    "check_nonnegative",
 ]
-
-
-def check_count(name: str, value: Any, minimum: int = 1) -> int:
-    """Return value as an int. TypeError if it is not whole, ValueError if below minimum."""
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an integer; got {value!r}")
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer; got {value!r}") from None
-    if count < minimum:
-        raise ValueError(f"{name} must be at least {minimum}; got {count}")
-    return count
-
-
-def check_nonnegative(name: str, value: Any, maximum: float = math.inf) -> float:
-    """Return value as a float. ValueError unless it is finite and in [0, maximum]."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number; got {value!r}") from None
-    if not (0.0 <= number <= maximum and math.isfinite(number)):
-        limit = "" if maximum == math.inf else f" and at most {maximum:g}"
-        raise ValueError(f"{name} must be finite, at least 0{limit}; got {value!r}")
-    return number
-
-
-def as_generator(seed: int | torch.Generator) -> torch.Generator:
-    """Return the generator itself, or a new CPU generator with this seed."""
-    if isinstance(seed, torch.Generator):
-        return seed
-    return torch.Generator().manual_seed(check_count("seed", seed, minimum=0))
 
 
 def check_batch(errors: Tensor, activations: Tensor) -> bool:
@@ -73,9 +38,8 @@ def check_batch(errors: Tensor, activations: Tensor) -> bool:
         a NaN or an infinity.
     """
     for name, tensor in (("errors", errors), ("activations", activations)):
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor; got {type(tensor).__name__}")
-        if tensor.dtype not in (torch.float32, torch.float64):
+        check_instance(name, tensor, Tensor, "a torch.Tensor")
+        if tensor.dtype not in FLOATS:
             raise TypeError(f"{name} must be float32 or float64; got {tensor.dtype}")
         if tensor.ndim != 2 or 0 in tensor.shape:
             raise ValueError(
@@ -179,6 +143,7 @@ class Estimator(ABC):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved state. ValueError if it is another estimator's or incomplete."""
+        check_instance("state", state, Mapping, "a mapping, as state_dict gives it")
         names = {name.lstrip("_"): name for name in self._state}
         if state.get("estimator") != self.name or set(state) != {"estimator", *names}:
             raise ValueError(

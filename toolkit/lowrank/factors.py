@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from toolkit.checks import check_instance, check_real
+
 __all__ = ["LowRank"]
 
 
@@ -27,8 +29,8 @@ class LowRank:
 
     Raises
     ------
-    ValueError
-        If the three shapes do not fit together.
+    TypeError, ValueError
+        If one is not a tensor, or the three shapes do not fit together.
 
     Notes
     -----
@@ -40,6 +42,8 @@ class LowRank:
     right: Tensor
 
     def __post_init__(self) -> None:
+        for name in ("left", "sigma", "right"):
+            check_instance(name, getattr(self, name), Tensor, "a torch.Tensor")
         shapes = [tuple(part.shape) for part in (self.left, self.sigma, self.right)]
         if [len(shape) for shape in shapes] != [2, 1, 2] or len({s[-1] for s in shapes}) != 1:
             raise ValueError(f"left, sigma and right must be (m, k), (k,) and (n, k); got {shapes}")
@@ -63,6 +67,8 @@ class LowRank:
 
         Returns the weights. Raises ValueError if their shape is not :attr:`shape`.
         """
+        check_real("alpha", alpha)
+        check_instance("weights", weights, Tensor, "a torch.Tensor")
         if tuple(weights.shape) != self.shape:
             raise ValueError(f"weights must have shape {self.shape}; got {tuple(weights.shape)}")
         return weights.addmm_(self.left * self.sigma, self.right.T, alpha=alpha)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from toolkit.lowrank.estimator import Blockwise, SubspaceEstimator, check_count, check_nonnegative
+from toolkit.checks import check_count, check_real
+from toolkit.lowrank.estimator import Blockwise, SubspaceEstimator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite, random_matrix
 
@@ -68,7 +69,7 @@ class FeedbackPCA(Blockwise, SubspaceEstimator):
     ) -> None:
         super().__init__(rank=rank, seed=seed)
         self.memory_rank = memory_rank
-        self.decay = check_nonnegative("decay", decay, maximum=1.0)
+        self.decay = check_real("decay", decay, 0.0, 1.0)
         self.block_size = block_size
 
     @property

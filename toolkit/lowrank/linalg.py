@@ -5,13 +5,12 @@ Nothing here knows about estimators, and nothing here is larger than its inputs.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from toolkit.checks import all_finite
+
 __all__ = [
-    "all_finite",
     "column_lengths",
     "factored_svd",
     "finite",
@@ -19,12 +18,6 @@ __all__ = [
     "random_matrix",
     "thin_core",
 ]
-
-
-def all_finite(tensor: Tensor) -> bool:
-    """Whether no entry is a NaN or an infinity: one pass of additions, which show either."""
-    # a sum may also overflow where no entry does: only then is every entry looked at
-    return math.isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all())
 
 
 def random_matrix(rows: int, columns: int, generator: torch.Generator, *, like: Tensor) -> Tensor:

@@ -7,7 +7,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from toolkit.lowrank.estimator import Blockwise, RankedEstimator, as_generator
+from toolkit.checks import as_generator, check_flag
+from toolkit.lowrank.estimator import Blockwise, RankedEstimator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import factored_svd
 
@@ -64,9 +65,7 @@ class LRT(Blockwise, RankedEstimator):
     ) -> None:
         super().__init__(rank=rank)
         self.block_size = block_size
-        if not isinstance(unbiased, bool):
-            raise TypeError(f"unbiased must be True or False; got {unbiased!r}")
-        self.unbiased = unbiased
+        self.unbiased = check_flag("unbiased", unbiased)
         self._generator = as_generator(seed)
 
     def words(self, m: int, n: int) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from toolkit.lowrank.estimator import RankedEstimator, as_generator, check_count
+from toolkit.checks import as_generator, check_count
+from toolkit.lowrank.estimator import RankedEstimator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import column_lengths, finite, random_matrix
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from toolkit.checks import check_flag
 from toolkit.lowrank.estimator import SubspaceEstimator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite
@@ -46,9 +47,7 @@ class PowerIteration(SubspaceEstimator):
         self, *, rank: int = 1, error_feedback: bool = False, seed: int | torch.Generator = 0
     ) -> None:
         super().__init__(rank=rank, seed=seed)
-        if not isinstance(error_feedback, bool):
-            raise TypeError(f"error_feedback must be True or False; got {error_feedback!r}")
-        self.error_feedback = error_feedback
+        self.error_feedback = check_flag("error_feedback", error_feedback)
         self._residual: Tensor | None = None
 
     def words(self, m: int, n: int) -> int:

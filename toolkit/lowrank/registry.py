@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from toolkit.checks import check_choice
 from toolkit.lowrank.estimator import Estimator
 
 __all__ = ["estimator_knobs", "estimator_names", "make_estimator"]
@@ -42,9 +43,8 @@ def make_estimator(name: str, **knobs: Any) -> Estimator:
 
 
 def _class(name: str) -> type[Estimator]:
-    if name not in _classes():
-        raise ValueError(f"estimator must be one of {', '.join(_classes())}; got {name!r}")
-    return _classes()[name]
+    classes = _classes()
+    return classes[check_choice("name", name, classes)]
 
 
 def _classes() -> dict[str, type[Estimator]]:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from toolkit.checks import check_count, check_flag, check_instance, check_pair
+
 __all__ = ["conv2d_samples", "layer_samples", "linear_samples"]
 
 Samples = tuple[Tensor, Tensor]
@@ -39,6 +41,8 @@ def linear_samples(inputs: Tensor, output_errors: Tensor, *, bias: bool = False)
     ValueError
         If the leading dimensions differ.
     """
+    _check_tensors(inputs, output_errors)
+    check_flag("bias", bias)
     if inputs.shape[:-1] != output_errors.shape[:-1]:
         raise ValueError(
             f"inputs and output_errors must agree but for the last dimension; "
@@ -89,6 +93,13 @@ def conv2d_samples(
     ValueError
         If the numbers of output positions do not agree, or the channels cannot be grouped.
     """
+    _check_tensors(inputs, output_errors)
+    check_pair("kernel_size", kernel_size)
+    check_pair("stride", stride)
+    check_pair("padding", padding, 0)
+    check_pair("dilation", dilation)
+    check_count("groups", groups)
+    check_flag("bias", bias)
     if inputs.ndim != 4 or output_errors.ndim != 4:
         raise ValueError(
             f"inputs and output_errors must be (batch, channels, height, width); "
@@ -135,6 +146,11 @@ def layer_samples(layer: nn.Module, inputs: Tensor, output_errors: Tensor) -> li
         for name in ("kernel_size", "stride", "padding", "dilation", "groups")
     }
     return conv2d_samples(inputs, output_errors, bias=has_bias, **geometry)
+
+
+def _check_tensors(inputs: Tensor, output_errors: Tensor) -> None:
+    check_instance("inputs", inputs, Tensor, "a torch.Tensor")
+    check_instance("output_errors", output_errors, Tensor, "a torch.Tensor")
 
 
 def _as_samples(columns: Tensor) -> Tensor:

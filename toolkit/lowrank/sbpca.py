@@ -10,8 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from toolkit.checks import check_choice, check_count, check_real
 from toolkit.lowrank import recursions
-from toolkit.lowrank.estimator import Blockwise, SubspaceEstimator, check_count, check_nonnegative
+from toolkit.lowrank.estimator import Blockwise, SubspaceEstimator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite
 
@@ -95,10 +96,8 @@ class SBPCA(Blockwise, SubspaceEstimator):
         super().__init__(rank=rank, seed=seed)
         self.block_size = block_size
         self.sweeps = check_count("sweeps", sweeps)
-        self.history = check_nonnegative("history", history)
-        if core not in CORES:
-            raise ValueError(f"core must be one of {', '.join(CORES)}; got {core!r}")
-        self.core = core
+        self.history = check_real("history", history, 0.0)
+        self.core = check_choice("core", core, CORES)
 
     def words(self, m: int, n: int) -> int:
         """Return the numbers kept between batches: k (m + n) + k."""

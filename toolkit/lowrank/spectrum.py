@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from toolkit.lowrank.estimator import check_batch, check_count
+from toolkit.checks import check_count, check_instance, check_tensor
+from toolkit.lowrank.estimator import check_batch
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import thin_core
 
@@ -43,9 +44,7 @@ def singular_values(errors: Tensor, activations: Tensor, count: int | None = Non
     values = torch.linalg.svdvals(core)
     if count is None:
         return values
-    limit = min(errors.shape[1], activations.shape[1])
-    if check_count("count", count) > limit:
-        raise ValueError(f"count must be at most min(m, n) = {limit}; got {count}")
+    check_count("count", count, 1, min(errors.shape[1], activations.shape[1]))
     padded = values.new_zeros(max(count, values.shape[0]))
     padded[: values.shape[0]] = values
     return padded[:count]
@@ -77,9 +76,10 @@ def optimal_energy(errors: Tensor, activations: Tensor, rank: int) -> float:
     ``sum_{p<=k} sigma_p^2 / sum_p sigma_p^2`` over the true singular values (Eckart and Young,
     1936); 1 for a zero gradient.
     """
+    check_count("rank", rank)
     squares = singular_values(errors, activations).square()
     total = float(squares.sum())
-    return float(squares[: check_count("rank", rank)].sum()) / total if total else 1.0
+    return float(squares[:rank].sum()) / total if total else 1.0
 
 
 @torch.no_grad()
@@ -131,6 +131,8 @@ def principal_angles(first: Tensor, second: Tensor) -> Tensor:
     sines instead, which keep their digits there (Knyazev and Argentati, SIAM J. Sci. Comput. 23,
     2002).
     """
+    check_tensor("first", first)
+    check_tensor("second", second, first.dtype)
     if first.ndim != 2 or second.ndim != 2 or first.shape[0] != second.shape[0]:
         raise ValueError(
             f"first and second must be (m, p) and (m, q); "
@@ -145,6 +147,7 @@ def principal_angles(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _check_shape(update: LowRank, errors: Tensor, activations: Tensor) -> None:
+    check_instance("update", update, LowRank, "a LowRank")
     expected = errors.shape[1], activations.shape[1]
     if update.shape != expected:
         raise ValueError(f"update must have shape {expected}; got {update.shape}")

@@ -73,9 +73,9 @@ def follow(
         If ``cells`` is below 2 or ``start`` outside 0..1.
     """
     if cells < 2:
-        raise ValueError(f"cells must be at least 2, got {cells}")
+        raise ValueError(f"cells must be at least 2; got {cells}")
     if not 0.0 <= start <= 1.0:
-        raise ValueError(f"start must be between 0 and 1, got {start}")
+        raise ValueError(f"start must be between 0 and 1; got {start}")
     generator = torch.Generator().manual_seed(seed)
     bank = CellBank(torch.full((cells,), start, dtype=torch.float64), device, generator)
     readings = [_read(bank)]

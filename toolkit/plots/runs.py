@@ -80,7 +80,7 @@ def conductance_maps(tree: xr.DataTree, layer: str = "layer1", record: int = -1)
 def _layer(tree: xr.DataTree, layer: str) -> xr.Dataset:
     names = list(tree["layers"].children)
     if layer not in names:
-        raise ValueError(f"layer must be one of {', '.join(names)}; got {layer!r}.")
+        raise ValueError(f"layer must be one of {', '.join(names)}; got {layer!r}")
     data = tree[f"layers/{layer}"].to_dataset()
     if data.sizes.get("record", 0) == 0:
         raise ValueError(f"layer {layer!r} has no record yet: train for a step first.")

@@ -70,9 +70,9 @@ def make_update(shape: tuple[int, int], *, rank: int, largest: float, seed: int)
         If ``rank`` is not between 1 and the smaller side, or ``largest`` is not positive.
     """
     if not 1 <= rank <= min(shape):
-        raise ValueError(f"rank must be between 1 and {min(shape)}, got {rank}")
+        raise ValueError(f"rank must be between 1 and {min(shape)}; got {rank}")
     if not largest > 0.0:
-        raise ValueError(f"largest must be above 0, got {largest}")
+        raise ValueError(f"largest must be above 0; got {largest}")
     generator = torch.Generator().manual_seed(seed)
     left, right = (
         torch.linalg.qr(torch.randn(size, rank, generator=generator, dtype=torch.float64))[0]
@@ -104,7 +104,7 @@ def write_phases(
         If the scheme is unknown, or coincidence pulses are asked to write a sum.
     """
     if scheme not in SCHEMES:
-        raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, got {scheme!r}")
+        raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}; got {scheme!r}")
     generator = torch.Generator().manual_seed(seed)
     weights = torch.rand(update.shape, generator=generator, dtype=torch.float64) - 0.5
     coding = WholePulses() if coding is None else coding

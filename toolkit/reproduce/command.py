@@ -56,7 +56,7 @@ def reproduce(
     """
     claims = [CLAIMS[name] for name in _known(names)]
     if seeds is not None and seeds < 1:
-        raise ValueError(f"seeds must be 1 or more; got {seeds}.")
+        raise ValueError(f"seeds must be 1 or more; got {seeds}")
     out.mkdir(parents=True, exist_ok=True)
     for claim in claims:
         journal = Journal(out / f"{claim.name}.jsonl", fresh=fresh)
@@ -149,5 +149,5 @@ def _known(names: Sequence[str]) -> list[str]:
         return list(CLAIMS)
     for name in names:
         if name not in CLAIMS:
-            raise ValueError(f"claim must be one of {', '.join(CLAIMS)} or all; got {name!r}.")
+            raise ValueError(f"claim must be one of {', '.join(CLAIMS)} or all; got {name!r}")
     return list(names)

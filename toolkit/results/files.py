@@ -19,6 +19,8 @@ from pathlib import Path
 
 import xarray as xr
 
+from toolkit.checks import check_instance, check_path_like
+
 _COMPRESSION = {"zlib": True, "complevel": 4, "shuffle": True}
 
 
@@ -35,6 +37,8 @@ def save_results(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     FileNotFoundError
         If the folder of ``path`` does not exist.
     """
+    check_instance("tree", tree, xr.DataTree, "an xarray.DataTree")
+    check_path_like("path", path)
     target = Path(path)
     kind = check_path(target)
     with beside(target) as scratch:
@@ -49,11 +53,13 @@ def save_results(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
 
 def to_bytes(tree: xr.DataTree) -> bytes:
     """The bytes of ``tree`` as a netCDF file, for a download."""
+    check_instance("tree", tree, xr.DataTree, "an xarray.DataTree")
     return bytes(tree.to_netcdf(engine="h5netcdf", encoding=_encoding(tree)))
 
 
 def to_zarr_zip(tree: xr.DataTree) -> bytes:
     """The bytes of ``tree`` as a Zarr store in a zip file, for a download."""
+    check_instance("tree", tree, xr.DataTree, "an xarray.DataTree")
     with tempfile.TemporaryDirectory() as folder:
         store = save_results(tree, Path(folder) / "run.zarr")
         return Path(shutil.make_archive(str(store), "zip", store)).read_bytes()

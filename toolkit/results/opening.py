@@ -16,6 +16,7 @@ from typing import Any, overload
 import numpy as np
 import xarray as xr
 
+from toolkit.checks import check_flag, check_instance
 from toolkit.results import schema
 from toolkit.results.labels import column
 
@@ -58,6 +59,9 @@ def open_results(
         If it cannot be read, is no run of this toolkit, does not hold what the schema declares, or
         has a schema newer than this version.
     """
+    check_instance("source", source, str | os.PathLike | BytesIO | list | tuple, "a path or paths")
+    check_flag("lazy", lazy)
+    check_instance("group", group, str, "the name of a group")
     if isinstance(source, str) and not Path(source).exists() and glob.has_magic(source):
         found = sorted(glob.glob(source, recursive=True))  # noqa: PTH207, may be absolute
         if not found:

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from toolkit.checks import check_count, check_instance
+
 SCHEMA_VERSION = 2  # 2: g_min, g_max
 
 REFERENCES = (
@@ -194,6 +196,10 @@ def root_attributes(
     """Provenance of a run: what made it, when and with which settings (str and numbers only)."""
     from toolkit import __version__
 
+    check_count("seed", seed, 0)
+    check_instance("settings", settings, Mapping, "a mapping")
+    check_instance("title", title, str, "text")
+    check_instance("created", created, datetime, "a datetime")
     return {
         "title": title,
         "Conventions": "CF-1.11",
@@ -222,6 +228,10 @@ def build_tree(
     layers: Mapping[str, xr.Dataset],
 ) -> xr.DataTree:
     """The tree of one run: ``/training``, ``/events`` and ``/layers/<name>``."""
+    check_instance("attributes", attributes, Mapping, "a mapping")
+    check_instance("training", training, xr.Dataset, "an xarray.Dataset")
+    check_instance("events", events, xr.Dataset, "an xarray.Dataset")
+    check_instance("layers", layers, Mapping, "a mapping of xarray.Datasets")
     nodes = {"/": xr.Dataset(attrs=dict(attributes)), "/training": training, "/events": events}
     nodes |= {f"/layers/{name}": layer for name, layer in layers.items()}
     return xr.DataTree.from_dict(nodes)

@@ -22,6 +22,7 @@ from numcodecs.blosc import Blosc
 from numcodecs.vlen import VLenUTF8
 from numcodecs.zstd import Zstd
 
+from toolkit.checks import check_count, check_path_like
 from toolkit.results import schema
 from toolkit.results.files import beside, check_path, locked
 from toolkit.results.schema import Variable
@@ -75,9 +76,10 @@ class Stream:
         attributes: Callable[[], Mapping[str, Any]],
         conductance_bits: int | None = None,
     ) -> None:
+        check_path_like("path", path)
         self.path, self._attributes, self._bits = Path(path), attributes, conductance_bits
-        if conductance_bits is not None and conductance_bits not in range(1, 24):
-            raise ValueError(f"conductance_bits must be 1 to 23 or None; got {conductance_bits!r}.")
+        if conductance_bits is not None:
+            check_count("conductance_bits", conductance_bits, 1, 23)
         if self.path.suffix != ".zarr":
             raise ValueError(f"path {str(path)!r} must end in .zarr: only Zarr can grow.")
         check_path(self.path)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toolkit.lowrank.linalg import all_finite
+from toolkit.checks import all_finite, check_instance
 from toolkit.lowrank.samples import linear_samples
 from toolkit.training.convolution import Geometry, Samples
 
@@ -171,6 +171,7 @@ def attached(layer: nn.Module) -> Capture | None:
 
 def release_weights(model: nn.Module) -> None:
     """Give the weights of every attached layer back to autograd."""
+    check_instance("model", model, nn.Module, "an nn.Module")
     for layer in model.modules():
         _remove_hooks(layer)
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from toolkit.checks import check_path_like
 from toolkit.results.files import beside
 
 _VERSION = 1
@@ -30,6 +31,7 @@ def save_checkpoint(state: dict[str, Any], path: str | os.PathLike[str]) -> Path
     ValueError
         If ``path`` is a folder.
     """
+    check_path_like("path", path)
     target = Path(path)
     if not target.parent.is_dir():
         raise FileNotFoundError(f"path {str(target)!r}: its folder does not exist.")
@@ -50,6 +52,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError
         If it is damaged or no checkpoint of this toolkit, or of a newer version.
     """
+    check_path_like("path", path)
     if not Path(path).is_file():
         raise FileNotFoundError(f"path {str(path)!r}: no such file.")
     try:

@@ -14,8 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from toolkit.crossbar import Crossbar, Device, DigitalArray, TiledCrossbar, get_device
-from toolkit.lowrank.estimator import as_generator
+from toolkit.checks import (
+    as_generator,
+    check_choice,
+    check_flag,
+    check_instance,
+    check_pair,
+    check_real,
+)
+from toolkit.crossbar import Crossbar, Device, DigitalArray, TiledCrossbar, device_names, get_device
+from toolkit.crossbar.array import check_setting
 from toolkit.training.capture import PlainLayer, is_capture, matrix_layers
 from toolkit.training.convolution import Geometry
 from toolkit.training.layers import Array, CrossbarConv2d, CrossbarLayer, CrossbarLinear
@@ -39,6 +47,19 @@ class ArraySettings:
     w_max: float | None = None
     tile: tuple[int, int] | None = None
     array: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.device, str):
+            check_choice("device", self.device, (DIGITAL, *device_names()))
+        elif self.device is not None:
+            check_instance("device", self.device, Device, "a Device, a name or None")
+        if self.w_max is not None:
+            check_real("w_max", self.w_max, above=0.0)
+        if self.tile is not None:
+            check_pair("tile", self.tile)
+        for name, value in self.array.items():
+            if name != "coding" or value is not None:
+                check_setting(name, value)
 
     @property
     def is_digital(self) -> bool:
@@ -142,19 +163,20 @@ def to_crossbar(
     TransformerEncoderLayer reads weights in evaluation: its fast path is switched off in the copy.
     AveragedModel sees parameters only: give it :func:`to_digital` of the model.
     """
+    check_instance("model", model, nn.Module, "an nn.Module")
     settings = ArraySettings(device=device, w_max=w_max, tile=tile).changed(array)
-    if not isinstance(strict, bool):
-        raise TypeError(f"strict must be True or False; got {strict!r}")
+    check_flag("strict", strict)
+    generator = as_generator(seed)
     layers, left_out = _convertible(model)
     names = [*layers, *left_out]
-    skipped = {name for name in names if _fits(name, skip)}
     _check_patterns("skip", skip, names)
+    skipped = {name for name in names if _fits(name, skip)}
     _check_patterns("overrides", overrides or {}, names)
     chosen = {name: layer for name, layer in layers.items() if name not in skipped}
     if not chosen:
         raise ValueError(f"model must have a Linear or Conv2d to convert; {_kinds(names, skipped)}")
     _report({name: why for name, why in left_out.items() if name not in skipped}, strict=strict)
-    generator, memo = as_generator(seed), {}
+    memo: dict[int, CrossbarLayer] = {}
     for name, layer in layers.items():
         own_seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         if name in chosen:
@@ -197,6 +219,7 @@ def to_digital(model: Model) -> Model:
     ValueError
         If the model has no layer on arrays.
     """
+    check_instance("model", model, nn.Module, "an nn.Module")
     layers = {id(module): module for module in model.modules() if isinstance(module, CrossbarLayer)}
     if not layers:
         raise ValueError("model must have layers on arrays, as to_crossbar makes them; it has none")
@@ -217,6 +240,7 @@ def _apply_to_all_or_none(
 
 def crossbar_layers(model: nn.Module) -> dict[str, CrossbarLayer]:
     """The layers on arrays by name, in the order of ``model.named_modules()``."""
+    check_instance("model", model, nn.Module, "an nn.Module")
     return {
         name: module for name, module in model.named_modules() if isinstance(module, CrossbarLayer)
     }
@@ -319,7 +343,10 @@ def _fits(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _check_patterns(argument: str, patterns: Iterable[str], names: list[str]) -> None:
+    if isinstance(patterns, str) or not isinstance(patterns, Iterable):
+        raise TypeError(f"{argument} must be a collection of names; got {patterns!r}")
     for pattern in patterns:
+        check_instance(argument, pattern, str, "names of layers")
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(
                 f"{argument} must name layers with weights: {', '.join(map(repr, names))}; "

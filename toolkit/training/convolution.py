@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from toolkit.checks import check_choice, check_count, check_instance, check_pair
+
 Pair = tuple[int, int]
 Samples = tuple[Tensor, Tensor]
 
@@ -44,9 +46,21 @@ class Geometry:
     padding_mode: str = "zeros"
     groups: int = 1
 
+    def __post_init__(self) -> None:
+        check_pair("kernel_size", self.kernel_size)
+        check_pair("stride", self.stride)
+        check_pair("dilation", self.dilation)
+        if not isinstance(self.padding, tuple | list) or len(self.padding) != 4:
+            raise TypeError(f"padding must be four whole numbers; got {self.padding!r}")
+        for border in self.padding:
+            check_count("padding", border, 0)
+        check_choice("padding_mode", self.padding_mode, _PADDING_MODES)
+        check_count("groups", self.groups)
+
     @classmethod
     def of(cls, layer: nn.Conv2d) -> Geometry:
         """The geometry of a torch layer, ``padding="same"`` and "valid" included."""
+        check_instance("layer", layer, nn.Conv2d, "a Conv2d")
         kernel_size, dilation = _pair(layer.kernel_size), _pair(layer.dilation)
         return cls(
             kernel_size=kernel_size,

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from toolkit.checks import as_generator, check_count, check_instance, check_real
+
 Samples = Tensor | np.ndarray | Sequence[Any]
 ImageShape = tuple[int, int, int]
 
@@ -83,12 +85,13 @@ class Dataset:
             training and test samples, or ``image_shape``, do not fit each other; if a label is
             negative, or there is only one class.
         """
+        check_instance("name", name, str, "text")
         train, train_shape = _inputs("train_inputs", train_inputs)
         test, test_shape = _inputs("test_inputs", test_inputs)
         if train_shape != test_shape:
             raise ValueError(
                 f"test_inputs must have samples of shape {train_shape}, like train_inputs; "
-                f"got {test_shape}."
+                f"got {test_shape}"
             )
         labels = _labels("train_labels", train_labels, len(train))
         test_answers = _labels("test_labels", test_labels, len(test))
@@ -110,14 +113,14 @@ class Dataset:
             If ``validation`` leaves one of the two parts empty.
         """
         samples = len(self.train_labels)
-        held = round(validation * samples) if 0 < validation < 1 else 0
+        held = round(check_real("validation", validation, 0.0, 1.0) * samples)
         if not 0 < held < samples:
             raise ValueError(
                 f"validation must be a fraction of {samples} samples that leaves both parts "
-                f"some; got {validation}."
+                f"some; got {validation}"
             )
         chosen = torch.zeros(samples, dtype=torch.bool)
-        chosen[_pick(self.train_labels, held, _generator(seed))] = True
+        chosen[_pick(self.train_labels, held, as_generator(seed))] = True
         return Dataset(
             f"{self.name}, {held} samples held out",
             self.train_inputs[~chosen],
@@ -143,9 +146,8 @@ class Dataset:
             ("train", train, self.train_labels),
             ("test", test, self.test_labels),
         ):
-            if not 0 < count <= len(labels):
-                raise ValueError(f"{part} must be 1 to {len(labels)} samples; got {count}.")
-        generator = _generator(seed)
+            check_count(part, count, 1, len(labels))
+        generator = as_generator(seed)
         kept = _pick(self.train_labels, train, generator)
         kept_test = _pick(self.test_labels, test, generator)
         return Dataset(
@@ -175,15 +177,11 @@ def _pick(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
     return torch.cat(kept).sort().values
 
 
-def _generator(seed: int | torch.Generator) -> torch.Generator:
-    return seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
-
-
 def _inputs(name: str, given: Samples) -> tuple[Tensor, tuple[int, ...]]:
     """Flat float32 inputs and the shape of one sample."""
     tensor = _tensor(name, given)
     if tensor.is_complex():
-        raise TypeError(f"{name} must be real numbers; got {tensor.dtype}.")
+        raise TypeError(f"{name} must be real numbers; got {tensor.dtype}")
     if tensor.ndim not in (2, 3, 4) or tensor.numel() == 0:
         raise ValueError(
             f"{name} must be (samples, features), (samples, height, width) or (samples, channels, "
@@ -202,14 +200,14 @@ def _inputs(name: str, given: Samples) -> tuple[Tensor, tuple[int, ...]]:
 def _labels(name: str, given: Samples, samples: int) -> Tensor:
     tensor = _tensor(name, given)
     if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
-        raise TypeError(f"{name} must be whole numbers; got {tensor.dtype}.")
+        raise TypeError(f"{name} must be whole numbers; got {tensor.dtype}")
     if tensor.shape != (samples,):
         raise ValueError(
-            f"{name} must be one label a sample, shape ({samples},); got {tuple(tensor.shape)}."
+            f"{name} must be one label a sample, shape ({samples},); got {tuple(tensor.shape)}"
         )
     tensor = tensor.to(torch.int64, copy=True)
     if tensor.min() < 0:
-        raise ValueError(f"{name} must be 0 or more; got {int(tensor.min())}.")
+        raise ValueError(f"{name} must be 0 or more; got {int(tensor.min())}")
     return tensor
 
 
@@ -229,10 +227,14 @@ def _image_shape(wanted: ImageShape | None, sample: tuple[int, ...]) -> ImageSha
     came = (1, *sample) if len(sample) == 2 else sample
     if wanted is None:
         return (came[0], came[1], came[2]) if len(came) == 3 else None
-    fits = len(wanted) == 3 and min(wanted) > 0 and math.prod(wanted) == math.prod(sample)
+    if not isinstance(wanted, tuple | list):
+        raise TypeError(f"image_shape must be (channels, height, width); got {wanted!r}")
+    for size in wanted:
+        check_count("image_shape", size)
+    fits = len(wanted) == 3 and math.prod(wanted) == math.prod(sample)
     if not fits or (len(came) == 3 and came != tuple(wanted)):
         raise ValueError(
             f"image_shape must be (channels, height, width) of a sample of shape {sample}; "
-            f"got {wanted}."
+            f"got {wanted}"
         )
     return (wanted[0], wanted[1], wanted[2])

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+from toolkit.checks import check_choice, check_flag, check_path_like
 from toolkit.training.canonical import CIFAR_10, FASHION_MNIST, MNIST, Collection
 from toolkit.training.dataset import Dataset
 from toolkit.training.toys import gaussians, spirals
@@ -42,8 +43,10 @@ def load_dataset(
     ConnectionError
         If OpenML is asked and does not answer.
     """
-    if name not in _SOURCES:
-        raise ValueError(f"dataset must be one of {', '.join(_SOURCES)}; got {name!r}.")
+    check_choice("name", name, _SOURCES)
+    check_flag("download", download)
+    if data_dir is not None:
+        check_path_like("data_dir", data_dir)
     source = _SOURCES[name]
     if not isinstance(source, Collection):
         return _made(source)

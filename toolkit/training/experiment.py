@@ -24,6 +24,7 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.nn import functional
 
+from toolkit.checks import check_choice, check_count
 from toolkit.crossbar import Crossbar, DigitalArray
 from toolkit.lowrank import Estimator, LowRank, estimator_knobs, make_estimator
 from toolkit.results import build_tree, root_attributes, save_results
@@ -151,6 +152,7 @@ class Experiment(Settings):
 
     def layer_rank(self, name: str) -> int:
         """The rank that the layer can use: ``rank``, at most its min(m, n)."""
+        check_choice("name", name, self._shapes)
         return min(self.rank, *self._shapes[name])
 
     def latest(self) -> dict[str, tuple[LowRank, Tensor, Tensor]]:
@@ -162,6 +164,7 @@ class Experiment(Settings):
 
     def outer_products(self, inputs: int) -> tuple[int, int]:
         """Outer products of the last step's updates, and of that many network inputs one by one."""
+        check_count("inputs", inputs)
         written = sum(update.rank for update, _ in self._latest.values())
         return written, sum(block_samples(layer, inputs) for layer, _ in self._slots.values())
 
@@ -302,8 +305,7 @@ class Experiment(Settings):
         DivergenceError
             If the loss is no longer finite.
         """
-        if not isinstance(epochs, int) or epochs < 1:
-            raise ValueError(f"epochs must be a whole number, 1 or more; got {epochs!r}.")
+        check_count("epochs", epochs)
         last = math.floor(self.epoch) + epochs
         while self.epoch < last:
             yield self.step()

@@ -14,8 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from toolkit.checks import check_count, check_instance
 from toolkit.lowrank import LowRank
-from toolkit.lowrank.estimator import check_count
 from toolkit.lowrank.linalg import factored_svd
 from toolkit.training.layers import Array, CrossbarLayer
 from toolkit.training.optimiser import Group, LowRankSGD
@@ -102,8 +102,7 @@ def synchronise(
     WorkerLostError
         If another worker died or did not come within the group's timeout.
     """
-    if not isinstance(optimizer, LowRankSGD):
-        raise TypeError(f"optimizer must be a LowRankSGD; got {type(optimizer).__name__}")
+    check_instance("optimizer", optimizer, LowRankSGD, "a LowRankSGD")
     exchange = FactorExchange(carry_rank=carry_rank, process_group=process_group)
     exchange.begin(optimizer.grouped_layers())
     optimizer.exchange = exchange
@@ -150,7 +149,7 @@ class FactorExchange:
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
         if carry_rank is not None:
-            check_count("carry_rank", carry_rank, minimum=0)
+            check_count("carry_rank", carry_rank, least=0)
         self.carry_rank = carry_rank
         self._channel = Channel(process_group)
         self._digest = self._step = 0

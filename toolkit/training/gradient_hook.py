@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from toolkit.lowrank.estimator import as_generator, check_count
+from toolkit.checks import as_generator, check_count, check_flag
 from toolkit.lowrank.linalg import orthonormal_rows, random_matrix
 from toolkit.training.workers import Channel, Traffic
 
@@ -50,8 +50,7 @@ class HookState:
         seed: int = 0,
         process_group: dist.ProcessGroup | None = None,
     ) -> None:
-        if not isinstance(error_feedback, bool):
-            raise TypeError(f"error_feedback must be True or False; got {error_feedback!r}")
+        check_flag("error_feedback", error_feedback)
         self.rank = None if rank is None else check_count("rank", rank)
         self.error_feedback = error_feedback
         self._generator = as_generator(seed)

@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from toolkit.checks import all_finite, check_count, check_flag, check_instance, check_signal
 from toolkit.crossbar import Crossbar, DigitalArray, TiledCrossbar
-from toolkit.crossbar.checks import check_signal
 from toolkit.crossbar.states import load_whole
-from toolkit.lowrank.linalg import all_finite
 from toolkit.training.capture import Capture, attached, positions_of
 from toolkit.training.convolution import Geometry, Patches, Samples
 
@@ -40,9 +39,11 @@ class CrossbarLayer(nn.Module):
 
     def __init__(self, arrays: Sequence[Array], *, bias: bool) -> None:
         super().__init__()
-        if not arrays or not all(isinstance(array, Array) for array in arrays):
-            kinds = ", ".join(type(array).__name__ for array in arrays) or "none"
-            raise TypeError(f"arrays must be crossbars, tiled or not, or digital; got {kinds}")
+        what = "arrays: crossbars, tiled or not, or digital"
+        check_instance("arrays", arrays or None, list | tuple, what)
+        for array in arrays:
+            check_instance("arrays", array, Array, what)
+        check_flag("bias", bias)
         self.arrays = list(arrays)
         self.has_bias = bias
         weights = arrays[0].weights
@@ -164,6 +165,7 @@ class CrossbarLinear(CrossbarLayer):
     """
 
     def __init__(self, array: Array, *, bias: bool = True) -> None:
+        check_instance("array", array, Array, "a crossbar, tiled or not, or digital")
         super().__init__([array], bias=bias)
 
     @property
@@ -173,6 +175,9 @@ class CrossbarLinear(CrossbarLayer):
 
     @array.setter
     def array(self, array: Array) -> None:
+        check_instance("array", array, Array, "a crossbar, tiled or not, or digital")
+        if array.shape != self.arrays[0].shape:
+            raise ValueError(f"array must have shape {self.arrays[0].shape}; got {array.shape}")
         self.arrays[0] = array
 
     @property
@@ -231,6 +236,7 @@ class CrossbarConv2d(CrossbarLayer):
 
     def __init__(self, arrays: Sequence[Array], *, geometry: Geometry, bias: bool = True) -> None:
         super().__init__(arrays, bias=bias)
+        check_instance("geometry", geometry, Geometry, "a Geometry")
         shapes = {array.shape for array in arrays}
         columns = arrays[0].shape[1] - bias
         if len(arrays) != geometry.groups or len(shapes) > 1:
@@ -346,7 +352,7 @@ def with_bias(inputs: Tensor) -> Tensor:
 def check_finite_inputs(inputs: Tensor) -> None:
     """ValueError for a NaN or an infinity, as a read of an array gives."""
     if not all_finite(inputs.detach()):
-        raise ValueError("inputs must be finite, got NaN or infinite entries")
+        raise ValueError("inputs must be finite; got NaN or infinite entries")
 
 
 def block_samples(layer: nn.Module, block_size: int) -> int:
@@ -357,6 +363,8 @@ def block_samples(layer: nn.Module, block_size: int) -> int:
     is that of the layer's last call (1 before the first), for a :class:`CrossbarLayer` or a plain
     layer that a :class:`~toolkit.training.LowRankSGD` trains.
     """
+    check_instance("layer", layer, nn.Module, "an nn.Module")
+    check_count("block_size", block_size)
     capture = layer.capture if isinstance(layer, CrossbarLayer) else attached(layer)
     return block_size * (1 if capture is None else capture.positions)
 

@@ -44,7 +44,7 @@ class Gate:
 
     def __init__(self, places: int, *, abreast: int = 2) -> None:
         if not isinstance(places, int) or places < 1:
-            raise ValueError(f"places must be a whole number, 1 or more; got {places!r}.")
+            raise ValueError(f"places must be a whole number, 1 or more; got {places!r}")
         self.places, self.abreast = places, abreast
         self._lock, self._line = threading.Lock(), list[object]()
         self._shifts, self._changed = list[object](), threading.Condition()
@@ -140,7 +140,7 @@ class LiveRun:
             If the limit is not above 0.
         """
         if steps_per_second is not None and not steps_per_second > 0:
-            raise ValueError(f"steps_per_second must be above 0; got {steps_per_second!r}.")
+            raise ValueError(f"steps_per_second must be above 0; got {steps_per_second!r}")
         shortest = 0.0 if steps_per_second is None else 1 / steps_per_second
         self._ask(lambda: setattr(self, "_shortest_step", shortest))
 

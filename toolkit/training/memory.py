@@ -37,7 +37,7 @@ def peak_bytes(function: Callable[[], Any], *, device: torch.device | str = "cpu
         function()
         return max(0, torch.cuda.max_memory_allocated(place) - before)
     if place.type != "cpu":
-        raise ValueError(f"device must be a CPU or CUDA device, got {place}")
+        raise ValueError(f"device must be a CPU or CUDA device; got {place}")
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         kept = function()
     del kept

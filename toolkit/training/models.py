@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn.utils import skip_init
 
+from toolkit.checks import check_choice, check_count, check_instance
 from toolkit.training.dataset import Dataset, ImageShape
 from toolkit.training.layers import initial_weights
 
@@ -53,10 +54,13 @@ def make_model(
         If there is no model of that name, a width is not a whole number of 1 or more, or the
         samples are no pictures, or too small ones, for a convolutional model.
     """
-    if name not in _MODELS:
-        raise ValueError(f"model must be one of {', '.join(_MODELS)}; got {name!r}.")
-    if not all(type(width) is int and width >= 1 for width in hidden or ()):
-        raise ValueError(f"hidden must be widths, whole numbers of 1 or more; got {hidden!r}.")
+    check_choice("name", name, _MODELS)
+    check_instance("dataset", dataset, Dataset, "a Dataset")
+    check_instance("generator", generator, torch.Generator, "a torch.Generator")
+    if hidden is not None:
+        check_instance("hidden", hidden, list | tuple, "a list of widths or None")
+        for width in hidden:
+            check_count("hidden", width)
     make, usual = _MODELS[name]
     return nn.Sequential(OrderedDict(make(dataset, usual if hidden is None else hidden, generator)))
 

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from toolkit.checks import as_generator, check_choice, check_count, check_instance, check_real
 from toolkit.crossbar import SCHEMES
 from toolkit.crossbar.states import load_whole
-from toolkit.lowrank import Estimator, estimator_knobs, make_estimator
-from toolkit.lowrank.estimator import as_generator, check_count, check_nonnegative
+from toolkit.lowrank import Estimator, estimator_knobs, estimator_names, make_estimator
 from toolkit.training.capture import PlainLayer, matrix_layers
 from toolkit.training.layers import CrossbarLayer
 from toolkit.training.updates import LayerUpdate, matrix_shapes, write_all
@@ -298,13 +298,17 @@ def _groups(model: nn.Module | Iterable[Mapping[str, Any]]) -> list[dict[str, An
     """The model as a list of groups."""
     if isinstance(model, nn.Module):
         return [{"module": model}]
-    groups = list(model)
-    if not all(isinstance(group, Mapping) for group in groups):
-        raise TypeError(
-            "model must be the nn.Module itself, or a list of groups {'module': ...}; "
-            f"got {type(groups[0]).__name__}s, such as model.parameters() gives"
-        )
-    return [dict(group) for group in groups]
+    what = "the nn.Module itself, or a list of groups {'module': ...}"
+    check_instance("model", model, Iterable, what)
+    model = list(model)
+    if not model:
+        raise ValueError(f"model must be {what}; got an empty list")
+    return [_checked_group(group, what) for group in model]
+
+
+def _checked_group(group: Any, what: str) -> dict[str, Any]:
+    check_instance("model", group, Mapping, what)
+    return dict(group)
 
 
 def _maker(
@@ -313,6 +317,7 @@ def _maker(
     """What makes one estimator after another, each with a seed of its own."""
     if own := sorted(set(knobs) & {"rank", "block_size", "seed"}):
         raise TypeError(f"{own[0]} is an argument of its own")
+    check_choice("method", method, estimator_names())
     has_seed = "seed" in estimator_knobs(method)
 
     def make() -> Estimator:
@@ -348,15 +353,14 @@ def _check_only_read(layer: LayerUpdate) -> None:
 
 def _check_group(group: Mapping[str, Any], layers: Mapping[str, nn.Module]) -> None:
     """ValueError or TypeError for an option that is not allowed."""
-    check_nonnegative("lr", group["lr"])
+    check_real("lr", group["lr"], 0.0)
     check_count("rank", group["rank"])
     check_count("block_size", group["block_size"])
-    check_nonnegative("momentum", group["momentum"], maximum=1.0)
-    check_nonnegative("weight_decay", group["weight_decay"])
+    check_real("momentum", group["momentum"], 0.0, 1.0)
+    check_real("weight_decay", group["weight_decay"], 0.0)
     if group["momentum_rank"] is not None:
         check_count("momentum_rank", group["momentum_rank"])
-    if group["scheme"] not in SCHEMES:
-        raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}, got {group['scheme']!r}")
+    check_choice("scheme", group["scheme"], SCHEMES)
     on_arrays = [name for name, layer in layers.items() if isinstance(layer, CrossbarLayer)]
     if group["weight_decay"] and on_arrays:
         raise ValueError(

@@ -13,6 +13,7 @@ import param
 from torch import nn
 
 from toolkit.crossbar import PAIRS, SCHEMES, Device, device_names, get_device
+from toolkit.crossbar.pulses import MOST_BITS
 from toolkit.lowrank import estimator_names
 from toolkit.lowrank.sbpca import CORES
 from toolkit.training import physics
@@ -158,7 +159,7 @@ class Settings(param.Parameterized):
         doc="Whole pulses to each cell, or coincidences of bit streams on rows and columns.",
     )
     bit_length = Whole(
-        31, bounds=(1, 1024), unit="slots", doc="Longest bit stream of a coincidence write."
+        31, bounds=(1, MOST_BITS), unit="slots", doc="Longest bit stream of a coincidence write."
     )
     dac_bits = Whole(
         None,

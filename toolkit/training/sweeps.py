@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from toolkit.checks import check_count, check_flag, check_instance, check_path_like
 from toolkit.plain_yaml import read_plain_yaml
 from toolkit.results.grid import GridStore, Index
 from toolkit.results.schema import root_attributes
@@ -69,12 +70,12 @@ def plan_of(grid: Mapping[str, Any], *, seeds: int | Sequence[int] = 1, epochs: 
         If a knob is unknown, a value is not allowed, twice there or no plain value, or ``seeds`` or
         ``epochs`` is not allowed. Values that do not go together fail in their own run.
     """
+    check_instance("grid", grid, Mapping, "a mapping of knobs, or a Plan")
     known = knobs_of(Settings)
     if unknown := [name for name in grid if name not in known or name == "seed"]:
         allowed = ", ".join(name for name in known if name != "seed")
-        raise ValueError(f"unknown knob {unknown[0]!r} in grid; allowed: {allowed}.")
-    if type(epochs) is not int or epochs < 1:
-        raise ValueError(f"epochs must be a whole number, 1 or more; got {epochs!r}.")
+        raise ValueError(f"grid must have knobs of {allowed}; got {unknown[0]!r}")
+    check_count("epochs", epochs)
     axes: dict[str, list[Any]] = {}
     fixed: dict[str, Any] = {}
     for name, given in grid.items():
@@ -84,10 +85,10 @@ def plan_of(grid: Mapping[str, Any], *, seeds: int | Sequence[int] = 1, epochs: 
             fixed[name] = _plain(name, given)
     axes["seed"] = [_plain("seed", seed) for seed in _seeds(seeds)]
     if (runs := math.prod(len(values) for values in axes.values())) > MOST_RUNS:
-        raise ValueError(f"grid must have at most {MOST_RUNS} runs; got {runs}.")
+        raise ValueError(f"grid must have at most {MOST_RUNS} runs; got {runs}")
     for name, values in axes.items():
         if not values or any(value in values[:i] for i, value in enumerate(values)):
-            raise ValueError(f"{name} must have one value or more, each once; got {values!r}.")
+            raise ValueError(f"{name} must have one value or more, each once; got {values!r}")
     return Plan(axes, fixed, epochs)
 
 
@@ -99,6 +100,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     FileNotFoundError, ValueError
         If there is no file, it is no YAML, or :func:`plan_of` refuses it.
     """
+    check_path_like("path", path)
     try:
         found = read_plain_yaml(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -109,7 +111,10 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         raise ValueError(
             f"{str(path)!r} has {unknown[0]!r}; allowed beside grid: seeds and epochs."
         )
-    return plan_of(**found)
+    try:
+        return plan_of(**found)
+    except TypeError as error:
+        raise ValueError(f"{str(path)!r}: {error}") from None
 
 
 def sweep(
@@ -162,8 +167,13 @@ def sweep(
         If there is no scheduler at that address, or it is lost in the middle.
     """
     plan = grid if isinstance(grid, Plan) else plan_of(grid, seeds=seeds, epochs=epochs)
-    if workers is not None and (type(workers) is not int or workers < 1):
-        raise ValueError(f"workers must be a whole number, 1 or more; got {workers!r}.")
+    if workers is not None:
+        check_count("workers", workers)
+    if scheduler is not None:
+        check_instance("scheduler", scheduler, str, "an address or None")
+    check_flag("progress", progress)
+    if out is not None:
+        check_path_like("out", out)
     if out is None:
         with tempfile.TemporaryDirectory() as folder:
             kept = Path(folder) / "sweep.zarr"
@@ -293,10 +303,10 @@ def _attributes(name: str, unit: str) -> dict[str, str]:
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
     if type(seeds) is int and 1 <= seeds <= MOST_RUNS:
         return list(range(seeds))
-    if isinstance(seeds, Sequence) and not isinstance(seeds, str):
+    if isinstance(seeds, Sequence) and not isinstance(seeds, str) and seeds:
         return list(seeds)
     raise ValueError(
-        f"seeds must be a whole number, 1 to {MOST_RUNS}, or a list of seeds; got {seeds!r}."
+        f"seeds must be a whole number, 1 to {MOST_RUNS}, or a list of seeds; got {seeds!r}"
     )
 
 
@@ -312,5 +322,5 @@ def _plain(name: str, value: Any) -> Any:
     plain = knob.plain(value)
     knob._validate(plain)
     if not isinstance(plain, bool | int | float | str | list | type(None)):
-        raise ValueError(f"{name} must be given by name in a sweep; got {value!r}.")
+        raise ValueError(f"{name} must be given by name in a sweep; got {value!r}")
     return plain

@@ -11,6 +11,7 @@ import math
 import torch
 from torch import Tensor
 
+from toolkit.checks import as_generator, check_count, check_real
 from toolkit.training.dataset import Dataset
 
 
@@ -54,8 +55,7 @@ def spirals(
         If ``classes`` is not 2 to 4, ``samples`` not at least 4 a class, or ``spread`` or ``turns``
         negative or not finite.
     """
-    if not (math.isfinite(turns) and turns >= 0):
-        raise ValueError(f"turns must be finite and 0 or more; got {turns}.")
+    check_real("turns", turns, 0.0)
     generator, labels = _begin(classes, samples, spread, seed)
     radius = 0.1 + 0.8 * torch.rand(samples, generator=generator)
     angles = 2 * math.pi * (labels / classes + turns * radius)
@@ -67,14 +67,10 @@ def _begin(
     classes: int, samples: int, spread: float, seed: int | torch.Generator
 ) -> tuple[torch.Generator, Tensor]:
     """Check what both have in common; the generator and the labels, each class as often."""
-    if not 2 <= classes <= 4:
-        raise ValueError(f"classes must be 2, 3 or 4; got {classes}.")
-    if samples < 4 * classes:
-        raise ValueError(f"samples must be at least {4 * classes}, 4 a class; got {samples}.")
-    if not (math.isfinite(spread) and spread >= 0):
-        raise ValueError(f"spread must be finite and 0 or more; got {spread}.")
-    generator = seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
-    return generator, torch.arange(samples) % classes
+    check_count("classes", classes, 2, 4)
+    check_count("samples", samples, 4 * classes)
+    check_real("spread", spread, 0.0)
+    return as_generator(seed), torch.arange(samples) % classes
 
 
 def _dataset(

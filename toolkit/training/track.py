@@ -70,7 +70,7 @@ def standings(tracks: Sequence[Track], budget: str) -> tuple[float, list[float]]
         If there is no such budget.
     """
     if budget not in BUDGETS:
-        raise ValueError(f"budget must be one of {', '.join(BUDGETS)}; got {budget!r}.")
+        raise ValueError(f"budget must be one of {', '.join(BUDGETS)}; got {budget!r}")
     used = [track.used(budget) for track in tracks]
     common = min((amount for amount in used if amount > 0), default=0.0)
     reached = [

@@ -22,7 +22,7 @@ import torch.distributed as dist
 import torch.distributed.nn
 from torch import Tensor
 
-from toolkit.lowrank.estimator import check_nonnegative
+from toolkit.checks import check_real
 
 # What workers meet in, for the header that goes first.
 EXCHANGES = ("synchronise", "check_replicas", "LowRankSGD.step", "sbpca_hook")
@@ -71,8 +71,7 @@ def workers(*, timeout: float = 60.0, backend: str | None = None) -> Iterator[Wo
     ValueError
         If the timeout is not above 0.
     """
-    if check_nonnegative("timeout", timeout) == 0.0:
-        raise ValueError("timeout must be above 0 seconds; got 0")
+    check_real("timeout", timeout, above=0.0)
     local, here = (int(os.environ.get(f"LOCAL_{name}", 0)) for name in ("RANK", "WORLD_SIZE"))
     has_gpu = torch.cuda.device_count() >= max(here, 1)
     backend = backend or ("nccl" if has_gpu else "gloo")
