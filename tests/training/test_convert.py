@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from toolkit.crossbar import Crossbar, DigitalArray, TiledCrossbar, Wires, get_device
-from toolkit.training.convert import crossbar_layers, to_crossbar, to_digital
+from toolkit.training import crossbar_layers, to_crossbar, to_digital
 from toolkit.training.layers import CrossbarConv2d, CrossbarLinear
 from toolkit.training.optimiser import LowRankSGD
 

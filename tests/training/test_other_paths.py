@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from toolkit.training import LowRankSGD, crossbar_layers, release_weights, to_crossbar, to_digital
+from toolkit.crossbar import Coincidence
+from toolkit.training import (
+    DivergenceError,
+    Experiment,
+    LowRankSGD,
+    crossbar_layers,
+    release_weights,
+    to_crossbar,
+    to_digital,
+)
 from toolkit.training.capture import attached
 
 INPUTS = torch.randn(5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -144,8 +153,15 @@ def test_a_failed_forward_leaves_the_weight_trainable():
     assert model[0].weight.requires_grad
 
 
+@pytest.mark.parametrize("device", ["digital", "ideal"])
+def test_an_averaged_model_of_arrays_is_refused(device):
+    model = to_crossbar(network(), device=device)
+    for part in (model, model[0], nn.Sequential(nn.Linear(6, 6), nn.Sequential(model))):
+        with pytest.raises(TypeError, match=r"no layers on arrays; give it to_digital\(model\)"):
+            torch.optim.swa_utils.AveragedModel(part)
+
+
 def test_an_averaged_model_averages_the_digital_copy():
-    """AveragedModel sees parameters only: of a model on arrays, average to_digital's copy."""
     model = to_crossbar(network())
     optimizer = LowRankSGD(model, 0.01)
     averaged = torch.optim.swa_utils.AveragedModel(to_digital(model))
@@ -155,6 +171,42 @@ def test_an_averaged_model_averages_the_digital_copy():
         averaged.update_parameters(to_digital(model))
         weights.append(model[0].weight.detach())
     torch.testing.assert_close(averaged.module[0].weight.detach(), sum(weights) / 2)
+    with pytest.raises(RuntimeError, match="size"):
+        averaged.update_parameters(model)
+
+
+@pytest.mark.parametrize("how", ["SGD", "Adam", "copied", "pickled", "plain"])
+def test_another_optimiser_does_not_step_over_samples(how):
+    model = network() if how == "plain" else to_crossbar(network(), device="ideal")
+    LowRankSGD(model, 0.01)
+    model = {"copied": copy.deepcopy, "pickled": lambda m: pickle.loads(pickle.dumps(m))}.get(
+        how, lambda m: m
+    )(model)
+    make = torch.optim.Adam if how == "Adam" else torch.optim.SGD
+    optimizer = make(model.parameters(), 0.01)
+    before = [model[0].weight.detach().clone(), model[0].bias.detach().clone()]
+    with pytest.raises(RuntimeError, match=rf"must be a LowRankSGD .*got {make.__name__}"):
+        descend(model, optimizer, plain, 1)
+    assert torch.equal(before[0], model[0].weight)
+    assert torch.equal(before[1], model[0].bias)
+
+
+def test_another_optimiser_steps_where_no_samples_wait():
+    model = to_crossbar(nn.Sequential(network(), nn.Linear(3, 2).double()), skip=["1"])
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    model(INPUTS).sum().backward()
+    for layer in crossbar_layers(model).values():  # an update of one's own
+        layer.clear_samples()
+    optimizer.step()
+    model[0].requires_grad_(False)
+    descend(model, optimizer, plain)
+    other = network()
+    LowRankSGD(other, 0.01)
+    plain(other).backward()
+    release_weights(other)
+    before = other[0].weight.detach().clone()
+    descend(other, torch.optim.SGD(other.parameters(), 0.01), plain, 1)
+    assert not torch.equal(before, other[0].weight)
 
 
 @pytest.mark.parametrize("method", ["sbpca", "sgd", "svd"])
@@ -173,6 +225,91 @@ def test_an_overflow_in_any_layer_writes_none(method, device, momentum):
         optimizer.step()
     for old, layer in zip(before, (model[0], model[2]), strict=True):
         assert torch.equal(old, layer.weight)
+
+
+def loaded(layer: nn.Module, largest: float) -> None:
+    """Scale the errors of the last output alone, so that its gradient has that magnitude."""
+    errors, activations = layer.samples[0]
+    scale = largest / float((errors.T @ activations)[-1].abs().max())
+    layer.capture.calls[:] = [
+        (inputs, torch.cat([errors[:, :-1], errors[:, -1:] * scale], 1))
+        for inputs, errors in layer.capture.calls
+    ]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("tile", [None, (2, 2)])
+def test_pulses_that_are_no_number_in_one_array_are_written_to_none(momentum, tile):
+    model = to_crossbar(network().float(), device="EpiRAM", w_max=1.0, tile=tile)
+    optimizer = LowRankSGD(model, 1.0, method="svd", rank=2, momentum=momentum)
+    model(INPUTS.float()).square().sum().backward()
+    loaded(model[2], 3e37)  # a number, but 32 pulses each of them are none
+    with pytest.raises(ValueError, match=r"layer '2'.*finite number of pulses"):
+        optimizer.step()
+    for layer in crossbar_layers(model).values():
+        assert not layer.arrays[0].pulse_count.any()
+
+
+def test_an_experiment_writes_all_layers_or_none():
+    run = Experiment(hidden=[8], rank=2, method="svd", device="EpiRAM", learning_rate=0.1)
+    run.step()
+    before = {name: array.pulse_count.clone() for name, array in run.arrays.items()}
+    (_, last) = run.layers.values()
+    take = last.capture.samples
+    last.capture.samples = lambda *args: [(errors * 1e39, a * 1e3) for errors, a in take(*args)]
+    with pytest.raises(DivergenceError, match="layer 'layer2'"):
+        run.step()
+    for name, array in run.arrays.items():
+        assert torch.equal(array.pulse_count, before[name])
+
+
+@pytest.mark.parametrize("tile", [None, (4, 4)])
+def test_coincidences_that_cannot_write_a_sum_are_refused_before(tile):
+    model = to_crossbar(network(), device="EpiRAM", coding=Coincidence(), tile=tile)
+    said = r"layer '0': scheme must be rank-sequential with coding Coincidence\(.*; got rank-sum"
+    with pytest.raises(ValueError, match=said):
+        LowRankSGD(model, 0.01, scheme="rank-sum")
+    optimizer = LowRankSGD([{"module": model[0]}, {"module": model[2]}], 0.01)
+    with pytest.raises(ValueError, match=said.replace("0", "")):
+        optimizer.add_param_group({"module": model[2], "scheme": "rank-sum"})
+    optimizer.param_groups[1]["scheme"] = "rank-sum"
+    with pytest.raises(ValueError, match=said.replace("0", "")):
+        descend(model, optimizer, plain, 1)
+    for layer in crossbar_layers(model).values():
+        assert not layer.arrays[0].pulse_count.any()
+    optimizer.param_groups[1]["scheme"] = "rank-sequential"
+    descend(model, optimizer, plain, 1)
+
+
+@pytest.mark.parametrize("place", ["sequence", "list", "inner"])
+@pytest.mark.parametrize("cast", [nn.Module.double, nn.Module.half, nn.Module.bfloat16])
+def test_a_move_refused_by_arrays_leaves_whatever_holds_them(place, cast):
+    model = to_crossbar(
+        nn.Sequential(nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 8))), skip=["0.0"]
+    )
+    outer = {
+        "sequence": lambda: nn.Sequential(nn.Linear(6, 6), nn.Sequential(nn.Linear(6, 6), model)),
+        "list": lambda: nn.ModuleList([nn.Linear(6, 6)]).append(model),
+        "inner": lambda: model[0],
+    }[place]()
+    for module in (outer, copy.deepcopy(outer), pickle.loads(pickle.dumps(outer))):
+        with pytest.raises(ValueError, match="arrays stay where they were made"):
+            cast(module)
+        assert {p.dtype for p in module.parameters()} == {torch.float32}
+    back = cast(to_digital(outer))
+    assert {p.dtype for p in back.parameters()} != {torch.float32}
+    back.load_state_dict(back.state_dict())
+
+
+def test_a_state_refused_by_arrays_leaves_whatever_holds_them():
+    def outer(device):
+        return nn.Sequential(nn.Linear(6, 6), to_crossbar(network().float(), device=device))
+
+    module, other = outer("EpiRAM"), outer("ideal")
+    before = str(module.state_dict())
+    with pytest.raises(ValueError, match=r"layer '1\.0': state must"):
+        module.load_state_dict(other.state_dict())
+    assert str(module.state_dict()) == before
 
 
 @pytest.mark.parametrize("method", ["sbpca", "sgd", "svd"])

@@ -1,7 +1,7 @@
 """Crossbars: devices, arrays of pairs of cells, reads and pulsed writes, wear and time."""
 
 from toolkit.crossbar.ageing import PCMDrift, PowerLawDrift, Relaxation
-from toolkit.crossbar.array import SCHEMES, Crossbar
+from toolkit.crossbar.array import Crossbar
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.digital import DigitalArray
@@ -9,7 +9,7 @@ from toolkit.crossbar.jumps import Jumps, JumpTable
 from toolkit.crossbar.measured import Fit, fit_csv, fit_device
 from toolkit.crossbar.periphery import Converter, Periphery
 from toolkit.crossbar.presets import device_names, get_device
-from toolkit.crossbar.pulses import PAIRS, Coincidence, WholePulses
+from toolkit.crossbar.pulses import PAIRS, SCHEMES, Coincidence, WholePulses
 from toolkit.crossbar.response import Exponential
 from toolkit.crossbar.steps import ExpStep, LinearStep, PiecewiseStep, PowStep, SoftBounds
 from toolkit.crossbar.tiki_taka import TikiTaka

@@ -31,6 +31,7 @@ from toolkit.crossbar.periphery import Periphery, SinhCurve
 from toolkit.crossbar.programming import Programming, write_verify
 from toolkit.crossbar.pulses import (
     PAIRS,
+    SCHEMES,
     Coding,
     Drive,
     WholePulses,
@@ -41,7 +42,6 @@ from toolkit.crossbar.states import check_same, load_whole
 from toolkit.crossbar.wires import Wires, WireSolver
 from toolkit.lowrank import LowRank
 
-SCHEMES = ("rank-sequential", "rank-sum")
 # One-sided pairs are refreshed when a cell passes this share of its range.
 _FULL = 0.9
 
@@ -229,15 +229,13 @@ class Crossbar:
         Raises
         ------
         ValueError
-            If the shapes differ, a value is not finite or the scheme is unknown; then nothing is
-            written.
+            If the shapes differ, a value is not finite, the scheme is unknown or not the coding's,
+            or more pulses are wanted than there are numbers for; then nothing is written.
         """
-        check_write(update, self.shape, learning_rate, scheme)
+        self.check_apply(update, learning_rate=learning_rate, scheme=scheme)
         bank = self._bank
-        left = (update.left * update.sigma).to(bank.state) * (-learning_rate / (2.0 * self.w_max))
-        right = update.right.to(bank.state)
+        left, right = self._wanted(update, learning_rate)
         drive = Drive.of(self.pair, bank.device)
-        _check_demand(left, right, drive)
         if scheme == "rank-sum":
             self.coding.dense(bank.pulses, left @ right.T, drive, bank.generator)
             self._issue_by_rows()
@@ -245,6 +243,23 @@ class Crossbar:
             self._write(left, right, drive)
         if self.pair == "one-sided":
             self.refresh(_FULL)
+
+    def check_apply(
+        self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
+    ) -> None:
+        """ValueError for all that :meth:`apply` refuses. Writes nothing."""
+        check_write(update, self.shape, learning_rate, scheme)
+        self.check_scheme(scheme)
+        _check_demand(*self._wanted(update, learning_rate), Drive.of(self.pair, self._bank.device))
+
+    def check_scheme(self, scheme: str) -> None:
+        """ValueError if the scheme is unknown, or the coding cannot write it."""
+        check_choice("scheme", scheme, SCHEMES)
+        if scheme not in self.coding.schemes:
+            raise ValueError(
+                f"scheme must be {' or '.join(self.coding.schemes)} with coding {self.coding}; "
+                f"got {scheme}"
+            )
 
     def pulse(self, pulses: Tensor) -> None:
         """Issue signed whole pulses cell by cell: (2, m, n), positive potentiates.
@@ -362,6 +377,12 @@ class Crossbar:
             "periphery": repr(self.periphery),
             "wires": repr(self.wires),
         }
+
+    def _wanted(self, update: LowRank, learning_rate: float) -> tuple[Tensor, Tensor]:
+        """Factors (m, k) and (n, k) of the change wanted of the plus cells' state."""
+        state = self._bank.state
+        left = (update.left * update.sigma).to(state) * (-learning_rate / (2.0 * self.w_max))
+        return left, update.right.to(state)
 
     def _write(self, left: Tensor, right: Tensor, drive: Drive) -> None:
         """Write outer products, one after another."""

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toolkit.checks import check_matrix, check_signal
+from toolkit.checks import check_choice, check_matrix, check_signal
 from toolkit.crossbar.array import check_write
+from toolkit.crossbar.pulses import SCHEMES
 from toolkit.crossbar.states import load_whole
 from toolkit.lowrank import LowRank
 
@@ -75,9 +76,19 @@ class DigitalArray:
         ValueError
             If the shapes differ, a value is not finite or the scheme is unknown.
         """
-        check_write(update, self.shape, learning_rate, scheme)
+        self.check_apply(update, learning_rate=learning_rate, scheme=scheme)
         scaled = update.left * update.sigma
         self._weights.addmm_(scaled, update.right.T, alpha=-learning_rate)
+
+    def check_apply(
+        self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
+    ) -> None:
+        """ValueError for all that :meth:`apply` refuses. Writes nothing."""
+        check_write(update, self.shape, learning_rate, scheme)
+
+    def check_scheme(self, scheme: str) -> None:
+        """ValueError if the scheme is unknown."""
+        check_choice("scheme", scheme, SCHEMES)
 
     def state_dict(self) -> dict[str, Any]:
         """State to save: the weights."""

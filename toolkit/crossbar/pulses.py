@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from toolkit.crossbar.bank import CellBank, Written
 
 PAIRS = ("differential", "one-sided", "reference")
+SCHEMES = ("rank-sequential", "rank-sum")
 #: Longest bit stream of a coincidence write.
 MOST_BITS = 1024
 
@@ -59,6 +60,10 @@ class Drive:
 class Coding(Protocol):
     """A way to code wanted changes in pulses."""
 
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """Which of ``SCHEMES`` it can write."""
+
     def outers(
         self,
         out: Tensor,
@@ -91,6 +96,8 @@ class WholePulses:
     """
 
     rounding: str = "stochastic"
+
+    schemes = SCHEMES
 
     def __post_init__(self) -> None:
         check_choice("rounding", self.rounding, ("stochastic", "deterministic"))
@@ -172,6 +179,8 @@ class Coincidence:
     bit_length: int = 31
     update_management: bool = True
     adapt_length: bool = True
+
+    schemes = ("rank-sequential",)
 
     def __post_init__(self) -> None:
         check_count("bit_length", self.bit_length, 1, MOST_BITS)

@@ -122,11 +122,26 @@ class TiledCrossbar:
     def apply(
         self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
     ) -> None:
-        """As :meth:`Crossbar.apply`, with the slices of the factors on every tile."""
-        check_write(update, self.shape, learning_rate, scheme)
-        for array, rows, columns in self._each():
-            piece = LowRank(update.left[rows], update.sigma, update.right[columns])
+        """As :meth:`Crossbar.apply`, with the slices of the factors on every tile.
+
+        What one tile refuses is written to none.
+        """
+        self.check_apply(update, learning_rate=learning_rate, scheme=scheme)
+        for array, piece in self._pieces(update):
             array.apply(piece, learning_rate=learning_rate, scheme=scheme)
+
+    def check_apply(
+        self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
+    ) -> None:
+        """ValueError for all that :meth:`apply` refuses. Writes nothing."""
+        check_write(update, self.shape, learning_rate, scheme)
+        for array, piece in self._pieces(update):
+            array.check_apply(piece, learning_rate=learning_rate, scheme=scheme)
+
+    def check_scheme(self, scheme: str) -> None:
+        """ValueError if the scheme is unknown, or a tile's coding cannot write it."""
+        for array, _, _ in self._each():
+            array.check_scheme(scheme)
 
     def pulse(self, pulses: Tensor) -> None:
         """Issue signed whole pulses cell by cell: (2, m, n), as :meth:`Crossbar.pulse`."""
@@ -182,6 +197,11 @@ class TiledCrossbar:
                 top, left = i * self._tile[0], j * self._tile[1]
                 rows, columns = array.shape
                 yield array, slice(top, top + rows), slice(left, left + columns)
+
+    def _pieces(self, update: LowRank) -> Iterator[tuple[Crossbar, LowRank]]:
+        """Every tile with its part of an update."""
+        for array, rows, columns in self._each():
+            yield array, LowRank(update.left[rows], update.sigma, update.right[columns])
 
     def _assemble(self, name: str) -> Tensor:
         bands = [torch.cat([getattr(array, name) for array in band], -1) for band in self.tiles]

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toolkit.crossbar.array import SCHEMES, Crossbar
+from toolkit.checks import check_choice
+from toolkit.crossbar.array import Crossbar
 from toolkit.crossbar.device import Device
-from toolkit.crossbar.pulses import Coding, Coincidence, WholePulses
+from toolkit.crossbar.pulses import SCHEMES, Coding, Coincidence, WholePulses
 from toolkit.lowrank import LowRank
 
 Floats = NDArray[np.float64]
@@ -103,8 +104,7 @@ def write_phases(
     ValueError
         If the scheme is unknown, or coincidence pulses are asked to write a sum.
     """
-    if scheme not in SCHEMES:
-        raise ValueError(f"scheme must be one of {', '.join(SCHEMES)}; got {scheme!r}")
+    check_choice("scheme", scheme, SCHEMES)
     generator = torch.Generator().manual_seed(seed)
     weights = torch.rand(update.shape, generator=generator, dtype=torch.float64) - 0.5
     coding = WholePulses() if coding is None else coding

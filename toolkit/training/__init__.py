@@ -1,11 +1,12 @@
 """Training: layers on crossbars, data sets, and the live experiment."""
 
 from toolkit.training.capture import release_weights
-from toolkit.training.convert import crossbar_layers, to_crossbar, to_digital
+from toolkit.training.convert import to_crossbar, to_digital
 from toolkit.training.convolution import Geometry
 from toolkit.training.dataset import Dataset
 from toolkit.training.datasets import dataset_names, load_dataset
 from toolkit.training.experiment import DivergenceError, Experiment
+from toolkit.training.guards import crossbar_layers
 from toolkit.training.layers import CrossbarConv2d, CrossbarLinear, block_samples
 from toolkit.training.models import make_model, model_names
 from toolkit.training.optimiser import LowRankSGD

@@ -11,12 +11,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from toolkit.checks import all_finite, check_instance
 from toolkit.lowrank.samples import linear_samples
 from toolkit.training.convolution import Geometry, Samples
 
 PlainLayer = nn.Linear | nn.Conv2d
+
+# The capture that takes a parameter's gradient in its place.
+_CAPTURES = WeakTensorKeyDictionary()
 
 
 class Capture:
@@ -54,6 +58,7 @@ class Capture:
         """
         if not (torch.is_grad_enabled() and anchor.requires_grad):
             return outputs
+        _CAPTURES[anchor] = self
         tapped: Tensor = _Tap.apply(outputs, anchor, self, inputs.detach())
         return tapped
 
@@ -79,6 +84,7 @@ class Capture:
         inputs = args[0] if args else kwargs["input"]
         self.positions = positions_of(outputs, convolution=isinstance(layer, nn.Conv2d))
         anchor = torch.empty(0, device=outputs.device, requires_grad=True)
+        _CAPTURES[held] = self
         return self.tap(inputs, outputs, anchor)
 
     def clear(self) -> None:
@@ -169,10 +175,18 @@ def attached(layer: nn.Module) -> Capture | None:
     return next((h for h in hooks if isinstance(h, Capture) and h.belongs_to(layer)), None)
 
 
+def has_samples(parameter: Tensor) -> bool:
+    """Whether samples in place of the parameter's gradient wait for who will use them."""
+    capture = _CAPTURES.get(parameter)
+    return parameter.requires_grad and capture is not None and bool(capture.calls)
+
+
 def release_weights(model: nn.Module) -> None:
     """Give the weights of every attached layer back to autograd."""
     check_instance("model", model, nn.Module, "an nn.Module")
     for layer in model.modules():
+        if (capture := attached(layer)) is not None:
+            capture.clear()
         _remove_hooks(layer)
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -26,6 +25,7 @@ from toolkit.crossbar import Crossbar, Device, DigitalArray, TiledCrossbar, devi
 from toolkit.crossbar.array import check_setting
 from toolkit.training.capture import PlainLayer, is_capture, matrix_layers
 from toolkit.training.convolution import Geometry
+from toolkit.training.guards import crossbar_layers, guard, unguard
 from toolkit.training.layers import Array, CrossbarConv2d, CrossbarLayer, CrossbarLinear
 
 DIGITAL = "digital"
@@ -161,7 +161,8 @@ def to_crossbar(
     ``layer.weight`` and ``layer.bias`` of a converted layer are copies of what its arrays hold now,
     for code that reads them; a gradient that would go through them is refused. A
     TransformerEncoderLayer reads weights in evaluation: its fast path is switched off in the copy.
-    AveragedModel sees parameters only: give it :func:`to_digital` of the model.
+    The copy is moved, cast and loaded whole or not at all, also as a part of another module. An
+    AveragedModel, which averages parameters only, refuses it: give that :func:`to_digital` of it.
     """
     check_instance("model", model, nn.Module, "an nn.Module")
     settings = ArraySettings(device=device, w_max=w_max, tile=tile).changed(array)
@@ -185,30 +186,8 @@ def to_crossbar(
                 own = own.changed(changes) if fnmatchcase(name, pattern) else own
             memo[id(layer)] = _on_arrays(name, layer, own, own_seed)
     made = _without_fast_path(copy.deepcopy(model, memo))
-    if not isinstance(made, CrossbarLayer):
-        vars(made)["_apply"] = partial(_apply_to_all_or_none, made)
-        made.register_load_state_dict_pre_hook(_load_all_or_none)
+    guard(made)
     return made
-
-
-def _load_all_or_none(model: nn.Module, state: Mapping[str, Any], prefix: str, *_: Any) -> None:
-    """Before torch loads part after part: ValueError, and nothing changed, if one differs."""
-    for name, mine in (*model.named_parameters(), *model.named_buffers()):
-        saved = state.get(prefix + name, mine)
-        if not isinstance(saved, Tensor) or saved.shape != mine.shape:
-            got = tuple(saved.shape) if isinstance(saved, Tensor) else type(saved).__name__
-            raise ValueError(f"{name} of the state must have shape {tuple(mine.shape)}; got {got}")
-    before: list[tuple[CrossbarLayer, dict[str, Any]]] = []
-    for name, layer in crossbar_layers(model).items():
-        key = f"{prefix}{name}._extra_state"
-        if key in state:
-            before.append((layer, layer.get_extra_state()))
-            try:
-                layer.set_extra_state(state[key])
-            except ValueError as error:
-                for changed, old in before:
-                    changed.set_extra_state(old)
-                raise ValueError(f"layer {name!r}: {error}") from error
 
 
 def to_digital(model: Model) -> Model:
@@ -224,26 +203,8 @@ def to_digital(model: Model) -> Model:
     if not layers:
         raise ValueError("model must have layers on arrays, as to_crossbar makes them; it has none")
     made = copy.deepcopy(model, {key: _off_arrays(layer) for key, layer in layers.items()})
-    vars(made).pop("_apply", None)
+    unguard(made)
     return made
-
-
-def _apply_to_all_or_none(
-    model: Model, fn: Callable[[Tensor], Tensor], recurse: bool = True
-) -> Model:
-    """What ``.to``, ``.double`` and the like call: refused before any part has moved."""
-    for layer in crossbar_layers(model).values():
-        layer.check_stays(fn)
-    made: Model = type(model)._apply(model, fn, recurse)
-    return made
-
-
-def crossbar_layers(model: nn.Module) -> dict[str, CrossbarLayer]:
-    """The layers on arrays by name, in the order of ``model.named_modules()``."""
-    check_instance("model", model, nn.Module, "an nn.Module")
-    return {
-        name: module for name, module in model.named_modules() if isinstance(module, CrossbarLayer)
-    }
 
 
 def _convertible(model: nn.Module) -> tuple[dict[str, PlainLayer], dict[str, str]]:

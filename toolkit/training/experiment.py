@@ -32,16 +32,17 @@ from toolkit.results.stream import Stream
 from toolkit.training import physics
 from toolkit.training.batches import SampleOrder
 from toolkit.training.checkpoint import load_checkpoint, save_checkpoint
-from toolkit.training.convert import crossbar_layers, to_crossbar
+from toolkit.training.convert import to_crossbar
 from toolkit.training.convolution import Samples
 from toolkit.training.dataset import Dataset
 from toolkit.training.datasets import load_dataset
+from toolkit.training.guards import crossbar_layers
 from toolkit.training.knobs import is_live, knobs_of
 from toolkit.training.layers import Array, CrossbarLayer, block_samples
 from toolkit.training.models import make_model
 from toolkit.training.recorder import Recorder, Spectrum, StepRecord, spectrum
 from toolkit.training.settings import DIGITAL, Settings
-from toolkit.training.updates import LayerUpdate
+from toolkit.training.updates import LayerUpdate, write_all
 
 EVALUATED_AT_ONCE = 1000
 _KNOBS = frozenset(knobs_of(Settings))
@@ -368,16 +369,18 @@ class Experiment(Settings):
         return loss / len(labels), hits / len(labels)
 
     def _update_layers(self) -> None:
-        """Estimate and write every layer that backward came through."""
-        seconds, slots = self.seconds_per_step, iter(self._slots)
-        for layer, update in zip(self.layers.values(), self._updates, strict=True):
-            samples, names = layer.samples_for_later(), list(islice(slots, len(layer.arrays)))
-            estimates = update.estimates(self._options)
-            update.write(update.steps(estimates, self._options), self._options)
-            for array in layer.arrays if seconds else ():
+        """Estimate every layer that backward came through, then write all of them or none."""
+        samples = [layer.samples_for_later() for layer in self.layers.values()]
+        estimates = [update.estimates(self._options) for update in self._updates]
+        write_all([(u, e, self._options) for u, e in zip(self._updates, estimates, strict=True)])
+        if self.seconds_per_step:
+            for array in self.arrays.values():
                 if isinstance(array, Crossbar):
-                    array.wait(seconds)
-            self._latest |= {n: (e, samples) for n, e in zip(names, estimates, strict=False)}
+                    array.wait(self.seconds_per_step)
+        slots = iter(self._slots)
+        for layer, of_layer, found in zip(self.layers.values(), samples, estimates, strict=True):
+            names = list(islice(slots, len(layer.arrays)))
+            self._latest |= {n: (e, of_layer) for n, e in zip(names, found, strict=False)}
 
     def _update_other_parameters(self) -> None:
         """Plain SGD of what is not in arrays."""

@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from toolkit.checks import as_generator, check_choice, check_count, check_instance, check_real
 from toolkit.crossbar import SCHEMES
 from toolkit.crossbar.states import load_whole
 from toolkit.lowrank import Estimator, estimator_knobs, estimator_names, make_estimator
-from toolkit.training.capture import PlainLayer, matrix_layers
+from toolkit.training.capture import PlainLayer, has_samples, matrix_layers
 from toolkit.training.layers import CrossbarLayer
-from toolkit.training.updates import LayerUpdate, matrix_shapes, write_all
+from toolkit.training.updates import LayerUpdate, in_layer, matrix_shapes, write_all
 
 Group = tuple[dict[str, Any], list[LayerUpdate]]
 
@@ -78,7 +79,7 @@ class LowRankSGD(torch.optim.Optimizer):
         through the momentum (Loshchilov and Hutter 2019, "SGDW"; with momentum 0 that is torch's
         SGD). Must be 0 for layers on crossbars, where it would be a write to every cell.
     scheme
-        How crossbars are written: "rank-sequential" or "rank-sum".
+        How crossbars are written: "rank-sequential" or, not by coincidences, "rank-sum".
     seed
         Of the estimators' draws: an int or a generator.
     **knobs
@@ -106,7 +107,7 @@ class LowRankSGD(torch.optim.Optimizer):
       refused; autocast to bfloat16 needs none and works.
     - A second LowRankSGD on a model goes on training the same layers;
       :func:`~toolkit.training.release_weights` gives their weights back to autograd and to torch's
-      optimisers.
+      optimisers, whose ``step`` is refused while samples wait in place of a gradient.
     - Several processes train as one after
       :func:`~toolkit.training.distributed.synchronise`, which sets :attr:`exchange`: what estimates
       and writes all layers in place of this class's own loop.
@@ -212,8 +213,8 @@ class LowRankSGD(torch.optim.Optimizer):
             reached arrays by another path than their reads.
         ValueError
             If a layer's inputs or errors are NaN or infinite (it is named), or an option in
-            ``param_groups`` is not allowed: nothing has changed then. If an update overflows: no
-            weight has changed then.
+            ``param_groups`` is not allowed: nothing has changed then. If an update overflows or an
+            array refuses it: no weight has changed then.
         """
         if hasattr(self, "found_inf"):  # what a GradScaler leaves here
             raise RuntimeError("LowRankSGD cannot undo a GradScaler's scale; use bfloat16 without")
@@ -294,6 +295,22 @@ class LowRankSGD(torch.optim.Optimizer):
                 layer.load_state_dict(one)
 
 
+def _refuse_to_step_over_samples(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """RuntimeError if torch's own optimiser would leave weights as they are, without a word."""
+    if isinstance(optimizer, LowRankSGD):
+        return
+    if any(has_samples(p) for group in optimizer.param_groups for p in group["params"]):
+        raise RuntimeError(
+            "optimizer must be a LowRankSGD for layers on arrays or trained by one; got "
+            f"{type(optimizer).__name__}, while their samples wait in place of gradients: step the "
+            "LowRankSGD first, clear_samples() after an update of your own, freeze the layers by "
+            "requires_grad_(False), or give them back to autograd by to_digital or release_weights"
+        )
+
+
+register_optimizer_step_pre_hook(_refuse_to_step_over_samples)
+
+
 def _groups(model: nn.Module | Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The model as a list of groups."""
     if isinstance(model, nn.Module):
@@ -361,9 +378,14 @@ def _check_group(group: Mapping[str, Any], layers: Mapping[str, nn.Module]) -> N
     if group["momentum_rank"] is not None:
         check_count("momentum_rank", group["momentum_rank"])
     check_choice("scheme", group["scheme"], SCHEMES)
-    on_arrays = [name for name, layer in layers.items() if isinstance(layer, CrossbarLayer)]
-    if group["weight_decay"] and on_arrays:
-        raise ValueError(
-            f"weight_decay must be 0 for layers on crossbars, where it would write every cell of "
-            f"{on_arrays[0]!r}; got {group['weight_decay']}"
-        )
+    for name, layer in layers.items():
+        if not isinstance(layer, CrossbarLayer):
+            continue
+        if group["weight_decay"]:
+            raise ValueError(
+                f"weight_decay must be 0 for layers on crossbars, where it would write every cell "
+                f"of {name!r}; got {group['weight_decay']}"
+            )
+        with in_layer(name):
+            for array in layer.arrays:
+                array.check_scheme(group["scheme"])

@@ -6,7 +6,8 @@ Which layers there are and with which settings is for an optimiser to say.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -55,10 +56,8 @@ class LayerUpdate:
         self.capture.clear()
         if not all(len(errors) for errors, _ in samples):  # an empty batch
             return []
-        try:
+        with in_layer(self.name):
             return [e.update(*pair) for e, pair in zip(self.estimators, samples, strict=False)]
-        except ValueError as error:
-            raise ValueError(f"layer {self.name!r}: {error}") from error
 
     def options(self) -> list[Any]:
         """The estimators' method and knobs, but for seeds and what the group decides."""
@@ -68,12 +67,12 @@ class LayerUpdate:
     def steps(self, updates: Sequence[LowRank], group: Mapping[str, Any]) -> list[LowRank]:
         """What is to be written for one update of each matrix, momentum included.
 
-        ``group`` holds "lr", "rank", "momentum" and "momentum_rank". Nothing changes yet.
+        ``group`` holds "lr", "rank", "momentum", "momentum_rank" and "scheme". Nothing changes yet.
 
         Raises
         ------
         ValueError
-            If a number of it overflows.
+            If a number of it overflows, or an array would refuse it.
         """
         steps = [self._checked(update, group["lr"]) for update in updates]
         if group["momentum"]:
@@ -81,6 +80,10 @@ class LayerUpdate:
                 rank = group["momentum_rank"] or 2 * min(group["rank"], *self.shapes[i])
                 velocity = merged(self.velocities[i], update, group["momentum"], rank)
                 steps[i] = self._checked(velocity, group["lr"])
+        if isinstance(self.layer, CrossbarLayer):
+            for array, step in zip(self.layer.arrays, steps, strict=False):
+                with in_layer(self.name):
+                    array.check_apply(step, learning_rate=group["lr"], scheme=group["scheme"])
         return steps
 
     def write(self, steps: Sequence[LowRank], group: Mapping[str, Any]) -> None:
@@ -160,10 +163,19 @@ class LayerUpdate:
 
 
 def write_all(layers: Sequence[tuple[LayerUpdate, list[LowRank], Mapping[str, Any]]]) -> None:
-    """Write (layer, updates, group) one after another, or none if one of them overflows."""
+    """Write (layer, updates, group) one after another, or none if one of them is refused."""
     steps = [layer.steps(updates, group) for layer, updates, group in layers]
     for (layer, _, group), each in zip(layers, steps, strict=True):
         layer.write(each, group)
+
+
+@contextmanager
+def in_layer(name: str) -> Iterator[None]:
+    """Have a ValueError say of which layer it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"layer {name!r}: {error}") from error
 
 
 def _largest(update: LowRank) -> float:
