@@ -392,6 +392,29 @@ def factors_killed(index: int) -> list[Any]:
     return lost(index, model, optimizer, signal.SIGKILL)
 
 
+class Failure(BaseException):
+    """What no handler of these tasks catches."""
+
+
+def leaves(index: int, leaver: int) -> str:
+    """After a step one worker fails before its exchange; what the other then saw."""
+    model = perceptron()
+    optimizer = LowRankSGD(model, 0.1, rank=2)
+    synchronise(optimizer)
+    descend(model, optimizer, batches(40, steps=1), index)
+    if index == leaver:
+        raise Failure("no file\nof data")
+    return message_of(lambda: descend(model, optimizer, batches(40), index))
+
+
+def first_leaves(index: int) -> str:
+    return leaves(index, 0)
+
+
+def second_leaves(index: int) -> str:
+    return leaves(index, 1)
+
+
 def hook_stopped(index: int) -> list[Any]:
     group = dist.new_group(timeout=datetime.timedelta(seconds=2))
     model, _ = hooked(perceptron(), rank=2, process_group=group)

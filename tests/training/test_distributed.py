@@ -406,6 +406,16 @@ def test_a_killed_worker_is_an_error_on_the_other_not_a_hang(pair):
     assert seconds < 20.0
 
 
+@pytest.mark.parametrize(("leaver", "task"), [(0, "first_leaves"), (1, "second_leaves")])
+def test_the_others_are_told_which_worker_left_and_why(pair, leaver, task):
+    pair.ask(task)
+    assert pair.answer(1 - leaver) == (
+        f"WorkerLostError: worker {1 - leaver} of 2 could not begin LowRankSGD.step: "
+        f"worker {leaver} left with Failure: no file of data"
+    )
+    pair.processes[leaver].join(10.0)
+
+
 # ---------------------------------------------------------------- the example
 
 

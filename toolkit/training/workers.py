@@ -9,6 +9,7 @@ import contextlib
 import datetime
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,11 +22,16 @@ import torch.distributed as dist
 # torch.optim, they would keep the group alive, and its threads beyond the interpreter's end.
 import torch.distributed.nn
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from toolkit.checks import check_real
 
 # What workers meet in, for the header that goes first.
 EXCHANGES = ("synchronise", "check_replicas", "LowRankSGD.step", "sbpca_hook")
+
+# Where workers() has the processes meet, and under which name one that fails leaves a note there.
+_stores: list[dist.Store] = []
+_NOTE = "why a worker left"
 
 
 class WorkerLostError(RuntimeError):
@@ -78,19 +84,57 @@ def workers(*, timeout: float = 60.0, backend: str | None = None) -> Iterator[Wo
     device = torch.device("cuda", local) if backend == "nccl" else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    alone = {} if "WORLD_SIZE" in os.environ else _group_of_one()
-    dist.init_process_group(backend, timeout=datetime.timedelta(seconds=timeout), **alone)
+    patience = datetime.timedelta(seconds=timeout)
+    store, rank, count = _meeting(patience)
+    dist.init_process_group(
+        backend,
+        timeout=patience,
+        store=dist.PrefixStore("group", store),
+        rank=rank,
+        world_size=count,
+    )
+    _stores[:] = [store]
     try:
-        yield Worker(dist.get_rank(), dist.get_world_size(), device)
+        yield Worker(rank, count, device)
+    except BaseException as error:
+        _leave_note(store, f"worker {rank} left with {type(error).__name__}: {error}")
+        raise
     finally:
+        _stores.clear()
         # Gloo's threads need the interpreter to let go of the last collective's tensors. It must
         # neither end meanwhile (an abort) nor take the group apart (a deadlock): let them have it.
         time.sleep(0.2)
         dist.destroy_process_group()
 
 
-def _group_of_one() -> dict[str, Any]:
-    return {"store": dist.HashStore(), "rank": 0, "world_size": 1}
+def _meeting(timeout: datetime.timedelta) -> tuple[dist.Store, int, int]:
+    """Where the workers meet, this one's index and their number."""
+    if "WORLD_SIZE" not in os.environ:
+        return dist.HashStore(), 0, 1
+    store, rank, count = next(rendezvous("env://", timeout=timeout))
+    return store, rank, count
+
+
+def _leave_note(store: dist.Store, text: str) -> None:
+    """Tell the workers that will miss this one why it left; the first note stays."""
+    with contextlib.suppress(RuntimeError):  # the store went with the worker that held it
+        store.compare_set(_NOTE, "", " ".join(text.split())[:500])
+
+
+def _note() -> str | None:
+    """Why a worker left, if it could say."""
+    found: list[str] = []
+
+    def read(store: dist.Store) -> None:
+        with contextlib.suppress(RuntimeError):
+            if store.check([_NOTE]):
+                found.append(store.get(_NOTE).decode())
+
+    if _stores:  # a store whose process is stopped never answers
+        reader = threading.Thread(target=read, args=_stores, daemon=True)
+        reader.start()
+        reader.join(2.0)
+    return found[0] if found else None
 
 
 @dataclass
@@ -201,9 +245,11 @@ class Channel:
         try:
             yield
         except RuntimeError as error:
+            why = _note() or (
+                f"another worker has died, or did not come within the timeout. torch says: {error}"
+            )
             raise WorkerLostError(
-                f"worker {self.index} of {self.count} could not {what}: another worker has died, "
-                f"or did not come within the timeout. torch says: {error}"
+                f"worker {self.index} of {self.count} could not {what}: {why}"
             ) from error
 
 
