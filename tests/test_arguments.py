@@ -296,6 +296,9 @@ def arrays() -> Iterator[Call]:
         yield Call(f"{kind}.read_transposed", make, {"errors": ("signal", torch.ones(2, 3))})
         yield Call(f"{kind}.apply", make, WRITE)
         yield Call(f"{kind}.load_state_dict", make, {"state": ("state", make().state_dict())})
+        if kind != "TikiTaka":
+            yield Call(f"{kind}.check_apply", make, WRITE)
+            yield Call(f"{kind}.check_scheme", make, {"scheme": WRITE["scheme"]})
         if kind != "DigitalArray":
             yield Call(f"{kind}.wait", make, {"seconds": ("number or 0", 1.0)})
         if kind in ("Crossbar", "TiledCrossbar"):
