@@ -16,6 +16,8 @@ from typing import Any
 
 from panel.auth import BasicAuthProvider, BasicLoginHandler
 
+from toolkit.checks import check_file
+
 FORM = Path(__file__).with_name("login.html")
 SHORTEST = 10
 WRONG, PER_S = 10, 60.0  # so many wrong passwords from one address in that time
@@ -31,7 +33,12 @@ def read_password(path: Path) -> str:
         If there is no such file, or the line is too short or has spaces around it.
     """
     try:
-        password = path.read_text(encoding="utf-8").partition("\n")[0].removesuffix("\r")
+        password = (
+            check_file("password_file", path)
+            .read_text(encoding="utf-8")
+            .partition("\n")[0]
+            .removesuffix("\r")
+        )
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"password_file={str(path)!r} cannot be read: {error}.") from None
     if len(password) < SHORTEST or password != password.strip():

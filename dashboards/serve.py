@@ -26,6 +26,7 @@ from tornado.websocket import WebSocketClosedError
 
 from dashboards import site
 from dashboards.door import Form, locked, read_password
+from toolkit.checks import shown
 from toolkit.training.live import Gate
 
 SESSION_MS = 4_000
@@ -77,9 +78,12 @@ def serve(
     Raises
     ------
     ValueError
-        If ``prefix``, ``max_runs`` or the password is not allowed.
+        If ``prefix``, ``origin``, ``max_runs`` or the password is not allowed.
     """
     prefix = checked_prefix(prefix)
+    for host in origin:
+        if not re.fullmatch(r"([\w.-]+|\[[\da-f:]+\])(:\d{1,5})?", host, re.ASCII):
+            raise ValueError(f"origin must be HOST or HOST:PORT; got {shown(host)}")
     door = locked(read_password(password_file), prefix) if password_file else {}
     if not door and address in ("0.0.0.0", "::", ""):
         print(
@@ -135,8 +139,9 @@ def checked_prefix(prefix: str) -> str:
         If it holds anything but letters, digits, ``-``, ``_``, ``.`` and ``/``.
     """
     path = prefix.strip("/")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*|", path, re.ASCII):
-        raise ValueError(f"prefix must be a path of letters, digits, - _ . and /; got {prefix!r}")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*|", path, re.ASCII) or {".", ".."} & {*path.split("/")}:
+        allowed = "a path of letters, digits, - _ . and /, without . or .. alone"
+        raise ValueError(f"prefix must be {allowed}; got {shown(prefix)}")
     return f"/{path}" if path else ""
 
 

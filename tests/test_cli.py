@@ -103,14 +103,14 @@ BAD = {
     "nan": (["train", "--learning-rate", "nan"], "learning_rate must be a finite number"),
     "levels": (["train", "--levels", "1"], "levels must be a whole number, 2 to 10000; got 1"),
     "hidden": (["train", "--hidden", "0"], "hidden must be a list of widths"),
-    "epochs": (["train", "--epochs", "0"], "epochs must be a whole number, 1 or more; got 0"),
+    "epochs": (["train", "--epochs", "0"], "epochs must be at least 1; got 0"),
     "suffix": (["train", "--out", "run.txt"], "must end in .nc or .zarr"),
     "folder": (["train", "--out", "nowhere/run.nc"], "the folder 'nowhere' does not exist"),
     "option": (["train", "--momentum", "1"], "unrecognized arguments: --momentum 1"),
     "no value": (["train", "--rank"], "argument --rank: expected one argument"),
     "command": (["fly"], "invalid choice: 'fly'"),
     "nothing": ([], "the following arguments are required: COMMAND"),
-    "port": (["dashboard", "--port", "70000"], "port must be between 0 and 65535, not 70000"),
+    "port": (["dashboard", "--port", "70000"], "port must be between 0 and 65535; got 70000"),
     "port text": (["dashboard", "--port", "x"], "argument --port: invalid int value: 'x'"),
 }
 

@@ -11,6 +11,7 @@ import numbers
 import operator
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ __all__ = [
     "as_generator",
     "check_choice",
     "check_count",
+    "check_file",
     "check_flag",
     "check_instance",
     "check_matrix",
@@ -30,6 +32,7 @@ __all__ = [
     "check_reals",
     "check_signal",
     "check_tensor",
+    "shown",
 ]
 
 FLOATS = (torch.float32, torch.float64)
@@ -44,7 +47,7 @@ def check_count(name: str, value: Any, least: int = 1, most: int | None = None) 
     try:
         count = operator.index(value)
     except (TypeError, RuntimeError):
-        raise TypeError(f"{name} must be a whole number; got {_shown(value)}") from None
+        raise TypeError(f"{name} must be a whole number; got {shown(value)}") from None
     if count < least or (most is not None and count > most):
         limit = f"at least {least}" if most is None else f"between {least} and {most}"
         raise ValueError(f"{name} must be {limit}; got {count}")
@@ -62,21 +65,21 @@ def check_real(
     """A finite number from ``least`` to ``most``; if ``above`` is given, greater than that."""
     is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if not is_number and not (isinstance(value, Tensor) and value.ndim == 0):
-        raise TypeError(f"{name} must be a number; got {_shown(value)}")
+        raise TypeError(f"{name} must be a number; got {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     is_low = number < least or (above is not None and number <= above)
     if not math.isfinite(number) or is_low or number > most:
-        raise ValueError(f"{name} must be {_range(least, most, above)}; got {_shown(value)}")
+        raise ValueError(f"{name} must be {_range(least, most, above)}; got {shown(value)}")
     return number
 
 
 def check_reals(name: str, values: Any, *, count: int, least: float = -math.inf) -> None:
     """A tuple or list of at least ``count`` finite numbers, each at least ``least``."""
     if not isinstance(values, tuple | list) or len(values) < count:
-        raise TypeError(f"{name} must be {count} or more numbers; got {_shown(values)}")
+        raise TypeError(f"{name} must be {count} or more numbers; got {shown(values)}")
     for value in values:
         check_real(name, value, least)
 
@@ -84,7 +87,7 @@ def check_reals(name: str, values: Any, *, count: int, least: float = -math.inf)
 def check_flag(name: str, value: Any) -> bool:
     """True or False."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False; got {_shown(value)}")
+        raise TypeError(f"{name} must be True or False; got {shown(value)}")
     return value
 
 
@@ -92,14 +95,14 @@ def check_choice(name: str, value: Any, allowed: Iterable[str]) -> str:
     """One of the allowed names."""
     names = list(allowed)
     if not isinstance(value, str) or value not in names:
-        raise ValueError(f"{name} must be one of {', '.join(names)}; got {_shown(value)}")
+        raise ValueError(f"{name} must be one of {', '.join(names)}; got {shown(value)}")
     return value
 
 
 def check_instance(name: str, value: Any, kind: Any, what: str) -> None:
     """An object of ``kind``, in words ``what``."""
     if not isinstance(value, kind) or isinstance(value, type):
-        raise TypeError(f"{name} must be {what}; got {_shown(value)}")
+        raise TypeError(f"{name} must be {what}; got {shown(value)}")
 
 
 def check_path_like(name: str, value: Any) -> None:
@@ -107,10 +110,21 @@ def check_path_like(name: str, value: Any) -> None:
     check_instance(name, value, str | os.PathLike, "a path")
 
 
+def check_file(name: str, value: Any) -> Path:
+    """The path of a file that is there: no folder, no pipe, which would wait for a writer."""
+    check_path_like(name, value)
+    path = Path(value)
+    if not path.is_file():
+        if path.exists():
+            raise ValueError(f"{name} must be a file; got {str(path)!r}, which is something else")
+        raise FileNotFoundError(f"{name} must be a file; got {str(path)!r}, which is not there")
+    return path
+
+
 def check_pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
     """Two whole numbers of at least ``least``, such as (rows, columns)."""
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise TypeError(f"{name} must be two whole numbers; got {_shown(value)}")
+        raise TypeError(f"{name} must be two whole numbers; got {shown(value)}")
     return check_count(name, value[0], least), check_count(name, value[1], least)
 
 
@@ -168,7 +182,7 @@ def _range(least: float, most: float, above: float | None) -> str:
     return f"between {least:g} and {most:g}"
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """The value as a message shows it, shortened."""
     text = f"a {type(value).__name__}" if isinstance(value, Tensor) and value.ndim else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

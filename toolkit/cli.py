@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, NoReturn
 
 
@@ -19,7 +20,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n")
+        self.exit(2, f"{self.prog}: {shorten(message, 300)}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -150,10 +151,10 @@ def _add_reproduce(commands: Any) -> None:
 
 
 def _dashboard(*, port: int, address: str, **options: Any) -> int:
-    if not 0 <= port <= 65535:
-        raise ValueError(f"port must be between 0 and 65535, not {port}.")
     from dashboards.serve import serve
+    from toolkit.checks import check_count
 
+    check_count("port", port, 0, 65535)
     try:
         serve(port=port, address=address, **options)
     except OSError as error:
@@ -175,12 +176,13 @@ def _train(
 ) -> int:
     import torch
 
+    from toolkit.checks import check_count
+
     _check_out(out)
     if stream and out is None:
         raise ValueError("stream needs --out, a path that ends in .zarr.")
-    for name, value in (("epochs", epochs), ("threads", threads)):
-        if value < 1:
-            raise ValueError(f"{name} must be a whole number, 1 or more; got {value}")
+    check_count("epochs", epochs)
+    check_count("threads", threads)
     torch.set_num_threads(threads)
     run = _new_or_resumed(**rest)
     try:
@@ -251,10 +253,10 @@ def _sweep(*, plan: Path, out: Path, data_dir: Path | None, **options: Any) -> i
 def _reproduce(*, claims: list[str], quick: bool, threads: int, out: Path, **options: Any) -> int:
     import torch
 
+    from toolkit.checks import check_count
     from toolkit.reproduce import reproduce
 
-    if threads < 1:
-        raise ValueError(f"threads must be 1 or more; got {threads}")
+    check_count("threads", threads)
     torch.set_num_threads(threads)
     size = "quick" if quick else "full"
     print(f"report: {reproduce(claims, out=out, size=size, **options)}")
@@ -291,6 +293,8 @@ def _devices(*, plot: Path | None) -> int:
     from toolkit.crossbar import device_names, get_device
     from toolkit.results.files import beside
 
+    if plot is not None and (plot.suffix != ".html" or plot.is_dir() or not plot.parent.is_dir()):
+        raise ValueError(f"plot must be an .html path in a folder that exists; got {plot}")
     devices = [get_device(name) for name in device_names()]
     _print_table(devices)
     if plot is not None:
@@ -300,8 +304,6 @@ def _devices(*, plot: Path | None) -> int:
 
         from toolkit.plots import response_curves
 
-        if plot.suffix != ".html" or not plot.parent.is_dir():
-            raise ValueError(f"plot must be an .html path in a folder that exists; got {plot}")
         curves = response_curves({device.name: _trace(device) for device in devices})
         with beside(plot) as scratch:
             scratch.write_text(file_html(hv.render(curves), INLINE, title="Device responses"))

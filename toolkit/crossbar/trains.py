@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toolkit.checks import as_generator, check_count, check_instance, check_path_like
+from toolkit.checks import as_generator, check_count, check_file, check_instance, check_path_like
 from toolkit.crossbar.bank import CellBank
 from toolkit.crossbar.device import Device
 
@@ -93,8 +93,7 @@ class PulseTrains:
         ValueError
             Naming the line and column of what is missing or malformed.
         """
-        check_path_like("path", path)
-        header, rows, places = _read_text(Path(path))
+        header, rows, places = _read_text(check_file("path", path))
         columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
         chosen, scale = _choose_columns(header)
         return cls._of({name: columns[chosen[name]] for name in COLUMNS if rows}, scale, places)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from toolkit.checks import check_path_like
+from toolkit.checks import check_file, check_path_like
 from toolkit.results.files import beside
 
 _VERSION = 1
@@ -37,8 +38,11 @@ def save_checkpoint(state: dict[str, Any], path: str | os.PathLike[str]) -> Path
         raise FileNotFoundError(f"path {str(target)!r}: its folder does not exist.")
     if target.is_dir():
         raise ValueError(f"path {str(target)!r} is a folder; a checkpoint is one file.")
+    buffer = BytesIO()
+    torch.save({"version": _VERSION, "state": _mapped(state, _packed)}, buffer)
     with beside(target) as scratch:
-        torch.save({"version": _VERSION, "state": _mapped(state, _packed)}, scratch)
+        # torch itself says little where the disk is full
+        scratch.write_bytes(buffer.getvalue())
     return target
 
 
@@ -52,16 +56,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     ValueError
         If it is damaged or no checkpoint of this toolkit, or of a newer version.
     """
-    check_path_like("path", path)
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"path {str(path)!r}: no such file.")
+    check_file("path", path)
     try:
         read = torch.load(path, map_location="cpu", weights_only=True)
         version, state = read["version"], read["state"]
     except Exception as error:  # a damaged file makes its reader stumble in many ways
-        raise ValueError(
-            f"path {str(path)!r} is damaged or no checkpoint: {str(error).splitlines()[0]}"
-        ) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"path {str(path)!r} is damaged or no checkpoint: {reason}") from error
     if version != _VERSION:
         raise ValueError(f"path {str(path)!r} has version {version!r}; allowed: {_VERSION}.")
     unpacked: dict[str, Any] = _mapped(state, _unpacked)

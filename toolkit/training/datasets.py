@@ -52,7 +52,9 @@ def load_dataset(
         return _made(source)
     folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
     with _one_at_a_time:
-        return _read(name, Path(folder).expanduser().resolve() if folder else None, download)
+        return _read(
+            name, Path(os.path.realpath(Path(folder).expanduser())) if folder else None, download
+        )
 
 
 def dataset_names() -> list[str]:

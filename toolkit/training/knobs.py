@@ -16,6 +16,8 @@ from typing import Any
 
 import param
 
+from toolkit.checks import shown
+
 
 class Real(param.Number):
     """A finite real number with a unit; ``None`` only where that is the default.
@@ -77,7 +79,7 @@ class Choice(param.Selector):
             return
         if val not in self.objects:
             allowed = ", ".join(self.objects)
-            raise ValueError(f"{self.name} must be one of {allowed}; got {val!r}")
+            raise ValueError(f"{self.name} must be one of {allowed}; got {shown(val)}")
 
     def plain(self, value: Any) -> Any:
         """``value`` itself."""
@@ -96,7 +98,9 @@ class Widths(param.List):
     def _validate(self, val: Any) -> None:
         widths = val if isinstance(val, list) else [None]
         if not all(type(width) is int and 1 <= width <= 4096 for width in widths):
-            raise ValueError(f"{self.name} must be a list of widths, 1 to 4096 each; got {val!r}")
+            raise ValueError(
+                f"{self.name} must be a list of widths, 1 to 4096 each; got {shown(val)}"
+            )
 
     def plain(self, value: Any) -> Any:
         """``value`` as a list of Python ints where it is a sequence of whole numbers."""
@@ -122,7 +126,7 @@ def _check_number(knob: Real | Whole, value: Any, declared: Callable[[Any], None
     except (TypeError, ValueError):
         fits = False
     if not fits:
-        raise ValueError(f"{knob.name} must be {knob.kind}, {_allowed(knob)}; got {value!r}")
+        raise ValueError(f"{knob.name} must be {knob.kind}, {_allowed(knob)}; got {shown(value)}")
 
 
 def _plain_whole(value: Any) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from toolkit.checks import check_count, check_flag, check_instance, check_path_like
+from toolkit.checks import check_count, check_file, check_flag, check_instance, check_path_like
 from toolkit.plain_yaml import read_plain_yaml
 from toolkit.results.grid import GridStore, Index
 from toolkit.results.schema import root_attributes
@@ -100,9 +100,9 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     FileNotFoundError, ValueError
         If there is no file, it is no YAML, or :func:`plan_of` refuses it.
     """
-    check_path_like("path", path)
+    file = check_file("path", path)
     try:
-        found = read_plain_yaml(Path(path).read_text(encoding="utf-8"))
+        found = read_plain_yaml(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
     if not isinstance(found, dict) or not isinstance(found.get("grid"), dict):
