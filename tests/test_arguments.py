@@ -365,6 +365,13 @@ def lines() -> Iterator[Call]:
         "adapt_length": ("flag", True),
     }
     yield Call("Coincidence", lambda: crossbar.Coincidence, streams)
+    share = {
+        "left": ("vector", torch.ones(3)),
+        "right": ("vector", torch.ones(4)),
+        "levels": ("above 0", 100),
+    }
+    WRONG["vector"] = [*WRONG["floats"], torch.ones(3, 2), torch.ones(0)]
+    yield Call("Coincidence.written_share", crossbar.Coincidence, share)
     converter = {
         "bits": ("count or None", 8),
         "bound": ("above 0 or None", 1.0),

@@ -246,6 +246,44 @@ def test_coincidences_have_the_wanted_mean_at_any_bit_length(bit_length, adapt):
 
 
 @pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("adapt", [True, False])
+@pytest.mark.parametrize("management", [True, False])
+@pytest.mark.parametrize(("rows", "columns"), [(1e-4, 1.0), (3.0, 0.004), (0.4, 0.5)])
+def test_the_share_of_saturated_streams_is_the_closed_form(rows, columns, management, adapt):
+    generator = torch.Generator().manual_seed(0)
+    left = rows * (1.0 + torch.randn(5, generator=generator, dtype=torch.float64))
+    right = columns * torch.rand(8, generator=generator, dtype=torch.float64)
+    levels = 200.0
+    coding = Coincidence(update_management=management, adapt_length=adapt)
+    counter, drive = Counter((1, 5, 8)), Drive((levels,), (levels,))
+    issued = [counter.issued(coding, left, right, drive)[0].abs().sum() for _ in range(600)]
+    counts = torch.stack(issued).double()
+    wanted = levels * float(torch.outer(left, right).abs().sum())
+    share = coding.written_share(left, right, levels)
+    error = float(counts.std()) / len(counts) ** 0.5
+    assert abs(float(counts.mean()) - share * wanted) < 4.5 * error + 1e-9
+    most = levels * float(torch.outer(left, right).abs().max())
+    if management and most <= 31:
+        assert share == pytest.approx(1.0)
+    if not management and rows == 1e-4:
+        assert share < (0.2 if adapt else 0.9)
+
+
+def test_the_share_of_trains_drawn_by_hand():
+    # BL 4, N 100, no management: rows fire always or with chance 0.05, columns with 0.5 or always
+    coding = Coincidence(bit_length=4, update_management=False, adapt_length=False)
+    left, right = torch.tensor([3.0, -0.01]), torch.tensor([0.1, 2.0])
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.rand(20_000, 4, 2, 1, generator=generator) < torch.tensor([[1.0], [0.05]])
+    columns = torch.rand(20_000, 4, 1, 2, generator=generator) < torch.tensor([[0.5, 1.0]])
+    written = float((rows & columns).sum()) / 20_000
+    share = coding.written_share(left, right, 100.0)
+    assert share * 100.0 * 3.01 * 2.1 == pytest.approx(4 * 1.05 * 1.5)
+    assert written == pytest.approx(4 * 1.05 * 1.5, rel=0.01)
+    assert coding.written_share(0 * left, right, 100.0) == 1.0
+
+
+@pytest.mark.usefixtures("way")
 def test_every_slot_of_a_long_train_has_bits_of_its_own():
     # rows always fire, columns in half of 100 slots: Binomial(100, 1/2) for either sign
     coding = Coincidence(bit_length=100, update_management=False, adapt_length=False)

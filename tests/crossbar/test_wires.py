@@ -9,6 +9,7 @@ import scipy.sparse
 import scipy.sparse.linalg
 import torch
 
+from toolkit.crossbar import Crossbar, Periphery, get_device
 from toolkit.crossbar.periphery import SinhCurve
 from toolkit.crossbar.wires import (
     Wires,
@@ -295,6 +296,31 @@ def test_bad_voltages(voltages):
 def test_bad_wire_resistance(ohms):
     with pytest.raises(ValueError, match="wire_resistance must"):
         Wires(wire_resistance=ohms)
+
+
+@pytest.mark.parametrize("method", ["auto", "direct", "iterative"])
+@pytest.mark.parametrize("ohms", [1e15, 1e100, 1e300, (0.0, 1e15)])
+def test_wires_that_lose_everything_are_refused(ohms, method):
+    wires = Wires(wire_resistance=ohms, method=method)
+    with pytest.raises(ValueError, match=r"wire_resistance must lose at most 1e\+07 .*; got"):
+        wires.solver(random_cells(20, 30)).currents(torch.ones(1, 30, dtype=torch.float64))
+    curved = Periphery(iv_nonlinearity=1.0)
+    array = Crossbar.from_weights(
+        torch.zeros(20, 30), device=get_device("EpiRAM"), wires=wires, periphery=curved
+    )
+    with pytest.raises(ValueError, match="wire_resistance must lose"):
+        array.read(torch.ones(1, 30))
+
+
+def test_the_worst_wires_allowed_have_the_currents_of_both_methods():
+    cells = random_cells(20, 30)
+    ohms = 1e7 / (20**2 + 30**2) / float(cells.max())
+    given = torch.rand(2, 30, dtype=torch.float64)
+    direct, iterative = (
+        line_currents(cells, given, 0.999 * ohms, method=method)
+        for method in ("direct", "iterative")
+    )
+    torch.testing.assert_close(iterative, direct, rtol=1e-4, atol=0.0)
 
 
 def test_bad_method_and_tolerance():

@@ -92,6 +92,8 @@ def test_image_shape_of_flat_samples():
         ({"train_labels": LABELS[:5]}, ValueError, r"train_labels must be .*\(6,\); got \(5,\)"),
         ({"train_labels": LABELS[:, None]}, ValueError, r"train_labels must be .* got \(6, 1\)"),
         ({"train_labels": LABELS - 1}, ValueError, "train_labels must be 0 or more; got -1"),
+        ({"train_labels": LABELS + 10**9}, ValueError, "train_labels must be below 65536"),
+        ({"test_labels": [0, 2**16]}, ValueError, "test_labels must be below 65536.*got 65536"),
         ({"train_labels": LABELS * 1.0}, TypeError, "train_labels must be whole numbers"),
         ({"train_labels": LABELS > 0}, TypeError, "train_labels must be whole numbers"),
         ({"train_labels": 0 * LABELS, "test_labels": [0, 0]}, ValueError, "at least two classes"),

@@ -53,6 +53,9 @@ METHODS = ("auto", "direct", "iterative")
 # Iterations of one input that cost as much as a direct solution, over sqrt(m n): measured 1.6 at 64
 # lines to 0.3 at 512 (benchmarks/crossbar_wires.py).
 _DIRECT_COST = 0.7
+# Voltage lost, if every cell had 1 V over it: some hundred thousand in the largest arrays that a
+# run can have, at 100 ohm. Far above, little of a current is left in float64.
+_MOST_LOSS = 1e7
 # Cells times inputs that are iterated at a time.
 _CHUNK = 2**18
 
@@ -224,12 +227,14 @@ class WireSolver:
     Raises
     ------
     TypeError, ValueError
-        If ``conductance`` is not a matrix of finite numbers that are not negative.
+        If ``conductance`` is not a matrix of finite numbers that are not negative, or the wires
+        lose more than 10^7 times the voltage: no array, and iterations that hardly end.
     """
 
     def __init__(self, conductance: Tensor, wires: Wires) -> None:
         self.wires = wires
         self._conductance = _check_conductance(conductance).double()
+        _check_loss(self._conductance, *wires.ohms)
         self._worked = 0.0
 
     @cached_property
@@ -356,6 +361,18 @@ def _power(cells: Tensor) -> Tensor:
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     """``part / whole``, 0 for inputs that are finished: both are 0."""
     return part / whole.clamp(min=torch.finfo(whole.dtype).tiny)
+
+
+def _check_loss(conductance: Tensor, word: float, bit: float) -> None:
+    """ValueError if the lines would lose more than an array's can."""
+    m, n = conductance.shape
+    loss = (word * m * m + bit * n * n) * float(conductance.max())
+    if not loss <= _MOST_LOSS:
+        raise ValueError(
+            f"wire_resistance must lose at most {_MOST_LOSS:g} times the voltage, (r_word m^2 + "
+            f"r_bit n^2) times the largest conductance; got {word:g} and {bit:g} ohm, which lose "
+            f"{loss:g} times"
+        )
 
 
 def _check_conductance(conductance: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from toolkit.checks import as_generator, check_count, check_instance, check_real
 
 Samples = Tensor | np.ndarray | Sequence[Any]
 ImageShape = tuple[int, int, int]
+#: Most classes of a data set made of labels: each is an output of the network.
+MOST_CLASSES = 2**16
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,7 +76,8 @@ class Dataset:
         Inputs are (samples, features), or pictures (samples, height, width) or (samples, channels,
         height, width), which are flattened and give ``image_shape``. Inputs of type uint8 are
         pictures of 256 grey levels and are divided by 255; others are taken as they are, and train
-        best when they lie in 0..1. Classes are counted from the labels: the greatest, plus 1.
+        best when they lie in 0..1. Classes are counted from the labels: the greatest, plus 1; at
+        most 65,536, as every class is an output of the network.
 
         Raises
         ------
@@ -83,7 +86,7 @@ class Dataset:
         ValueError
             If a part is empty, not finite or has another number of samples than of labels; if
             training and test samples, or ``image_shape``, do not fit each other; if a label is
-            negative, or there is only one class.
+            negative or 65,536 or more, or there is only one class.
         """
         check_instance("name", name, str, "text")
         train, train_shape = _inputs("train_inputs", train_inputs)
@@ -208,6 +211,11 @@ def _labels(name: str, given: Samples, samples: int) -> Tensor:
     tensor = tensor.to(torch.int64, copy=True)
     if tensor.min() < 0:
         raise ValueError(f"{name} must be 0 or more; got {int(tensor.min())}")
+    if tensor.max() >= MOST_CLASSES:
+        raise ValueError(
+            f"{name} must be below {MOST_CLASSES}, as every number up to the greatest is a class; "
+            f"got {int(tensor.max())}"
+        )
     return tensor
 
 

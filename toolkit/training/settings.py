@@ -159,7 +159,10 @@ class Settings(param.Parameterized):
         doc="Whole pulses to each cell, or coincidences of bit streams on rows and columns.",
     )
     bit_length = Whole(
-        31, bounds=(1, MOST_BITS), unit="slots", doc="Longest bit stream of a coincidence write."
+        31,
+        bounds=(1, MOST_BITS),
+        unit="slots",
+        doc="Longest bit stream of a coincidence write: the most pulses that it gives a cell.",
     )
     dac_bits = Whole(
         None,
