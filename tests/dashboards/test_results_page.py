@@ -136,8 +136,8 @@ def test_a_netcdf_file_that_names_other_files_is_refused(tree, tmp_path, kind):
     [
         (b"", "neither a netCDF file nor a zipped Zarr store"),
         (b"CDF\x01 an old one", "neither a netCDF file nor a zipped Zarr store"),
-        (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "damaged or no netCDF"),
-        (b"PK\x03\x04" + b"\0" * 100, "damaged or no zipped Zarr store"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "damaged or no netCDF file"),
+        (b"PK\x03\x04" + b"\0" * 100, "the zip file is damaged"),
         (zipped({"readme.txt": b"x"}), "no Zarr store"),
     ],
 )

@@ -155,7 +155,7 @@ def test_a_missing_file_is_said(tmp_path):
 def test_a_file_of_somebody_else_is_refused(tmp_path):
     foreign = xr.Dataset({"t": ("x", [1.0, 2.0])})
     foreign.to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
-    foreign.to_zarr(tmp_path / "a.zarr", zarr_format=2)
+    foreign.to_zarr(tmp_path / "a.zarr", zarr_format=3)
     foreign.assign_attrs(schema_version="one").to_netcdf(tmp_path / "b.nc", engine="h5netcdf")
     for name in ("a.nc", "a.zarr", "b.nc"):
         with pytest.raises(ValueError, match=rf"{name}' is no run of this toolkit"):
@@ -174,12 +174,12 @@ def test_a_newer_schema_is_refused(tree, tmp_path):
 def test_a_netcdf_file_cut_short_is_refused(tree, keep, tmp_path):
     data = to_bytes(tree)
     (tmp_path / "run.nc").write_bytes(data[: int(keep * len(data))])
-    with pytest.raises(ValueError, match=r"run\.nc' is damaged or no h5netcdf file"):
+    with pytest.raises(ValueError, match=r"run\.nc' is damaged or no netCDF file"):
         open_results(tmp_path / "run.nc")
 
 
 def test_bytes_that_are_no_file_are_refused():
-    with pytest.raises(ValueError, match="what was given is damaged or no h5netcdf file"):
+    with pytest.raises(ValueError, match="what was given is damaged or no netCDF file"):
         open_results(BytesIO(b"not netCDF at all"))
 
 

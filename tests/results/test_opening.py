@@ -39,7 +39,7 @@ def test_a_zipped_store_opens(tree, tmp_path):
     store = save_results(tree, tmp_path / "run.zarr")
     path = shutil.make_archive(str(tmp_path / "run"), "zip", store)
     assert open_results(path).load().identical(tree)
-    with pytest.raises(ValueError, match=r"run\.zip' is damaged or no zarr file"):
+    with pytest.raises(ValueError, match=r"run\.zip' is damaged or no Zarr store"):
         (tmp_path / "run.zip").write_bytes(b"PK no zip at all")
         open_results(path)
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 import glob
 import json
 import os
+import zipfile
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, overload
 
+import h5py
 import numpy as np
 import xarray as xr
 
 from toolkit.checks import check_flag, check_instance
 from toolkit.results import schema
+from toolkit.results.foreign import Refused, check_hdf5, check_zarr
 from toolkit.results.labels import column
 
 Source = str | os.PathLike[str] | BytesIO
@@ -51,13 +54,19 @@ def open_results(
     group
         Of many runs, the group that is wanted: "training", "layers/layer1" and so on.
 
+    Notes
+    -----
+    A file is judged by its metadata first: links, data in other files, codecs that are not plain
+    compression, Zarr of format 2, and coordinates, chunks or text beyond 256, 256 and 8 MiB are
+    refused.
+
     Raises
     ------
     FileNotFoundError
         If nothing is there.
     ValueError
-        If it cannot be read, is no run of this toolkit, does not hold what the schema declares, or
-        has a schema newer than this version.
+        If it cannot be read, is refused, is no run of this toolkit, does not hold what the schema
+        declares, or has a schema newer than this version.
     """
     check_instance("source", source, str | os.PathLike | BytesIO | list | tuple, "a path or paths")
     check_flag("lazy", lazy)
@@ -68,31 +77,58 @@ def open_results(
             raise FileNotFoundError(f"source {source!r}: no file has such a name.")
         return _together(found, group, lazy=lazy)
     if isinstance(source, str | os.PathLike | BytesIO):
-        return _open_one(source, lazy=lazy)
+        return open_one(source, lazy=lazy)
     return _together(list(source), group, lazy=lazy)
 
 
-def _open_one(source: Source, *, lazy: bool) -> xr.DataTree:
-    shown = "what was given" if isinstance(source, BytesIO) else f"path {str(source)!r}"
+def open_one(
+    source: Source, *, lazy: bool, most: int | None = None, shown: str | None = None
+) -> xr.DataTree:
+    """One run, all of whose variables declare at most ``most`` bytes (None: any number).
+
+    Messages call it ``shown`` (None: by its path).
+    """
+    by_path = "what was given" if isinstance(source, BytesIO) else f"path {str(source)!r}"
+    shown = by_path if shown is None else shown
     if not isinstance(source, BytesIO) and not Path(source).exists():
         raise FileNotFoundError(f"{shown}: no such file.")
     if not isinstance(source, BytesIO) and not (Path(source).is_file() or Path(source).is_dir()):
         raise ValueError(f"{shown} is neither a file nor a folder.")
     engine = "h5netcdf" if isinstance(source, BytesIO) else _engine(Path(source))
     lazy = lazy and not isinstance(source, BytesIO)
+    what = "netCDF file" if engine == "h5netcdf" else "Zarr store"
     try:
+        _check_metadata(source, engine, most)
         tree = xr.open_datatree(_store(source), engine=engine, chunks={} if lazy else None)
         if not lazy:
             with tree:
                 tree = tree.load()
+    except Refused as error:
+        raise ValueError(f"{shown} is refused: {error}") from None
     except Exception as error:  # a damaged file makes its reader stumble in many ways
-        raise ValueError(f"{shown} is damaged or no {engine} file: {error}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{shown} is damaged or no {what}: {reason}") from error
     try:
         _check(tree, shown)
     except ValueError:
         tree.close()
         raise
     return tree
+
+
+def _check_metadata(source: Source, engine: str, most: int | None) -> None:
+    if engine == "h5netcdf":
+        with h5py.File(source, "r") as file:
+            check_hdf5(file, most)
+    elif Path(str(source)).suffix == ".zip":
+        with zipfile.ZipFile(str(source)) as archive:
+            sizes = ((entry.filename, entry.file_size) for entry in archive.infolist())
+            check_zarr(sizes, archive.read, most)
+    else:
+        store = Path(str(source))
+        files = (path for path in store.rglob("*") if path.is_file())
+        sizes = ((str(path.relative_to(store)), path.stat().st_size) for path in files)
+        check_zarr(sizes, lambda name: (store / name).read_bytes(), most)
 
 
 def _engine(path: Path) -> str:
@@ -151,7 +187,7 @@ def _together(paths: Sequence[str | os.PathLike[str]], group: str, *, lazy: bool
     """One group of many runs along the settings in which they differ, NaN where there is no run."""
     if not paths:
         raise ValueError("source must name at least one run; got none.")
-    trees = [_open_one(path, lazy=lazy) for path in paths]
+    trees = [open_one(path, lazy=lazy) for path in paths]
     found = [_group(tree, group, path) for tree, path in zip(trees, paths, strict=True)]
     settings = [json.loads(tree.attrs["settings"]) for tree in trees]
     bare = [dim for dim in found[0].dims if dim not in found[0].indexes]
