@@ -2,8 +2,10 @@
 
 import copy
 import dataclasses
+import functools
 import inspect
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,9 +15,12 @@ from toolkit.crossbar import (
     Crossbar,
     DigitalArray,
     Periphery,
+    PowerLawDrift,
     TikiTaka,
     TiledCrossbar,
+    WholePulses,
     Wires,
+    device_names,
     get_device,
 )
 from toolkit.lowrank import LowRank
@@ -131,6 +136,151 @@ def test_settings_are_part_of_what_a_state_means(name, value):
     setattr(other, name, value)
     with pytest.raises(ValueError, match=f"state must be of an array with {name}"):
         other.load_state_dict(array.state_dict())
+
+
+class Halfway:
+    """A response of one's own: a class that is no dataclass, with Python's own repr."""
+
+    def __init__(self, share):
+        self.share = share
+
+    @functools.cached_property
+    def worked_out(self):
+        return object()
+
+    def cells(self, device, draw=None):
+        _ = self.worked_out
+        return get_device("ideal").response.cells(device, draw)
+
+
+class Slotted(Halfway):
+    __slots__ = ("extra",)
+
+
+def slotted(extra):
+    made = Slotted(0.5)
+    made.extra = extra
+    return made
+
+
+class Lookalike(WholePulses):
+    """With the same fields, but another class."""
+
+
+def held(**changes):
+    """An array of ideal cells with these changes, some of them the array's and not the cells'."""
+    own = {k: changes.pop(k) for k in ("coding", "periphery", "wires") if k in changes}
+    device = dataclasses.replace(get_device("ideal"), **changes)
+    return Crossbar.from_weights(WEIGHTS, device=device, **own)
+
+
+@pytest.mark.parametrize(
+    ("saved", "present"),
+    [
+        ({"name": "mine"}, {"name": "theirs", "source": "a paper"}),
+        ({"levels_up": 500}, {"levels_up": 500.0}),
+        ({"levels_up": np.float64(500)}, {"levels_up": 500}),
+        ({"response": Halfway(0.5)}, {"response": Halfway(0.5)}),
+        ({"response": slotted(2)}, {"response": slotted(2)}),
+        ({"response": Halfway((1, 2))}, {"response": Halfway(torch.tensor([1.0, 2.0]))}),
+        ({"wires": Wires(wire_resistance=1)}, {"wires": Wires(wire_resistance=1.0)}),
+    ],
+)
+def test_settings_are_the_same_where_the_physics_is(tmp_path, saved, present):
+    array, other = held(**saved), held(**present)
+    array.apply(LowRank(torch.rand(3, 1), torch.ones(1), torch.rand(4, 1)), learning_rate=0.1)
+    torch.save(array.state_dict(), tmp_path / "state.pt")
+    other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert torch.equal(other.weights, array.weights)
+
+
+@pytest.mark.parametrize(
+    ("saved", "present", "said"),
+    [
+        ({"levels_up": 500}, {"levels_up": 501}, r"device\.levels_up 501\.0; got 500\.0"),
+        ({"response": Halfway(0.5)}, {"response": Halfway(0.6)}, r"response\.share 0\.6; got 0\.5"),
+        ({"response": slotted(1)}, {"response": slotted(2)}, r"response\.extra 2\.0; got 1\.0"),
+        ({"response": Halfway(1)}, {}, r"response\.class Exponential; got Halfway"),
+        ({}, {"coding": Lookalike()}, r"coding\.class Lookalike; got WholePulses"),
+        ({}, {"periphery": Periphery()}, "periphery Periphery; got None"),
+        (
+            {"wires": Wires(wire_resistance=1.0)},
+            {"wires": Wires(wire_resistance=(1.0, 1.1))},
+            r"wires\.wire_resistance",
+        ),
+    ],
+)
+def test_settings_differ_where_the_physics_does(saved, present, said):
+    state, other = held(**saved).state_dict(), held(**present)
+    with pytest.raises(ValueError, match=f"state must be of an array with .*{said}"):
+        other.load_state_dict(state)
+
+
+def test_settings_of_an_earlier_version_are_read_as_it_wrote_them():
+    array, other = held(levels_up=500), held(levels_up=500)
+    own = {"device": array.device, "coding": array.coding, "half_select": 0.0}
+    text = {name: repr(value) for name, value in own.items()} | {"wires": "None"}
+    state = array.state_dict()
+    state["settings"] = state["settings"] | text
+    other.load_state_dict(state)
+    with pytest.raises(ValueError, match="state must be of an array with device"):
+        held(levels_up=501).load_state_dict(state)
+
+
+@pytest.mark.parametrize("kind", ["crossbar", "tiled", "tiki"])
+def test_a_state_without_settings_is_said_to_be_an_earlier_versions(kind):
+    array = MAKE[kind]()
+    old = {k: v for k, v in array.state_dict().items() if k not in ("settings", "w_max")}
+    with pytest.raises(ValueError, match="got one of an earlier version of the toolkit"):
+        array.load_state_dict(old)
+    model = converted(0)
+    state = model.state_dict()
+    state["0._extra_state"] = {"arrays": state["0._extra_state"]["arrays"]}
+    with pytest.raises(ValueError, match="got one of an earlier version of the toolkit"):
+        model.load_state_dict(state)
+
+
+WRONG = {
+    "a negative count": (("cells", "pulse_count"), lambda t: t - 1, "at least 0; got -1"),
+    "a count with a fraction": (("cells", "pulse_count"), lambda t: t + 0.5, "must be .*int64"),
+    "a negative age": (("cells", "age"), lambda t: t - 1.0, "age .* at least 0"),
+    "a cell beyond its bounds": (("cells", "state"), lambda t: t + 0.9, "between the bounds"),
+    "a negative seed": (("cells", "seed"), lambda s: -1 - s, "seed must"),
+    "a reference beyond the range": (("reference",), lambda t: t + 1.0, "between 0 and 1"),
+    "a foreign entry": (("cells", "foreign"), lambda _: 1, "nothing else; got foreign"),
+    "another foreign entry": (("foreign",), lambda _: 1, "nothing else; got foreign"),
+    "a negative number of reads": (("ledger", "counts"), lambda c: [-1, *c[1:]], "counts .*must"),
+    "a sum that is none": (("ledger", "sums"), lambda s: [float("nan"), *s[1:]], "sums .*must"),
+    "negative squares": (("ledger", "inputs"), lambda ts: [t - 1.0 for t in ts], "sums of squares"),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_state_that_no_array_can_have_is_refused(what):
+    path, change, said = WRONG[what]
+    array = held(retention=PowerLawDrift(nu=0.1))
+    before = str(array.state_dict())
+    state = copy.deepcopy(array.state_dict())
+    *parents, last = path
+    place = state
+    for name in parents:
+        place = place[name]
+    place[last] = change(place.get(last))
+    with pytest.raises(ValueError, match=said):
+        array.load_state_dict(state)
+    assert str(array.state_dict()) == before
+
+
+@pytest.mark.parametrize("device", device_names())
+def test_every_device_takes_the_state_that_it_saved(device):
+    wears = dataclasses.replace(get_device(device), endurance=30.0, stuck_low=0.1, stuck_high=0.1)
+    array, other = (Crossbar.from_weights(WEIGHTS, device=wears, seed=s) for s in (0, 1))
+    for _ in range(4):
+        array.apply(LowRank(torch.rand(3, 1), torch.ones(1), torch.rand(4, 1)), learning_rate=0.5)
+        array.wait(10.0)
+    other.load_state_dict(array.state_dict())
+    assert torch.equal(other.conductance, array.conductance)
+    assert torch.equal(other.stuck, array.stuck)
 
 
 @pytest.mark.parametrize("strict", [True, False])

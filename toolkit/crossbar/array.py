@@ -38,7 +38,7 @@ from toolkit.crossbar.pulses import (
     half_selected,
     sign_phases,
 )
-from toolkit.crossbar.states import check_same, load_whole
+from toolkit.crossbar.states import check_same, described, load_whole
 from toolkit.crossbar.wires import Wires, WireSolver
 from toolkit.lowrank import LowRank
 
@@ -336,7 +336,7 @@ class Crossbar:
             "reference": self._reference.clone(),
             "ledger": self._ledger.state_dict(),
             "w_max": self.w_max,
-            "settings": self._settings(),
+            "settings": described(self._settings()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -354,9 +354,11 @@ class Crossbar:
         check_same(state["settings"], self._settings())
         w_max, reference = state["w_max"], state["reference"]
         check_real("w_max", w_max, above=0.0)
-        if reference.shape != self._reference.shape or not all_finite(reference):
+        is_state = reference.shape == self._reference.shape and all_finite(reference)
+        if not is_state or bool((reference != reference.clamp(0.0, 1.0)).any()):
             raise ValueError(
-                f"state must have a finite 'reference' of shape {tuple(self._reference.shape)}"
+                f"reference of the state must be {tuple(self._reference.shape)}, between 0 and 1; "
+                "got another"
             )
         self._bank.load_state_dict(state["cells"])
         self._reference = reference.to(self._bank.state).clone()
@@ -365,17 +367,17 @@ class Crossbar:
         self._gain = _gain(self.pair, self.w_max)
         self._moved()
 
-    def _settings(self) -> dict[str, str]:
-        """What the state's meaning and what follows depend on, as text."""
+    def _settings(self) -> dict[str, Any]:
+        """What the state's meaning and what follows depend on."""
         return {
             "shape": str(self.shape),
             "dtype": str(self._bank.state.dtype),
             "pair": self.pair,
-            "device": repr(self.device),
-            "coding": repr(self.coding),
-            "half_select": repr(float(self.half_select)),
-            "periphery": repr(self.periphery),
-            "wires": repr(self.wires),
+            "device": self.device,
+            "coding": self.coding,
+            "half_select": float(self.half_select),
+            "periphery": self.periphery,
+            "wires": self.wires,
         }
 
     def _wanted(self, update: LowRank, learning_rate: float) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from toolkit.checks import all_finite, check_count
 from toolkit.crossbar import kernels
 from toolkit.crossbar.ageing import endurance_limits, stuck_bounds
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.noise import keys
 from toolkit.crossbar.response import TableCells, clip_, like, pick, take
 from toolkit.crossbar.selection import places_not_zero
+from toolkit.crossbar.states import load_whole
 
 Place = Tensor | slice
 
@@ -240,15 +242,18 @@ class CellBank:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore; ValueError, and nothing changed, if something is missing or does not fit."""
+        load_whole(state, self.state_dict, self._load)
+
+    def _load(self, state: Mapping[str, Any]) -> None:
         for name, mine in self._tensors().items():
-            new = state.get(name)
-            if new is None or new.shape != mine.shape or not bool(torch.isfinite(new).all()):
-                raise ValueError(f"state needs a finite {name!r} of shape {tuple(mine.shape)}")
-        self._seed = state["seed"]
+            _check_saved(name, state[name], mine)
+        self._seed = check_count("seed", state["seed"], 0, 2**62)
         self.generator.set_state(state["generator"])
         self.state.copy_(state["state"])
         self.pulse_count.copy_(state["pulse_count"])
         self.settle(self.device)
+        if not torch.equal(self.state, state["state"].to(self.state)):
+            raise ValueError("state must be between the bounds of its cells; got some beyond")
         for name, mine in self._tensors().items():
             mine.copy_(state[name])
 
@@ -290,6 +295,19 @@ class CellBank:
         worn = self.pulse_count >= self._limit
         self._low = torch.where(worn, self.state, like(self._low, self.state))
         self._high = torch.where(worn, self.state, like(self._high, self.state))
+
+
+def _check_saved(name: str, saved: Any, mine: Tensor) -> None:
+    """ValueError unless a saved tensor may take the place of ``mine``."""
+    is_like = isinstance(saved, Tensor) and saved.shape == mine.shape
+    if not is_like or saved.is_floating_point() != mine.is_floating_point():
+        got = f"{tuple(saved.shape)} in {saved.dtype}" if isinstance(saved, Tensor) else repr(saved)
+        wanted = f"{tuple(mine.shape)} in {mine.dtype}"
+        raise ValueError(f"{name} of the state must be {wanted}; got {got}")
+    if not all_finite(saved):
+        raise ValueError(f"{name} of the state must be finite; got NaN or infinite entries")
+    if name in ("pulse_count", "age") and bool((saved < 0).any()):
+        raise ValueError(f"{name} of the state must be at least 0; got {saved.min().item():g}")
 
 
 def _add(total: Tensor, where: Place, counts: Tensor) -> None:

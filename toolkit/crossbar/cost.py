@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toolkit.checks import all_finite, check_count, check_real
 from toolkit.crossbar import kernels
 from toolkit.crossbar.device import Device
+from toolkit.crossbar.states import check_entries
 
 
 @dataclass(frozen=True)
@@ -101,10 +103,19 @@ class Ledger:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the sums."""
+        """Restore the sums. ValueError, and nothing changed, if they are not what these can be."""
+        check_entries(state, self.state_dict())
         if len(state["sums"]) != len(self.sums) or len(state["counts"]) != len(self.counts):
             raise ValueError("state must have as many sums and counts of costs as these")
-        self.sums = list(state["sums"])
-        for mine, saved in zip((self.inputs, self.inputs_transposed), state["inputs"], strict=True):
-            mine.copy_(saved)
-        self.counts = list(state["counts"])
+        sums = [check_real("sums of the state", value) for value in state["sums"]]
+        counts = [check_count("counts of the state", value, 0) for value in state["counts"]]
+        mine = (self.inputs, self.inputs_transposed)
+        for present, saved in zip(mine, state["inputs"], strict=True):
+            if saved.shape != present.shape or not all_finite(saved) or bool((saved < 0.0).any()):
+                raise ValueError(
+                    f"inputs of the state must be {tuple(present.shape)} finite sums of squares; "
+                    "got others"
+                )
+        self.sums, self.counts = sums, counts
+        for present, saved in zip(mine, state["inputs"], strict=True):
+            present.copy_(saved)

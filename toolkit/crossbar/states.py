@@ -2,8 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import numbers
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from functools import cached_property, partial
 from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from toolkit.crossbar.device import Device
+
+# What earlier versions did not save.
+_SINCE = {"settings", "w_max", "bias", "kernel_size"}
+# Attributes by which a device is known, not by which it works.
+_NAMES = {"name", "source"}
 
 
 def load_whole(
@@ -14,13 +27,10 @@ def load_whole(
     Raises
     ------
     ValueError
-        If an entry is missing, or ``load`` refuses or cannot take one.
+        If an entry is missing or foreign, or ``load`` refuses or cannot take one.
     """
     before = present()
-    if not isinstance(state, Mapping):
-        raise ValueError(f"state must be a mapping; got {type(state).__name__}")
-    if missing := sorted(set(before) - set(state)):
-        raise ValueError(f"state must have {', '.join(sorted(before))}; missing: {missing[0]}")
+    check_entries(state, before)
     try:
         load(state)
     except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
@@ -29,17 +39,92 @@ def load_whole(
         raise error if type(error) is ValueError else ValueError(f"state {text}") from error
 
 
+def check_entries(state: Any, present: Mapping[str, Any]) -> None:
+    """ValueError unless ``state`` has the entries of ``present`` and no others."""
+    if not isinstance(state, Mapping):
+        raise ValueError(f"state must be a mapping; got {type(state).__name__}")
+    missing = sorted(set(present) - set(state))
+    foreign = sorted(map(str, set(state) - set(present)))
+    needed = f"state must have {', '.join(sorted(present))}"
+    if missing and set(missing) <= _SINCE:
+        raise ValueError(
+            f"{needed}; got one of an earlier version of the toolkit, without {missing[0]}: load "
+            "it with that version, and save the model that to_digital gives"
+        )
+    if missing:
+        raise ValueError(f"{needed}; missing: {missing[0]}")
+    if foreign:
+        raise ValueError(f"{needed} and nothing else; got {foreign[0]}")
+
+
+def described(value: Any) -> Any:
+    """What physics depends on, as plain values: classes and their fields, names left out.
+
+    Numbers are floats; tensors, arrays and tuples are lists; an object is ``{"class": its name}``
+    with its fields, or attributes where it is no dataclass. A device's name and source do not
+    count, nor what a cached property has worked out.
+    """
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, numbers.Real):
+        return float(value)
+    if isinstance(value, Tensor | np.ndarray | np.generic):
+        return described(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): described(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [described(item) for item in value]
+    if isinstance(value, partial):
+        return described([value.func, value.args, value.keywords])
+    if hasattr(value, "__qualname__"):  # a class or a function
+        return str(value.__qualname__)
+    return {"class": type(value).__qualname__} | {k: described(v) for k, v in _attributes(value)}
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    kind = type(value)
+    if is_dataclass(value):
+        names = [field.name for field in fields(value)]
+    else:
+        slots = [getattr(each, "__slots__", ()) for each in kind.__mro__]
+        names = [name for each in slots for name in ([each] if isinstance(each, str) else each)]
+        names = sorted({*getattr(value, "__dict__", ()), *names} - {"__dict__", "__weakref__"})
+    for name in names:
+        is_cache = isinstance(getattr(kind, name, None), cached_property)
+        is_name = isinstance(value, Device) and name in _NAMES
+        if hasattr(value, name) and not is_cache and not is_name:
+            yield name, getattr(value, name)
+
+
 def check_same(saved: Any, present: Mapping[str, Any]) -> None:
-    """ValueError, naming the first that differs, unless these settings were saved as they are."""
+    """ValueError, naming the first that differs, unless these settings were saved.
+
+    ``present`` holds the settings themselves, ``saved`` their descriptions or, as earlier versions
+    had it, what ``repr`` gives of them.
+    """
     for name, mine in present.items():
         theirs = saved.get(name) if isinstance(saved, Mapping) else None
-        if theirs != mine:
+        if isinstance(theirs, str) and theirs == repr(mine):
+            continue
+        if different := _difference(name, theirs, described(mine)):
+            path, got, wanted = different
             raise ValueError(
-                f"state must be of an array with {name} {_shortened(mine)}; "
-                f"got one with {_shortened(theirs)}"
+                f"state must be of an array with {path} {_shown(wanted)}; got {_shown(got)}"
             )
 
 
-def _shortened(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 200 else text[:197] + "..."
+def _difference(path: str, one: Any, other: Any) -> tuple[str, Any, Any] | None:
+    """Where two descriptions first differ, and what each has there."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        keys = [*other, *(key for key in one if key not in other)]
+        parts = [(f"{path}.{key}", one.get(key), other.get(key)) for key in keys]
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        parts = [(f"{path}[{i}]", *pair) for i, pair in enumerate(zip(one, other, strict=True))]
+    else:
+        return None if type(one) is type(other) and one == other else (path, one, other)
+    return next((found for part in parts if (found := _difference(*part))), None)
+
+
+def _shown(value: Any) -> str:
+    text = str(value.get("class", value) if isinstance(value, Mapping) else value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -24,7 +24,7 @@ from toolkit.checks import as_generator, check_count, check_instance, check_matr
 from toolkit.crossbar.array import Crossbar
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.device import Device
-from toolkit.crossbar.states import check_same, load_whole
+from toolkit.crossbar.states import check_same, described, load_whole
 from toolkit.lowrank import LowRank
 
 
@@ -160,7 +160,7 @@ class TikiTaka:
             "fast": self.fast.state_dict(),
             "slow": self.slow.state_dict(),
             "updates": self._updates,
-            "settings": self._settings(),
+            "settings": described(self._settings()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -173,9 +173,8 @@ class TikiTaka:
         self.fast.load_state_dict(state["fast"])
         self.slow.load_state_dict(state["slow"])
 
-    def _settings(self) -> dict[str, str]:
-        names = ("every", "transfer_rate", "gamma")
-        return {name: repr(getattr(self, name)) for name in names}
+    def _settings(self) -> dict[str, float]:
+        return {"every": self.every, "transfer_rate": self.transfer_rate, "gamma": self.gamma}
 
     def _transfer(self, column: int) -> None:
         """Read a column of the fast array and add it to the slow one."""

@@ -14,7 +14,7 @@ from toolkit.crossbar.array import Crossbar, check_goal, check_pulses, check_wri
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.programming import Programming
-from toolkit.crossbar.states import check_same, load_whole
+from toolkit.crossbar.states import check_same, described, load_whole
 from toolkit.lowrank import LowRank
 
 
@@ -176,7 +176,7 @@ class TiledCrossbar:
     def state_dict(self) -> dict[str, Any]:
         """State of every tile, row by row, and how the matrix is cut."""
         tiles = [array.state_dict() for array, _, _ in self._each()]
-        return {"tiles": tiles, "settings": self._settings()}
+        return {"tiles": tiles, "settings": described(self._settings())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave; ValueError, and nothing changed, if it differs."""
