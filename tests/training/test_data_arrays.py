@@ -1,5 +1,7 @@
 """Data sets of one's own arrays; held-out parts and subsets."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +22,20 @@ def of_arrays(**changes):
         "test_labels": LABELS[:2],
     }
     return Dataset.from_arrays(**(parts | changes))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"classes": 2}, "train_labels must be between 0 and 1; got 2"),
+        ({"classes": 10**9}, "classes must be between 1 and 65536"),
+        ({"test_labels": torch.tensor([0, -1])}, "test_labels must be between 0 and 2; got -1"),
+        ({"train_labels": torch.tensor([0, 1])}, "train_labels must be 6, one a sample; got 2"),
+    ],
+)
+def test_a_set_made_of_its_parts_has_labels_of_its_classes(change, said):
+    with pytest.raises(ValueError, match=said):
+        dataclasses.replace(of_arrays(), **change)
 
 
 def of_labels(labels):

@@ -40,6 +40,21 @@ class Dataset:
     classes: int
     image_shape: ImageShape | None = None
 
+    def __post_init__(self) -> None:
+        check_count("classes", self.classes, 1, MOST_CLASSES)
+        for part in ("train", "test"):
+            inputs, labels = getattr(self, f"{part}_inputs"), getattr(self, f"{part}_labels")
+            if len(labels) != len(inputs):
+                raise ValueError(
+                    f"{part}_labels must be {len(inputs)}, one a sample; got {len(labels)}"
+                )
+            has_values = len(labels) and not labels.is_meta
+            ends = [int(end) for end in labels.aminmax()] if has_values else []
+            if wrong := [end for end in ends if not 0 <= end < self.classes]:
+                raise ValueError(
+                    f"{part}_labels must be between 0 and {self.classes - 1}; got {wrong[0]}"
+                )
+
     def __str__(self) -> str:
         return self.name
 
