@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,26 @@ def test_a_sweep_on_a_full_disk_keeps_its_runs(tmp_path):
     ended = on_full_disk(*sweep, cwd=tmp_path, limit=100)
     assert ended.returncode == 2 and ended.stderr.count("\n") == 1
     assert not (tmp_path / "s.zarr").exists()
+
+
+# --- Ctrl-C ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [0.4, 1.0, 2.0, 4.0])
+@pytest.mark.parametrize("command", [["train", "--epochs", "1000"], ["dashboard", "--port", "0"]])
+def test_ctrl_c_is_quiet_at_any_moment(command, seconds):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "toolkit", *command],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    # the shell shows a process that a signal ended as 130, too; a server that was told to stop: 0
+    assert process.returncode in (0, 130, -signal.SIGINT)
+    assert "Traceback" not in said and "terminate" not in said

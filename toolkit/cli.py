@@ -291,7 +291,7 @@ def _last_accuracy(run: Any) -> str:
 
 def _devices(*, plot: Path | None) -> int:
     from toolkit.crossbar import device_names, get_device
-    from toolkit.results.files import beside
+    from toolkit.writing import beside
 
     if plot is not None and (plot.suffix != ".html" or plot.is_dir() or not plot.parent.is_dir()):
         raise ValueError(f"plot must be an .html path in a folder that exists; got {plot}")

@@ -10,8 +10,8 @@ import textwrap
 import pytest
 
 from toolkit.results import open_results, save_results
-from toolkit.results.files import beside
 from toolkit.training import Experiment
+from toolkit.writing import beside
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits and signals of Linux")
 
@@ -60,13 +60,26 @@ def test_a_file_that_may_not_grow_is_an_os_error(tmp_path, tree, suffix):
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 
+def test_a_study_on_a_full_disk_is_an_os_error(tmp_path):
+    code = """
+        import sys
+        from pathlib import Path
+        import xarray as xr
+        from toolkit.reproduce.results import save_dataset
+        save_dataset(xr.Dataset({"x": ("y", range(1000))}), Path(sys.argv[1]))
+    """
+    status, said = in_process(code, tmp_path / "c1.nc", limit=2000)
+    assert status == 1 and "OSError" in said
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_scratch_of_a_killed_writer_goes_with_the_next_write(tmp_path, kind):
     path = tmp_path / "run"
     code = """
         import os, signal, sys
         from pathlib import Path
-        from toolkit.results.files import beside
+        from toolkit.writing import beside
         with beside(Path(sys.argv[1])) as scratch:
             scratch.mkdir() if sys.argv[2] == "folder" else scratch.write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)

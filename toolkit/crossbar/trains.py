@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from toolkit.checks import as_generator, check_count, check_file, check_instance, check_path_like
 from toolkit.crossbar.bank import CellBank
 from toolkit.crossbar.device import Device
+from toolkit.writing import beside
 
 #: A small synthetic example (made by the script beside it; no measurement).
 EXAMPLE_CSV = Path(__file__).parent / "data" / "synthetic_pulse_trains.csv"
@@ -157,7 +158,10 @@ class PulseTrains:
         """Write every digit of the readings (siemens), under ``comment`` as ``#`` lines."""
         check_path_like("path", path)
         check_instance("comment", comment, str, "text")
-        with Path(path).open("w", encoding="utf-8", newline="") as file:
+        with (
+            beside(Path(path)) as scratch,
+            scratch.open("w", encoding="utf-8", newline="") as file,
+        ):
             file.writelines(f"# {line}\n" for line in comment.splitlines())
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow((*COLUMNS[:-1], "conductance_S"))

@@ -19,6 +19,7 @@ from toolkit.reproduce.results import Journal, open_dataset, save_dataset, to_da
 from toolkit.reproduce.statistics import overall_verdict
 from toolkit.reproduce.study import Row, measure_case
 from toolkit.results import root_attributes
+from toolkit.writing import beside
 
 Say = Callable[[str], None]
 
@@ -77,7 +78,8 @@ def write_report(out: Path) -> Path:
         if (path := out / f"{name}.nc").exists()
     }
     target = out / "report.md"
-    target.write_text(report.markdown(there), encoding="utf-8")
+    with beside(target) as scratch:
+        scratch.write_text(report.markdown(there), encoding="utf-8")
     return target
 
 

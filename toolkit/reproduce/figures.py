@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from toolkit.reproduce.statistics import Interval, interval
-from toolkit.results.files import beside
+from toolkit.writing import beside
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _FRAME = {

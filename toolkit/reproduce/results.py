@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from toolkit.reproduce.study import Row
-from toolkit.results.files import beside
+from toolkit.writing import beside
 
 # name: (units, long name); CF: "1" is dimensionless
 DIMENSIONS = {
@@ -87,7 +87,7 @@ def _places(dim: str, rows: Sequence[Row]) -> list[str | int | float]:
 def save_dataset(data: xr.Dataset, path: Path) -> Path:
     """Write ``data`` as netCDF, beside and renamed."""
     with beside(path) as scratch:
-        data.to_netcdf(scratch, engine="h5netcdf")
+        scratch.write_bytes(data.to_netcdf(engine="h5netcdf"))
     return path
 
 

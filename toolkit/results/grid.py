@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numcodecs.vlen import VLenUTF8
 
-from toolkit.results.files import beside, check_path
+from toolkit.results.files import check_path
 from toolkit.results.labels import column
 from toolkit.results.schema import SWEEP, Variable
 from toolkit.results.zarr_files import (
@@ -26,6 +26,7 @@ from toolkit.results.zarr_files import (
     replace,
     write_metadata,
 )
+from toolkit.writing import beside, flush
 
 DONE, FAILED = 1, 2
 Index = tuple[int, ...]
@@ -93,7 +94,10 @@ class GridStore:
             values = np.full(self._epochs if variable.dims else 1, np.nan)
             values[: np.size(value)] = value
             data = values.astype(np.dtype(variable.dtype).newbyteorder("<")).tobytes()
-        replace(chunk_path(self.path / variable.name, [*index, *(0 for _ in variable.dims)]), data)
+        chunk = chunk_path(self.path / variable.name, [*index, *(0 for _ in variable.dims)])
+        replace(chunk, data)
+        flush(chunk)  # a status on the disk means that the rest is there
+        flush(chunk.parent)
 
     def _check_same(self, sweep: str) -> None:
         try:

@@ -24,7 +24,7 @@ from numcodecs.zstd import Zstd
 
 from toolkit.checks import check_count, check_path_like
 from toolkit.results import schema
-from toolkit.results.files import beside, check_path, locked
+from toolkit.results.files import check_path
 from toolkit.results.schema import Variable
 from toolkit.results.zarr_files import (
     LITTLE_ENDIAN,
@@ -36,6 +36,7 @@ from toolkit.results.zarr_files import (
     replace,
     write_metadata,
 )
+from toolkit.writing import beside, flush_all, locked
 
 CHUNK_BYTES = 32 * 2**20
 FEW_BITS = 13  # of mantissas: up to here they compress best bit by bit
@@ -122,7 +123,8 @@ class Stream:
     def commit(self, *, complete: bool = False) -> None:
         """Write all rows; from now on they are in the store whatever happens to this process.
 
-        To the disk they go when the system writes them: a power cut is not provided against.
+        To the disk they go when the system writes them, or at :meth:`close`: before that a power
+        cut is not provided against.
         """
         for name, column in self._columns.items():
             column.write(whole=complete)
@@ -138,9 +140,10 @@ class Stream:
                 write_metadata(self._root / name, column.metadata)
 
     def close(self) -> None:
-        """Write what is left and mark the store as complete."""
+        """Write what is left, to the disk, and mark the store as complete."""
         try:
             self.commit(complete=True)
+            flush_all(self._root)
         finally:
             self._lock.close()
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from toolkit.writing import beside
+
 FOLDER = Path(__file__).parents[2] / "notebooks"  # beside the package, installed or not
 CONTENTS = FOLDER / "00_contents.ipynb"  # README.md as a notebook, which JupyterLab opens rendered
 
@@ -34,7 +36,8 @@ def copy_series(out: Path, *, force: bool = False) -> list[Path]:
         )
     out.mkdir(parents=True, exist_ok=True)
     for copy in new:
-        copy.write_bytes(sources[copy].read_bytes())
+        with beside(copy) as scratch:
+            scratch.write_bytes(sources[copy].read_bytes())
     return new
 
 

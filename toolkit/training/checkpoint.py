@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from toolkit.checks import check_file, check_path_like
-from toolkit.results.files import beside
+from toolkit.writing import beside
 
 _VERSION = 1
 _ARRAY = "numpy array"
