@@ -32,6 +32,28 @@ def test_strong_curves_stay_within_the_range(name, label):
 
 
 @pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("levels", [2, 3, 10, 60])
+@pytest.mark.parametrize("label", [9.0, -9.0])
+def test_a_few_pulses_of_the_steepest_curves_are_those_of_one_cell(label, levels, dtype):
+    """A pulse of label -9 on 2 levels multiplies a state by 3e9, five of them overflow float32."""
+    device = dataclasses.replace(
+        get_device("ideal"),
+        cycle_to_cycle=1e-9,
+        **{f"levels_{way}": levels for way in ("up", "down")},
+        **{f"nonlinearity_{way}": label for way in ("up", "down")},
+    )
+    for pulses in (1, 2, 3, 5, 8, 9, 60):
+        for sign in (1, -1):
+            array = Crossbar.from_weights(torch.zeros(3, 3, dtype=dtype), device=device)
+            begin = (array.conductance.double() - device.g_min) / device.span
+            wanted = torch.full((2, 3, 3), float(sign * pulses), dtype=dtype)
+            array.pulse(wanted)
+            found = (array.conductance.double() - device.g_min) / device.span
+            torch.testing.assert_close(found, device.step(begin, wanted), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", device_names())
 def test_counts_never_wrap(name):
     array = Crossbar.from_weights(torch.zeros(2, 2), device=get_device(name))

@@ -115,6 +115,7 @@ def trained(folder, first, change):
             said.append(str(error))
             assert "\n" not in said[-1]
     assert len(set(said)) == len(said) // 2
+    assert run.results().equals(again.results())
     open_results(again.save(folder / "run.nc")).close()
     for one, other in zip(run.arrays.values(), again.arrays.values(), strict=True):
         assert torch.equal(one.weights, other.weights)

@@ -406,7 +406,7 @@ def _change(state, many, step, slope):  # type: ignore[no-untyped-def]
     """What so many pulses add to the state: see :class:`toolkit.crossbar.response.AffineCells`."""
     if slope == 0.0:
         return many * step
-    if many <= _FEW_PULSES:
+    if many <= _FEW_PULSES and slope < 1.0:  # a steeper one may overflow in a few
         after = state
         for _ in range(int(many)):
             after += step + slope * after
