@@ -25,8 +25,8 @@ from statistics import median
 
 import torch
 
-from toolkit.crossbar import Coincidence, Crossbar, Device, get_device
-from toolkit.crossbar.trains import EXAMPLE_CSV
+from toolkit.crossbar import Coincidence, Crossbar, get_device
+from toolkit.fitting import EXAMPLE_CSV, fit_csv
 from toolkit.lowrank import LowRank
 
 
@@ -64,7 +64,7 @@ def writes(size: int, rounds: int) -> None:
     update = LowRank(torch.randn(size, 3) / size, torch.ones(3), torch.randn(size, 3))
     jobs = {"torch uniforms, one per cell": lambda: cells.uniform_(generator=generator)}
     devices = {name: get_device(name) for name in ("Ag:a-Si", "EcRam", "ReRamES")}
-    devices["a jump table"] = Device.from_csv(EXAMPLE_CSV, model="jump-table")
+    devices["a jump table"] = fit_csv(EXAMPLE_CSV, model="jump-table").device
     for name, device in devices.items():
         for share in (0.002, 0.01, 0.05, 0.2):
             array = Crossbar.from_weights(0.1 * torch.randn(size, size), device=device)

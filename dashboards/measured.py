@@ -17,9 +17,8 @@ from dashboards import site
 from dashboards.panes import BELOW_TABS, WHOLE, FigurePane, facts, grid, table
 from dashboards.parameters import fit_rows, python_of
 from dashboards.uploads import MEBI, Upload
-from toolkit.crossbar import Device, Fit, PulseTrains, fit_device
-from toolkit.crossbar.measured import model_names
-from toolkit.crossbar.trains import EXAMPLE_CSV
+from toolkit.crossbar import Device
+from toolkit.fitting import EXAMPLE_CSV, Fit, PulseTrains, fit_device, model_names
 from toolkit.plots import LiveFigure
 from toolkit.plots.devices import fit_curve, fit_residuals
 from toolkit.plots.elements import siemens_prefix

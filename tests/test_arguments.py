@@ -19,10 +19,10 @@ import torch
 import xarray as xr
 from torch import nn
 
-from toolkit import crossbar, lowrank, results, training
+from toolkit import crossbar, fitting, lowrank, results, training
 from toolkit.lowrank import LowRank
 
-PACKAGES = (lowrank, crossbar, training, results)
+PACKAGES = (lowrank, crossbar, fitting, training, results)
 NAN, INF = math.nan, math.inf
 
 NOT_NUMBERS = ["1", None, True, [1.0], torch.ones(2)]
@@ -124,9 +124,9 @@ def digital() -> crossbar.DigitalArray:
     return crossbar.DigitalArray.from_weights(MATRIX)
 
 
-def trains() -> crossbar.PulseTrains:
+def trains() -> fitting.PulseTrains:
     device = crossbar.get_device("ideal")
-    return crossbar.PulseTrains.simulated(device, cells=2, cycles=1, up=40, down=40, seed=0)
+    return fitting.PulseTrains.simulated(device, cells=2, cycles=1, up=40, down=40, seed=0)
 
 
 def columns() -> dict[str, Any]:
@@ -409,20 +409,17 @@ def lines() -> Iterator[Call]:
 
 def measurements() -> Iterator[Call]:
     fit = {"trains": ("object", trains()), **FIT}
-    yield Call("fit_device", lambda: crossbar.fit_device, fit)
-    path = {"path": ("path", crossbar.trains.EXAMPLE_CSV), **FIT, "name": ("text or None", None)}
-    yield Call("fit_csv", lambda: crossbar.fit_csv, path)
-    yield Call("Device.from_csv", lambda: crossbar.Device, path)
-    table = {"table": ("object", columns()), **FIT}
-    yield Call("Device.from_table", lambda: crossbar.Device, table)
-    read = {"path": ("path", crossbar.trains.EXAMPLE_CSV)}
-    yield Call("PulseTrains.from_csv", lambda: crossbar.PulseTrains, read)
+    yield Call("fit_device", lambda: fitting.fit_device, fit)
+    path = {"path": ("path", fitting.EXAMPLE_CSV), **FIT, "name": ("text or None", None)}
+    yield Call("fit_csv", lambda: fitting.fit_csv, path)
+    read = {"path": ("path", fitting.EXAMPLE_CSV)}
+    yield Call("PulseTrains.from_csv", lambda: fitting.PulseTrains, read)
     given = {"table": ("object", columns())}
-    yield Call("PulseTrains.from_table", lambda: crossbar.PulseTrains, given)
+    yield Call("PulseTrains.from_table", lambda: fitting.PulseTrains, given)
     counts = dict.fromkeys(("cells", "cycles"), ("count", 3))
     counts |= dict.fromkeys(("up", "down"), ("count or 0", 3))
     simulated = {"device": ("object", DEVICE), **counts, "seed": SEED}
-    yield Call("PulseTrains.simulated", lambda: crossbar.PulseTrains, simulated)
+    yield Call("PulseTrains.simulated", lambda: fitting.PulseTrains, simulated)
 
 
 def networks() -> Iterator[Call]:

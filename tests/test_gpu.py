@@ -17,7 +17,6 @@ from toolkit.crossbar import (
     PAIRS,
     Coincidence,
     Crossbar,
-    Device,
     PiecewiseStep,
     PowStep,
     TikiTaka,
@@ -25,7 +24,7 @@ from toolkit.crossbar import (
     get_device,
 )
 from toolkit.crossbar.bank import CellBank
-from toolkit.crossbar.trains import EXAMPLE_CSV
+from toolkit.fitting import EXAMPLE_CSV, fit_csv
 from toolkit.lowrank import LowRank, estimator_knobs, estimator_names, make_estimator
 from toolkit.training import Experiment, LowRankSGD, to_crossbar, to_digital
 
@@ -36,7 +35,7 @@ SIZE, SEEDS = 48, 8
 DEVICES = {
     name: get_device(name) for name in ("ideal", "Ag:a-Si", "GST PCM", "EcRam", "ReRamSB", "PCM")
 } | {
-    "jump table": Device.from_csv(EXAMPLE_CSV, model="jump-table"),
+    "jump table": fit_csv(EXAMPLE_CSV, model="jump-table").device,
     "power": dataclasses.replace(
         get_device("EpiRAM"), response=PowStep(gamma_up=1.4, gamma_down=0.6, step_spread=0.2)
     ),

@@ -17,6 +17,7 @@ PAGES = {"bokeh", "dashboards", "holoviews", "panel"}
 FORBIDDEN = {
     "lowrank": LIBRARIES | {"scipy", "dashboards"},
     "crossbar": LIBRARIES | {"dashboards"},
+    "fitting": LIBRARIES | {"dashboards"},
     "training": PAGES,
     "results": PAGES,
     "plots": {"dashboards", "panel"},
@@ -25,10 +26,17 @@ FORBIDDEN = {
 PARTS_ALLOWED = {
     "lowrank": {"lowrank"},
     "crossbar": {"crossbar", "lowrank"},
-    "training": {"training", "crossbar", "lowrank", "results"},
+    "fitting": {"fitting", "crossbar", "lowrank"},
+    "training": {"training", "fitting", "crossbar", "lowrank", "results"},
     "results": {"results"},
-    "plots": {"plots", "results", "crossbar", "lowrank"},  # figures of devices, not only of runs
-    "teaching": {"teaching", "plots", "training", "results", "crossbar", "lowrank"},
+    "plots": {
+        "plots",
+        "results",
+        "fitting",
+        "crossbar",
+        "lowrank",
+    },  # figures of devices, not only of runs
+    "teaching": {"teaching", "plots", "training", "fitting", "results", "crossbar", "lowrank"},
 }
 PARTS = {f"toolkit.{part}" for part in (*PARTS_ALLOWED, "cli", "reproduce")}
 

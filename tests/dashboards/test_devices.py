@@ -13,8 +13,8 @@ from dashboards.devices import Devices
 from dashboards.measured import MOST_BYTES, read_trains
 from dashboards.parameters import limits_of, parameters, python_of, with_parameters
 from dashboards.uploads import Upload
-from toolkit.crossbar import Exponential, device_names, fit_csv, get_device
-from toolkit.crossbar.trains import EXAMPLE_CSV
+from toolkit.crossbar import Exponential, device_names, get_device
+from toolkit.fitting import EXAMPLE_CSV, fit_csv
 from toolkit.plots.cells import up_and_down
 from toolkit.plots.devices import response_columns
 

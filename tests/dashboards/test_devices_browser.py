@@ -13,7 +13,7 @@ from tests.dashboards.driving import (
     status,
     wait_until,
 )
-from toolkit.crossbar.trains import EXAMPLE_CSV
+from toolkit.fitting import EXAMPLE_CSV
 
 pytestmark = pytest.mark.browser
 

@@ -6,7 +6,6 @@ from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.digital import DigitalArray
 from toolkit.crossbar.jumps import Jumps, JumpTable
-from toolkit.crossbar.measured import Fit, fit_csv, fit_device
 from toolkit.crossbar.periphery import Converter, Periphery
 from toolkit.crossbar.presets import device_names, get_device
 from toolkit.crossbar.pulses import PAIRS, SCHEMES, Coincidence, WholePulses
@@ -14,7 +13,6 @@ from toolkit.crossbar.response import Exponential
 from toolkit.crossbar.steps import ExpStep, LinearStep, PiecewiseStep, PowStep, SoftBounds
 from toolkit.crossbar.tiki_taka import TikiTaka
 from toolkit.crossbar.tiles import TiledCrossbar
-from toolkit.crossbar.trains import PulseTrains
 from toolkit.crossbar.wires import Wires, line_currents
 
 __all__ = [
@@ -28,7 +26,6 @@ __all__ = [
     "DigitalArray",
     "ExpStep",
     "Exponential",
-    "Fit",
     "JumpTable",
     "Jumps",
     "LinearStep",
@@ -37,7 +34,6 @@ __all__ = [
     "PiecewiseStep",
     "PowStep",
     "PowerLawDrift",
-    "PulseTrains",
     "Relaxation",
     "SoftBounds",
     "TikiTaka",
@@ -45,8 +41,6 @@ __all__ = [
     "WholePulses",
     "Wires",
     "device_names",
-    "fit_csv",
-    "fit_device",
     "get_device",
     "line_currents",
 ]

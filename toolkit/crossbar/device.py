@@ -7,8 +7,6 @@ The formulas of the responses are in :mod:`toolkit.crossbar.response`, the named
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -130,55 +128,6 @@ class Device:
         if self.retention is not None:
             law = "a law such as PowerLawDrift(nu=0.05), or None"
             check_instance("retention", self.retention, Retention, law)
-
-    @classmethod
-    def from_csv(
-        cls,
-        path: str | Path,
-        *,
-        model: str = "neurosim",
-        name: str | None = None,
-        conductance_range: tuple[float, float] | None = None,
-    ) -> Device:
-        """A device fitted to measured pulse trains in a file, named after it.
-
-        The file is read by :meth:`toolkit.crossbar.trains.PulseTrains.from_csv`; ``model`` and
-        ``conductance_range`` (g_min, g_max in siemens) are those of
-        :func:`toolkit.crossbar.measured.fit_device`. Parameter errors and residuals:
-        :func:`toolkit.crossbar.measured.fit_csv`, whose ``device`` this is.
-
-        Raises
-        ------
-        ValueError
-            If the file is malformed (naming line and column), or its trains do not fit the model.
-        """
-        from toolkit.crossbar.measured import fit_csv
-
-        fit = fit_csv(path, model=model, name=name, conductance_range=conductance_range)
-        return fit.device
-
-    @classmethod
-    def from_table(
-        cls,
-        table: Any,
-        *,
-        model: str = "neurosim",
-        name: str = "measured",
-        conductance_range: tuple[float, float] | None = None,
-    ) -> Device:
-        """As :meth:`from_csv`, from a pandas DataFrame, xarray Dataset or mapping of columns.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If ``table`` is none of these, is malformed, or its trains do not fit the model.
-        """
-        from toolkit.crossbar.measured import fit_device
-        from toolkit.crossbar.trains import PulseTrains
-
-        trains = PulseTrains.from_table(table)
-        fit = fit_device(trains, model=model, name=name, conductance_range=conductance_range)
-        return fit.device
 
     @property
     def on_off(self) -> float:

@@ -15,8 +15,7 @@ import holoviews as hv
 import numpy as np
 
 from toolkit.crossbar.device import Device
-from toolkit.crossbar.fit_result import Fit
-from toolkit.crossbar.trains import PulseTrains
+from toolkit.fitting import Fit, PulseTrains
 from toolkit.plots.cells import Floats, Trains, nominal
 from toolkit.plots.elements import _FRAME, _LEGEND, BLUE, GREEN, GREY, ORANGE, siemens_prefix
 

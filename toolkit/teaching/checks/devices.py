@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import product
 
 from toolkit.crossbar import Device, PowStep
-from toolkit.crossbar.trains import PulseTrains
+from toolkit.fitting import PulseTrains
 from toolkit.teaching.exercises import Wrong, close, exercise, wrong
 
 After = Callable[[float, int, float, float], float]

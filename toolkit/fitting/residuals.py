@@ -18,8 +18,8 @@ import numpy as np
 import torch
 
 from toolkit.crossbar.device import Device
-from toolkit.crossbar.fit_result import Parameters, rms
-from toolkit.crossbar.trains import Booleans, Floats, Integers, Steps
+from toolkit.fitting.result import Parameters, rms
+from toolkit.fitting.trains import Booleans, Floats, Integers, Steps
 
 # Points of the table of a formula where a loop over pulses needs it (exact for affine steps).
 _GRID = 1025

@@ -1,7 +1,7 @@
 """Devices from measured pulse trains: a fitted formula with errors, or a jump table.
 
-Reading and checking of tables is in :mod:`toolkit.crossbar.trains`, the fit of a formula in
-:mod:`toolkit.crossbar.formula_fit`, the jump table in :mod:`toolkit.crossbar.table_fit`.
+Reading and checking of tables is in :mod:`toolkit.fitting.trains`, the fit of a formula in
+:mod:`toolkit.fitting.formula_fit`, the jump table in :mod:`toolkit.fitting.table_fit`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from toolkit.checks import check_choice, check_instance
-from toolkit.crossbar.bounded_steps import BoundedSteps
-from toolkit.crossbar.fit_models import MODELS
-from toolkit.crossbar.fit_result import Fit
-from toolkit.crossbar.formula_fit import FormulaFit
-from toolkit.crossbar.table_fit import TABLE_MODEL, fit_table
-from toolkit.crossbar.trains import PulseTrains
+from toolkit.fitting.bounded_steps import BoundedSteps
+from toolkit.fitting.formula_fit import FormulaFit
+from toolkit.fitting.models import MODELS
+from toolkit.fitting.result import Fit
+from toolkit.fitting.table_fit import TABLE_MODEL, fit_table
+from toolkit.fitting.trains import PulseTrains
 
 
 def model_names() -> tuple[str, ...]:

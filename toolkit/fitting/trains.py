@@ -2,7 +2,7 @@
 
 One row is one reading: the cell, the cycle, the number of the pulse just given, its polarity and
 the conductance found after it. What a device makes of such trains is in
-:mod:`toolkit.crossbar.measured`.
+:mod:`toolkit.fitting.fit`.
 """
 
 from __future__ import annotations

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from toolkit.crossbar import PulseTrains, fit_csv, fit_device
-from toolkit.crossbar.measured import model_names
+from toolkit.fitting import PulseTrains, fit_csv, fit_device, model_names
 
 LOW, SPAN = 1e-6, 9e-6
 RISES = {

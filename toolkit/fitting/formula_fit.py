@@ -1,7 +1,7 @@
 """Least squares of one formula over all single steps, with standard errors and spreads.
 
 Every reading predicts the next one through one pulse of the model (see
-:mod:`toolkit.crossbar.innovations`). The formulas are in :mod:`toolkit.crossbar.fit_models`.
+:mod:`toolkit.fitting.residuals`). The formulas are in :mod:`toolkit.fitting.models`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.crossbar.bounded_steps import FIRST_MARGIN, MARGIN, BoundedSteps
 from toolkit.crossbar.device import Device
-from toolkit.crossbar.fit_models import LEVELS, MODELS, STEP_SPREADS, start_and_limits
-from toolkit.crossbar.fit_result import (
+from toolkit.fitting.bounded_steps import FIRST_MARGIN, MARGIN, BoundedSteps
+from toolkit.fitting.models import LEVELS, MODELS, STEP_SPREADS, start_and_limits
+from toolkit.fitting.residuals import NoiseEstimate, best_gain, innovations, predict
+from toolkit.fitting.result import (
     Fit,
     Parameters,
     Values,
@@ -23,8 +24,7 @@ from toolkit.crossbar.fit_result import (
     rms,
     root_with_error,
 )
-from toolkit.crossbar.innovations import NoiseEstimate, best_gain, innovations, predict
-from toolkit.crossbar.trains import Booleans, Floats, Integers, Steps
+from toolkit.fitting.trains import Booleans, Floats, Integers, Steps
 
 _DEVICE_FIELDS = {item.name for item in fields(Device)}
 

@@ -1,7 +1,7 @@
 """Single steps of measured pulse trains, the conductance range and the hard bounds of each step.
 
 A fit leaves out the steps that a bound may have cut short. Reading of trains is in
-:mod:`toolkit.crossbar.trains`.
+:mod:`toolkit.fitting.trains`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from toolkit.checks import check_reals
-from toolkit.crossbar.trains import Booleans, Floats, PulseTrains, Steps
+from toolkit.fitting.trains import Booleans, Floats, PulseTrains, Steps
 
 # Standard deviations: steps predicted closer to a hard bound are left out, for they may be clipped.
 MARGIN = 3.0

@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.crossbar.bounded_steps import FIRST_MARGIN, MARGIN, BoundedSteps
 from toolkit.crossbar.device import Device
-from toolkit.crossbar.fit_result import (
+from toolkit.crossbar.jumps import Jumps, JumpTable
+from toolkit.fitting.bounded_steps import FIRST_MARGIN, MARGIN, BoundedSteps
+from toolkit.fitting.jumps import measure_jumps
+from toolkit.fitting.residuals import NoiseEstimate, best_gain, innovations
+from toolkit.fitting.result import (
     Fit,
     Parameters,
     Values,
@@ -22,9 +25,7 @@ from toolkit.crossbar.fit_result import (
     rms,
     root_with_error,
 )
-from toolkit.crossbar.innovations import NoiseEstimate, best_gain, innovations
-from toolkit.crossbar.jumps import Jumps, JumpTable, measure_jumps
-from toolkit.crossbar.trains import Booleans, Floats, Steps
+from toolkit.fitting.trains import Booleans, Floats, Steps
 
 TABLE_MODEL = "jump-table"
 

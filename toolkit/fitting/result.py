@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from toolkit.crossbar.bounded_steps import BoundedSteps
 from toolkit.crossbar.device import Device
-from toolkit.crossbar.trains import Floats
+from toolkit.fitting.bounded_steps import BoundedSteps
+from toolkit.fitting.trains import Floats
 
 Values = dict[str, float]
 Parameters = dict[str, tuple[float, float]]  # value, standard error

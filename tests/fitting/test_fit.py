@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from toolkit.fitting.data.make_synthetic_pulse_trains import DEVICE, make
 
 from toolkit.crossbar import Crossbar, Device, LinearStep, PowStep, SoftBounds
-from toolkit.crossbar.data.make_synthetic_pulse_trains import DEVICE, make
-from toolkit.crossbar.measured import fit_csv, fit_device, model_names
-from toolkit.crossbar.trains import EXAMPLE_CSV, PulseTrains
+from toolkit.fitting.fit import fit_csv, fit_device, model_names
+from toolkit.fitting.trains import EXAMPLE_CSV, PulseTrains
 from toolkit.lowrank import LowRank
 
 RANGE = (1e-6, 1e-5)
@@ -283,13 +283,6 @@ def test_example_is_what_its_script_makes_and_says_so(tmp_path):
         assert abs(fit.parameters[key] - getattr(DEVICE, key)) < 4 * fit.errors[key]
 
 
-def test_device_from_csv_and_from_table():
-    a = Device.from_csv(EXAMPLE_CSV, model="linear-step")
-    b = Device.from_table(pd.read_csv(EXAMPLE_CSV, comment="#"), model="linear-step", name=a.name)
-    assert a.name == "synthetic_pulse_trains"
-    assert a == b
-
-
 WIDE = (0.9e-6, 1.05e-5)  # wider than the readings
 
 
@@ -297,16 +290,12 @@ def by_fit_csv():
     return fit_csv(EXAMPLE_CSV, conductance_range=WIDE).device
 
 
-def by_from_csv():
-    return Device.from_csv(EXAMPLE_CSV, conductance_range=WIDE)
+def by_table():
+    trains = PulseTrains.from_table(pd.read_csv(EXAMPLE_CSV, comment="#"))
+    return fit_device(trains, name=EXAMPLE_CSV.stem, conductance_range=WIDE).device
 
 
-def by_from_table():
-    table = pd.read_csv(EXAMPLE_CSV, comment="#")
-    return Device.from_table(table, name=EXAMPLE_CSV.stem, conductance_range=WIDE)
-
-
-@pytest.mark.parametrize("made", [by_fit_csv, by_from_csv, by_from_table])
+@pytest.mark.parametrize("made", [by_fit_csv, by_table])
 def test_the_conductance_range_may_be_given(made):
     expected = fit_device(
         PulseTrains.from_csv(EXAMPLE_CSV), name=EXAMPLE_CSV.stem, conductance_range=WIDE
