@@ -271,6 +271,24 @@ def test_a_state_that_no_array_can_have_is_refused(what):
     assert str(array.state_dict()) == before
 
 
+@pytest.mark.parametrize("reads", range(6))
+def test_reads_through_wires_go_on_with_the_same_bits(reads):
+    """Which way they are solved depends on how many there were since the last write."""
+    weights = torch.randn(40, 30, generator=torch.Generator().manual_seed(0))
+    array, other = (
+        Crossbar.from_weights(weights, device=get_device("TaOx/HfOx"), w_max=4.0, wires=wires)
+        for wires in (Wires(wire_resistance=100.0), Wires(wire_resistance=100.0))
+    )
+    inputs = torch.rand(1, 30, generator=torch.Generator().manual_seed(1))
+    for _ in range(reads):
+        array.read(inputs)
+    other.load_state_dict(copy.deepcopy(array.state_dict()))
+    for _ in range(6):
+        assert torch.equal(other.read(inputs), array.read(inputs))
+    old = {name: part for name, part in array.state_dict().items() if name != "solved"}
+    other.load_state_dict(old)
+
+
 @pytest.mark.parametrize("device", device_names())
 def test_every_device_takes_the_state_that_it_saved(device):
     wears = dataclasses.replace(get_device(device), endurance=30.0, stuck_low=0.1, stuck_high=0.1)

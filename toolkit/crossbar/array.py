@@ -21,6 +21,7 @@ from toolkit.checks import (
     check_instance,
     check_matrix,
     check_real,
+    check_reals,
     check_signal,
     check_tensor,
 )
@@ -337,6 +338,7 @@ class Crossbar:
             "ledger": self._ledger.state_dict(),
             "w_max": self.w_max,
             "settings": described(self._settings()),
+            "solved": [s.progress for s in self._solvers if s.wires is self.wires],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -348,6 +350,8 @@ class Crossbar:
             If something is missing, a shape differs, a state is not finite, or it is of an array
             with another device, pair, coding, half-select, periphery or wires. Nothing is changed.
         """
+        if isinstance(state, Mapping):
+            state = {"solved": [], **state}  # earlier versions did not save it
         load_whole(state, self.state_dict, self._load)
 
     def _load(self, state: Mapping[str, Any]) -> None:
@@ -366,6 +370,11 @@ class Crossbar:
         self.w_max = float(w_max)
         self._gain = _gain(self.pair, self.w_max)
         self._moved()
+        if self.wires is not None and state["solved"]:
+            self._solve_wires(self.wires)
+            for solver, saved in zip(self._solvers, state["solved"], strict=True):
+                check_reals("solved of the state", saved, count=2, least=0.0)
+                solver.progress = saved
 
     def _settings(self) -> dict[str, Any]:
         """What the state's meaning and what follows depend on."""

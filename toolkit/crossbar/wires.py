@@ -251,6 +251,17 @@ class WireSolver:
             return self.wires.method == "direct"
         return "effective" in vars(self) or not any(self.wires.ohms)
 
+    @property
+    def progress(self) -> list[float]:
+        """What decides how the next reads are solved, and so their last bits: to be saved."""
+        return [self._worked, float("effective" in vars(self))]
+
+    @progress.setter
+    def progress(self, saved: list[float]) -> None:
+        self._worked, is_direct = saved
+        if is_direct:
+            _ = self.effective
+
     @cached_property
     def iterations(self) -> float:
         """Bound on the steps of the iterative method: ``ln(2 / tolerance) / ln(1 / rate)``.
