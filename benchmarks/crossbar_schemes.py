@@ -9,7 +9,7 @@ over seeds, its learning rate and the pulses of a run. What causes a difference 
 taken away: ``--ideal-reads``, ``--whole-pulses``, ``--pair``, ``--mid-range``, ``--hidden relu``,
 ``--without write_noise``.
 
-    python benchmarks/crossbar_schemes.py --devices EcRam ReRamSB --epochs 20 --seeds 3
+    python -m benchmarks.crossbar_schemes --devices EcRam ReRamSB --epochs 20 --seeds 3
 """
 
 from __future__ import annotations
