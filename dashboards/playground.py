@@ -310,7 +310,7 @@ class Playground:
     # --- the end -----------------------------------------------------------------------------
 
     def _on_session_destroyed(self, session_context: Any) -> None:  # noqa: ARG002 - Bokeh's
-        self.run.close()
+        self.run.close(timeout=0.0)  # it may be within a long step
 
 
 def status_html(snapshot: Snapshot) -> str:

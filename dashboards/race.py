@@ -228,7 +228,7 @@ class Race:
 
     def _on_session_destroyed(self, session_context: Any) -> None:  # noqa: ARG002 - Bokeh's
         for lane in self.lanes:
-            lane.run.close()
+            lane.run.close(timeout=0.0)  # it may be within a long step
 
 
 def standings_html(lanes: Sequence[Lane]) -> str:

@@ -237,9 +237,10 @@ def test_shifts_go_round_and_few_work_abreast():
     gate, done, inside = Gate(8, abreast=2), [0] * 4, []
 
     def work(number: int) -> None:
+        me = object()
         while sum(done) < 80:
-            with gate.shift():
-                inside.append(len(gate._shifts[: gate.abreast]))
+            with gate.shift(me):
+                inside.append(len(gate._began))
                 time.sleep(0.002)
                 done[number] += 1
 
@@ -250,6 +251,56 @@ def test_shifts_go_round_and_few_work_abreast():
         thread.join(20)
     assert max(inside) == 2
     assert max(done) - min(done) <= 4, done
+
+
+def test_long_steps_leave_others_their_share():
+    gate = Gate(8)
+    slow = {"device": "ReRamES", "w_max": 0.01, "learning_rate": 10.0, "levels": 10_000}
+    runs = [LiveRun(gate=gate, hidden=[1000, 900], **slow) for _ in range(2)]
+    runs.append(LiveRun(gate=gate, hidden=[16]))
+    try:
+        for run in runs:
+            run.start()
+        until(lambda: runs[2].snapshot.step > 0)
+        before = dict(gate._worked)
+        time.sleep(3)
+        worked = [gate._worked[run._ticket] - before[run._ticket] for run in runs]
+        assert min(worked) > 0.5 * max(worked), worked
+        began = time.monotonic()
+        runs[0].close()
+        assert time.monotonic() - began < 2.0, "it ended within a step of several seconds"
+    finally:
+        for run in runs:
+            run.close()
+
+
+def test_work_that_cannot_change_shifts_keeps_nobody_waiting():
+    gate, ended = Gate(8, abreast=2), threading.Event()
+
+    def hang() -> None:
+        with gate.shift(object()):
+            ended.wait(20)
+
+    threads = [threading.Thread(target=hang) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(gate._began) == 2)
+    began = time.monotonic()
+    with gate.shift(object()):
+        waited = time.monotonic() - began
+    ended.set()
+    for thread in threads:
+        thread.join(20)
+    assert waited < 5.0
+
+
+def test_steps_that_wait_end_with_the_run():
+    run = LiveRun(hidden=[16])
+    for _ in range(100_000):
+        run.step()
+    began = time.monotonic()
+    run.close()
+    assert not run.alive and time.monotonic() - began < 4.0
 
 
 def test_runs_that_train_together_get_on_alike():

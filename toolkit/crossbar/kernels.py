@@ -16,6 +16,7 @@ import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -47,13 +48,24 @@ _ROOT_HALF, _MANTISSA, _MANTISSA_BITS = np.int32(0x3F3504F3), np.int32(0x7FFFFF)
 _LOW_30, _QUARTER_TURN, _HALF_TURN = np.uint32(2**30 - 1), np.uint32(2**30), np.uint32(2**31)
 
 compiled: Any = functools.partial(njit, nogil=True, cache=True)
+#: Called between chunks of long work, where it is set: a server lets other runs work then.
+between_chunks: ContextVar[Callable[[], None] | None] = ContextVar("between_chunks", default=None)
 
 
 def in_parts(job: Callable[[int, int], Any], entries: int) -> None:
     """Call ``job(start, stop)`` for all chunks of so many entries, on as many threads as torch."""
-    chunks = -(-entries // CHUNK)
+    chunks, rest = -(-entries // CHUNK), between_chunks.get()
+    at_once = torch.get_num_threads() if rest else max(chunks, 1)
+    for start in range(0, chunks, at_once):
+        if rest and start:
+            rest()
+        _on_threads(job, start, min(start + at_once, chunks))
+
+
+def _on_threads(job: Callable[[int, int], Any], start: int, stop: int) -> None:
+    chunks = stop - start
     threads = min(torch.get_num_threads(), chunks)
-    ends = [chunks * part // max(threads, 1) for part in range(threads + 1)]
+    ends = [start + chunks * part // max(threads, 1) for part in range(threads + 1)]
     parts = list(itertools.pairwise(ends))
     others = [_threads().submit(job, *part) for part in parts[1:]]
     if parts:

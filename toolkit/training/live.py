@@ -14,11 +14,12 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import xarray as xr
 
+from toolkit.crossbar.kernels import between_chunks
 from toolkit.training.experiment import DivergenceError, Experiment
 from toolkit.training.snapshot import Camera, Focus, Snapshot
 
@@ -28,13 +29,16 @@ SNAPSHOT_SHARE = 0.1  # of the worker's time, at most: snapshots of large layers
 SLOWEST_S = 0.5  # between two snapshots, whatever they cost
 WAIT_S = 0.1  # between two looks whether it is one's turn
 SHIFT_S = 0.02  # how long a run trains before the next one does
+OVERDUE_S = 0.25  # a shift that takes longer leaves its place to others, and goes on beside them
 
 
 class Gate:
     """Lets at most ``places`` runs train at once; the others wait in the order in which they came.
 
-    Those that train work in shifts, one after another, on at most ``abreast`` threads: each gets
-    the same time, and a page's thread has few to contend with for the interpreter.
+    Those that train work in shifts on at most ``abreast`` threads, so that a page's thread has few
+    to contend with for the interpreter. The next shift is that of the run that has worked least:
+    each gets the same time, however long its steps are. Work that cannot change shifts for
+    ``OVERDUE_S`` no longer keeps the others waiting.
 
     Raises
     ------
@@ -47,7 +51,9 @@ class Gate:
             raise ValueError(f"places must be a whole number, 1 or more; got {places!r}")
         self.places, self.abreast = places, abreast
         self._lock, self._line = threading.Lock(), list[object]()
-        self._shifts, self._changed = list[object](), threading.Condition()
+        self._changed, self._waiting = threading.Condition(), list[object]()
+        self._began: dict[object, float] = {}  # of the shifts that are worked
+        self._worked: dict[object, float] = {}  # seconds, of every run in the line
 
     @property
     def company(self) -> int:
@@ -55,18 +61,48 @@ class Gate:
         return min(len(self._line), self.places)
 
     @contextmanager
-    def shift(self) -> Iterator[None]:
-        """Wait for a shift, work, and make room for the next."""
-        me = object()
-        with self._changed:
-            self._shifts.append(me)
-            self._changed.wait_for(lambda: me in self._shifts[: self.abreast])
+    def shift(self, who: object) -> Iterator[Callable[[], None]]:
+        """Wait for a shift, work, and make room for the next.
+
+        Call what this gives now and then during long work: once the shift is over, it waits there
+        for another.
+        """
+
+        def change_shifts() -> None:
+            if time.monotonic() - self._began[who] > SHIFT_S:
+                self._end_shift(who)
+                self._wait_for_shift(who)
+
+        self._wait_for_shift(who)
         try:
-            yield
+            yield change_shifts
         finally:
-            with self._changed:
-                self._shifts.remove(me)
-                self._changed.notify_all()
+            self._end_shift(who)
+
+    def _wait_for_shift(self, who: object) -> None:
+        with self._changed:
+            least = min((self._worked[one] for one in self._active()), default=0.0)
+            self._worked[who] = max(self._worked.get(who, 0.0), least)  # who rested saves nothing
+            self._waiting.append(who)
+            while not self._is_next(who):
+                self._changed.wait(OVERDUE_S)
+            self._waiting.remove(who)
+            self._began[who] = time.monotonic()
+
+    def _active(self) -> list[object]:
+        return [*self._waiting, *self._began]
+
+    def _is_next(self, who: object) -> bool:
+        now = time.monotonic()
+        working = sum(now - began < OVERDUE_S for began in self._began.values())
+        return working < self.abreast and who is min(self._waiting, key=self._worked.__getitem__)
+
+    def _end_shift(self, who: object) -> None:
+        with self._changed:
+            worked = time.monotonic() - self._began.pop(who)
+            if who in self._worked:  # it may have left meanwhile
+                self._worked[who] += worked
+            self._changed.notify_all()
 
     def ask(self, who: object) -> int:
         """Stand in line, if not there yet: 0 is ``who``'s turn, n its place in the line."""
@@ -80,6 +116,8 @@ class Gate:
         with self._lock:
             if who in self._line:
                 self._line.remove(who)
+        with self._changed:
+            self._worked.pop(who, None)
 
 
 class LiveRun:
@@ -156,21 +194,25 @@ class LiveRun:
         TimeoutError
             If the worker did not answer within ``timeout`` seconds.
         """
-        answer: Future[xr.DataTree] = Future()
-        self._ask(lambda: self._answer(answer))
         try:
-            return answer.result(timeout)
+            return self.ask_results().result(timeout)
         except TimeoutError:
             raise TimeoutError(f"the run did not answer within {timeout:g} s.") from None
+
+    def ask_results(self) -> Future[xr.DataTree]:
+        """As :meth:`results`, without waiting: the tree comes after the present batch."""
+        answer: Future[xr.DataTree] = Future()
+        self._ask(lambda: self._answer(answer))
+        return answer
 
     def _ask(self, request: Callable[[], None]) -> None:
         """Have the worker do it; once it is closed nothing is kept that it would never do."""
         if not self._closing.is_set():
             self._requests.put(request)
 
-    def close(self) -> None:
-        """Stop the worker thread and wait for it, at most 5 s."""
-        _shut_down(self._closing, self._requests, self._thread)
+    def close(self, timeout: float = 5.0) -> None:
+        """Stop the worker thread, and wait for it so many seconds at most."""
+        _shut_down(self._closing, self._requests, self._thread, timeout)
 
     @property
     def alive(self) -> bool:
@@ -194,11 +236,30 @@ class LiveRun:
 
     def _work_a_shift(self) -> None:
         """Train for a while, as long as nobody asks for anything and no snapshot is due."""
-        with self._gate.shift() if self._gate else nullcontext():
+        with self._shift():
             end = time.monotonic() + SHIFT_S
             self._attempt(self._train)
             while self._may_go_on() and time.monotonic() < end:
                 self._attempt(self._train)
+
+    @contextmanager
+    def _shift(self) -> Iterator[None]:
+        """A shift at the gate, if there is one; long writes wait for further ones on their way."""
+        if self._gate is None:
+            yield
+            return
+        with self._gate.shift(self._ticket) as change_shifts:
+
+            def rest() -> None:
+                if self._closing.is_set():
+                    raise RuntimeError("the run was closed within a step.")
+                change_shifts()
+
+            before = between_chunks.set(rest)
+            try:
+                yield
+            finally:
+                between_chunks.reset(before)
 
     def _may_go_on(self) -> bool:
         idle = self._requests.empty() and not self._pace.is_due
@@ -208,7 +269,7 @@ class LiveRun:
         """Serve every request that waits; sleep until there is one while there is nothing to do."""
         try:
             request = self._next_request()
-            while True:
+            while not self._closing.is_set():
                 self._attempt(request)
                 request = self._requests.get_nowait()
         except queue.Empty:
@@ -256,7 +317,7 @@ class LiveRun:
         try:
             if self._gate.ask(self._ticket):
                 raise RuntimeError(f"{self._gate.places} runs train already: step a little later.")
-            with self._gate.shift():
+            with self._shift():
                 self._train()
         finally:
             self._gate.leave(self._ticket)
@@ -288,6 +349,8 @@ class LiveRun:
         self._set_running(False)
 
     def _answer(self, answer: Future[xr.DataTree]) -> None:
+        if not answer.set_running_or_notify_cancel():  # nobody waits any more
+            return
         try:
             answer.set_result(self._experiment.results())
         except Exception as error:
