@@ -5,8 +5,15 @@ Checks before reading cannot know what a decoder will make of a few bytes; the l
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import multiprocessing
+import os
+import signal
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -14,24 +21,37 @@ from dashboards.uploads import MEBI
 
 MEMORY = 3 * 1024 * MEBI  # of address space: libraries alone take a third of it
 DEADLINE_S = 30.0  # importing the readers takes some seconds of it on a busy machine
+AT_ONCE = 2  # processes; what else is sent waits in line
+
+_waits = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="child")
+# Forked off a server that has imported the readers once, a child begins within milliseconds.
+_context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+_READERS = ["dashboards.run_files", "dashboards.measured", "dashboards.state"]
 
 
-def in_child(function: Callable[[bytes], Any], data: bytes, *, deadline: float = DEADLINE_S) -> Any:
-    """Return ``function(data)``, computed by another process; call it beside the event loop.
+async def read_beside(function: Callable[..., Any], *given: Any) -> Any:
+    """As :func:`in_child`, beside the event loop and its other threads, which may all wait."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_waits, partial(in_child, function, *given))
+
+
+def in_child(function: Callable[..., Any], *given: Any, deadline: float = DEADLINE_S) -> Any:
+    """Return ``function(*given)``, computed by another process; waits for it.
 
     Raises
     ------
     ValueError
         What ``function`` raises, or that it needs more memory or time than is allowed.
     """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=_work, args=(sender, function, data), daemon=True)
+    if sys.platform != "win32":
+        _context.set_forkserver_preload(_READERS)
+    receiver, sender = _context.Pipe(duplex=False)
+    child = _context.Process(target=_work, args=(sender, function, given), daemon=True)
     child.start()
     sender.close()
     try:
         if not receiver.poll(deadline):
-            raise ValueError(f"reading it takes more than the {deadline:g} s allowed.")
+            raise ValueError(f"reading it takes more than the {deadline:g} s that are allowed.")
         found = receiver.recv()
     except EOFError:
         raise ValueError("reading it ended in a crash or needs too much memory.") from None
@@ -44,17 +64,37 @@ def in_child(function: Callable[[bytes], Any], data: bytes, *, deadline: float =
     return found
 
 
-def _work(sender: Connection, function: Callable[[bytes], Any], data: bytes) -> None:
-    try:
-        import resource
+def stop() -> None:
+    """End all children, and let no further one begin: the server ends."""
+    _waits.shutdown(wait=False, cancel_futures=True)
+    for child in multiprocessing.active_children():
+        child.kill()
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except ImportError:  # no such limits on Windows
-        pass
+
+def _work(sender: Connection, function: Callable[..., Any], given: tuple[Any, ...]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
+    with contextlib.suppress(AttributeError):  # not on Windows
+        os.nice(10)  # pages go first
+    _limit_memory()
     try:
-        sender.send(function(data))
+        sender.send(function(*given))
     except ValueError as error:
-        sender.send(ValueError(str(error)))
+        sender.send(ValueError(_line(str(error))))
     except MemoryError:
         sender.send(ValueError("reading it needs more memory than is allowed."))
+    except Exception as error:
+        sender.send(ValueError(_line(f"reading it failed: {type(error).__name__}: {error}")))
+
+
+def _line(text: str) -> str:
+    """One line of bounded length: messages quote what was sent."""
+    return " ".join(text[:2000].split())[:500]
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # no such limits on Windows
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import xarray as xr
 
 from dashboards import site
 from dashboards.address import value_of
+from dashboards.downloads import Download, beside
 from dashboards.export import export_buttons
 from dashboards.panes import BELOW_TABS, WHOLE, FigurePane, grid, table
 from dashboards.run_tables import differences
@@ -67,12 +67,10 @@ class Comparison:
         ]
         for widget in (*self.variables, self.over, *self.logs):
             widget.param.watch(lambda _: self._turn(), "value")
-        self._csv = pmui.FileDownload(
+        self._csv = Download(
+            lambda: beside(self._csv_file),
             label="Data (CSV)",
-            callback=self._csv_file,
             filename="comparison.csv",
-            variant="outlined",
-            size="small",
             margin=(8, 4),
         )
         self._bar = pn.FlexBox(self._csv, visible=False, align_items="center")
@@ -130,7 +128,7 @@ class Comparison:
             self._figures.objects = [grid(*self._panes, least="360px", share="40%")]
         self.text.object = table(*differences(self._trees))
 
-    def _csv_file(self) -> BytesIO:
+    def _csv_file(self) -> bytes:
         """Long table: run, variable, place and value."""
         lines = [f"run,variable,{self.over.value},value"]
         for run, training in self._training.items():
@@ -139,7 +137,7 @@ class Comparison:
                     places, values = compared(training, name, self.over.value)
                     pairs = np.stack([places, values], axis=1).tolist()
                     lines += [f'"{run}",{name},{x:.17g},{y:.17g}' for x, y in pairs]
-        return BytesIO(("\n".join(lines) + "\n").encode())
+        return ("\n".join(lines) + "\n").encode()
 
     # --- the address -------------------------------------------------------------------------
 

@@ -7,13 +7,13 @@ The sliders are ``parameters.py``'s; the physics is ``toolkit.crossbar``'s, foll
 from __future__ import annotations
 
 from html import escape
-from io import BytesIO
 
 import panel as pn
 import panel_material_ui as pmui
 
 from dashboards import site
 from dashboards.address import Watched, join, number, parse
+from dashboards.downloads import Download, beside
 from dashboards.measured import MeasuredData
 from dashboards.panes import BELOW_TABS, FigurePane, grid
 from dashboards.parameters import limits_of, parameters, python_of, sliders, with_parameters
@@ -117,13 +117,10 @@ class Devices:
         self._sliders = pn.Column(margin=0)
         self._preset = site.button("Back to the preset", variant="outlined")
         self._preset.on_click(lambda _: self._choose())
-        self._python = pmui.FileDownload(
+        self._python = Download(
+            lambda: beside(lambda: python_of(self.device).encode()),
             label="Python (.py)",
-            callback=lambda: BytesIO(python_of(self.device).encode()),
             filename="device.py",
-            variant="outlined",
-            size="small",
-            margin=(5, 4),
             description="A few lines that make this device in a notebook or script.",
         )
         self._link = site.Text("", margin=(4, 6))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from html import escape
-from io import BytesIO
 from typing import Any
 
 import panel as pn
@@ -13,6 +12,7 @@ import panel_material_ui as pmui
 import xarray as xr
 
 from dashboards import site
+from dashboards.downloads import Download, beside
 from dashboards.export import export_buttons
 from dashboards.panes import BELOW_TABS, FigurePane, grid
 from toolkit.plots import LiveFigure
@@ -27,6 +27,7 @@ from toolkit.plots.variables import (
     views,
 )
 
+_MOST_ROWS = 1_000_000  # of a table to download
 _FIRST = ("/training/loss", "/test_accuracy")  # shown first: of a run, of a sweep
 _HEIGHT = "max(360px, calc(100vh - 330px))"
 NOTHING = (
@@ -79,8 +80,12 @@ class Explorer:
         self._sliders = pn.FlexBox(margin=0)
         self.text = site.Text(NOTHING, sizing_mode="stretch_width", margin=(0, 10))
         self._figure = pn.Column(sizing_mode="stretch_both", margin=0)
-        self._csv = _download("Data shown (CSV)", self._csv_file, "shown.csv")
-        self._netcdf = _download("Variable (netCDF)", self._netcdf_file, "variable.nc")
+        self._csv = Download(
+            lambda: beside(self._csv_file), label="Data shown (CSV)", filename="shown.csv"
+        )
+        self._netcdf = Download(
+            lambda: beside(self._netcdf_file), label="Variable (netCDF)", filename="variable.nc"
+        )
         self._bar = pn.FlexBox(self._csv, self._netcdf, visible=False, align_items="center")
 
     def view(self) -> pn.viewable.Viewable:
@@ -266,20 +271,22 @@ class Explorer:
 
     # --- keeping -----------------------------------------------------------------------------
 
-    def _csv_file(self) -> BytesIO:
+    def _csv_file(self) -> bytes:
         shown = self.shown()
         if shown is None:
-            return BytesIO(b"")
-        named = shown.to_dataset(name=str(shown.name)).drop_attrs()
+            return b""
+        if shown.size > _MOST_ROWS:
+            raise ValueError(f"{shown.size:,} values are more than the {_MOST_ROWS:,} of a table.")
         if not shown.ndim:
-            return BytesIO(f"{shown.name}\n{shown.values.item()}\n".encode())
-        return BytesIO(named.to_dataframe().to_csv().encode())
+            return f"{shown.name}\n{shown.values.item()}\n".encode()
+        named = shown.to_dataset(name=str(shown.name)).drop_attrs()
+        return named.to_dataframe().to_csv().encode()
 
-    def _netcdf_file(self) -> BytesIO:
+    def _netcdf_file(self) -> bytes:
         array = self.array()
         if array is None:
-            return BytesIO(b"")
-        return BytesIO(bytes(array.to_dataset(name=str(array.name)).to_netcdf(engine="h5netcdf")))
+            return b""
+        return bytes(array.to_dataset(name=str(array.name)).to_netcdf(engine="h5netcdf"))
 
     # --- the address -------------------------------------------------------------------------
 
@@ -311,17 +318,6 @@ class Explorer:
 
 
 _EMPTY = '<p style="margin:12px">Nothing was recorded of this variable.</p>'
-
-
-def _download(label: str, callback: Callable[[], BytesIO], filename: str) -> Any:
-    return pmui.FileDownload(
-        label=label,
-        callback=callback,
-        filename=filename,
-        variant="outlined",
-        size="small",
-        margin=(5, 4),
-    )
 
 
 def _value(shown: xr.DataArray) -> str:

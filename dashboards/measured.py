@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 import tempfile
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,8 @@ import panel as pn
 import panel_material_ui as pmui
 
 from dashboards import site
+from dashboards.child import read_beside
+from dashboards.downloads import Download, beside
 from dashboards.panes import BELOW_TABS, WHOLE, FigurePane, facts, grid, table
 from dashboards.parameters import fit_rows, python_of
 from dashboards.uploads import MEBI, Upload
@@ -43,14 +43,14 @@ class MeasuredData:
     def __init__(self, explore: Callable[[Device], None], say: Callable[[str], None]) -> None:
         self._explore, self._say = explore, say
         self.fit: Fit | None = None
-        self._trains: PulseTrains | None = None
+        self._table = b""
         self._panes: list[FigurePane] = []
         self._figures = pn.Column(sizing_mode="stretch_both", visible=False, styles=WHOLE)
         self.result = site.Text(_HELP, sizing_mode="stretch_width", margin=(0, 10))
         self._make_widgets()
 
     def _make_widgets(self) -> None:
-        small = {"size": "small", "margin": (8, 6)}
+        small: dict[str, Any] = {"size": "small", "margin": (8, 6)}
         self.upload = Upload(
             label="Upload a CSV",
             accept=".csv,.txt,.tsv",
@@ -61,11 +61,10 @@ class MeasuredData:
         self.upload.param.watch(self._uploaded, "value")
         self._example = site.button("Fit the example", variant="outlined")
         self._example.on_click(self._show_example)
-        self._template = pmui.FileDownload(
+        self._template = Download(
+            lambda: beside(EXAMPLE_CSV.read_bytes),
             label="Example (CSV)",
-            callback=lambda: BytesIO(EXAMPLE_CSV.read_bytes()),
             filename=EXAMPLE_CSV.name,
-            variant="outlined",
             **small,
         )
         self._model = pmui.Select(
@@ -78,11 +77,10 @@ class MeasuredData:
         self._model.param.watch(self._refit, "value")
         self._use = site.button("Explore this device", disabled=True)
         self._use.on_click(self._hand_over)
-        self._python = pmui.FileDownload(
+        self._python = Download(
+            lambda: beside(lambda: python_of(self.fit.device).encode() if self.fit else b""),
             label="Python (.py)",
-            callback=lambda: BytesIO(python_of(self.fit.device).encode() if self.fit else b""),
             filename="device.py",
-            variant="outlined",
             disabled=True,
             **small,
         )
@@ -101,29 +99,21 @@ class MeasuredData:
         parts = (bar, self._figures, self.result)
         return pn.Column(*parts, sizing_mode="stretch_both", margin=BELOW_TABS)
 
-    def load(self, data: bytes, filename: str) -> None:
+    async def load(self, data: bytes, filename: str) -> None:
         """Read a table and fit it; one message, and what was there stays, if that fails."""
-        self._receive(filename, attempt(lambda: self._fitted(data, filename)))
+        await self._fit(data, device_name(filename), about=filename)
 
-    def refit(self) -> None:
-        """Fit the chosen model to the table that is there."""
-        if self._trains is not None and self.fit is not None:
-            trains, name = self._trains, self.fit.device.name
-            self._receive("The fit", attempt(lambda: (trains, self._fit_of(trains, name))))
-
-    def _fitted(self, data: bytes, filename: str) -> tuple[PulseTrains, Fit]:
-        trains = read_trains(data)
-        return trains, self._fit_of(trains, device_name(filename))
-
-    def _fit_of(self, trains: PulseTrains, name: str) -> Fit:
-        return fit_device(trains, model=self._model.value, name=name)
-
-    def _receive(self, about: str, found: tuple[PulseTrains, Fit] | ValueError) -> None:
-        if isinstance(found, ValueError):
-            self._say(f"{about[:60]}: {found}")
-            return
-        self._trains, self.fit = found
-        self._show(*found)
+    async def _fit(self, table: bytes, name: str, *, about: str) -> None:
+        """Fit the chosen model in a process with limits; a fit takes a second or two."""
+        self._example.loading = True
+        try:
+            trains, self.fit = await read_beside(fitted, table, self._model.value, name)
+            self._table = table
+            self._show(trains, self.fit)
+        except ValueError as error:
+            self._say(f"{about[:60]}: {error}")
+        finally:
+            self._example.loading = False
 
     def _show(self, trains: PulseTrains, fit: Fit) -> None:
         figures = LiveFigure(fit_curve(trains, fit)), LiveFigure(fit_residuals(fit))
@@ -143,39 +133,27 @@ class MeasuredData:
 
     async def _uploaded(self, event: Any) -> None:
         if event.new is not None:
-            name = self.upload.filename or "the file"
-            await self._load_beside(event.new, name)
+            await self.load(event.new, self.upload.filename or "the file")
             self.upload.clear()  # lets go of the bytes, and hears of the same file again
 
     async def _show_example(self, _: Any) -> None:
-        await self._load_beside(EXAMPLE_CSV.read_bytes(), EXAMPLE_CSV.name)
-
-    async def _load_beside(self, data: bytes, filename: str) -> None:
-        found = await self._beside(lambda: self._fitted(data, filename))
-        self._receive(filename, found)
+        await self.load(EXAMPLE_CSV.read_bytes(), EXAMPLE_CSV.name)
 
     async def _refit(self, _: Any) -> None:
-        if self._trains is not None and self.fit is not None:
-            trains, name = self._trains, self.fit.device.name
-            self._receive(
-                "The fit", await self._beside(lambda: (trains, self._fit_of(trains, name)))
-            )
-
-    async def _beside(self, work: Callable[[], Any]) -> Any:
-        """Do it beside the pages' own thread; a fit takes a second or two."""
-        self._example.loading = True
-        try:
-            return await asyncio.to_thread(attempt, work)
-        finally:
-            self._example.loading = False
+        if self.fit is not None:
+            await self._fit(self._table, self.fit.device.name, about="The fit")
 
 
-def attempt(work: Callable[[], Any]) -> Any:
-    """What ``work`` gives, or the ValueError that it raises."""
-    try:
-        return work()
-    except ValueError as error:
-        return error
+def fitted(table: bytes, model: str, name: str) -> tuple[PulseTrains, Fit]:
+    """The pulse trains in a table, and a device fitted to them.
+
+    Raises
+    ------
+    ValueError
+        As :func:`read_trains`, or if the model cannot be fitted.
+    """
+    trains = read_trains(table)
+    return trains, fit_device(trains, model=model, name=name)
 
 
 def read_trains(data: bytes) -> PulseTrains:

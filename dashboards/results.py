@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
-from collections.abc import Callable
-from io import BytesIO
 from typing import Any
 
 import panel as pn
@@ -18,8 +16,9 @@ import xarray as xr
 
 from dashboards import site
 from dashboards.address import join, parse
-from dashboards.child import in_child
+from dashboards.child import read_beside
 from dashboards.comparing import Comparison
+from dashboards.downloads import Download, beside
 from dashboards.exploring import NOTHING, Explorer
 from dashboards.panes import facts, table
 from dashboards.run_files import MOST_BYTES, read_run, size_of
@@ -78,13 +77,10 @@ class Results:
         self.pick.param.watch(lambda _: self._show(), "value")
         self._close = site.button("Close this run", variant="outlined", visible=False)
         self._close.on_click(lambda _: self.close(self.pick.value))
-        self._netcdf = pmui.FileDownload(
+        self._netcdf = Download(
+            lambda: beside(to_bytes, self.runs[self.pick.value]),
             label="This run (netCDF)",
-            callback=lambda: BytesIO(to_bytes(self.runs[self.pick.value])),
             filename="run.nc",
-            variant="outlined",
-            size="small",
-            margin=(5, 4),
             visible=False,
         )
         self._summary = site.Text("", margin=(0, 6))
@@ -122,9 +118,9 @@ class Results:
 
     # --- opening and closing -----------------------------------------------------------------
 
-    def load(self, files: list[tuple[str, bytes]]) -> None:
+    async def load(self, files: list[tuple[str, bytes]]) -> None:
         """Open runs; one message for each that cannot be opened."""
-        self._receive([(filename, attempt(data)) for filename, data in files])
+        self._receive([(filename, await attempt(data)) for filename, data in files])
 
     def _receive(self, found: list[tuple[str, xr.DataTree | ValueError]]) -> None:
         for filename, tree in found:
@@ -155,24 +151,20 @@ class Results:
     async def _uploaded(self, event: Any) -> None:
         if event.new:
             names = self.upload.filename or []
-            trees = await self._beside(lambda: [attempt(data) for data in event.new])
+            self._example.loading = True
+            trees = [await attempt(data) for data in event.new]
+            self._example.loading = False
             self.upload.clear()  # lets go of the bytes, and hears of the same file again
             self._receive(list(zip(names, trees, strict=True)))
 
     async def _open_examples(self, _: Any) -> None:
-        await self._beside(examples)
+        self._example.loading = True
+        await asyncio.to_thread(examples)
+        self._example.loading = False
         self.open_examples()
 
     async def _open_asked(self) -> None:
         await self._open_examples(None)
-
-    async def _beside(self, work: Callable[[], Any]) -> Any:
-        """Do it beside the pages' own thread."""
-        self._example.loading = True
-        try:
-            return await asyncio.to_thread(work)
-        finally:
-            self._example.loading = False
 
     def _new_name(self, filename: str) -> str:
         """A short, plain and new name for the list; it never names a file here."""
@@ -238,10 +230,10 @@ class Results:
         site.notify(text, also=self.notice)
 
 
-def attempt(data: bytes) -> xr.DataTree | ValueError:
+async def attempt(data: bytes) -> xr.DataTree | ValueError:
     """The run in a file, or what is wrong with it."""
     try:
-        tree: xr.DataTree = in_child(read_run, data)
+        tree: xr.DataTree = await read_beside(read_run, data)
     except ValueError as error:
         return error
     return tree

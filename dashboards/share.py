@@ -5,13 +5,15 @@ Reads what there is through a ``LiveRun``; settings that come back are checked i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from html import escape
-from io import BytesIO
 from typing import Any
 
-import panel_material_ui as pmui
+import xarray as xr
 
+from dashboards.child import read_beside
+from dashboards.downloads import Download, beside
 from dashboards.site import Text, button
 from dashboards.state import MAX_YAML_BYTES, knobs_of_yaml, python_of, yaml_of
 from dashboards.uploads import Upload
@@ -20,6 +22,7 @@ from toolkit.training.knobs import knobs_of
 from toolkit.training.live import LiveRun
 from toolkit.training.settings import Settings
 
+LONGEST_WAIT_S = 60.0  # for a step to end
 _COPY = "if (cb_obj.text) navigator.clipboard?.writeText(decode(cb_obj.text)).catch(() => {})"
 _DECODE = (
     "const decode = text => new DOMParser().parseFromString("
@@ -43,23 +46,23 @@ class Share:
     ) -> None:
         self._run, self._load, self._refuse = run, load, refuse
         style = {"variant": "outlined", "size": "small", "margin": (5, 4)}
-        self.netcdf = pmui.FileDownload(
+        self.netcdf = Download(
+            lambda: self._file(to_bytes),
             label="Download run (netCDF)",
-            callback=lambda: BytesIO(to_bytes(run.results())),
             filename="sbpca-run.nc",
-            **style,
+            say=refuse,
         )
-        self.zarr = pmui.FileDownload(
+        self.zarr = Download(
+            lambda: self._file(to_zarr_zip),
             label="Download run (Zarr)",
-            callback=lambda: BytesIO(to_zarr_zip(run.results())),
             filename="sbpca-run.zarr.zip",
-            **style,
+            say=refuse,
         )
-        self.settings = pmui.FileDownload(
+        self.settings = Download(
+            lambda: beside(lambda: yaml_of(run.snapshot.knobs).encode()),
             label="Download settings (YAML)",
-            callback=lambda: BytesIO(yaml_of(run.snapshot.knobs).encode()),
             filename="sbpca-settings.yaml",
-            **style,
+            say=refuse,
         )
         self.upload = Upload(
             label="Load settings (YAML)",
@@ -67,7 +70,7 @@ class Share:
             max_file_size=MAX_YAML_BYTES,
             **style,
         )
-        self.upload.param.watch(lambda event: self._take(event.new), "value")
+        self.upload.param.watch(self._uploaded, "value")
         self.link = button("Copy link", variant="outlined")
         self.link.js_on_click(code="navigator.clipboard?.writeText(location.href)")
         self.python = button("Copy as Python", variant="outlined")
@@ -97,13 +100,21 @@ class Share:
             f' aria-label="Python that repeats this run">{escape(code)}</pre>'
         )
 
-    def _take(self, data: bytes | None) -> None:
-        if not data:
-            return
+    async def _file(self, write: Callable[[xr.DataTree], bytes]) -> bytes:
+        """The run as a file; its worker answers after the step that it is at."""
+        answer = asyncio.wrap_future(self._run.ask_results())
         try:
-            given = knobs_of_yaml(data)
-        except ValueError as error:
-            self._refuse(f"Settings not loaded: {error}")
-        else:
-            defaults = {name: knob.default for name, knob in knobs_of(Settings).items()}
-            self._load(defaults | given)
+            tree = await asyncio.wait_for(answer, LONGEST_WAIT_S)
+        except TimeoutError:
+            raise ValueError(f"the run did not answer within {LONGEST_WAIT_S:g} s.") from None
+        return await beside(write, tree)
+
+    async def _uploaded(self, event: Any) -> None:
+        if event.new:
+            try:
+                given = await read_beside(knobs_of_yaml, event.new)
+            except ValueError as error:
+                self._refuse(f"Settings not loaded: {error}")
+            else:
+                defaults = {name: knob.default for name, knob in knobs_of(Settings).items()}
+                self._load(defaults | given)

@@ -54,7 +54,7 @@ def validated(knobs: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in knobs.items():
         if len(name) > MAX_CHARACTERS:
             raise ValueError(f"unknown knob {_shortened(name)}.")
-        if not isinstance(value, _PLAIN) or len(repr(value)) > MAX_CHARACTERS:
+        if not isinstance(value, _PLAIN) or not _is_short(value):
             raise ValueError(f"{name} must be a name, a number or a short list of widths.")
     settings = Settings(**knobs)
     weights = sum(a * b for a, b in pairwise([_INPUTS, *settings.hidden]))
@@ -64,6 +64,13 @@ def validated(knobs: Mapping[str, Any]) -> dict[str, Any]:
             f"{MAX_WEIGHTS:,} weights between {_INPUTS} inputs and the hidden layers."
         )
     return {name: getattr(settings, name) for name in knobs}
+
+
+def _is_short(value: Any) -> bool:
+    try:
+        return len(repr(value)) <= MAX_CHARACTERS
+    except ValueError:  # Python writes no numbers of more than 4300 digits
+        return False
 
 
 # --- the address --------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The playground without a browser: what its widgets ask of the run, and what it shows."""
 
+import asyncio
 import re
 import socket
 import time
@@ -7,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from html import unescape
+from io import BytesIO
 
 import numpy as np
 import pytest
@@ -247,7 +249,7 @@ def test_settings_go_out_and_come_back(playground):
     playground.widgets["rank"].value = 7
     playground.widgets["device"].value = "EpiRAM"
     frames(playground, until=lambda: playground.run.snapshot.knobs["device"] == "EpiRAM")
-    data = playground.share.settings.callback().read()
+    data = asyncio.run(playground.share.settings.callback())
     playground.widgets["rank"].value = 2
     playground.run.step()
     frames(playground, until=lambda: playground.run.snapshot.step == 1)
@@ -284,10 +286,10 @@ def test_the_python_of_a_live_run_repeats_it_bit_for_bit(playground):
 
 def test_downloads_of_the_run_open(playground, tmp_path):
     playground.run.step()
-    tree = open_results(playground.share.netcdf.callback())
+    tree = open_results(BytesIO(asyncio.run(playground.share.netcdf.callback())))
     assert tree["training"].sizes["step"] == 1
     path = tmp_path / "run.zarr.zip"
-    path.write_bytes(playground.share.zarr.callback().read())
+    path.write_bytes(asyncio.run(playground.share.zarr.callback()))
     with ZipStore(path, mode="r") as store, xr.open_datatree(store, engine="zarr") as opened:
         xr.testing.assert_equal(
             opened.load()["training"].to_dataset(), tree["training"].to_dataset()
@@ -301,7 +303,7 @@ def test_a_run_that_diverged_is_said_and_can_still_be_downloaded():
         frames(page, until=lambda: "training diverged at step" in page.notice.object)
         frames(page, until=lambda: ">diverged<" in page.status.object)
         assert page.start.disabled and page.step.disabled
-        open_results(page.share.netcdf.callback())
+        open_results(BytesIO(asyncio.run(page.share.netcdf.callback())))
         page.run.reset(learning_rate=0.1)
         frames(page, until=lambda: not page.start.disabled)
     finally:
@@ -323,7 +325,7 @@ def test_the_status_line_counts_the_words_of_the_update(playground):
 def test_the_run_ends_with_the_session(playground):
     playground.run.start()
     playground._on_session_destroyed(None)
-    assert not playground.run.alive
+    frames(playground, until=lambda: not playground.run.alive)
 
 
 def test_an_address_on_all_networks_answers_to_the_names_of_the_machine():

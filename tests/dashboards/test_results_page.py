@@ -1,5 +1,6 @@
 """The Results page without a browser: reading what is not trusted, showing, comparing, keeping."""
 
+import asyncio
 import json
 import shutil
 import zipfile
@@ -143,7 +144,7 @@ def test_a_netcdf_file_that_names_other_files_is_refused(tree, tmp_path, kind):
 )
 def test_what_is_no_run_is_one_message(data, message):
     page = Results()
-    page.load([("<i>x</i>/../../etc/passwd.nc", data)])
+    asyncio.run(page.load([("<i>x</i>/../../etc/passwd.nc", data)]))
     assert message in unescape(page.notice.object) and "<i>" not in page.notice.object
     assert not page.runs
 
@@ -160,7 +161,7 @@ def test_a_file_that_is_no_run_of_ours_is_refused():
 def test_runs_are_opened_under_plain_names_and_no_more_than_fit(tree):
     page = Results()
     page.view()
-    page.load([("../a<b>.nc", to_bytes(tree))] * (MOST_RUNS + 1))
+    asyncio.run(page.load([("../a<b>.nc", to_bytes(tree))] * (MOST_RUNS + 1)))
     assert list(page.runs)[:2] == ["..ab", "..ab (2)"]
     assert len(page.runs) == MOST_RUNS
     assert "close one first" in page.notice.object
@@ -172,7 +173,7 @@ def test_runs_that_are_too_large_together_are_refused(tree, monkeypatch):
     page = Results()
     page.view()
     monkeypatch.setattr("dashboards.results.MOST_TOGETHER", int(1.5 * run_files.size_of(tree)))
-    page.load([("a.nc", to_bytes(tree)), ("b.nc", to_bytes(tree))])
+    asyncio.run(page.load([("a.nc", to_bytes(tree)), ("b.nc", to_bytes(tree))]))
     assert list(page.runs) == ["a"] and "too large beside" in page.notice.object
 
 
@@ -185,7 +186,7 @@ def test_a_sweep_is_a_dataset_whose_dims_have_sliders():
     )
     page = Results()
     page.view()
-    page.load([("sweep.nc", to_bytes(xr.DataTree(sweep)))])
+    asyncio.run(page.load([("sweep.nc", to_bytes(xr.DataTree(sweep)))]))
     assert page.explorer.path == "/test_accuracy"
     page.explorer.as_.value = "rank"
     page.explorer._places["method"].value = 1
@@ -214,7 +215,7 @@ def test_a_stored_sweep_opens_and_so_does_a_streamed_run(tmp_path):
     for name in ("sweep", "run"):
         store = shutil.make_archive(str(tmp_path / name), "zip", tmp_path / f"{name}.zarr")
         files.append((f"{name}.zip", Path(store).read_bytes()))
-    page.load(files)
+    asyncio.run(page.load(files))
     assert list(page.runs) == ["sweep", "sweep (2)", "run"], page.notice.object
     assert page.explorer.path == "/test_accuracy"
     page.explorer.as_.value = "epoch"
@@ -238,10 +239,10 @@ def test_sliders_show_the_place_that_they_stand_at(opened, tree):
     expected = tree["layers/layer1/conductance"].isel(record=1, polarity=1).values
     image = explorer._pane.live.columns(0)["image"][0]
     np.testing.assert_allclose(image, 1e6 * expected, rtol=1e-6)
-    frame = pd.read_csv(BytesIO(explorer._csv_file().getvalue()))
+    frame = pd.read_csv(BytesIO(explorer._csv_file()))
     np.testing.assert_allclose(frame["conductance"], expected.ravel())
     assert set(frame["polarity"]) == {"minus"}
-    whole = xr.load_dataset(BytesIO(explorer._netcdf_file().getvalue()), engine="h5netcdf")
+    whole = xr.load_dataset(BytesIO(explorer._netcdf_file()), engine="h5netcdf")
     xr.testing.assert_equal(whole["conductance"], tree["layers/layer1"].dataset["conductance"])
 
 
@@ -279,7 +280,7 @@ def test_runs_are_compared_and_the_data_can_be_kept(opened, runs):
         training = tree["training"].dataset
         np.testing.assert_array_equal(left.columns(number)["x"], training["pulses"])
         np.testing.assert_allclose(left.columns(number)["y"], training["loss"])
-    text = opened.comparison._csv_file().getvalue().decode()
+    text = opened.comparison._csv_file().decode()
     frame = pd.read_csv(StringIO(text))
     sgd = frame[(frame["run"] == "example, SGD") & (frame["variable"] == "loss")]
     np.testing.assert_array_equal(sgd["value"], runs["example, SGD"]["training"].dataset["loss"])

@@ -1,10 +1,14 @@
 """What visitors send: bytes only, of bounded size, read in a process with limits."""
 
+import asyncio
 import io
+import itertools
 import json
 import random
+import re
 import time
 import zipfile
+from functools import partial
 
 import h5py
 import numpy as np
@@ -13,11 +17,16 @@ import xarray as xr
 
 from dashboards import child
 from dashboards.child import in_child
+from dashboards.measured import fitted
 from dashboards.results import attempt
 from dashboards.run_files import read_run
+from dashboards.state import knobs_of_yaml
 from dashboards.uploads import Upload
+from toolkit.crossbar import PulseTrains, get_device
+from toolkit.crossbar.measured import model_names
 from toolkit.results import to_bytes, to_zarr_zip
-from toolkit.training import Experiment
+from toolkit.training import Experiment, Settings
+from toolkit.training.knobs import knobs_of
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +51,7 @@ def crashing(_):
 
 
 def test_a_run_comes_back_whole(tree):
-    found = attempt(to_bytes(tree))
+    found = asyncio.run(attempt(to_bytes(tree)))
     assert isinstance(found, xr.DataTree) and found.identical(read_run(to_bytes(tree)))
 
 
@@ -136,6 +145,86 @@ def mutations(data, count):
             else:
                 spoiled[place:place] = generator.randbytes(generator.randint(1, 50))
         yield bytes(spoiled)
+
+
+WORDS = ["", "nan", "inf", "-1", "0", "1e400", "1e300", "0x1f", "9" * 5000, "\u0663", "\0", "\n"]
+WORDS += [*"\t\"',;#:-[}~", "1:30", "<<", "&a", "*a", "!!int"]
+
+
+def text_mutations(text, count):
+    """Words replaced, and lines left out, repeated and exchanged."""
+    generator = random.Random(0)
+    for number in range(count):
+        parts = text.splitlines(keepends=True)
+        if number % 2:
+            parts = re.findall(r"[\w.+-]+|[^\w.+-]", text)
+        for _ in range(generator.randint(1, 4)):
+            place, other = (generator.randrange(len(parts)) for _ in range(2))
+            what = generator.randrange(4)
+            if what == 0:
+                del parts[place : place + generator.randint(1, 1 + len(parts) // 4)]
+                parts = parts or ["x"]
+            elif what == 1:
+                parts[place], parts[other] = parts[other], parts[place]
+            elif what == 2:
+                parts[place:place] = parts[other : other + generator.randint(1, 5)]
+            elif number % 2:
+                parts[place] = generator.choice(WORDS)
+        yield "".join(parts).encode()
+
+
+SETTINGS = """# Settings
+method: feedback
+rank: 7
+learning_rate: 0.1
+device: Ag:a-Si
+hidden: [64, 32]
+nonlinearity_up: 2.5
+coding: coincidence
+bit_length: 63
+"""
+
+
+def table():
+    """Few readings: a fit of them takes some milliseconds."""
+    trains = PulseTrains.simulated(get_device("ideal"), cells=2, cycles=2, up=20, down=20, seed=0)
+    columns = zip(
+        trains.cell, trains.cycle, trains.pulse, trains.polarity, trains.conductance, strict=True
+    )
+    lines = [",".join(map(str, reading)) for reading in columns]
+    return "\n".join(["cell,cycle,pulse,polarity,conductance", *lines]) + "\n"
+
+
+@pytest.mark.parametrize("kind", ["table", "settings"])
+def test_mutations_of_text_are_read_or_one_sentence(kind):
+    models = itertools.cycle(model_names())
+    text = table() if kind == "table" else SETTINGS
+    read = 0
+    for spoiled in [*text_mutations(text, 200), *mutations(text.encode(), 200)]:
+        try:
+            if kind == "table":
+                _, fit = fitted(spoiled, next(models), "x")
+                assert np.isfinite(fit.rms) and fit.device.trace(5, 5).isfinite().all()
+            else:
+                assert set(knobs_of_yaml(spoiled)) <= set(knobs_of(Settings))
+            read += 1
+        except ValueError as error:
+            assert str(error) and "Traceback" not in str(error) and "zip()" not in str(error)
+    assert 5 <= read < 400
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        (partial(fitted, b"cell,cycle,pulse,polarity," + b"x" * 10**5, "neurosim", "x"), "missing"),
+        (partial(knobs_of_yaml, b"rank: " + b"1:" * 4000 + b"1"), "rank must be"),
+        (partial(knobs_of_yaml, b"{" * 16_000), "8 levels deep"),
+    ],
+)
+def test_what_an_upload_says_is_one_short_line(read, said):
+    with pytest.raises(ValueError, match=said) as refused:
+        in_child(read)
+    assert len(str(refused.value)) <= 500 and "\n" not in str(refused.value)
 
 
 def all_read(data):

@@ -217,6 +217,8 @@ def _read_text(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
     except csv.Error as error:
         raise ValueError(f"{path.name} is no table: {error}") from None
     places = [place for place, _ in lines[1:]]
+    if len(rows) != len(places):
+        raise ValueError(f"{path.name} is no table: a quoted field goes on over several lines")
     for place, row in zip(places, rows, strict=True):
         if len(row) != len(header):
             raise ValueError(f"{place}: {len(row)} fields, the header has {len(header)}")
@@ -295,7 +297,7 @@ def _number(name: str, value: Any, place: str) -> float:
 def _whole(name: str, values: Sequence[Any], places: list[str]) -> Integers:
     numbers = [_number(name, value, place) for value, place in zip(values, places, strict=True)]
     for number, place in zip(numbers, places, strict=True):
-        if not number.is_integer():
+        if not number.is_integer() or abs(number) > 2**53:
             raise ValueError(f"{place}: {name} must be a whole number; got {number}")
     return np.array(numbers).astype(np.int64)
 

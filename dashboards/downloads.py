@@ -1,0 +1,64 @@
+"""Files that visitors take home, made beside the pages' own thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
+from typing import Any
+
+import panel_material_ui as pmui
+
+from dashboards import site
+from dashboards.uploads import MEBI
+
+MOST_BYTES = 64 * MEBI  # they pass through the pages' thread as text
+
+_threads = ThreadPoolExecutor(2, thread_name_prefix="download")
+
+
+class Download(pmui.FileDownload):
+    """A button that downloads the bytes that ``make`` returns, and says that it prepares them.
+
+    ``make`` is awaited: whatever takes time in it goes to another thread. Where it raises,
+    ``say`` is given one line for the visitor.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Awaitable[bytes]],
+        *,
+        say: Callable[[str], None] = site.notify,
+        **params: Any,
+    ) -> None:
+        self._make, self._say = make, say
+        defaults = {"variant": "outlined", "size": "small", "margin": (5, 4)}
+        super().__init__(callback=self._made, **(defaults | params))
+
+    async def _made(self) -> bytes:
+        return await self._make()
+
+    async def _async_sync_data(self) -> None:
+        if self.disabled:  # a further click that was on its way
+            return
+        label = self.label
+        self.param.update(label="Preparing the file…", disabled=True)
+        try:
+            data = await self._made()
+            if len(data) > MOST_BYTES:
+                raise ValueError(
+                    f"it has {len(data) // MEBI} MiB; downloads are at most "
+                    f"{MOST_BYTES // MEBI} MiB."
+                )
+            self._sync_data(BytesIO(data))
+            self.data = None  # lets go of the bytes, and the same file can be sent again
+        except Exception as error:
+            self._say(f"{label}: {error or type(error).__name__}")
+        finally:
+            self.param.update(label=label, disabled=False)
+
+
+async def beside(make: Callable[..., bytes], *given: Any) -> bytes:
+    """What ``make`` returns, computed in another thread."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, make, *given)
