@@ -9,6 +9,7 @@ import secrets
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -24,7 +25,7 @@ from tornado.routing import Matcher, ReversibleRuleRouter, Rule
 from tornado.web import ErrorHandler, StaticFileHandler
 from tornado.websocket import WebSocketClosedError
 
-from dashboards import site
+from dashboards import child, site
 from dashboards.door import Form, locked, read_password
 from toolkit.checks import shown
 from toolkit.training.live import Gate
@@ -32,6 +33,7 @@ from toolkit.training.live import Gate
 SESSION_MS = 4_000
 MAX_MESSAGE_BYTES = 64 * 2**20  # a visitor's: the largest upload, which the pages limit further
 MAX_SESSIONS = 200
+MOST_WAITING = 100  # who ask for a page
 MAX_URL = 4000  # characters; Panel fails on numbers of more than 4300 digits
 # What the server answers with. Panel also brings a handler that imports whatever module the URL
 # names, and one that lists the pages: nothing here needs them.
@@ -128,6 +130,7 @@ def serve(
         server.show(f"{prefix}/")
     server.io_loop.start()
     server.stop()
+    child.stop()
 
 
 def checked_prefix(prefix: str) -> str:
@@ -150,8 +153,44 @@ def keep_routes(router: ReversibleRuleRouter) -> None:
     for rule in list(router.rules):
         if isinstance(rule.target, ReversibleRuleRouter):
             keep_routes(rule.target)
+        elif rule.target is DocHandler:
+            rule.target = PageHandler
         elif not (isinstance(rule.target, type) and _is_allowed(rule.target)):
             router.rules.remove(rule)
+
+
+class PageHandler(DocHandler):
+    """Panel's page, one at a time: after each, as long is left to the pages that are there.
+
+    The time that it takes to make pages is the server's own: asking for many must not stop it.
+    """
+
+    _lock, _free_at, _waiting = asyncio.Lock(), 0.0, 0
+    _is_gone = False
+
+    def on_connection_close(self) -> None:
+        """Whoever asked has left."""
+        self._is_gone = True
+        super().on_connection_close()
+
+    async def get(self, *given: Any, **named: Any) -> None:
+        """The page, in its turn; 503 where too many wait already."""
+        kind = PageHandler
+        if kind._waiting >= MOST_WAITING:
+            self.set_status(503)
+            self.write("The server is busy. Try again in a minute.")
+            return
+        kind._waiting += 1
+        try:
+            async with kind._lock:
+                await asyncio.sleep(kind._free_at - time.monotonic())
+                if self._is_gone:
+                    return
+                began = time.monotonic()
+                await super().get(*given, **named)  # type: ignore[misc]
+                kind._free_at = 2 * time.monotonic() - began
+        finally:
+            kind._waiting -= 1
 
 
 class _LongURL(Matcher):

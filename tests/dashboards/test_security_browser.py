@@ -164,7 +164,7 @@ def test_only_pages_and_static_files_have_routes() -> None:
     assert handlers == {
         "IcoHandler",
         "WSHandler",
-        "DocHandler",
+        "PageHandler",
         "AutoloadJsHandler",
         "StaticHandler",
         "MultiRootStaticHandler",
