@@ -95,7 +95,8 @@ def serve(
         )
     prepare()
     pn.state.cache["gate"] = Gate(max_runs)
-    logging.getLogger("bokeh.server.views.ws").setLevel(logging.ERROR)
+    for name in ("bokeh.server.views.ws", "tornado.access"):  # strangers would fill the log
+        logging.getLogger(name).setLevel(logging.ERROR)
 
     def sessions() -> int:
         return len(server.get_sessions())

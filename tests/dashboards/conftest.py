@@ -5,6 +5,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -40,33 +41,32 @@ def served(*options: str, prefix: str = "") -> Iterator[Dashboard]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     under = ["--prefix", prefix] if prefix else []
-    process = subprocess.Popen(
-        [sys.executable, "-m", "toolkit", "dashboard", "--port", str(port), *under, *options],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        url = f"http://127.0.0.1:{port}{prefix}/"
-        _wait_for(url, process)
-        yield Dashboard(url, process)
-    finally:
-        if process.poll() is None:
+    with tempfile.TemporaryFile("w+") as log:  # a pipe that nobody reads would fill
+        process = subprocess.Popen(
+            [sys.executable, "-m", "toolkit", "dashboard", "--port", str(port), *under, *options],
+            cwd=ROOT,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        dashboard = Dashboard(f"http://127.0.0.1:{port}{prefix}/", process, log)
+        try:
+            _wait_for(dashboard)
+            yield dashboard
+        finally:
             process.kill()
-            process.communicate()
+            process.wait()
 
 
-def _wait_for(url: str, process: subprocess.Popen[str]) -> None:
+def _wait_for(dashboard: Dashboard) -> None:
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
-        assert process.poll() is None, process.communicate()[0]
+        assert dashboard.process.poll() is None, dashboard.printed()
         try:
-            with urllib.request.urlopen(url, timeout=PATIENCE_S):
+            with urllib.request.urlopen(dashboard.url, timeout=PATIENCE_S):
                 return
         except OSError:
             time.sleep(0.2)
-    raise AssertionError(f"{url} did not answer within {PATIENCE_S} s")
+    raise AssertionError(f"{dashboard.url} did not answer within {PATIENCE_S} s")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import IO
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
@@ -18,16 +19,22 @@ PATIENCE_MS = 1000 * PATIENCE_S
 
 @dataclass
 class Dashboard:
-    """A served dashboard: its address and its process."""
+    """A served dashboard: its address, its process and what that prints."""
 
     url: str
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[bytes]
+    log: IO[str]
 
     def terminate(self) -> tuple[int, str]:
         """Send SIGTERM; returns the exit status and what was printed."""
         self.process.send_signal(signal.SIGTERM)
-        output, _ = self.process.communicate(timeout=PATIENCE_S)
-        return self.process.returncode, output
+        self.process.wait(timeout=PATIENCE_S)
+        return self.process.returncode, self.printed()
+
+    def printed(self) -> str:
+        """All that was printed up to now."""
+        self.log.seek(0)
+        return self.log.read()
 
 
 def visit(page: Page, dashboard: Dashboard, query: str = "") -> None:
