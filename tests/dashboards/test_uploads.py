@@ -22,8 +22,8 @@ from dashboards.results import attempt
 from dashboards.run_files import read_run
 from dashboards.state import knobs_of_yaml
 from dashboards.uploads import Upload
-from toolkit.crossbar import PulseTrains, get_device
-from toolkit.crossbar.measured import model_names
+from toolkit.crossbar import get_device
+from toolkit.fitting import PulseTrains, model_names
 from toolkit.results import to_bytes, to_zarr_zip
 from toolkit.training import Experiment, Settings
 from toolkit.training.knobs import knobs_of

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
-from toolkit.fitting.data.make_synthetic_pulse_trains import DEVICE, make
 
 from toolkit.crossbar import Crossbar, Device, LinearStep, PowStep, SoftBounds
+from toolkit.fitting.data.make_synthetic_pulse_trains import DEVICE, make
 from toolkit.fitting.fit import fit_csv, fit_device, model_names
 from toolkit.fitting.trains import EXAMPLE_CSV, PulseTrains
 from toolkit.lowrank import LowRank
