@@ -1,11 +1,13 @@
 """How a test serves the dashboard and finds its way around the page."""
 
+import asyncio
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page, expect
@@ -15,6 +17,12 @@ CHROMIUM = next(
 )
 PATIENCE_S = 90  # a crowded machine is slow, not broken
 PATIENCE_MS = 1000 * PATIENCE_S
+
+
+def beside(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """What the coroutine returns, run in another thread: Playwright leaves a loop in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
 
 
 @dataclass

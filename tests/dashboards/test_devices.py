@@ -1,6 +1,5 @@
 """The Devices page without a browser: sliders, address, write, measured data."""
 
-import asyncio
 import re
 from dataclasses import fields, replace
 from html import unescape
@@ -14,6 +13,7 @@ from dashboards.devices import Devices
 from dashboards.measured import MOST_BYTES, read_trains
 from dashboards.parameters import limits_of, parameters, python_of, with_parameters
 from dashboards.uploads import Upload
+from tests.dashboards.driving import beside
 from toolkit.crossbar import Exponential, device_names, get_device
 from toolkit.fitting import EXAMPLE_CSV, fit_csv
 from toolkit.plots.cells import up_and_down
@@ -30,7 +30,7 @@ def opened():
     """A page for tests that leave it as it was."""
     made = Devices()
     made.view()
-    asyncio.run(made.fit.load(EXAMPLE_CSV.read_bytes(), "good.csv"))
+    beside(made.fit.load(EXAMPLE_CSV.read_bytes(), "good.csv"))
     return made
 
 
@@ -232,7 +232,7 @@ def test_next_and_previous_walk_through_the_phases():
 def test_a_measured_table_is_fitted_explored_and_taken_home():
     page = Devices()
     page.view()
-    asyncio.run(page.fit.load(EXAMPLE_CSV.read_bytes(), "my cells (1).csv"))
+    beside(page.fit.load(EXAMPLE_CSV.read_bytes(), "my cells (1).csv"))
     assert page.fit.fit.device.name == "measured: my cells 1"
     assert (
         "nonlinearity_up" in page.fit.result.object and "standard error" in page.fit.result.object
@@ -259,7 +259,7 @@ def test_a_measured_table_is_fitted_explored_and_taken_home():
 )
 def test_a_bad_table_is_one_message_and_what_was_there_stays(opened, data, message):
     before = opened.fit.fit
-    asyncio.run(opened.fit.load(data, "<b>bad</b>.csv"))
+    beside(opened.fit.load(data, "<b>bad</b>.csv"))
     assert re.search(message, unescape(opened.notice.object))
     assert "<b>" not in opened.notice.object
     assert opened.fit.fit is before

@@ -1,6 +1,5 @@
 """The playground without a browser: what its widgets ask of the run, and what it shows."""
 
-import asyncio
 import re
 import socket
 import time
@@ -18,6 +17,7 @@ from zarr.storage import ZipStore
 from dashboards.controls import groups, live_widgets
 from dashboards.playground import Playground, status_html
 from dashboards.serve import websocket_origins
+from tests.dashboards.driving import beside
 from toolkit.results import open_results
 from toolkit.teaching.glossary import reference
 from toolkit.training import Settings
@@ -249,7 +249,7 @@ def test_settings_go_out_and_come_back(playground):
     playground.widgets["rank"].value = 7
     playground.widgets["device"].value = "EpiRAM"
     frames(playground, until=lambda: playground.run.snapshot.knobs["device"] == "EpiRAM")
-    data = asyncio.run(playground.share.settings.callback())
+    data = beside(playground.share.settings.callback())
     playground.widgets["rank"].value = 2
     playground.run.step()
     frames(playground, until=lambda: playground.run.snapshot.step == 1)
@@ -286,10 +286,10 @@ def test_the_python_of_a_live_run_repeats_it_bit_for_bit(playground):
 
 def test_downloads_of_the_run_open(playground, tmp_path):
     playground.run.step()
-    tree = open_results(BytesIO(asyncio.run(playground.share.netcdf.callback())))
+    tree = open_results(BytesIO(beside(playground.share.netcdf.callback())))
     assert tree["training"].sizes["step"] == 1
     path = tmp_path / "run.zarr.zip"
-    path.write_bytes(asyncio.run(playground.share.zarr.callback()))
+    path.write_bytes(beside(playground.share.zarr.callback()))
     with ZipStore(path, mode="r") as store, xr.open_datatree(store, engine="zarr") as opened:
         xr.testing.assert_equal(
             opened.load()["training"].to_dataset(), tree["training"].to_dataset()
@@ -303,7 +303,7 @@ def test_a_run_that_diverged_is_said_and_can_still_be_downloaded():
         frames(page, until=lambda: "training diverged at step" in page.notice.object)
         frames(page, until=lambda: ">diverged<" in page.status.object)
         assert page.start.disabled and page.step.disabled
-        open_results(BytesIO(asyncio.run(page.share.netcdf.callback())))
+        open_results(BytesIO(beside(page.share.netcdf.callback())))
         page.run.reset(learning_rate=0.1)
         frames(page, until=lambda: not page.start.disabled)
     finally:

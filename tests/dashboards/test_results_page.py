@@ -1,6 +1,5 @@
 """The Results page without a browser: reading what is not trusted, showing, comparing, keeping."""
 
-import asyncio
 import json
 import shutil
 import zipfile
@@ -19,6 +18,7 @@ from dashboards import run_files
 from dashboards.results import MOST_RUNS, Results, about_html, examples
 from dashboards.run_files import read_run
 from dashboards.run_tables import differences, events_table, settings_table
+from tests.dashboards.driving import beside
 from toolkit.results import to_bytes
 from toolkit.results.files import save_results
 from toolkit.training import Experiment, sweep
@@ -144,7 +144,7 @@ def test_a_netcdf_file_that_names_other_files_is_refused(tree, tmp_path, kind):
 )
 def test_what_is_no_run_is_one_message(data, message):
     page = Results()
-    asyncio.run(page.load([("<i>x</i>/../../etc/passwd.nc", data)]))
+    beside(page.load([("<i>x</i>/../../etc/passwd.nc", data)]))
     assert message in unescape(page.notice.object) and "<i>" not in page.notice.object
     assert not page.runs
 
@@ -161,7 +161,7 @@ def test_a_file_that_is_no_run_of_ours_is_refused():
 def test_runs_are_opened_under_plain_names_and_no_more_than_fit(tree):
     page = Results()
     page.view()
-    asyncio.run(page.load([("../a<b>.nc", to_bytes(tree))] * (MOST_RUNS + 1)))
+    beside(page.load([("../a<b>.nc", to_bytes(tree))] * (MOST_RUNS + 1)))
     assert list(page.runs)[:2] == ["..ab", "..ab (2)"]
     assert len(page.runs) == MOST_RUNS
     assert "close one first" in page.notice.object
@@ -173,7 +173,7 @@ def test_runs_that_are_too_large_together_are_refused(tree, monkeypatch):
     page = Results()
     page.view()
     monkeypatch.setattr("dashboards.results.MOST_TOGETHER", int(1.5 * run_files.size_of(tree)))
-    asyncio.run(page.load([("a.nc", to_bytes(tree)), ("b.nc", to_bytes(tree))]))
+    beside(page.load([("a.nc", to_bytes(tree)), ("b.nc", to_bytes(tree))]))
     assert list(page.runs) == ["a"] and "too large beside" in page.notice.object
 
 
@@ -186,7 +186,7 @@ def test_a_sweep_is_a_dataset_whose_dims_have_sliders():
     )
     page = Results()
     page.view()
-    asyncio.run(page.load([("sweep.nc", to_bytes(xr.DataTree(sweep)))]))
+    beside(page.load([("sweep.nc", to_bytes(xr.DataTree(sweep)))]))
     assert page.explorer.path == "/test_accuracy"
     page.explorer.as_.value = "rank"
     page.explorer._places["method"].value = 1
@@ -215,7 +215,7 @@ def test_a_stored_sweep_opens_and_so_does_a_streamed_run(tmp_path):
     for name in ("sweep", "run"):
         store = shutil.make_archive(str(tmp_path / name), "zip", tmp_path / f"{name}.zarr")
         files.append((f"{name}.zip", Path(store).read_bytes()))
-    asyncio.run(page.load(files))
+    beside(page.load(files))
     assert list(page.runs) == ["sweep", "sweep (2)", "run"], page.notice.object
     assert page.explorer.path == "/test_accuracy"
     page.explorer.as_.value = "epoch"

@@ -1,6 +1,5 @@
 """What visitors send: bytes only, of bounded size, read in a process with limits."""
 
-import asyncio
 import io
 import itertools
 import json
@@ -22,6 +21,7 @@ from dashboards.results import attempt
 from dashboards.run_files import read_run
 from dashboards.state import knobs_of_yaml
 from dashboards.uploads import Upload
+from tests.dashboards.driving import beside
 from toolkit.crossbar import get_device
 from toolkit.fitting import PulseTrains, model_names
 from toolkit.results import to_bytes, to_zarr_zip
@@ -51,7 +51,7 @@ def crashing(_):
 
 
 def test_a_run_comes_back_whole(tree):
-    found = asyncio.run(attempt(to_bytes(tree)))
+    found = beside(attempt(to_bytes(tree)))
     assert isinstance(found, xr.DataTree) and found.identical(read_run(to_bytes(tree)))
 
 
