@@ -33,6 +33,8 @@ PLANS = {
     "date": b"grid: {rank: 2001-01-01}",
     "infinite": b"grid: {learning_rate: [.inf, .nan]}",
     "epochs": b"grid: {rank: 1}\nepochs: two",
+    "ages": b"grid: {rank: 1}\nepochs: 1000000000000000",
+    "kinds": b"grid: {rank: 1}\n1: 2\nx: 3",
     "keys": b"grid: {1: 2, null: 3}",
     "seeds": b"grid: {rank: 1}\nseeds: [[1]]",
     "list": b"- a",
@@ -50,11 +52,18 @@ COMMANDS: list[list[str]] = [
     *(["sweep", f"{name}.yaml", "--out", "s.zarr"] for name in PLANS),
     *(["sweep", place, "--out", "s.zarr"] for place in PLACES),
     *(["sweep", "good.yaml", "--out", place] for place in (*PLACES, "s.nc", "file.zarr")),
-    *(["sweep", "good.yaml", "--out", "s.zarr", "--workers", value] for value in ("0", "-1", "x")),
+    *(
+        ["sweep", "good.yaml", "--out", "s.zarr", "--workers", value]
+        for value in ("0", "-1", "x", "9" * 20)
+    ),
     *([*TRAIN, "--resume", place] for place in PLACES),
     *([*TRAIN, "--out", place] for place in (*PLACES, "none/x.nc", "dir.nc", "a\0.nc")),
     *([*TRAIN, "--stream", "--out", place] for place in ("x.nc", "file.zarr", "none/x.zarr")),
-    *([*TRAIN, "--checkpoint", place] for place in ("folder", "none/x", "x" * 300)),
+    *([*TRAIN, "--checkpoint", place] for place in ("folder", "none/x", "x" * 300, "pipe", "loop")),
+    [*TRAIN, "--checkpoint", "a.nc", "--out", "a.nc"],
+    [*TRAIN, "--threads", "9" * 30],
+    *([*TRAIN, option, "/proc/x.nc"] for option in ("--out", "--checkpoint")),
+    *(["sweep", "good.yaml", "--out", "s.zarr", "--scheduler", place] for place in ("x", "a b")),
     *([*TRAIN, f"--{knob}", value] for knob in NUMBERS for value in VALUES[:3]),
     *([*TRAIN, f"--{knob}", value] for knob in ("rank", "seed") for value in VALUES[4:]),
     *([*TRAIN, f"--{knob}", value] for knob in NAMES for value in VALUES[6:]),
@@ -69,7 +78,10 @@ COMMANDS: list[list[str]] = [
     *(["reproduce", *rest] for rest in (["C9"], ["C1", "--seeds", "0"], ["C1", "--threads", "0"])),
     *(["reproduce", "C1", "--out", place] for place in ("nothing", "pipe")),
     *(["notebooks", "--out", place] for place in ("nothing", "pipe")),
-    *(["devices", "--plot", place] for place in ("x.txt", "none/x.html", "folder", "dir.nc")),
+    *(
+        ["devices", "--plot", place]
+        for place in ("x.txt", "none/x.html", "folder", "dir.nc", "dir.html", "pipe.html")
+    ),
     ["--bad"],
     ["train", "extra"],
 ]
@@ -79,11 +91,12 @@ COMMANDS: list[list[str]] = [
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SBPCA_DATA", "folder")  # put back afterwards
-    for name in ("folder", "dir.nc"):
+    for name in ("folder", "dir.nc", "dir.html"):
         Path(name).mkdir()
     for name in ("nothing", "file.zarr"):
         Path(name).touch()
     os.mkfifo("pipe")
+    os.mkfifo("pipe.html")
     Path("loop").symlink_to("loop")
     Path("good.yaml").write_text(PLAN)
     for name, data in PLANS.items():

@@ -9,11 +9,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, NoReturn
+
+MOST_THREADS = 1024
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,13 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(_parser().parse_args(arguments))
     run = options.pop("run")
     try:
-        return run(**options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn  # type: ignore[assignment]
+            return run(**options)
     except (ValueError, TypeError, OSError) as error:
         return _fail(error, status=2)
     except ArithmeticError as error:
         return _fail(error, status=1)
     except KeyboardInterrupt:
         return 130
+
+
+def _warn(message: Warning | str, *_: Any) -> None:
+    print(f"python -m toolkit: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _fail(error: Exception, *, status: int) -> int:
@@ -177,12 +186,17 @@ def _train(
     import torch
 
     from toolkit.checks import check_count
+    from toolkit.writing import check_target
 
     _check_out(out)
+    if checkpoint is not None:
+        check_target(checkpoint)
+        if out is not None and os.path.realpath(checkpoint) == os.path.realpath(out):
+            raise ValueError(f"checkpoint must be another path than out; got {str(out)!r} for both")
     if stream and out is None:
         raise ValueError("stream needs --out, a path that ends in .zarr.")
     check_count("epochs", epochs)
-    check_count("threads", threads)
+    check_count("threads", threads, 1, MOST_THREADS)
     torch.set_num_threads(threads)
     run = _new_or_resumed(**rest)
     try:
@@ -256,7 +270,7 @@ def _reproduce(*, claims: list[str], quick: bool, threads: int, out: Path, **opt
     from toolkit.checks import check_count
     from toolkit.reproduce import reproduce
 
-    check_count("threads", threads)
+    check_count("threads", threads, 1, MOST_THREADS)
     torch.set_num_threads(threads)
     size = "quick" if quick else "full"
     print(f"report: {reproduce(claims, out=out, size=size, **options)}")
@@ -279,9 +293,12 @@ def _notebooks(*, out: Path, force: bool, html: bool) -> int:
 def _check_out(out: Path | None) -> None:
     """Refuse an impossible path before the training, not after it."""
     from toolkit.results.files import check_path
+    from toolkit.writing import check_target
 
     if out is not None:
         check_path(out)
+        if not out.is_dir():
+            check_target(out)
 
 
 def _last_accuracy(run: Any) -> str:
@@ -291,10 +308,12 @@ def _last_accuracy(run: Any) -> str:
 
 def _devices(*, plot: Path | None) -> int:
     from toolkit.crossbar import device_names, get_device
-    from toolkit.writing import beside
+    from toolkit.writing import beside, check_target
 
-    if plot is not None and (plot.suffix != ".html" or plot.is_dir() or not plot.parent.is_dir()):
-        raise ValueError(f"plot must be an .html path in a folder that exists; got {plot}")
+    if plot is not None:
+        if plot.suffix != ".html" or not plot.parent.is_dir():
+            raise ValueError(f"plot must be an .html path in a folder that exists; got {plot}")
+        check_target(plot)
     devices = [get_device(name) for name in device_names()]
     _print_table(devices)
     if plot is not None:

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -18,14 +18,29 @@ def beside(target: Path) -> Iterator[Path]:
     """A scratch path in the folder of ``target`` that replaces it once the block has succeeded.
 
     What was written is on the disk before it is in place: after a power cut ``target`` is the old
-    or the new whole. Scratch of writers that were killed is removed.
+    or the new whole. Scratch of writers that were killed is removed. A link is followed.
+
+    Raises
+    ------
+    ValueError
+        If something is at ``target`` that is neither a file nor a folder (a device, a pipe), or is
+        one of these where the other is written. It is left alone.
     """
+    shown, target = target, Path(os.path.realpath(target))
+    if (target.exists() or target.is_symlink()) and not (target.is_file() or target.is_dir()):
+        raise ValueError(f"path must be a file or a folder; got {str(shown)!r}, another thing")
     _remove_abandoned(target)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    except OSError as error:
+        raise OSError(f"path {str(shown)!r} cannot be written: {error.strerror}") from None
     with locked(folder):
         try:
             scratch = folder / target.name
             yield scratch
+            if target.exists() and target.is_dir() != scratch.is_dir():
+                kind = "folder" if target.is_dir() else "file"
+                raise ValueError(f"path {str(shown)!r} is a {kind} already; it is left alone")
             flush_all(scratch)
             if target.is_dir():
                 _exchange(scratch, target)
@@ -34,6 +49,18 @@ def beside(target: Path) -> Iterator[Path]:
             flush(target.parent)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_target(target: Path) -> None:
+    """Raise now what :func:`beside` would raise before it writes a file."""
+    with suppress(_Unwritten), beside(target):
+        if target.is_dir():
+            raise ValueError(f"path {str(target)!r} is a folder already; it is left alone")
+        raise _Unwritten
+
+
+class _Unwritten(Exception):
+    """Nothing is to be put in place."""
 
 
 def _exchange(new: Path, old: Path) -> None:

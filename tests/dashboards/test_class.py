@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.dashboard_class import counted, server, visitors
 
+pytestmark = pytest.mark.alone
 PATIENCE_S = 60
 
 

@@ -15,7 +15,7 @@ from tests.dashboards.driving import (
 )
 from toolkit.fitting import EXAMPLE_CSV
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.alone
 
 
 def curve(page: Page, glyph: int) -> list[float]:

@@ -15,7 +15,7 @@ from playwright.sync_api import BrowserContext, Page
 
 from tests.dashboards.driving import PATIENCE_MS, Dashboard, button, number, visit, wait_until
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.alone
 
 SECONDS = 6
 LEAST = 1 / 3  # of the frames that it had before

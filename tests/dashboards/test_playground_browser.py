@@ -23,7 +23,7 @@ from tests.dashboards.driving import (
 )
 from toolkit.results import open_results
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.alone
 
 
 def test_a_visitor_changes_rank_and_device_while_training_and_takes_the_run_home(

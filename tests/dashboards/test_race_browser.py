@@ -11,7 +11,7 @@ from tests.dashboards.driving import (
     wait_until,
 )
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.alone
 
 
 def cell(page: Page, run: str, column: int) -> str:

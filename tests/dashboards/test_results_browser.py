@@ -18,7 +18,7 @@ from tests.dashboards.driving import (
 )
 from toolkit.results import save_results
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.alone
 
 
 def saved(page: Page, control: Locator, folder: Path) -> Path:

@@ -19,7 +19,7 @@ from tornado.websocket import websocket_connect
 from dashboards.serve import keep_routes
 from tests.dashboards.driving import PATIENCE_MS, Dashboard, button, choose, wait_until
 
-pytestmark = pytest.mark.browser
+pytestmark = pytest.mark.alone
 
 
 def answer(dashboard: Dashboard, path: str, **headers: str) -> tuple[int, str, str]:

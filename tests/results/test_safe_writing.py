@@ -73,6 +73,24 @@ def test_a_study_on_a_full_disk_is_an_os_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_no_file_is_left_alone_and_links_are_followed(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="another thing"), beside(tmp_path / "pipe"):
+        pass
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").touch()
+    with (
+        pytest.raises(ValueError, match="is a folder already"),
+        beside(tmp_path / "folder") as scratch,
+    ):
+        scratch.write_text("file")
+    assert (tmp_path / "folder" / "mine").exists() and (tmp_path / "pipe").is_fifo()
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with beside(tmp_path / "link") as scratch:
+        scratch.write_text("new")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "file").read_text() == "new"
+
+
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_scratch_of_a_killed_writer_goes_with_the_next_write(tmp_path, kind):
     path = tmp_path / "run"

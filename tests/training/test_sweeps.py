@@ -67,7 +67,7 @@ def test_a_list_is_an_axis_and_a_value_is_fixed():
         ({"rank": [2, 2]}, {}, r"each once; got \[2, 2\]"),
         ({"method": "best"}, {}, "method must be one of"),
         ({"hidden": [[8], 8]}, {}, "hidden must be a list of widths"),
-        ({}, {"epochs": 0}, "epochs must be at least 1; got 0"),
+        ({}, {"epochs": 0}, "epochs must be between 1 and 100000; got 0"),
         ({}, {"seeds": 0}, "seeds must be a whole number, 1 to 100000, or a list"),
         ({}, {"seeds": "all"}, "seeds must be a whole number"),
         ({}, {"seeds": [-1]}, "seed must be a whole number"),

@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from toolkit.checks import check_count, check_file, check_flag, check_instance, check_path_like
+from toolkit.checks import (
+    check_count,
+    check_file,
+    check_flag,
+    check_instance,
+    check_path_like,
+    shown,
+)
 from toolkit.plain_yaml import read_plain_yaml
 from toolkit.results.grid import GridStore, Index
 from toolkit.results.schema import root_attributes
@@ -33,6 +41,7 @@ CONNECT_S = 20  # to a scheduler, at most
 Row = dict[str, Any]
 
 MOST_RUNS = 100_000
+MOST_EPOCHS, MOST_WORKERS = 100_000, 1024
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ def plan_of(grid: Mapping[str, Any], *, seeds: int | Sequence[int] = 1, epochs: 
     if unknown := [name for name in grid if name not in known or name == "seed"]:
         allowed = ", ".join(name for name in known if name != "seed")
         raise ValueError(f"grid must have knobs of {allowed}; got {unknown[0]!r}")
-    check_count("epochs", epochs)
+    check_count("epochs", epochs, 1, MOST_EPOCHS)
     axes: dict[str, list[Any]] = {}
     fixed: dict[str, Any] = {}
     for name, given in grid.items():
@@ -107,7 +116,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
     if not isinstance(found, dict) or not isinstance(found.get("grid"), dict):
         raise ValueError(f"{str(path)!r} must hold 'grid:' with knobs below it.")
-    if unknown := sorted(set(found) - {"grid", "seeds", "epochs"}):
+    if unknown := sorted(set(found) - {"grid", "seeds", "epochs"}, key=str):
         raise ValueError(
             f"{str(path)!r} has {unknown[0]!r}; allowed beside grid: seeds and epochs."
         )
@@ -168,9 +177,13 @@ def sweep(
     """
     plan = grid if isinstance(grid, Plan) else plan_of(grid, seeds=seeds, epochs=epochs)
     if workers is not None:
-        check_count("workers", workers)
+        check_count("workers", workers, 1, MOST_WORKERS)
     if scheduler is not None:
         check_instance("scheduler", scheduler, str, "an address or None")
+        if not re.fullmatch(r"\w+://\S+|[\w.-]+:\d+", scheduler):
+            raise ValueError(
+                f"scheduler must be an address such as tcp://host:8786; got {shown(scheduler)}"
+            )
     check_flag("progress", progress)
     if out is not None:
         check_path_like("out", out)
