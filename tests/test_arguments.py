@@ -660,6 +660,28 @@ def test_a_wrong_value_of_an_attribute_is_named_and_not_set(
         assert getattr(owner, name) is before
 
 
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [(an_array, "w_max"), (an_array, "pair"), (an_array, "shape"), (tiles, "coding")],
+)
+def test_what_an_array_was_made_with_is_not_set(make: Callable[[], Any], name: str) -> None:
+    with pytest.raises(AttributeError, match=name):
+        setattr(make(), name, "reference")
+
+
+@pytest.mark.parametrize("w_max", [1e-320, 1e39, 3e38])
+@pytest.mark.parametrize("pair", ["differential", "reference"])
+def test_a_w_max_that_the_dtype_cannot_hold_is_refused(w_max: float, pair: str) -> None:
+    with pytest.raises(ValueError, match="w_max must be between"):
+        crossbar.Crossbar.from_weights(MATRIX, device=DEVICE, w_max=w_max, pair=pair)
+
+
+@pytest.mark.parametrize("weights", [MATRIX.to_sparse(), MATRIX.to("meta")])
+def test_weights_without_numbers_are_refused(weights: torch.Tensor) -> None:
+    with pytest.raises(TypeError, match="weights must be a dense tensor with data"):
+        crossbar.Crossbar.from_weights(weights, device=DEVICE)
+
+
 @pytest.mark.parametrize("call", [pytest.param(call, id=call.name) for call in CALLS])
 def test_every_parameter_has_a_row(call: Call) -> None:
     found = set(inspect.signature(made(call)).parameters)

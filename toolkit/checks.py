@@ -131,6 +131,8 @@ def check_pair(name: str, value: Any, least: int = 1) -> tuple[int, int]:
 def check_tensor(name: str, tensor: Any, dtype: torch.dtype | None = None) -> Tensor:
     """A finite tensor of ``dtype`` or, without one, of float32 or float64."""
     check_instance(name, tensor, Tensor, "a torch.Tensor")
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise TypeError(f"{name} must be a dense tensor with data; got {_kind(tensor)}")
     if tensor.dtype not in (FLOATS if dtype is None else (dtype,)):
         allowed = "torch.float32 or torch.float64" if dtype is None else dtype
         raise TypeError(f"{name} must be {allowed}; got {tensor.dtype}")
@@ -168,8 +170,13 @@ def as_generator(
 
 def all_finite(tensor: Tensor) -> bool:
     """Whether no entry is a NaN or an infinity: one pass of additions, which show either."""
+    tensor = tensor.detach()
     # a sum may also overflow where no entry does: only then is every entry looked at
     return math.isfinite(float(tensor.sum())) or bool(torch.isfinite(tensor).all())
+
+
+def _kind(tensor: Tensor) -> str:
+    return "one on the meta device" if tensor.is_meta else str(tensor.layout)
 
 
 def _range(least: float, most: float, above: float | None) -> str:

@@ -1,5 +1,7 @@
 """Fits of curves that no model here describes, made by rules of their own."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -120,3 +122,11 @@ def test_a_field_beyond_what_csv_takes_is_one_sentence(tmp_path):
     )
     with pytest.raises(ValueError, match="is no table"):
         fit_csv(path)
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_swapped_polarities_are_said(model):
+    right = trains(read=0.01)
+    swapped = dataclasses.replace(right, polarity=-right.polarity)
+    with pytest.raises(ValueError, match="pulses do not move these cells"):
+        fit_device(swapped, model=model)

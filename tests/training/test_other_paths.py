@@ -342,3 +342,36 @@ def test_converted_layers_show_what_their_arrays_hold(make, device):
     assert set(layer.state_dict()) == {"anchor", "_extra_state"}
     inputs = INPUTS if make is network else INPUTS.view(-1, 1, 2, 3)
     torch.testing.assert_close(layer(input=inputs), model[place](input=inputs))
+
+
+def test_hooks_on_a_weight_are_served_or_refused():
+    def trained(make):
+        torch.manual_seed(0)
+        model = nn.Linear(6, 4)
+        model.weight.register_hook(lambda gradient: 2 * gradient)
+        optimiser = make(model)
+        model(torch.ones(3, 6)).square().sum().backward()
+        optimiser.step()
+        return model.weight.detach()
+
+    plain = trained(lambda model: torch.optim.SGD(model.parameters(), 0.01))
+    model = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 2))
+    optimiser = LowRankSGD(model, 0.01, rank=1)
+    model[0].weight.register_hook(lambda gradient: 2 * gradient)
+    model(torch.ones(3, 6)).square().sum().backward()
+    with pytest.raises(RuntimeError, match="'0' have hooks"):
+        optimiser.step()
+    hooked = nn.Sequential(nn.Linear(6, 4), nn.Linear(4, 4))
+    torch.manual_seed(0)
+    hooked[0].load_state_dict(nn.Linear(6, 4).state_dict())
+    hooked[0].weight.register_hook(lambda gradient: 2 * gradient)
+    served = LowRankSGD(hooked, 0.01, rank=1)
+    assert served.layer_names == ["1"]
+    hooked[0](torch.ones(3, 6)).square().sum().backward()
+    served.step()
+    torch.testing.assert_close(hooked[0].weight.detach(), plain)
+
+
+def test_an_averaged_model_is_not_converted():
+    with pytest.raises(ValueError, match="must not be an AveragedModel"):
+        to_crossbar(torch.optim.swa_utils.AveragedModel(nn.Linear(3, 2)), device="ideal")

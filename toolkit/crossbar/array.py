@@ -79,7 +79,7 @@ class Crossbar:
         generator: torch.Generator,
         pair: str = "differential",
     ) -> None:
-        self.w_max, self.pair = w_max, pair
+        self._w_max, self._pair = w_max, pair
         self.coding: Coding = WholePulses()
         self.half_select = 0.0
         self.periphery: Periphery | None = None
@@ -133,7 +133,7 @@ class Crossbar:
             If ``weights`` is not a finite floating-point matrix or another value is not allowed.
         """
         weights = check_matrix("weights", weights)
-        w_max = check_real("w_max", w_max, above=0.0)
+        w_max = _check_w_max(w_max, weights)
         check_instance("device", device, Device, "a Device")
         check_setting("pair", pair)
         coding = WholePulses() if coding is None else coding
@@ -149,6 +149,16 @@ class Crossbar:
     def __setattr__(self, name: str, value: Any) -> None:
         check_setting(name, value)
         super().__setattr__(name, value)
+
+    @property
+    def w_max(self) -> float:
+        """Weight at the end of the range."""
+        return self._w_max
+
+    @property
+    def pair(self) -> str:
+        """How two cells hold a weight: see the class."""
+        return self._pair
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -357,7 +367,7 @@ class Crossbar:
     def _load(self, state: Mapping[str, Any]) -> None:
         check_same(state["settings"], self._settings())
         w_max, reference = state["w_max"], state["reference"]
-        check_real("w_max", w_max, above=0.0)
+        w_max = _check_w_max(w_max, self._reference)
         is_state = reference.shape == self._reference.shape and all_finite(reference)
         if not is_state or bool((reference != reference.clamp(0.0, 1.0)).any()):
             raise ValueError(
@@ -367,7 +377,7 @@ class Crossbar:
         self._bank.load_state_dict(state["cells"])
         self._reference = reference.to(self._bank.state).clone()
         self._ledger.load_state_dict(state["ledger"])
-        self.w_max = float(w_max)
+        self._w_max = w_max
         self._gain = _gain(self.pair, self.w_max)
         self._moved()
         if self.wires is not None and state["solved"]:
@@ -549,6 +559,12 @@ class Crossbar:
 def _gain(pair: str, w_max: float) -> float:
     """Weight of a state that differs by the whole range."""
     return 2.0 * w_max if pair == "reference" else w_max
+
+
+def _check_w_max(w_max: Any, weights: Tensor) -> float:
+    """One that is neither 0 nor infinite where the weights are, and neither is twice as much."""
+    range_ = torch.finfo(weights.dtype)
+    return check_real("w_max", w_max, range_.tiny, range_.max / 4.0)
 
 
 def _check_demand(left: Tensor, right: Tensor, drive: Drive) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toolkit.checks import as_generator, check_instance, check_matrix, check_pair, check_signal
+from toolkit.checks import (
+    as_generator,
+    check_instance,
+    check_matrix,
+    check_pair,
+    check_signal,
+    shown,
+)
 from toolkit.crossbar.array import Crossbar, check_goal, check_pulses, check_write
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.device import Device
@@ -29,6 +36,11 @@ class TiledCrossbar:
     def __init__(self, tiles: list[list[Crossbar]], tile: tuple[int, int]) -> None:
         self.tiles = tiles
         self._tile = tile
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in ("tiles", "_tile", "device"):
+            raise AttributeError(f"{name} must be set on each array of tiles; got {shown(value)}")
+        super().__setattr__(name, value)
 
     @classmethod
     def from_weights(

@@ -44,6 +44,8 @@ class BoundedSteps:
         for sign, word in ((1, "up"), (-1, "down")):
             if not (steps.polarity == sign).any():
                 raise ValueError(f"no {word} pulses: a device needs trains of both polarities")
+            if (steps.after - steps.before)[steps.polarity == sign].mean() * sign <= 0.0:
+                raise ValueError(f"{word} pulses do not move these cells {word}")
         names, cell = np.unique(trains.cell, return_inverse=True)
         ends = (low, high) if given else (-math.inf, math.inf)
         bounds = [_hard_bounds(readings[cell == number], ends) for number in range(len(names))]

@@ -98,6 +98,11 @@ class FormulaFit:
         if self.model.spreads[: len(STEP_SPREADS)] != STEP_SPREADS or len(own) == 1:
             return values
         scale, lean, *_ = np.mean([self._traits(point, values) for point in own], axis=0)
+        if not scale > abs(lean):  # a cell that a pulse moves backwards, or NaN
+            raise ValueError(
+                "these trains do not determine levels_up, levels_down of every cell: measure more "
+                "of them, or use a simpler model or the jump table"
+            )
         levels = (values["levels_up"] / (scale + lean), values["levels_down"] / (scale - lean))
         return values | dict(zip(LEVELS, map(float, levels), strict=True))
 

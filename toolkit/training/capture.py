@@ -248,6 +248,8 @@ def _held(module: nn.Module) -> list[nn.Parameter]:
 def _peculiarity(module: PlainLayer) -> str | None:
     """Why the module is not simply its class's product with its weight, if it is not."""
     base = nn.Linear if isinstance(module, nn.Linear) else nn.Conv2d
+    if any(parameter._backward_hooks for parameter in _held(module)):
+        return "its parameters have hooks, which would see no gradient"
     if isinstance(module, nn.modules.lazy.LazyModuleMixin) and module.has_uninitialized_params():
         return "it has no weight yet: run a batch through the model first"
     if any(

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.optim.swa_utils import AveragedModel
 
 from toolkit.checks import (
     as_generator,
@@ -165,6 +166,10 @@ def to_crossbar(
     AveragedModel, which averages parameters only, refuses it: give that :func:`to_digital` of it.
     """
     check_instance("model", model, nn.Module, "an nn.Module")
+    if any(isinstance(module, AveragedModel) for module in model.modules()):
+        raise ValueError(
+            "model must not be an AveragedModel, which averages parameters only; give its .module"
+        )
     settings = ArraySettings(device=device, w_max=w_max, tile=tile).changed(array)
     check_flag("strict", strict)
     generator = as_generator(seed)

@@ -360,7 +360,12 @@ def _is_worth_factors(layer: PlainLayer) -> bool:
 
 
 def _check_only_read(layer: LayerUpdate) -> None:
-    """RuntimeError if a gradient came to arrays by another path than their reads."""
+    """RuntimeError if a gradient came to arrays by another path than their reads, or hooks wait."""
+    if any(parameter._backward_hooks for parameter in layer.layer.parameters(recurse=False)):
+        raise RuntimeError(
+            f"the parameters of layer {layer.name!r} have hooks, which see no gradient where it is "
+            "trained at low rank; register them before LowRankSGD is made, or leave them out"
+        )
     if isinstance(layer.layer, CrossbarLayer) and layer.layer.anchor.grad is not None:
         raise RuntimeError(
             f"the weights of layer {layer.name!r} are in arrays, which no gradient reaches but by "
