@@ -95,7 +95,16 @@ def test_the_same_command_gives_the_same_numbers(tmp_path):
 BAD = {
     "rank 0": (["train", "--rank", "0"], "rank must be a whole number, 1 to 512; got 0"),
     "rank above": (["train", "--rank", "66"], "rank=66 is above min(m, n) of every layer"),
-    "rank text": (["train", "--rank", "four"], "argument --rank: invalid int value: 'four'"),
+    "rank text": (["train", "--rank", "four"], "rank must be a whole number, 1 to 512; got 'four'"),
+    "rate text": (
+        ["train", "--learning-rate", "x"],
+        "learning_rate must be a finite number, above 0",
+    ),
+    "hidden text": (["train", "--hidden", "8,4"], "1 to 4096 each; got ['8,4']"),
+    "no checkpoint": (["train", "--resume", __file__], "is damaged or no checkpoint.\n"),
+    "max runs": (["dashboard", "--max-runs", "0"], "max_runs must be at least 1; got 0"),
+    "address": (["dashboard", "--address", "1.2.3.4.5"], "name another --address."),
+    "notebooks": (["notebooks", "--out", __file__], "out must be a folder; got"),
     "batch": (["train", "--batch-size", "-1"], "batch_size must be a whole number, 1 to 4096"),
     "block": (["train", "--block-size", "65"], "block_size=65 is above batch_size=64"),
     "device": (["train", "--device", "stone"], "device must be one of digital, ideal"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Sequence
@@ -164,12 +165,14 @@ def _dashboard(*, port: int, address: str, **options: Any) -> int:
     from toolkit.checks import check_count
 
     check_count("port", port, 0, 65535)
+    check_count("max_runs", options["max_runs"])
     try:
         serve(port=port, address=address, **options)
     except OSError as error:
         reason = error.strerror or error
+        other = "--address" if isinstance(error, socket.gaierror) else "--port"
         raise OSError(
-            f"cannot listen on {address}:{port}: {reason}; name another --port."
+            f"cannot listen on {address}:{port}: {reason}; name another {other}."
         ) from error
     return 0
 
@@ -278,6 +281,8 @@ def _reproduce(*, claims: list[str], quick: bool, threads: int, out: Path, **opt
 
 
 def _notebooks(*, out: Path, force: bool, html: bool) -> int:
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"out must be a folder; got {str(out)!r}, which is something else")
     if html:
         from toolkit.teaching.pages import render
         from toolkit.teaching.series import notebooks

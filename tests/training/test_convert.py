@@ -3,6 +3,7 @@
 import copy
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -317,6 +318,8 @@ def test_bad_input_is_one_clear_error():
     model = network()
     with pytest.raises(ValueError, match="Linear or Conv2d to convert; none"):
         to_crossbar(nn.ReLU())
+    with pytest.raises(ValueError, match="to convert; its layers are on arrays already"):
+        to_crossbar(to_crossbar(model), device="EpiRAM")
     with pytest.raises(ValueError, match=r"skip must name .*'body.0', 'head.out'; got 'heads'"):
         to_crossbar(model, skip=["heads"])
     with pytest.raises(ValueError, match="overrides must name"):
@@ -422,3 +425,24 @@ def test_a_resnet_trains_on_crossbars_and_comes_back(make):
         torch.testing.assert_close(
             back.eval()(inputs), converted.eval()(inputs), rtol=1e-4, atol=1e-4
         )
+
+
+@pytest.mark.parametrize("device", ["digital", "EpiRAM"])
+def test_inputs_that_do_not_fit_are_named_as_the_caller_gave_them(device):
+    linear = to_crossbar(nn.Linear(64, 4), device=device)
+    conv = to_crossbar(nn.Conv2d(3, 4, 3), device=device)
+    with pytest.raises(ValueError, match=r"input must have shape \(\.\.\., 64\); got \(8, 63\)"):
+        linear(torch.zeros(8, 63))
+    with pytest.raises(
+        ValueError, match=r"input must be \(batch, 3, height, width\); got \(2, 4, 8, 8\)"
+    ):
+        conv(torch.zeros(2, 4, 8, 8))
+    for layer in (linear, conv):
+        with pytest.raises(TypeError, match=r"input must be a torch\.Tensor; got array"):
+            layer(np.zeros((8, 64)))
+
+
+def test_a_state_of_torchs_own_layers_is_refused_with_what_to_do():
+    model = nn.Sequential(nn.Linear(4, 3))
+    with pytest.raises(RuntimeError, match=r"layer '0' is on arrays.* load it before to_crossbar"):
+        to_crossbar(model, device="EpiRAM").load_state_dict(model.state_dict())

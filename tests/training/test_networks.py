@@ -161,5 +161,5 @@ def test_drift_needs_time_to_pass():
 def test_a_processor_that_is_not_there_is_refused():
     if torch.cuda.is_available():
         pytest.skip("this machine has one")
-    with pytest.raises(ValueError, match="torch_device='cuda' is not at hand"):
+    with pytest.raises(ValueError, match="torch_device='cuda' is not available"):
         Experiment(torch_device="cuda")

@@ -134,7 +134,7 @@ class Crossbar:
         """
         weights = check_matrix("weights", weights)
         w_max = _check_w_max(w_max, weights)
-        check_instance("device", device, Device, "a Device")
+        check_instance("device", device, Device, "a Device, as get_device gives")
         check_setting("pair", pair)
         coding = WholePulses() if coding is None else coding
         settings = dict(coding=coding, half_select=half_select, periphery=periphery, wires=wires)
@@ -205,7 +205,7 @@ class Crossbar:
 
     @device.setter
     def device(self, device: Device) -> None:
-        check_instance("device", device, Device, "a Device")
+        check_instance("device", device, Device, "a Device, as get_device gives")
         old, weights = self._bank.device, self.weights
         self._bank.settle(device)
         if (device.g_min, device.g_max) != (old.g_min, old.g_max):

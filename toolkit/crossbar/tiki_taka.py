@@ -121,7 +121,7 @@ class TikiTaka:
 
     @device.setter
     def device(self, device: Device) -> None:
-        check_instance("device", device, Device, "a Device")
+        check_instance("device", device, Device, "a Device, as get_device gives")
         self.fast.device = self.slow.device = device
 
     def read(self, activations: Tensor) -> Tensor:

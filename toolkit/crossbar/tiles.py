@@ -111,7 +111,7 @@ class TiledCrossbar:
 
     @device.setter
     def device(self, device: Device) -> None:
-        check_instance("device", device, Device, "a Device")
+        check_instance("device", device, Device, "a Device, as get_device gives")
         for array, _, _ in self._each():
             array.device = device
 

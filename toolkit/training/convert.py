@@ -180,7 +180,10 @@ def to_crossbar(
     _check_patterns("overrides", overrides or {}, names)
     chosen = {name: layer for name, layer in layers.items() if name not in skipped}
     if not chosen:
-        raise ValueError(f"model must have a Linear or Conv2d to convert; {_kinds(names, skipped)}")
+        why = (
+            "its layers are on arrays already" if crossbar_layers(model) else _kinds(names, skipped)
+        )
+        raise ValueError(f"model must have a Linear or Conv2d to convert; {why}")
     _report({name: why for name, why in left_out.items() if name not in skipped}, strict=strict)
     memo: dict[int, CrossbarLayer] = {}
     for name, layer in layers.items():

@@ -85,8 +85,9 @@ def _read(name: str, folder: Path | None, download: bool) -> Dataset:
 def _how_to_get(name: str, source: Collection, reason: str) -> str:
     return (
         f"The data set {name} is not here: {reason}. Put {source.how_to_get()} into FOLDER/{name}, "
-        f"and name FOLDER as data_dir, --data-dir or in the environment variable "
-        f"{DATA_DIR_VARIABLE}. Or let scikit-learn download it from OpenML: "
+        f"and name FOLDER in the environment variable {DATA_DIR_VARIABLE}, as --data-dir or by "
+        f'load_dataset("{name}", data_dir=FOLDER), which an Experiment takes as its dataset. '
+        f"Or let scikit-learn download it from OpenML: "
         f'load_dataset("{name}", download=True).'
     )
 

@@ -70,7 +70,7 @@ class Experiment(Settings):
     ValueError
         If a knob has a value that is not allowed; the run goes on with the old one.
     FileNotFoundError
-        If the files of the data set are not at hand; says how to get them.
+        If the files of the data set are missing; says how to get them.
 
     Examples
     --------
@@ -547,7 +547,7 @@ def _available(torch_device: str) -> torch.device:
     """ValueError if this machine has no such processor."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(torch_device, True):
-        raise ValueError(f"torch_device={torch_device!r} is not at hand here; use 'cpu'.")
+        raise ValueError(f"torch_device={torch_device!r} is not available here; use 'cpu'.")
     return torch.device(torch_device)
 
 

@@ -77,8 +77,8 @@ class Choice(param.Selector):
     def _validate(self, val: Any) -> None:
         if self.made is not None and isinstance(val, self.made):
             return
-        if val not in self.objects:
-            allowed = ", ".join(self.objects)
+        if not isinstance(val, str) or val not in self.objects:
+            allowed = ", ".join(self.objects) + (f" or a {self.made.__name__}" if self.made else "")
             raise ValueError(f"{self.name} must be one of {allowed}; got {shown(val)}")
 
     def plain(self, value: Any) -> Any:
@@ -148,22 +148,32 @@ def describe(knob: Knob) -> str:
 def add_arguments(parser: argparse.ArgumentParser, settings: type[param.Parameterized]) -> None:
     """Give ``parser`` one ``--option`` per knob of ``settings``.
 
-    Values are left as text or numbers; what is allowed is checked by the knobs themselves.
+    What is no number stays text; what is allowed is checked by the knobs themselves.
     """
     for name, knob in knobs_of(settings).items():
-        kinds: dict[type, Any] = {Real: float, Whole: int, Widths: int}
+        kinds: dict[type, Any] = {Real: _number(float), Whole: _number(int), Widths: _number(int)}
         extra: dict[str, Any] = {"nargs": "+"} if isinstance(knob, Widths) else {}
         if type(knob) in kinds:
             extra["type"] = kinds[type(knob)]
-        default = _default(knob)
+        allowed = _allowed(knob).replace("`", "")
         parser.add_argument(
             f"--{name.replace('_', '-')}",
             dest=name,
             default=argparse.SUPPRESS,
             metavar=name.upper() if not isinstance(knob, Choice) else "NAME",
-            help=f"{describe(knob)} (default: {default})".replace("%", "%%"),
+            help=f"{describe(knob)} {allowed} ({_default(knob)})".replace("%", "%%"),
             **extra,
         )
+
+
+def _number(kind: type) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            return text
+
+    return read
 
 
 def markdown_table(settings: type[param.Parameterized]) -> str:

@@ -116,6 +116,14 @@ class CrossbarLayer(nn.Module):
         """
         load_whole(state, self.get_extra_state, self._load_arrays)
 
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        if f"{prefix}weight" in state_dict and f"{prefix}_extra_state" not in state_dict:
+            rest[-1].append(
+                f"layer {prefix[:-1]!r} is on arrays, and the state is of torch's own layer: load "
+                "it before to_crossbar."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *rest)
+
     def _load_arrays(self, state: Mapping[str, Any]) -> None:
         saved = state["arrays"]
         if state["bias"] != self.has_bias:
@@ -188,6 +196,10 @@ class CrossbarLinear(CrossbarLayer):
     def forward(self, input: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
         inputs = input  # by torch's name for those who call with it
+        check_instance("input", inputs, Tensor, "a torch.Tensor")
+        width = self.shape[1] - self.has_bias
+        if inputs.ndim < 1 or inputs.shape[-1] != width:
+            raise ValueError(f"input must have shape (..., {width}); got {tuple(inputs.shape)}")
         flat = inputs.reshape(-1, inputs.shape[-1]).to(self.anchor.dtype)
         if isinstance(self.array, DigitalArray):
             flat = self._product(flat, self.array.matrix)
@@ -261,10 +273,11 @@ class CrossbarConv2d(CrossbarLayer):
     def forward(self, input: Tensor) -> Tensor:
         """(batch, channels_in, height, width) -> (batch, channels_out, height_out, width_out)."""
         inputs = input  # by torch's name for those who call with it
+        check_instance("input", inputs, Tensor, "a torch.Tensor")
         batched = inputs if inputs.ndim == 4 else inputs[None]
         if batched.ndim != 4 or batched.shape[1] != self.in_channels:
             raise ValueError(
-                f"inputs must be (batch, {self.in_channels}, height, width); "
+                f"input must be (batch, {self.in_channels}, height, width); "
                 f"got {tuple(inputs.shape)}"
             )
         batched = batched.to(self.anchor.dtype)

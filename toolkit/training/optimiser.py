@@ -177,7 +177,7 @@ class LowRankSGD(torch.optim.Optimizer):
         if not isinstance(module, nn.Module) or not set(options) <= set(_GROUP_KNOBS):
             raise ValueError(
                 f"a group must be {{'module': an nn.Module}} with options among "
-                f"{', '.join(_GROUP_KNOBS)}; got {param_group!r}"
+                f"{', '.join(_GROUP_KNOBS)}; got {', '.join(map(repr, param_group))}"
             )
         if any(isinstance(m, nn.parallel.DistributedDataParallel) for m in module.modules()):
             raise ValueError(

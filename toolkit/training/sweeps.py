@@ -9,6 +9,7 @@ import itertools
 import json
 import logging
 import math
+import multiprocessing
 import os
 import re
 import tempfile
@@ -194,6 +195,11 @@ def sweep(
     store = _store(out, plan)
     left = [(index, knobs) for index, knobs in plan.runs() if not store.is_done(index)]
     if left:
+        if scheduler is None and getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise RuntimeError(
+                "sweep must be called under if __name__ == '__main__': in a script, which its "
+                "workers import again"
+            )
         _run_all(left, plan.epochs, store, scheduler, workers, progress)
     with xr.open_dataset(store.path, engine="zarr") as found:
         return found.load()
