@@ -270,7 +270,7 @@ def test_bad_input_is_one_clear_error():
     with pytest.raises(ValueError, match="must be 1 of one shape"):
         CrossbarConv2d([array, array], geometry=geometry)
     layer = on_arrays(convolution(torch.float32), ideal)
-    with pytest.raises(ValueError, match=r"inputs must be \(batch, 4, height, width\)"):
+    with pytest.raises(ValueError, match=r"input must be \(batch, 4, height, width\)"):
         layer(torch.ones(1, 3, 6, 6))
     with pytest.raises(ValueError, match="at least as large as the kernel"):
         layer(torch.ones(1, 4, 2, 6))
