@@ -244,6 +244,10 @@ class Crossbar:
             or more pulses are wanted than there are numbers for; then nothing is written.
         """
         self.check_apply(update, learning_rate=learning_rate, scheme=scheme)
+        self.write(update, learning_rate=learning_rate, scheme=scheme)
+
+    def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
+        """As :meth:`apply`, of what :meth:`check_apply` has passed."""
         bank = self._bank
         left, right = self._wanted(update, learning_rate)
         drive = Drive.of(self.pair, bank.device)
@@ -251,7 +255,7 @@ class Crossbar:
             self.coding.dense(bank.pulses, left @ right.T, drive, bank.generator)
             self._issue_by_rows()
         else:
-            self._write(left, right, drive)
+            self._write_outers(left, right, drive)
         if self.pair == "one-sided":
             self.refresh(_FULL)
 
@@ -259,7 +263,7 @@ class Crossbar:
         self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
     ) -> None:
         """ValueError for all that :meth:`apply` refuses. Writes nothing."""
-        check_write(update, self.shape, learning_rate, scheme)
+        check_update(update, self.shape, learning_rate)
         self.check_scheme(scheme)
         _check_demand(*self._wanted(update, learning_rate), Drive.of(self.pair, self._bank.device))
 
@@ -405,7 +409,7 @@ class Crossbar:
         left = (update.left * update.sigma).to(state) * (-learning_rate / (2.0 * self.w_max))
         return left, update.right.to(state)
 
-    def _write(self, left: Tensor, right: Tensor, drive: Drive) -> None:
+    def _write_outers(self, left: Tensor, right: Tensor, drive: Drive) -> None:
         """Write outer products, one after another."""
         bank, coding, phases = self._bank, self.coding, sign_phases(left, right)
         if bank.is_compiled and not self.half_select:
@@ -578,7 +582,7 @@ def _check_demand(left: Tensor, right: Tensor, drive: Drive) -> None:
             )
 
 
-def check_write(update: LowRank, shape: tuple[int, int], learning_rate: float, scheme: str) -> None:
+def check_update(update: LowRank, shape: tuple[int, int], learning_rate: float) -> None:
     """An error, naming the argument, unless an array of ``shape`` can be written like that."""
     check_instance("update", update, LowRank, "a LowRank")
     if update.shape != shape:
@@ -586,7 +590,6 @@ def check_write(update: LowRank, shape: tuple[int, int], learning_rate: float, s
     for name in ("left", "sigma", "right"):
         check_tensor(f"update.{name}", getattr(update, name))
     check_real("learning_rate", learning_rate)
-    check_choice("scheme", scheme, SCHEMES)
 
 
 def check_pulses(pulses: Tensor, shape: tuple[int, int], pair: str) -> None:

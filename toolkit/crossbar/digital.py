@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from toolkit.checks import check_choice, check_matrix, check_signal
-from toolkit.crossbar.array import check_write
+from toolkit.crossbar.array import check_update
 from toolkit.crossbar.pulses import SCHEMES
 from toolkit.crossbar.states import load_whole
 from toolkit.lowrank import LowRank
@@ -77,6 +77,10 @@ class DigitalArray:
             If the shapes differ, a value is not finite or the scheme is unknown.
         """
         self.check_apply(update, learning_rate=learning_rate, scheme=scheme)
+        self.write(update, learning_rate=learning_rate, scheme=scheme)
+
+    def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:  # noqa: ARG002
+        """As :meth:`apply`, of what :meth:`check_apply` has passed."""
         scaled = update.left * update.sigma
         self._weights.addmm_(scaled, update.right.T, alpha=-learning_rate)
 
@@ -84,7 +88,8 @@ class DigitalArray:
         self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
     ) -> None:
         """ValueError for all that :meth:`apply` refuses. Writes nothing."""
-        check_write(update, self.shape, learning_rate, scheme)
+        check_update(update, self.shape, learning_rate)
+        self.check_scheme(scheme)
 
     def check_scheme(self, scheme: str) -> None:
         """ValueError if the scheme is unknown."""

@@ -17,7 +17,7 @@ from toolkit.checks import (
     check_signal,
     shown,
 )
-from toolkit.crossbar.array import Crossbar, check_goal, check_pulses, check_write
+from toolkit.crossbar.array import Crossbar, check_goal, check_pulses, check_update
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.device import Device
 from toolkit.crossbar.programming import Programming
@@ -139,14 +139,18 @@ class TiledCrossbar:
         What one tile refuses is written to none.
         """
         self.check_apply(update, learning_rate=learning_rate, scheme=scheme)
+        self.write(update, learning_rate=learning_rate, scheme=scheme)
+
+    def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
+        """As :meth:`apply`, of what :meth:`check_apply` has passed."""
         for array, piece in self._pieces(update):
-            array.apply(piece, learning_rate=learning_rate, scheme=scheme)
+            array.write(piece, learning_rate=learning_rate, scheme=scheme)
 
     def check_apply(
         self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
     ) -> None:
         """ValueError for all that :meth:`apply` refuses. Writes nothing."""
-        check_write(update, self.shape, learning_rate, scheme)
+        check_update(update, self.shape, learning_rate)
         for array, piece in self._pieces(update):
             array.check_apply(piece, learning_rate=learning_rate, scheme=scheme)
 

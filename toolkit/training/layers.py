@@ -364,7 +364,7 @@ def with_bias(inputs: Tensor) -> Tensor:
 
 def check_finite_inputs(inputs: Tensor) -> None:
     """ValueError for a NaN or an infinity, as a read of an array gives."""
-    if not all_finite(inputs.detach()):
+    if not all_finite(inputs):
         raise ValueError("inputs must be finite; got NaN or infinite entries")
 
 

@@ -87,7 +87,7 @@ class LayerUpdate:
         return steps
 
     def write(self, steps: Sequence[LowRank], group: Mapping[str, Any]) -> None:
-        """Descend by what :meth:`steps` gave; do nothing if there are none.
+        """Descend by what :meth:`steps` gave, and so has checked; do nothing if there are none.
 
         ``group`` holds "lr", "momentum", "weight_decay" and "scheme".
         """
@@ -154,7 +154,7 @@ class LayerUpdate:
     def _write(self, index: int, update: LowRank, group: Mapping[str, Any]) -> None:
         if isinstance(self.layer, CrossbarLayer):
             array = self.layer.arrays[index]
-            array.apply(update, learning_rate=group["lr"], scheme=group["scheme"])
+            array.write(update, learning_rate=group["lr"], scheme=group["scheme"])
             return
         weight = self.layer.weight.detach()
         if group["weight_decay"] and index == 0:
