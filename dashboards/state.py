@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 import yaml
 
 from dashboards.address import as_text, join
+from toolkit.checks import shortened
 from toolkit.plain_yaml import read_plain_yaml
 from toolkit.training.knobs import Choice, Knob, Real, Whole, Widths, knobs_of
 from toolkit.training.settings import Settings
@@ -152,8 +153,7 @@ def knobs_of_yaml(data: bytes) -> dict[str, Any]:
 
 
 def _shortened(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
+    return shortened(repr(value), 60)
 
 
 # --- Python -------------------------------------------------------------------------------------

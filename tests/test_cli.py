@@ -5,28 +5,16 @@ import re
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import xarray as xr
 
+from tests.processes import ROOT, toolkit
 from toolkit.cli import main
 from toolkit.crossbar import device_names, get_device
 from toolkit.results import open_results
 
-ROOT = Path(__file__).parent.parent
 QUICK = ["--hidden", "8", "--epochs", "1"]
-
-
-def toolkit(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "toolkit", *arguments],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
 
 
 def test_train_writes_a_file_that_opens(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -14,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.processes import ROOT, toolkit
 from toolkit.cli import main
 from toolkit.results import open_results
 
-ROOT = Path(__file__).parent.parent
 TRAIN = ["train", "--dataset", "gaussians", "--hidden", "4", "--rank", "1", "--epochs", "1"]
 PLAN = "grid: {rank: 1, dataset: gaussians, hidden: [4]}"
 
@@ -130,25 +129,6 @@ def test_what_is_hostile_is_one_line_and_changes_nothing(
 # --- a full disk ----------------------------------------------------------------------------------
 
 
-def on_full_disk(*arguments: str, cwd: Path, limit: int) -> subprocess.CompletedProcess[str]:
-    """The command where no file may grow beyond ``limit`` bytes, as on a full disk."""
-
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-    return subprocess.run(
-        [sys.executable, "-m", "toolkit", *arguments],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        preexec_fn=limited,
-        check=False,
-    )
-
-
 @pytest.mark.parametrize(
     ("options", "limit"),
     [
@@ -163,7 +143,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path, options, limit):
     first = [str(tmp_path / option) if "." in option else option for option in options]
     assert main([*TRAIN, *first]) == 0
     before = listing(tmp_path)
-    ended = on_full_disk(*TRAIN, *options, cwd=tmp_path, limit=limit)
+    ended = toolkit(*TRAIN, *options, cwd=tmp_path, limit=limit)
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1 and "File too large" in ended.stderr
     assert listing(tmp_path) == before
@@ -176,7 +156,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path, options, limit):
 def test_a_sweep_on_a_full_disk_keeps_its_runs(tmp_path):
     (tmp_path / "plan.yaml").write_text(PLAN)
     sweep = ["sweep", "plan.yaml", "--out", "s.zarr", "--workers", "1"]
-    ended = on_full_disk(*sweep, cwd=tmp_path, limit=100)
+    ended = toolkit(*sweep, cwd=tmp_path, limit=100)
     assert ended.returncode == 2 and ended.stderr.count("\n") == 1
     assert not (tmp_path / "s.zarr").exists()
 

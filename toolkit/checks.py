@@ -32,6 +32,7 @@ __all__ = [
     "check_reals",
     "check_signal",
     "check_tensor",
+    "shortened",
     "shown",
 ]
 
@@ -192,4 +193,9 @@ def _range(least: float, most: float, above: float | None) -> str:
 def shown(value: Any) -> str:
     """The value as a message shows it, shortened."""
     text = f"a {type(value).__name__}" if isinstance(value, Tensor) and value.ndim else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return shortened(text)
+
+
+def shortened(text: str, most: int = 80) -> str:
+    """The text, its end replaced by dots where it is longer than ``most`` characters."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = options.pop("run")
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _warn  # type: ignore[assignment]
+            warnings.showwarning = _say  # type: ignore[assignment]
             return run(**options)
     except (ValueError, TypeError, OSError) as error:
         return _fail(error, status=2)
@@ -43,12 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _warn(message: Warning | str, *_: Any) -> None:
+def _say(message: Exception | str, *_: Any) -> None:
+    """One line on standard error."""
     print(f"python -m toolkit: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _fail(error: Exception, *, status: int) -> int:
-    print(f"python -m toolkit: {' '.join(str(error).split())}", file=sys.stderr)
+    _say(error)
     return status
 
 

@@ -1,7 +1,6 @@
 """Writers that are killed, run out of disk or meet another leave what was there as it was."""
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -9,6 +8,7 @@ import textwrap
 
 import pytest
 
+from tests.processes import files_limited_to
 from toolkit.results import open_results, save_results
 from toolkit.training import Experiment
 from toolkit.writing import beside
@@ -25,17 +25,12 @@ def tree():
 
 def in_process(code, *arguments, limit=None):
     """Status and last line of a Python process, its files limited to so many bytes."""
-
-    def limited():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=120,
-        preexec_fn=limited if limit else None,
+        preexec_fn=files_limited_to(limit),
         check=False,
     )
     return done.returncode, (done.stderr.splitlines() or [""])[-1]

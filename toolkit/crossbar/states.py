@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from toolkit.checks import shortened
 from toolkit.crossbar.device import Device
 
 # What earlier versions did not save.
@@ -127,4 +128,4 @@ def _difference(path: str, one: Any, other: Any) -> tuple[str, Any, Any] | None:
 
 def _shown(value: Any) -> str:
     text = str(value.get("class", value) if isinstance(value, Mapping) else value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return shortened(text)

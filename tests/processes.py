@@ -1,0 +1,37 @@
+"""Processes that tests start: the command line, and what a full disk does to any."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def files_limited_to(size: int | None) -> Callable[[], None] | None:
+    """For ``preexec_fn``: no file may grow beyond so many bytes, as on a full disk."""
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    return None if size is None else limited
+
+
+def toolkit(
+    *arguments: str, cwd: Path, limit: int | None = None
+) -> subprocess.CompletedProcess[str]:
+    """``python -m toolkit`` with these arguments; ``limit`` bounds its files, in bytes."""
+    return subprocess.run(
+        [sys.executable, "-m", "toolkit", *arguments],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=files_limited_to(limit),
+        check=False,
+    )
