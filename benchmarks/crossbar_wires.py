@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from toolkit.crossbar import Crossbar, Wires, get_device
-from toolkit.crossbar.wires import effective_conductance, line_currents
+from toolkit.crossbar.readout.wires import effective_conductance, line_currents
 
 LOW_LOSS, HIGH_LOSS = 0.01, 1.0  # ohm per segment
 

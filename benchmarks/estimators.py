@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from toolkit.crossbar import Crossbar, DigitalArray, device_names, get_device
 from toolkit.lowrank import Estimator, captured_energy, estimator_knobs, make_estimator
 from toolkit.training import Dataset, load_dataset
-from toolkit.training.layers import CrossbarLinear, initial_weights
+from toolkit.training.layers.modules import CrossbarLinear, initial_weights
 
 METHODS: dict[str, tuple[str, dict[str, object]]] = {
     "full gradient": ("sgd", {}),

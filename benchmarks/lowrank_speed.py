@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from toolkit.crossbar import DigitalArray
 from toolkit.lowrank import SBPCA, FeedbackPCA, TruncatedSVD
-from toolkit.training.layers import CrossbarLinear
+from toolkit.training.layers.modules import CrossbarLinear
 
 Work = Callable[[], object]
 

@@ -22,7 +22,7 @@ import xarray as xr
 from distributed import Client, LocalCluster
 
 from toolkit.training import sweep
-from toolkit.training.sweeps import plan_of, run_one
+from toolkit.training.experiment.sweep import plan_of, run_one
 
 GRID = {"method": ["sbpca", "svd"], "rank": [1, 2, 4, 8], "hidden": [32]}
 SHORT = {"hidden": [4], "batch_size": 1024, "dataset": "digits"}

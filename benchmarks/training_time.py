@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional
 
 from toolkit.training import Dataset, Experiment, LowRankSGD, load_dataset, make_model, to_crossbar
-from toolkit.training.memory import peak_bytes
+from toolkit.training.experiment.memory import peak_bytes
 
 BATCH, RANK, RATE, SAMPLES = 128, 4, 0.1, 2048
 DEVICES = ("EpiRAM", "FeFET", "Ag:a-Si", "GST PCM")

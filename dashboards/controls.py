@@ -11,9 +11,17 @@ from typing import Any
 import panel_material_ui as pmui
 
 from toolkit.teaching.glossary import reference
-from toolkit.training.knobs import Choice, Knob, Whole, Widths, describe, is_live, knobs_of
-from toolkit.training.physics import NONIDEALITIES
-from toolkit.training.settings import Settings
+from toolkit.training.experiment.knobs import (
+    Choice,
+    Knob,
+    Whole,
+    Widths,
+    describe,
+    is_live,
+    knobs_of,
+)
+from toolkit.training.experiment.physics import NONIDEALITIES
+from toolkit.training.experiment.settings import Settings
 
 GROUPS: dict[str, tuple[str, ...]] = {
     "Gradient": ("method", "rank", "block_size", "batch_size", "learning_rate", "scheme"),

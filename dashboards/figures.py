@@ -8,7 +8,7 @@ import panel as pn
 
 from dashboards.site import Text
 from dashboards.views import TITLES, CostView, FigureView, make_view
-from toolkit.training.snapshot import LOOKS_EVERY, VIEWS, Snapshot
+from toolkit.training.experiment.snapshot import LOOKS_EVERY, VIEWS, Snapshot
 
 DEFAULT = ("loss", "accuracy", "energy", "spectrum", "waterfall", "weight")
 MOST = 6

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import panel_material_ui as pmui
 
 from toolkit.crossbar import Device, Exponential
-from toolkit.crossbar.steps import StepwiseCells
+from toolkit.crossbar.devices.steps import StepwiseCells
 from toolkit.fitting import Fit
 from toolkit.plots.elements import siemens_prefix
 

@@ -1,7 +1,7 @@
 """The playground: one live run whose knobs are turned while it trains.
 
 ``python -m toolkit dashboard`` serves it, and so does ``panel serve dashboards/playground.py``.
-The run itself is a ``toolkit.training.live.LiveRun``; this module shows its snapshots.
+The run itself is a ``toolkit.training.experiment.live.LiveRun``; this module shows its snapshots.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from dashboards.share import Share
 from dashboards.site import Address, Text, button
 from dashboards.state import knobs_of_query, query_of, validated
 from dashboards.views import TITLES
-from toolkit.training.live import LiveRun
-from toolkit.training.physics import NONIDEALITIES
-from toolkit.training.settings import DIGITAL, Settings
-from toolkit.training.snapshot import Snapshot
+from toolkit.training.experiment.live import LiveRun
+from toolkit.training.experiment.physics import NONIDEALITIES
+from toolkit.training.experiment.settings import DIGITAL, Settings
+from toolkit.training.experiment.snapshot import Snapshot
 
 FRAME_MS = 60
 OWN_NAMES = ("views", "layer", "speed")  # in the address, beside the knobs

@@ -1,6 +1,6 @@
 """The race: two to four runs side by side from the same weights and the same order of samples.
 
-Each lane is a ``toolkit.training.live.LiveRun`` of its own; this module shows their snapshots.
+Each lane is a ``LiveRun`` of its own; this module shows their snapshots.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from dashboards.state import knobs_of_query, query_of
 from toolkit.plots import LiveFigure
 from toolkit.plots.elements import RUN_STYLES
 from toolkit.plots.lanes import AXES, lane_curves
-from toolkit.training.knobs import is_live, knobs_of
-from toolkit.training.live import LiveRun
-from toolkit.training.settings import Settings
-from toolkit.training.snapshot import Snapshot
-from toolkit.training.track import BUDGETS, Point, Track, standings
+from toolkit.training.experiment.knobs import is_live, knobs_of
+from toolkit.training.experiment.live import LiveRun
+from toolkit.training.experiment.settings import Settings
+from toolkit.training.experiment.snapshot import Snapshot
+from toolkit.training.experiment.track import BUDGETS, Point, Track, standings
 
 FRAME_MS = 120
 FIGURE_HEIGHT = "clamp(320px, calc(100vh - 540px), 560px)"  # the knobs are to be seen, too

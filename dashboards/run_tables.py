@@ -7,8 +7,8 @@ from typing import Any
 
 import xarray as xr
 
-from toolkit.training.knobs import knobs_of
-from toolkit.training.settings import Settings
+from toolkit.training.experiment.knobs import knobs_of
+from toolkit.training.experiment.settings import Settings
 
 Table = tuple[list[str], list[list[Any]], str]
 _MOST_ROWS = 500

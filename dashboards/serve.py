@@ -28,7 +28,7 @@ from tornado.websocket import WebSocketClosedError
 from dashboards import child, site
 from dashboards.door import Form, locked, read_password
 from toolkit.checks import shown
-from toolkit.training.live import Gate
+from toolkit.training.experiment.live import Gate
 
 SESSION_MS = 4_000
 MAX_MESSAGE_BYTES = 64 * 2**20  # a visitor's: the largest upload, which the pages limit further

@@ -18,9 +18,9 @@ from dashboards.site import Text, button
 from dashboards.state import MAX_YAML_BYTES, knobs_of_yaml, python_of, yaml_of
 from dashboards.uploads import Upload
 from toolkit.results import to_bytes, to_zarr_zip
-from toolkit.training.knobs import knobs_of
-from toolkit.training.live import LiveRun
-from toolkit.training.settings import Settings
+from toolkit.training.experiment.knobs import knobs_of
+from toolkit.training.experiment.live import LiveRun
+from toolkit.training.experiment.settings import Settings
 
 LONGEST_WAIT_S = 60.0  # for a step to end
 _COPY = "if (cb_obj.text) navigator.clipboard?.writeText(decode(cb_obj.text)).catch(() => {})"

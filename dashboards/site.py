@@ -16,7 +16,7 @@ import param
 from panel.io.notifications import NotificationAreaBase
 from panel.util import edit_readonly
 
-from toolkit.training.live import Gate
+from toolkit.training.experiment.live import Gate
 
 NAME = "SBPCA Toolkit"
 NOTICE_MS = 6000

@@ -16,8 +16,8 @@ import yaml
 from dashboards.address import as_text, join
 from toolkit.checks import shortened
 from toolkit.plain_yaml import read_plain_yaml
-from toolkit.training.knobs import Choice, Knob, Real, Whole, Widths, knobs_of
-from toolkit.training.settings import Settings
+from toolkit.training.experiment.knobs import Choice, Knob, Real, Whole, Widths, knobs_of
+from toolkit.training.experiment.settings import Settings
 
 MAX_CHARACTERS = 60  # of one value
 MAX_WEIGHTS = 2_000_000  # between the layers, counted as for 1024 inputs

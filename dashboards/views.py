@@ -25,8 +25,8 @@ from toolkit.plots import (
     spectrum_points,
 )
 from toolkit.plots.elements import siemens_prefix, spectrum_columns
-from toolkit.training.maps import STEPS
-from toolkit.training.snapshot import LayerView, Snapshot, Spending
+from toolkit.training.experiment.maps import STEPS
+from toolkit.training.experiment.snapshot import LayerView, Snapshot, Spending
 
 _NONE = np.zeros(0)
 _SEQUENTIAL = list(interp_palette(Viridis256, STEPS + 1))

@@ -23,7 +23,7 @@ from toolkit.crossbar import (
     WholePulses,
     get_device,
 )
-from toolkit.crossbar.bank import CellBank
+from toolkit.crossbar.cells import CellBank
 from toolkit.fitting import EXAMPLE_CSV, fit_csv
 from toolkit.lowrank import LowRank, estimator_knobs, estimator_names, make_estimator
 from toolkit.training import Experiment, LowRankSGD, to_crossbar, to_digital

@@ -31,8 +31,8 @@ def commands() -> list[str]:
 
 
 def knob_table() -> str:
-    from toolkit.training.knobs import markdown_table
-    from toolkit.training.settings import Settings
+    from toolkit.training.experiment.knobs import markdown_table
+    from toolkit.training.experiment.settings import Settings
 
     return markdown_table(Settings)
 

@@ -55,8 +55,8 @@ def _fail(error: Exception, *, status: int) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from toolkit import __version__
-    from toolkit.training.knobs import add_arguments
-    from toolkit.training.settings import Settings
+    from toolkit.training.experiment.knobs import add_arguments
+    from toolkit.training.experiment.settings import Settings
 
     parser = _Parser(prog="python -m toolkit", description="Low-rank training on crossbars.")
     parser.add_argument("--version", action="version", version=__version__)
@@ -223,8 +223,8 @@ def _new_or_resumed(
 ) -> Any:
     """A new run, or one from a checkpoint with these live knobs changed."""
     from toolkit.training import Experiment, load_dataset
-    from toolkit.training.checkpoint import load_checkpoint
-    from toolkit.training.datasets import DATA_DIR_VARIABLE
+    from toolkit.training.data.datasets import DATA_DIR_VARIABLE
+    from toolkit.training.experiment.checkpoint import load_checkpoint
 
     if data_dir is not None:
         os.environ[DATA_DIR_VARIABLE] = str(data_dir)
@@ -256,7 +256,7 @@ def _train_an_epoch(run: Any) -> None:
 
 def _sweep(*, plan: Path, out: Path, data_dir: Path | None, **options: Any) -> int:
     from toolkit.training import read_plan, sweep
-    from toolkit.training.datasets import DATA_DIR_VARIABLE
+    from toolkit.training.data.datasets import DATA_DIR_VARIABLE
 
     if data_dir is not None:
         os.environ[DATA_DIR_VARIABLE] = str(data_dir.resolve())  # workers inherit it

@@ -2,7 +2,7 @@
 
 import pytest
 
-from toolkit.crossbar.bank import CellBank
+from toolkit.crossbar.cells import CellBank
 
 
 @pytest.fixture(params=["compiled", "torch"])

@@ -14,7 +14,7 @@ from toolkit.crossbar import (
     TiledCrossbar,
     get_device,
 )
-from toolkit.crossbar.steps import LinearStep
+from toolkit.crossbar.devices.steps import LinearStep
 from toolkit.lowrank import LowRank
 
 IDEAL = get_device("ideal")

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from toolkit.crossbar import JumpTable, PiecewiseStep, PowStep, get_device
-from toolkit.crossbar.bank import CellBank
-from toolkit.crossbar.jumps import Jumps
+from toolkit.crossbar.cells import CellBank
+from toolkit.crossbar.devices.jumps import Jumps
 from toolkit.crossbar.selection import places_not_zero
 
 QUIET = dataclasses.replace(get_device("Ag:a-Si"), cycle_to_cycle=0.0)

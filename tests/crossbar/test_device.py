@@ -16,7 +16,7 @@ from toolkit.crossbar import (
     device_names,
     get_device,
 )
-from toolkit.crossbar.response import curvature_from_label
+from toolkit.crossbar.devices.responses import curvature_from_label
 
 SILVER = Device(  # NeuroSim's RealDevice
     name="real",

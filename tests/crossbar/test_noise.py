@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from toolkit.crossbar import get_device, kernels
-from toolkit.crossbar.bank import CellBank
+from toolkit.crossbar.cells import CellBank
 from toolkit.crossbar.noise import round_
 
 CELLS = 2**18

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from toolkit.crossbar import Crossbar, TiledCrossbar, get_device
-from toolkit.crossbar.periphery import Converter, Periphery
-from toolkit.crossbar.wires import Wires, line_currents
+from toolkit.crossbar.readout.converters import Converter, Periphery
+from toolkit.crossbar.readout.wires import Wires, line_currents
 from toolkit.lowrank import LowRank
 
 SILVER = get_device("Ag:a-Si")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from toolkit.crossbar import Coincidence, Crossbar, WholePulses, get_device
-from toolkit.crossbar.bank import CellBank
+from toolkit.crossbar.cells import CellBank
 from toolkit.crossbar.pulses import Drive, half_selected, sign_phases
 from toolkit.lowrank import LowRank
 

@@ -10,8 +10,8 @@ import scipy.sparse.linalg
 import torch
 
 from toolkit.crossbar import Crossbar, Periphery, get_device
-from toolkit.crossbar.periphery import SinhCurve
-from toolkit.crossbar.wires import (
+from toolkit.crossbar.readout.converters import SinhCurve
+from toolkit.crossbar.readout.wires import (
     Wires,
     cell_voltages,
     effective_conductance,

@@ -21,8 +21,8 @@ from tests.dashboards.driving import beside
 from toolkit.results import open_results
 from toolkit.teaching.glossary import reference
 from toolkit.training import Settings
-from toolkit.training.knobs import describe, is_live, knobs_of
-from toolkit.training.physics import NONIDEALITIES
+from toolkit.training.experiment.knobs import describe, is_live, knobs_of
+from toolkit.training.experiment.physics import NONIDEALITIES
 
 
 @pytest.fixture

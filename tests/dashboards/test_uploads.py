@@ -26,7 +26,7 @@ from toolkit.crossbar import get_device
 from toolkit.fitting import PulseTrains, model_names
 from toolkit.results import to_bytes, to_zarr_zip
 from toolkit.training import Experiment, Settings
-from toolkit.training.knobs import knobs_of
+from toolkit.training.experiment.knobs import knobs_of
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,8 @@ from numcodecs import blosc
 
 from toolkit.results import open_results, stream, zarr_files
 from toolkit.results.stream import Stream
-from toolkit.training import DivergenceError, Experiment, recorder
+from toolkit.training import DivergenceError, Experiment
+from toolkit.training.experiment import recorder
 
 SMALL = {"hidden": [8], "record_every": 3, "device": "Ag:a-Si"}
 

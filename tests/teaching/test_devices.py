@@ -10,7 +10,7 @@ from tests.teaching.answers import (  # noqa: F401
     test_wrong_answers_get_their_hint,
 )
 from toolkit.crossbar import Exponential, get_device
-from toolkit.crossbar.response import curvature_from_label
+from toolkit.crossbar.devices.responses import curvature_from_label
 from toolkit.fitting import fit_device
 from toolkit.teaching.checks.devices import mystery_trains
 

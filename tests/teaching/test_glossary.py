@@ -13,8 +13,8 @@ import pytest
 
 from toolkit.teaching.glossary import GLOSSARY, PLAIN_KNOBS, entry_of, markdown, reference
 from toolkit.teaching.series import notebooks
-from toolkit.training.knobs import knobs_of
-from toolkit.training.settings import Settings
+from toolkit.training.experiment.knobs import knobs_of
+from toolkit.training.experiment.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "notebooks" / "glossary.md"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from toolkit.crossbar import Crossbar, PowerLawDrift, get_device
-from toolkit.crossbar.wires import line_currents
+from toolkit.crossbar.readout.wires import line_currents
 from toolkit.teaching import check
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from toolkit.crossbar import get_device
 from toolkit.training import Dataset, Experiment
-from toolkit.training.checkpoint import load_checkpoint, save_checkpoint
+from toolkit.training.experiment.checkpoint import load_checkpoint, save_checkpoint
 
 RUNS = [
     {},

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from toolkit.crossbar import Crossbar, DigitalArray, TiledCrossbar, Wires, get_device
 from toolkit.training import crossbar_layers, to_crossbar, to_digital
-from toolkit.training.layers import CrossbarConv2d, CrossbarLinear
-from toolkit.training.optimiser import LowRankSGD
+from toolkit.training.layers.modules import CrossbarConv2d, CrossbarLinear
+from toolkit.training.layers.optimiser import LowRankSGD
 
 
 def network() -> nn.Sequential:

@@ -5,7 +5,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from toolkit.training import dataset_names, load_dataset
-from toolkit.training.batches import SampleOrder
+from toolkit.training.data.batches import SampleOrder
 
 
 def test_digits_are_scikit_learns_split_whole():

@@ -23,8 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from toolkit.training import datasets, load_dataset
-from toolkit.training.canonical import CIFAR_10, FASHION_MNIST, MNIST, digest, idx, unpickle
+from toolkit.training import load_dataset
+from toolkit.training.data import datasets
+from toolkit.training.data.published import CIFAR_10, FASHION_MNIST, MNIST, digest, idx, unpickle
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (30, 28, 28), np.uint8)
 ANSWERS = np.arange(30, dtype=np.uint8) % 10
@@ -59,7 +60,7 @@ def mnist_files(monkeypatch):
     monkeypatch.delenv("SBPCA_DATA", raising=False)
     files = {name: gzip.compress(idx_bytes(array), mtime=0) for name, array in FOUR.items()}
     known_as(monkeypatch, "mnist", MNIST, files, digest=digest(FOUR.values()))
-    monkeypatch.setattr("toolkit.training.canonical._TEST_SAMPLES", 10)
+    monkeypatch.setattr("toolkit.training.data.published._TEST_SAMPLES", 10)
     return files
 
 

@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from toolkit.training import gaussians, spirals
-from toolkit.training.dataset import Dataset
+from toolkit.training.data.dataset import Dataset
 
 
 def whole(data: Dataset) -> tuple[torch.Tensor, torch.Tensor]:

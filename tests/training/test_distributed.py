@@ -124,7 +124,7 @@ def test_merged_factors_are_the_truncated_svd_of_the_dense_sum(shape, ranks):
 
 
 def test_merging_forms_no_matrix_of_the_layers_size():
-    from toolkit.training.memory import peak_bytes
+    from toolkit.training.experiment.memory import peak_bytes
 
     m = n = 2000
     updates = [random_update(m, n, 4, seed) for seed in range(2)]

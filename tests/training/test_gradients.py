@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from toolkit.crossbar import DigitalArray
 from toolkit.training import Experiment, load_dataset
-from toolkit.training.layers import CrossbarLinear
+from toolkit.training.layers.modules import CrossbarLinear
 
 
 def as_torch(run: Experiment) -> nn.Sequential:

@@ -6,7 +6,13 @@ import pytest
 
 from toolkit.crossbar import device_names, get_device
 from toolkit.training import Experiment, Settings
-from toolkit.training.knobs import add_arguments, describe, is_live, knobs_of, markdown_table
+from toolkit.training.experiment.knobs import (
+    add_arguments,
+    describe,
+    is_live,
+    knobs_of,
+    markdown_table,
+)
 
 LIVE = {
     *("method", "rank", "block_size", "batch_size", "learning_rate", "scheme", "device"),

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 from toolkit.crossbar import Crossbar, DigitalArray, TiledCrossbar, get_device
-from toolkit.training.convolution import Geometry
-from toolkit.training.layers import CrossbarConv2d, CrossbarLinear, block_samples
+from toolkit.training.layers.convolution import Geometry
+from toolkit.training.layers.modules import CrossbarConv2d, CrossbarLinear, block_samples
 
 GEOMETRIES = [
     {},

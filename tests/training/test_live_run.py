@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from toolkit.training.live import Gate, LiveRun
+from toolkit.training.experiment.live import Gate, LiveRun
 
 ROOT = Path(__file__).parents[2]
 
@@ -400,7 +400,8 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_an_interpreter_ends_cleanly_with_a_live_run(program):
-    code = f"import time\nfrom toolkit.training.live import LiveRun\nrun = LiveRun()\n{program}"
+    imports = "import time\nfrom toolkit.training.experiment.live import LiveRun"
+    code = f"{imports}\nrun = LiveRun()\n{program}"
     ended = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
     )

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional
 
 from toolkit.training import LowRankSGD
-from toolkit.training.memory import peak_bytes
+from toolkit.training.experiment.memory import peak_bytes
 
 WIDTH, BATCH, RANK, BLOCK = 1024, 128, 4, 32
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from toolkit.training import Dataset, gaussians, load_dataset, make_model, model_names
-from toolkit.training.layers import initial_weights
+from toolkit.training.layers.modules import initial_weights
 
 
 def generator(seed=0):

@@ -7,7 +7,7 @@ from torch import nn
 
 from toolkit.crossbar import Coincidence, Crossbar, WholePulses
 from toolkit.training import Dataset, Experiment
-from toolkit.training.recorder import spectrum
+from toolkit.training.experiment.recorder import spectrum
 
 
 def pictures(samples: int = 240, classes: int = 3) -> Dataset:
@@ -123,7 +123,7 @@ def test_evaluation_in_parts_is_evaluation_at_once(monkeypatch):
     run = Experiment()
     run.step()
     whole = run.evaluate()
-    monkeypatch.setattr("toolkit.training.experiment.EVALUATED_AT_ONCE", 64)
+    monkeypatch.setattr("toolkit.training.experiment.experiment.EVALUATED_AT_ONCE", 64)
     assert run.evaluate() == pytest.approx(whole, rel=1e-6)
 
 

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from toolkit.lowrank import LowRank, estimator_names
 from toolkit.training import LowRankSGD, release_weights, to_crossbar
-from toolkit.training.capture import attached
-from toolkit.training.updates import merged
+from toolkit.training.layers.capture import attached
+from toolkit.training.layers.updates import merged
 
 
 def perceptron(dtype: torch.dtype = torch.float64, seed: int = 0) -> nn.Sequential:

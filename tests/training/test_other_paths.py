@@ -18,7 +18,7 @@ from toolkit.training import (
     to_crossbar,
     to_digital,
 )
-from toolkit.training.capture import attached
+from toolkit.training.layers.capture import attached
 
 INPUTS = torch.randn(5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 

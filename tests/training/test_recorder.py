@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from toolkit.crossbar import DigitalArray
-from toolkit.training import Experiment, recorder
-from toolkit.training.recorder import Recorder, Spectrum, StepRecord
+from toolkit.training import Experiment
+from toolkit.training.experiment import recorder
+from toolkit.training.experiment.recorder import Recorder, Spectrum, StepRecord
 
 
 def fill(kept: Recorder, offers: int, asks: tuple[int, ...] = ()) -> None:

@@ -361,7 +361,7 @@ def test_an_optimiser_takes_the_whole_state_of_its_like_or_nothing():
 
 
 def test_a_hook_takes_the_state_of_its_model_or_nothing(monkeypatch):
-    monkeypatch.setattr("toolkit.training.gradient_hook.Channel", lambda group: group)
+    monkeypatch.setattr("toolkit.training.distributed.gradient_hook.Channel", lambda group: group)
     model, hook = nn.Linear(6, 5), HookState(rank=2)
     weight = model.weight
     hook._right = {weight: torch.rand(2, 6)}

@@ -8,7 +8,7 @@ import pytest
 from toolkit.crossbar import get_device
 from toolkit.results import open_results
 from toolkit.training import Experiment, Settings
-from toolkit.training.physics import LABELS, NONIDEALITIES
+from toolkit.training.experiment.physics import LABELS, NONIDEALITIES
 
 
 def test_a_nonlinearity_label_is_refused_where_the_response_has_none():

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from toolkit.training import Experiment
-from toolkit.training.maps import as_pixels, reduced, round_limit, values_of
-from toolkit.training.snapshot import VIEWS, WATERFALL_COLUMNS, Camera, Focus, waterfall
+from toolkit.training.experiment.maps import as_pixels, reduced, round_limit, values_of
+from toolkit.training.experiment.snapshot import VIEWS, WATERFALL_COLUMNS, Camera, Focus, waterfall
 
 ALL = frozenset(VIEWS)
 

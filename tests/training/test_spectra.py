@@ -6,7 +6,7 @@ import torch
 
 from toolkit.lowrank import LowRank
 from toolkit.training import Experiment
-from toolkit.training.recorder import spectrum
+from toolkit.training.experiment.recorder import spectrum
 
 
 def dense(run: Experiment, name: str) -> tuple[torch.Tensor, torch.Tensor]:

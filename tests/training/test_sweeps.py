@@ -17,8 +17,9 @@ from distributed import Client, KilledWorker, LocalCluster
 
 from toolkit.cli import main
 from toolkit.results import open_results, to_bytes
-from toolkit.training import Experiment, read_plan, sweep, sweeps
-from toolkit.training.sweeps import plan_of
+from toolkit.training import Experiment, read_plan, sweep
+from toolkit.training.experiment import sweep as sweeps
+from toolkit.training.experiment.sweep import plan_of
 
 ROOT = Path(__file__).parents[2]
 GRID = {"method": ["sbpca", "svd"], "rank": [1, 10], "hidden": [8], "batch_size": 256}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from toolkit.training.track import MOST_POINTS, Point, Track, standings
+from toolkit.training.experiment.track import MOST_POINTS, Point, Track, standings
 
 
 def track(*points: tuple[int, int, int, float, float]) -> Track:

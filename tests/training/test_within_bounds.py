@@ -9,7 +9,7 @@ from toolkit.cli import main
 from toolkit.crossbar import DigitalArray
 from toolkit.results import open_results
 from toolkit.training import Dataset, DivergenceError, Experiment, Settings, read_plan
-from toolkit.training.knobs import Choice, Whole, is_live, knobs_of
+from toolkit.training.experiment.knobs import Choice, Whole, is_live, knobs_of
 
 
 def tiny():

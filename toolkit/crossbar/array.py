@@ -1,7 +1,7 @@
 """The crossbar: weights held as pairs of cells, read and written through pulses.
 
 Here are the pair conventions, the reads and the writes. How a wanted change becomes pulses is in
-:mod:`toolkit.crossbar.pulses`, what pulses and time do to cells in :mod:`toolkit.crossbar.bank`.
+:mod:`toolkit.crossbar.pulses`, what pulses and time do to cells in :mod:`toolkit.crossbar.cells`.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ from toolkit.checks import (
     check_signal,
     check_tensor,
 )
-from toolkit.crossbar.bank import CellBank, Written
+from toolkit.crossbar.cells import CellBank, Written
 from toolkit.crossbar.cost import Cost, Ledger
-from toolkit.crossbar.device import Device
-from toolkit.crossbar.periphery import Periphery, SinhCurve
+from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.programming import Programming, write_verify
 from toolkit.crossbar.pulses import (
     PAIRS,
@@ -39,8 +38,9 @@ from toolkit.crossbar.pulses import (
     half_selected,
     sign_phases,
 )
+from toolkit.crossbar.readout.converters import Periphery, SinhCurve
+from toolkit.crossbar.readout.wires import Wires, WireSolver
 from toolkit.crossbar.states import check_same, described, load_whole
-from toolkit.crossbar.wires import Wires, WireSolver
 from toolkit.lowrank import LowRank
 
 # One-sided pairs are refreshed when a cell passes this share of its range.

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from toolkit.checks import all_finite, check_count, check_real
 from toolkit.crossbar import kernels
-from toolkit.crossbar.device import Device
+from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.states import check_entries
 
 

@@ -25,7 +25,7 @@ from numba import njit
 
 #: Cells of one piece of work.
 CHUNK = 2**14
-#: What a pulse does: see :class:`toolkit.crossbar.response.AffineCells`, and the curves of
+#: What a pulse does: see :class:`toolkit.crossbar.devices.responses.AffineCells`, and the curves of
 #: :mod:`toolkit.crossbar.stepwise`.
 AFFINE, EXPONENTIAL, POWER, NODES = range(4)
 
@@ -415,7 +415,7 @@ def _give(places, pulses, cells, law, keys, place, sums):  # type: ignore[no-unt
 
 @compiled(inline="always")
 def _change(state, many, step, slope):  # type: ignore[no-untyped-def]
-    """What so many pulses add to the state: see :class:`toolkit.crossbar.response.AffineCells`."""
+    """What so many pulses add to the state: see ``responses.AffineCells``."""
     if slope == 0.0:
         return many * step
     if many <= _FEW_PULSES and slope < 1.0:  # a steeper one may overflow in a few

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from toolkit.crossbar.bank import CellBank
+from toolkit.crossbar.cells import CellBank
 
 
 @dataclass(frozen=True)

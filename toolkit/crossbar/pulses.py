@@ -2,7 +2,7 @@
 
 A wanted change is the change of the state of the plus cells, as a fraction of the range. A
 :class:`Drive` says how many pulses each polarity is asked for; the codings turn it into signed
-pulse counts. What a pulse does is in :mod:`toolkit.crossbar.response`.
+pulse counts. What a pulse does is in :mod:`toolkit.crossbar.devices.responses`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor
 
 from toolkit.checks import check_choice, check_count, check_flag, check_real, check_tensor
 from toolkit.crossbar import kernels
-from toolkit.crossbar.device import Device
+from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.noise import keys, round_
 
 if TYPE_CHECKING:
-    from toolkit.crossbar.bank import CellBank, Written
+    from toolkit.crossbar.cells import CellBank, Written
 
 PAIRS = ("differential", "one-sided", "reference")
 SCHEMES = ("rank-sequential", "rank-sum")

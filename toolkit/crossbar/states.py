@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from toolkit.checks import shortened
-from toolkit.crossbar.device import Device
+from toolkit.crossbar.devices.device import Device
 
 # What earlier versions did not save.
 _SINCE = {"settings", "w_max", "bias", "kernel_size"}

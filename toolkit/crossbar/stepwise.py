@@ -1,7 +1,7 @@
 """Cells without a closed form for many pulses: one pulse after another, along a curve.
 
 A pulse at state x moves it by ``size * curve(u)`` with ``u = offset + tilt * x``. Which parameters
-a device has is in :mod:`toolkit.crossbar.steps` and :mod:`toolkit.crossbar.jumps`.
+a device has is in :mod:`toolkit.crossbar.devices.steps` and :mod:`toolkit.crossbar.devices.jumps`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from toolkit.crossbar import kernels
-from toolkit.crossbar.response import TableCells, like
+from toolkit.crossbar.devices.responses import TableCells, like
 
 
 class Curve(Protocol):

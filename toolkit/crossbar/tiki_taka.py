@@ -23,7 +23,7 @@ from torch import Tensor
 from toolkit.checks import as_generator, check_count, check_instance, check_matrix, check_real
 from toolkit.crossbar.array import Crossbar
 from toolkit.crossbar.cost import Cost
-from toolkit.crossbar.device import Device
+from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.states import check_same, described, load_whole
 from toolkit.lowrank import LowRank
 

@@ -19,7 +19,7 @@ from toolkit.checks import (
 )
 from toolkit.crossbar.array import Crossbar, check_goal, check_pulses, check_update
 from toolkit.crossbar.cost import Cost
-from toolkit.crossbar.device import Device
+from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.programming import Programming
 from toolkit.crossbar.states import check_same, described, load_whole
 from toolkit.lowrank import LowRank

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.crossbar.device import Device
+from toolkit.crossbar.devices.device import Device
 from toolkit.fitting.bounded_steps import FIRST_MARGIN, MARGIN, BoundedSteps
 from toolkit.fitting.models import LEVELS, MODELS, STEP_SPREADS, start_and_limits
 from toolkit.fitting.residuals import NoiseEstimate, best_gain, innovations, predict

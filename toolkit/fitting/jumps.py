@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from toolkit.crossbar.jumps import Jumps
+from toolkit.crossbar.devices.jumps import Jumps
 
 # At most so many intervals, each with at least so many steps.
 _INTERVALS, _LEAST_STEPS = 32, 30

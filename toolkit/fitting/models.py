@@ -1,7 +1,7 @@
 """Formulas that can be fitted to pulse trains: their parameters, start values and limits.
 
-Adding one is adding a row. The formulas themselves are in :mod:`toolkit.crossbar.response` and
-:mod:`toolkit.crossbar.steps`, the fit in :mod:`toolkit.fitting.formula_fit`.
+Adding one is adding a row. The formulas themselves are in ``crossbar/devices/responses.py`` and
+``steps.py``, the fit in :mod:`toolkit.fitting.formula_fit`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from toolkit.crossbar.response import MAX_LABEL, Exponential
-from toolkit.crossbar.steps import LinearStep, PowStep, SoftBounds
+from toolkit.crossbar.devices.responses import MAX_LABEL, Exponential
+from toolkit.crossbar.devices.steps import LinearStep, PowStep, SoftBounds
 from toolkit.fitting.bounded_steps import BoundedSteps
 
 Limits = tuple[float, float, float]  # start, least, most

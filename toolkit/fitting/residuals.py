@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from toolkit.crossbar.device import Device
+from toolkit.crossbar.devices.device import Device
 from toolkit.fitting.result import Parameters, rms
 from toolkit.fitting.trains import Booleans, Floats, Integers, Steps
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from toolkit.crossbar.device import Device
+from toolkit.crossbar.devices.device import Device
 from toolkit.fitting.bounded_steps import BoundedSteps
 from toolkit.fitting.trains import Floats
 

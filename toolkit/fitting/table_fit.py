@@ -1,7 +1,7 @@
 """A jump table estimated from pulse trains: no formula, the mean step at every state.
 
 The table as a response of cells, and its estimate from steps, are in
-:mod:`toolkit.crossbar.jumps`.
+:mod:`toolkit.crossbar.devices.jumps`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.crossbar.device import Device
-from toolkit.crossbar.jumps import Jumps, JumpTable
+from toolkit.crossbar.devices.device import Device
+from toolkit.crossbar.devices.jumps import Jumps, JumpTable
 from toolkit.fitting.bounded_steps import FIRST_MARGIN, MARGIN, BoundedSteps
 from toolkit.fitting.jumps import measure_jumps
 from toolkit.fitting.residuals import NoiseEstimate, best_gain, innovations

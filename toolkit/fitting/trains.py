@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from toolkit.checks import as_generator, check_count, check_file, check_instance, check_path_like
-from toolkit.crossbar.bank import CellBank
-from toolkit.crossbar.device import Device
+from toolkit.crossbar.cells import CellBank
+from toolkit.crossbar.devices.device import Device
 from toolkit.writing import beside
 
 #: A small synthetic example (made by the script beside it; no measurement).

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toolkit.crossbar.bank import CellBank
-from toolkit.crossbar.device import Device
-from toolkit.crossbar.response import clip_
+from toolkit.crossbar.cells import CellBank
+from toolkit.crossbar.devices.device import Device
+from toolkit.crossbar.devices.responses import clip_
 
 Floats = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from typing import Any
 import holoviews as hv
 import numpy as np
 
-from toolkit.crossbar.device import Device
+from toolkit.crossbar.devices.device import Device
 from toolkit.fitting import Fit, PulseTrains
 from toolkit.plots.cells import Floats, Trains, nominal
 from toolkit.plots.elements import _FRAME, _LEGEND, BLUE, GREEN, GREY, ORANGE, siemens_prefix

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from toolkit.checks import check_choice
 from toolkit.crossbar.array import Crossbar
-from toolkit.crossbar.device import Device
+from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.pulses import SCHEMES, Coding, Coincidence, WholePulses
 from toolkit.lowrank import LowRank
 

@@ -1,18 +1,18 @@
 """Training: layers on crossbars, data sets, and the live experiment."""
 
-from toolkit.training.capture import release_weights
-from toolkit.training.convert import to_crossbar, to_digital
-from toolkit.training.convolution import Geometry
-from toolkit.training.dataset import Dataset
-from toolkit.training.datasets import dataset_names, load_dataset
-from toolkit.training.experiment import DivergenceError, Experiment
-from toolkit.training.guards import crossbar_layers
-from toolkit.training.layers import CrossbarConv2d, CrossbarLinear, block_samples
+from toolkit.training.data.dataset import Dataset
+from toolkit.training.data.datasets import dataset_names, load_dataset
+from toolkit.training.data.synthetic import gaussians, spirals
+from toolkit.training.experiment.experiment import DivergenceError, Experiment
+from toolkit.training.experiment.settings import Settings
+from toolkit.training.experiment.sweep import Plan, read_plan, sweep
+from toolkit.training.layers.capture import release_weights
+from toolkit.training.layers.convert import to_crossbar, to_digital
+from toolkit.training.layers.convolution import Geometry
+from toolkit.training.layers.guards import crossbar_layers
+from toolkit.training.layers.modules import CrossbarConv2d, CrossbarLinear, block_samples
+from toolkit.training.layers.optimiser import LowRankSGD
 from toolkit.training.models import make_model, model_names
-from toolkit.training.optimiser import LowRankSGD
-from toolkit.training.settings import Settings
-from toolkit.training.sweeps import Plan, read_plan, sweep
-from toolkit.training.toys import gaussians, spirals
 
 __all__ = [
     "CrossbarConv2d",

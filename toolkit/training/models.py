@@ -16,8 +16,8 @@ from torch import nn
 from torch.nn.utils import skip_init
 
 from toolkit.checks import check_choice, check_count, check_instance
-from toolkit.training.dataset import Dataset, ImageShape
-from toolkit.training.layers import initial_weights
+from toolkit.training.data.dataset import Dataset, ImageShape
+from toolkit.training.layers.modules import initial_weights
 
 Parts = Iterator[tuple[str, nn.Module]]
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from toolkit.crossbar.device import Device
+from toolkit.crossbar.devices.device import Device
 from toolkit.fitting.trains import EXAMPLE_CSV, PulseTrains
 
 #: The device behind the example; a fit should find its numbers again.

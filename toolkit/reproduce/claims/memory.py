@@ -14,7 +14,7 @@ from toolkit.reproduce.claim import FULL, QUICK, SMALLEST, Claim
 from toolkit.reproduce.statistics import Finding, Interval
 from toolkit.reproduce.study import Case, Row
 from toolkit.training import Dataset, LowRankSGD
-from toolkit.training.memory import peak_bytes
+from toolkit.training.experiment.memory import peak_bytes
 
 WIDTHS = {FULL: 1024, QUICK: 1024, SMALLEST: 256}
 RANKS = {FULL: (1, 4, 16), QUICK: (1, 4, 16), SMALLEST: (1, 4)}

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from toolkit.teaching.exercises import Wrong, close, exercise, wrong
-from toolkit.training.convolution import Geometry
+from toolkit.training.layers.convolution import Geometry
 
 
 @exercise("convolution.positions")

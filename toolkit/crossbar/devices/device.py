@@ -1,0 +1,183 @@
+"""One kind of memory cell as a row of numbers: range, levels, response, noise, pulse conditions.
+
+The formulas of the responses are in :mod:`toolkit.crossbar.devices.responses`, the named rows in
+:mod:`toolkit.crossbar.devices.presets`, arrays of cells in :mod:`toolkit.crossbar.array`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from toolkit.checks import all_finite, check_count, check_instance, check_real, check_tensor
+from toolkit.crossbar.devices.responses import MAX_LABEL, Exponential, Response, clip_
+from toolkit.crossbar.devices.retention import Retention
+
+# What a number may be: least, most.
+_LIMITS: dict[str, tuple[float, ...]] = {
+    **dict.fromkeys(("levels_up", "levels_down"), (1.0,)),
+    **dict.fromkeys(("nonlinearity_up", "nonlinearity_down"), (-MAX_LABEL, MAX_LABEL)),
+    **dict.fromkeys(("v_up", "v_down", "v_read"), ()),
+    **dict.fromkeys(("cycle_to_cycle", "device_to_device", "step_noise", "state_noise"), (0.0,)),
+    **dict.fromkeys(("write_noise", "read_noise", "endurance", "endurance_spread"), (0.0,)),
+    **dict.fromkeys(("width_up", "width_down", "width_read"), (0.0,)),
+    **dict.fromkeys(("stuck_low", "stuck_high"), (0.0, 1.0)),
+}
+#: Most pulses of a trace in one direction: 80 MB.
+MOST_TRACED = 10_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """A kind of cell. ``dataclasses.replace(device, cycle_to_cycle=0.0)`` overrides a property.
+
+    Parameters
+    ----------
+    name
+        The name it is known by.
+    g_min, g_max
+        Conductance range, siemens.
+    levels_up, levels_down
+        Pulses from one end of the range to the other: potentiation, depression.
+    nonlinearity_up, nonlinearity_down
+        NeuroSim nonlinearity labels, -9..9, 0 is a straight line; used by the exponential response.
+    cycle_to_cycle
+        Standard deviation of one pulse as a fraction of the range; n pulses give sqrt(n) of it.
+    device_to_device
+        Standard deviation of the nonlinearity labels from cell to cell.
+    step_noise
+        Standard deviation of one pulse relative to that pulse's own change; adds to the above.
+    state_noise
+        Standard deviation of one pulse as a fraction of the state above g_min; adds to the above.
+    write_noise
+        Standard deviation, as a fraction of the range, of an offset between the state that pulses
+        move and the conductance that is read; drawn anew for a cell whenever it is pulsed.
+    read_noise
+        Relative standard deviation of a cell's read current, drawn anew at every read.
+    v_up, v_down
+        Programming voltages, volts.
+    width_up, width_down
+        Programming pulse widths, seconds.
+    v_read, width_read
+        Voltage of an input of 1 and length of a read: volts, seconds. Only energies use them.
+    response
+        The formula of one pulse.
+    retention
+        How conductance changes with time alone; None: it does not.
+    endurance, endurance_spread
+        Median number of pulses after which a cell stays where it is (0: never), and the standard
+        deviation of its natural logarithm from cell to cell.
+    stuck_low, stuck_high
+        Fractions of the cells that are stuck at ``g_stuck_low`` and ``g_stuck_high`` (siemens;
+        None: at the end of the range).
+    source
+        Where the numbers come from.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a value is of the wrong kind, not finite or outside what is allowed for it.
+    """
+
+    name: str
+    g_min: float
+    g_max: float
+    levels_up: float
+    levels_down: float
+    nonlinearity_up: float = 0.0
+    nonlinearity_down: float = 0.0
+    cycle_to_cycle: float = 0.0
+    device_to_device: float = 0.0
+    step_noise: float = 0.0
+    state_noise: float = 0.0
+    write_noise: float = 0.0
+    read_noise: float = 0.0
+    v_up: float = 1.0
+    v_down: float = -1.0
+    width_up: float = 1e-7
+    width_down: float = 1e-7
+    v_read: float = 0.2
+    width_read: float = 1e-8
+    response: Response = field(default_factory=Exponential)
+    retention: Retention | None = None
+    endurance: float = 0.0
+    endurance_spread: float = 0.0
+    stuck_low: float = 0.0
+    stuck_high: float = 0.0
+    g_stuck_low: float | None = None
+    g_stuck_high: float | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "source"):
+            check_instance(name, getattr(self, name), str, "text")
+        check_real("g_min", self.g_min, above=0.0)
+        if check_real("g_max", self.g_max) <= self.g_min:
+            raise ValueError(f"g_max must be above g_min={self.g_min}; got {self.g_max}")
+        for name, limits in _LIMITS.items():
+            check_real(name, getattr(self, name), *limits)
+        if self.stuck_low + self.stuck_high > 1.0:
+            both = f"{self.stuck_low} + {self.stuck_high}"
+            raise ValueError(f"stuck_low + stuck_high must be at most 1; got {both}")
+        for name in ("g_stuck_low", "g_stuck_high"):
+            if getattr(self, name) is not None:
+                check_real(name, getattr(self, name), 0.0)
+        check_instance("response", self.response, Response, "a response such as Exponential()")
+        if self.retention is not None:
+            law = "a law such as PowerLawDrift(nu=0.05), or None"
+            check_instance("retention", self.retention, Retention, law)
+
+    @property
+    def on_off(self) -> float:
+        """Ratio of the largest to the smallest conductance."""
+        return self.g_max / self.g_min
+
+    @property
+    def span(self) -> float:
+        """Width of the conductance range, siemens."""
+        return self.g_max - self.g_min
+
+    def symmetry_point(self) -> float | None:
+        """State of a nominal cell where one pulse up and one down are equally large.
+
+        Alternating pulses drift to it. None if there is none inside the range, or no single one.
+        """
+        point = float(self.response.cells(self).symmetry_point())
+        return point if 0.0 <= point <= 1.0 else None
+
+    def step(self, state: Tensor, pulses: Tensor) -> Tensor:
+        """Nominal noiseless cells after signed ``pulses`` at once, clipped to the range.
+
+        ``state`` is normalised, ``(G - g_min) / (g_max - g_min)``; shapes broadcast; positive
+        pulses potentiate. Returns a new tensor.
+        """
+        check_tensor("state", state)
+        check_instance("pulses", pulses, Tensor, "a torch.Tensor")
+        if not all_finite(pulses):
+            raise ValueError("pulses must be finite; got NaN or infinite entries")
+        state, pulses = torch.broadcast_tensors(state, pulses)
+        state = state.clone()
+        cells = self.response.cells(self)
+        cells.step(state, pulses.to(state.dtype))
+        return clip_(state, cells.low, cells.high)
+
+    def trace(self, up: int = 400, down: int = 400, start: float = 0.0) -> Tensor:
+        """State of one noiseless nominal cell through ``up`` then ``down`` pulses.
+
+        Returns ``(up + down + 1,)`` float64, normalised to 0..1 of the conductance range, the
+        first entry being ``start``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``up`` or ``down`` is no whole number or negative or ``start`` is outside 0..1.
+        """
+        check_count("up", up, 0, MOST_TRACED)
+        check_count("down", down, 0, MOST_TRACED)
+        check_real("start", start, 0.0, 1.0)
+        origin = torch.tensor([float(start)], dtype=torch.float64)
+        rise = torch.cat([origin, self.step(origin, torch.arange(1.0, up + 1.0).double())])
+        fall = self.step(rise[-1:], -torch.arange(1.0, down + 1.0).double())
+        return torch.cat([rise, fall])

@@ -1,0 +1,66 @@
+"""The jump table: the measured mean step dG(G, polarity) itself as a response, no formula."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from toolkit.checks import check_instance, check_real, check_reals
+from toolkit.crossbar.devices.responses import Draw, Parameter
+from toolkit.crossbar.stepwise import NodeCurve, StepwiseCells
+
+if TYPE_CHECKING:
+    from toolkit.crossbar.devices.device import Device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jumps:
+    """Steps of one polarity: their size ``mean`` at the states ``nodes``, linear in between.
+
+    ``nodes`` rise from 0 to 1 (normalised state), ``mean`` (not negative) and ``spread`` (standard
+    deviation of one pulse) are fractions of the conductance range.
+    """
+
+    nodes: tuple[float, ...]
+    mean: tuple[float, ...]
+    spread: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("nodes", "mean", "spread"):
+            check_reals(name, getattr(self, name), count=2, least=0.0)
+        lengths = len(self.nodes), len(self.mean), len(self.spread)
+        if len(set(lengths)) > 1:
+            raise ValueError(f"nodes, mean and spread must have the same length; got {lengths}")
+        if self.nodes[0] != 0.0 or self.nodes[-1] != 1.0 or not np.all(np.diff(self.nodes) > 0.0):
+            raise ValueError(f"nodes must rise from 0 to 1; got {self.nodes}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JumpTable:
+    """A pulse moves the state up by ``up`` or down by ``down`` at that state, clipped to 0..1.
+
+    ``scale_spread`` is the standard deviation, from cell to cell, of a factor around 1 on all steps
+    of a cell. The noise of a pulse is the device's (:func:`toolkit.fitting.fit.fit_device`
+    sets it to follow the tables' ``spread``).
+
+    There is no closed form for many pulses: every cell goes through its train pulse by pulse.
+    """
+
+    up: Jumps
+    down: Jumps
+    scale_spread: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_instance("up", self.up, Jumps, "Jumps")
+        check_instance("down", self.down, Jumps, "Jumps")
+        check_real("scale_spread", self.scale_spread, 0.0)
+
+    def cells(self, device: Device, draw: Draw | None = None) -> StepwiseCells:  # noqa: ARG002
+        """Cells pulsed one pulse after another."""
+        scale: Parameter = 1.0
+        if draw is not None and self.scale_spread > 0.0:
+            scale = (1.0 + self.scale_spread * draw(0)).abs()
+        curve = NodeCurve.of((self.up.nodes, self.up.mean), (self.down.nodes, self.down.mean))
+        return StepwiseCells((scale, 0.0, 1.0), (-scale, 0.0, 1.0), curve=curve)

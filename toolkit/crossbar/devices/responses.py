@@ -1,0 +1,240 @@
+"""How one cell answers programming pulses: the closed formulas, vectorised over cells.
+
+A response works on the normalised state ``x = (G - G_min) / (G_max - G_min)`` of many cells at
+once and on signed pulse counts (positive: potentiation, negative: depression). It knows nothing of
+arrays, weights, noise or random numbers; spread from cell to cell enters as given standard-normal
+draws. A new kind of device is one new class here.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toolkit.crossbar import kernels
+
+if TYPE_CHECKING:
+    from toolkit.crossbar.devices.device import Device
+
+#: Largest nonlinearity label of the NeuroSim tables.
+MAX_LABEL = 9.0
+#: A curve that bends less than this is a straight line to float64 rounding.
+_STRAIGHT = 1e-6
+
+Draw = Callable[[int], Tensor]
+Parameter = Tensor | float
+
+
+class Cells(Protocol):
+    """Parameters of all cells of an array under one response: scalars, or one value per cell."""
+
+    @property
+    def low(self) -> Parameter:
+        """Lower bound of the state."""
+
+    @property
+    def high(self) -> Parameter:
+        """Upper bound of the state."""
+
+    def take(self, index: Tensor | slice) -> Cells:
+        """The cells at those places of the flattened array, for :meth:`step`."""
+
+    def step(self, state: Tensor, pulses: Tensor) -> None:
+        """Apply signed ``pulses`` to ``state`` in place, without noise; bounds may be passed."""
+
+    def symmetry_point(self) -> Tensor:
+        """State where one pulse up and one down are equally large; NaN for cells without one."""
+
+
+@runtime_checkable
+class Response(Protocol):
+    """A kind of device. ``cells`` turns a device row into the parameters of its cells."""
+
+    def cells(self, device: Device, draw: Draw | None = None) -> Cells:
+        """Nominal cells (``draw`` absent) or cells spread by the standard normals ``draw(i)``."""
+
+
+def clip_(state: Tensor, low: Parameter, high: Parameter) -> Tensor:
+    """Clip ``state`` in place to bounds that are numbers or tensors."""
+    if isinstance(low, float) and isinstance(high, float):
+        return state.clamp_(low, high)
+    return torch.clamp(state, like(low, state), like(high, state), out=state)
+
+
+def pick(values: Tensor, index: Tensor | slice) -> Tensor:
+    """``values`` at those places of the flattened tensor: a view of a slice, else a copy."""
+    flat = values.flatten()
+    return flat[index] if isinstance(index, slice) else flat.index_select(0, index)
+
+
+def take(value: Parameter, index: Tensor | slice) -> Parameter:
+    """``value`` of the cells at those places, where cells differ."""
+    return pick(value, index) if isinstance(value, Tensor) and value.ndim else value
+
+
+def like(value: Parameter, other: Tensor) -> Tensor:
+    """``value`` as a tensor of the dtype and device of ``other``."""
+    return torch.as_tensor(value, dtype=other.dtype, device=other.device)
+
+
+def curvature_from_label(label: Parameter) -> Tensor:
+    r"""Curvature ``u = P_max / A`` of a NeuroSim nonlinearity label, float64.
+
+    Solves ``max_P [G_norm(P) - P] = 0.07 sqrt(2) |label|`` for the normalised curve
+    ``G_norm(P) = (1 - exp(-u P)) / (1 - exp(-u))``; the maximum is
+    ``1/E - 1/u + ln(E/u)/u`` with ``E = 1 - exp(-u)``. The sign of the label is carried over and
+    0 gives 0, the straight line. The rule reproduces the label table of NeuroSim V3.0.
+
+    Raises
+    ------
+    ValueError
+        If a label is not finite or lies outside -9..9.
+    """
+    label = torch.as_tensor(label, dtype=torch.float64)
+    if not bool((label.abs() <= MAX_LABEL).all()):
+        raise ValueError(f"label must be between -9 and 9; got {label}")
+    height = 0.07 * math.sqrt(2.0) * label.abs()
+    bend = 8.0 * height  # the deviation is concave in u and below u/8, so Newton climbs from here
+    for _ in range(50):
+        change = _newton_change(bend, height)
+        bend = bend + change
+        if not bool((change.abs() > 1e-12 * bend).any()):
+            break
+    return torch.copysign(bend, label)
+
+
+def _newton_change(bend: Tensor, height: Tensor) -> Tensor:
+    """Newton change of the curvature; none where the deviation is u/8 to rounding."""
+    small = bend < 1e-4
+    u = bend.clamp(min=1e-4)
+    rise = 1.0 / torch.expm1(u)  # exp(-u) / E
+    ratio = torch.log(-torch.expm1(-u) / u)
+    deviation = 1.0 + rise - (1.0 - ratio) / u
+    slope = rise / u - rise * (1.0 + rise) - ratio / (u * u)
+    return torch.where(small, torch.zeros_like(u), (height - deviation) / slope)
+
+
+@dataclass(frozen=True)
+class TableCells(ABC):
+    """Cells of a few parameters, those of potentiation and as many of depression, and bounds.
+
+    Numbers, or tensors of one value per cell.
+    """
+
+    up: tuple[Parameter, ...]
+    down: tuple[Parameter, ...]
+    low: Parameter = 0.0
+    high: Parameter = 1.0
+
+    @property
+    @abstractmethod
+    def kind(self) -> int:
+        """What a pulse does, of the kinds of :mod:`toolkit.crossbar.kernels`."""
+
+    @property
+    @abstractmethod
+    def nodes(self) -> np.ndarray:
+        """Nodes of the curve up and down, (4, nodes); none where there is a formula."""
+
+    def take(self, index: Tensor | slice) -> Self:
+        """The cells at those places of the flattened array."""
+        up, down = (tuple(take(value, index) for value in each) for each in (self.up, self.down))
+        low, high = take(self.low, index), take(self.high, index)
+        return replace(self, up=up, down=down, low=low, high=high)
+
+    def table(self, state: Tensor) -> Tensor:
+        """``up`` and ``down``: (cells, columns), or (1, columns) where all cells are alike.
+
+        One row a cell, so that its parameters are one access to memory; of the dtype of ``state``.
+        """
+        columns = torch.broadcast_tensors(*(like(value, state) for value in (*self.up, *self.down)))
+        return torch.stack([column.flatten() for column in columns], 1)
+
+    def held_in(self, table: Tensor) -> Self:
+        """The same cells with their own :meth:`table` for memory: nothing is held twice."""
+        if len(table) == 1:
+            return self
+        shape = torch.broadcast_shapes(*(torch.as_tensor(v).shape for v in (*self.up, *self.down)))
+        columns = [column.view(shape) for column in table.unbind(1)]
+        up, down = tuple(columns[: len(self.up)]), tuple(columns[len(self.up) :])
+        return replace(self, up=up, down=down)
+
+
+class AffineCells(TableCells):
+    """Cells whose one-pulse step is affine in the state: ``dx = step + slope * x``.
+
+    ``n`` pulses at once: ``dx_n = g x + step g / slope`` with ``g = expm1(n ln(1 + slope))``;
+    ``n * step`` where ``slope`` is 0. ``up`` and ``down`` are (step, slope), the steps of
+    depression negative.
+    """
+
+    kind, nodes = kernels.AFFINE, np.empty((4, 0))
+
+    def step(self, state: Tensor, pulses: Tensor) -> None:
+        """The closed form of the class, in place."""
+        rising = pulses > 0.0
+        step, slope = (
+            torch.where(rising, like(up, state), like(down, state))
+            for up, down in zip(self.up, self.down, strict=True)
+        )
+        count = pulses.abs()
+        exponent = (count * torch.log1p(slope)).nan_to_num_(0.0, neginf=-math.inf)  # 0 inf is 0
+        growth = torch.expm1(exponent.clamp_(max=kernels.MOST_EXPONENT))
+        straight = slope == 0.0
+        gain = torch.where(straight, count, growth / slope.masked_fill(straight, 1.0))
+        state.addcmul_(state, growth).addcmul_(step, gain)
+
+    def symmetry_point(self) -> Tensor:
+        """``-(step_up + step_down) / (slope_up + slope_down)``, NaN where steps do not change."""
+        step, slope = (
+            torch.as_tensor(up, dtype=torch.float64) + torch.as_tensor(down, dtype=torch.float64)
+            for up, down in zip(self.up, self.down, strict=True)
+        )
+        return torch.where(slope == 0.0, math.nan, -step / slope)
+
+
+@dataclass(frozen=True)
+class Exponential:
+    r"""The NeuroSim curve ``G(P) = B (1 - exp(-P/A)) + G_min``, LTP and LTD each with its own A.
+
+    ``B = (G_max - G_min) / (1 - exp(-P_max/A))``; a pulse moves P by one on the curve of its
+    direction, from wherever the present G lies, so ``x -> T + (x - T) exp(-n/A)`` with
+    ``T = B/(G_max - G_min)``. The labels are the device's ``nonlinearity_up`` and
+    ``nonlinearity_down``, P_max its levels; a negative depression label (A < 0) is the usual fast
+    drop from G_max. Device to device, each label is drawn as N(label, device_to_device), kept
+    within -9..9.
+
+    Source: Chen, Peng and Yu, NeuroSim V3.0 manual; label rule: :func:`curvature_from_label`.
+    """
+
+    def cells(self, device: Device, draw: Draw | None = None) -> AffineCells:
+        """Steps and slopes of both directions from the labels (and their spread)."""
+        spread = device.device_to_device if draw is not None else 0.0
+        up = _exponential(device.nonlinearity_up, spread, draw, 0, device.levels_up)
+        down = _exponential(device.nonlinearity_down, spread, draw, 1, -device.levels_down)
+        return AffineCells(up, down)
+
+
+def _exponential(
+    label: float, spread: float, draw: Draw | None, index: int, levels: float
+) -> tuple[Parameter, Parameter]:
+    """(step, slope) of one direction; ``levels`` is negative for depression."""
+    if draw is None or spread == 0.0:
+        bend = float(curvature_from_label(label))
+        if abs(bend) < _STRAIGHT:
+            return 1.0 / levels, 0.0
+        slope = math.expm1(-bend / levels)
+        return slope / math.expm1(-bend), slope
+    normals = draw(index)
+    labels = (label + spread * normals.double()).clamp_(-MAX_LABEL, MAX_LABEL)
+    bends = curvature_from_label(labels)
+    bends = torch.where(bends.abs() < 1e-4, torch.full_like(bends, 1e-4), bends)
+    slopes = torch.expm1(-bends / levels)
+    return (slopes / torch.expm1(-bends)).to(normals.dtype), slopes.to(normals.dtype)

@@ -1,0 +1,1 @@
+"""What lies between cells and digits: converters and wires."""

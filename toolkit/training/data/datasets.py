@@ -1,0 +1,118 @@
+"""Data sets by name: which there are, where their files are, what to do when they are missing.
+
+``dataset.py`` says what a data set is, ``canonical.py`` reads the published files, ``toys.py``
+draws. No batching and no training here.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from toolkit.checks import check_choice, check_flag, check_path_like
+from toolkit.training.data.dataset import Dataset
+from toolkit.training.data.published import CIFAR_10, FASHION_MNIST, MNIST, Collection
+from toolkit.training.data.synthetic import gaussians, spirals
+
+DATA_DIR_VARIABLE = "SBPCA_DATA"
+
+
+def load_dataset(
+    name: str, *, data_dir: str | os.PathLike[str] | None = None, download: bool = False
+) -> Dataset:
+    """Load a data set by name; once a process, so that many sessions share one copy.
+
+    Published data sets are read from their authors' files in ``data_dir`` (or the folder that the
+    environment variable ``SBPCA_DATA`` names), in a folder of the data set's name or in that folder
+    itself; the SHA-256 of every file is checked before one is parsed. Pixels are divided by 255 and
+    not standardised: a crossbar reads inputs in 0..1 as voltages of one sign, and the named models
+    learn from them as they are.
+
+    Nothing is ever downloaded, unless ``download`` is true and files are missing: then scikit-learn
+    fetches OpenML's copy, which it keeps in its own cache, and which must be the same bits.
+
+    Raises
+    ------
+    ValueError
+        If there is no data set of that name, or a file is not the published one.
+    FileNotFoundError
+        If files are missing; says how to get them.
+    ConnectionError
+        If OpenML is asked and does not answer.
+    """
+    check_choice("name", name, _SOURCES)
+    check_flag("download", download)
+    if data_dir is not None:
+        check_path_like("data_dir", data_dir)
+    source = _SOURCES[name]
+    if not isinstance(source, Collection):
+        return _made(source)
+    folder = data_dir or os.environ.get(DATA_DIR_VARIABLE)
+    with _one_at_a_time:
+        return _read(
+            name, Path(os.path.realpath(Path(folder).expanduser())) if folder else None, download
+        )
+
+
+def dataset_names() -> list[str]:
+    """The names that :func:`load_dataset` takes."""
+    return list(_SOURCES)
+
+
+@lru_cache
+def _made(source: Callable[[], Dataset]) -> Dataset:
+    return source()
+
+
+@lru_cache(maxsize=4)
+def _read(name: str, folder: Path | None, download: bool) -> Dataset:
+    source = _SOURCES[name]
+    assert isinstance(source, Collection)
+    try:
+        if folder is None:
+            raise FileNotFoundError("no data folder was named")
+        parts = source.load(folder)
+    except FileNotFoundError as error:
+        if not download:
+            raise FileNotFoundError(_how_to_get(name, source, str(error))) from None
+        parts = source.fetch()
+    return Dataset.from_arrays(*parts, name=name, image_shape=source.image_shape)
+
+
+def _how_to_get(name: str, source: Collection, reason: str) -> str:
+    return (
+        f"The data set {name} is not here: {reason}. Put {source.how_to_get()} into FOLDER/{name}, "
+        f"and name FOLDER in the environment variable {DATA_DIR_VARIABLE}, as --data-dir or by "
+        f'load_dataset("{name}", data_dir=FOLDER), which an Experiment takes as its dataset. '
+        f"Or let scikit-learn download it from OpenML: "
+        f'load_dataset("{name}", download=True).'
+    )
+
+
+def _digits() -> Dataset:
+    """scikit-learn's 1797 handwritten digits of 8 x 8, split 75 / 25, stratified, always alike."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    inputs, labels = load_digits(return_X_y=True)
+    train, test, train_labels, test_labels = train_test_split(
+        inputs / 16.0, labels, test_size=0.25, stratify=labels, random_state=0
+    )
+    return Dataset.from_arrays(
+        train, train_labels, test, test_labels, name="digits", image_shape=(1, 8, 8)
+    )
+
+
+_one_at_a_time = threading.Lock()  # two sessions that ask at once get one copy, not two
+
+_SOURCES: dict[str, Callable[[], Dataset] | Collection] = {
+    "digits": _digits,
+    "mnist": MNIST,
+    "fashion-mnist": FASHION_MNIST,
+    "cifar-10": CIFAR_10,
+    "gaussians": gaussians,
+    "spirals": spirals,
+}

@@ -1,0 +1,84 @@
+"""Toy data sets in the plane, drawn anew from a seed: what a network makes of them can be seen.
+
+Inputs lie in -1..1, centred: in 0..1 the same networks took several times the epochs or failed.
+Data sets with names and files are ``datasets.py``'s and ``canonical.py``'s business.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from toolkit.checks import as_generator, check_count, check_real
+from toolkit.training.data.dataset import Dataset
+
+
+def gaussians(
+    *, classes: int = 3, samples: int = 1200, spread: float = 0.2, seed: int | torch.Generator = 0
+) -> Dataset:
+    """Round clouds, one a class, about points of a circle: a straight line parts any two of them.
+
+    Class c of C is normal about 1/2 (cos a, sin a), a = 2 pi c / C, with standard deviation
+    ``spread`` in both directions; samples beyond -1..1 are moved to the edge. No classifier of two
+    classes is right more often than Phi(1 / (2 spread)), Phi being the normal distribution.
+
+    Raises
+    ------
+    ValueError
+        If ``classes`` is not 2 to 4, ``samples`` not at least 4 a class, or ``spread`` negative or
+        not finite.
+    """
+    generator, labels = _begin(classes, samples, spread, seed)
+    angles = 2 * math.pi / classes * labels
+    centres = torch.stack([angles.cos(), angles.sin()], dim=1) / 2
+    return _dataset("gaussians", centres, labels, spread, generator)
+
+
+def spirals(
+    *,
+    classes: int = 2,
+    samples: int = 1200,
+    spread: float = 0.02,
+    turns: float = 1.0,
+    seed: int | torch.Generator = 0,
+) -> Dataset:
+    """Spiral arms, one a class, wound about each other: no straight line parts them.
+
+    Arm c of C is r (cos a, sin a) with a = 2 pi (c / C + ``turns`` r) and r uniform in 0.1..0.9,
+    and normal noise of standard deviation ``spread`` in both directions.
+
+    Raises
+    ------
+    ValueError
+        If ``classes`` is not 2 to 4, ``samples`` not at least 4 a class, or ``spread`` or ``turns``
+        negative or not finite.
+    """
+    check_real("turns", turns, 0.0)
+    generator, labels = _begin(classes, samples, spread, seed)
+    radius = 0.1 + 0.8 * torch.rand(samples, generator=generator)
+    angles = 2 * math.pi * (labels / classes + turns * radius)
+    arms = radius[:, None] * torch.stack([angles.cos(), angles.sin()], dim=1)
+    return _dataset("spirals", arms, labels, spread, generator)
+
+
+def _begin(
+    classes: int, samples: int, spread: float, seed: int | torch.Generator
+) -> tuple[torch.Generator, Tensor]:
+    """Check what both have in common; the generator and the labels, each class as often."""
+    check_count("classes", classes, 2, 4)
+    check_count("samples", samples, 4 * classes)
+    check_real("spread", spread, 0.0)
+    return as_generator(seed), torch.arange(samples) % classes
+
+
+def _dataset(
+    name: str, places: Tensor, labels: Tensor, spread: float, generator: torch.Generator
+) -> Dataset:
+    """Add the noise; the first quarter is for testing, classes being in turns."""
+    inputs = (places + spread * torch.randn(places.shape, generator=generator)).clamp(-1, 1)
+    test = len(labels) // 4
+    return Dataset.from_arrays(
+        inputs[test:], labels[test:], inputs[:test], labels[:test], name=name
+    )

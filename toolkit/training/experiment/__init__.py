@@ -1,0 +1,1 @@
+"""A run with live settings: knobs, recorder, snapshots, checkpoints and sweeps."""

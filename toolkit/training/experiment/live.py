@@ -1,0 +1,434 @@
+"""A live run: an experiment in a worker thread that takes knob changes and gives out snapshots.
+
+The worker owns the experiment. Requests go in through a queue and are taken up between batches;
+snapshots, spectra included, come out at a bounded rate as immutable values, so that no reader ever
+waits for training and training waits for no reader. Knows nothing of pages (``dashboards/``).
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import xarray as xr
+
+from toolkit.crossbar.kernels import between_chunks
+from toolkit.training.experiment.experiment import DivergenceError, Experiment
+from toolkit.training.experiment.snapshot import Camera, Focus, Snapshot
+
+SNAPSHOTS_PER_SECOND = 18
+SNAPSHOTS_TOGETHER = 60  # a second, of all runs that share a gate: their pages share a thread
+SNAPSHOT_SHARE = 0.1  # of the worker's time, at most: snapshots of large layers come less often
+SLOWEST_S = 0.5  # between two snapshots, whatever they cost
+WAIT_S = 0.1  # between two looks whether it is one's turn
+SHIFT_S = 0.02  # how long a run trains before the next one does
+OVERDUE_S = 0.25  # a shift that takes longer leaves its place to others, and goes on beside them
+
+
+class Gate:
+    """Lets at most ``places`` runs train at once; the others wait in the order in which they came.
+
+    Those that train work in shifts on at most ``abreast`` threads, so that a page's thread has few
+    to contend with for the interpreter. The next shift is that of the run that has worked least:
+    each gets the same time, however long its steps are. Work that cannot change shifts for
+    ``OVERDUE_S`` no longer keeps the others waiting.
+
+    Raises
+    ------
+    ValueError
+        If ``places`` is no whole number of 1 or more.
+    """
+
+    def __init__(self, places: int, *, abreast: int = 2) -> None:
+        if not isinstance(places, int) or places < 1:
+            raise ValueError(f"places must be a whole number, 1 or more; got {places!r}")
+        self.places, self.abreast = places, abreast
+        self._lock, self._line = threading.Lock(), list[object]()
+        self._changed, self._waiting = threading.Condition(), list[object]()
+        self._began: dict[object, float] = {}  # of the shifts that are worked
+        self._worked: dict[object, float] = {}  # seconds, of every run in the line
+
+    @property
+    def company(self) -> int:
+        """How many runs train at present."""
+        return min(len(self._line), self.places)
+
+    @contextmanager
+    def shift(self, who: object) -> Iterator[Callable[[], None]]:
+        """Wait for a shift, work, and make room for the next.
+
+        Call what this gives now and then during long work: once the shift is over, it waits there
+        for another.
+        """
+
+        def change_shifts() -> None:
+            if time.monotonic() - self._began[who] > SHIFT_S:
+                self._end_shift(who)
+                self._wait_for_shift(who)
+
+        self._wait_for_shift(who)
+        try:
+            yield change_shifts
+        finally:
+            self._end_shift(who)
+
+    def _wait_for_shift(self, who: object) -> None:
+        with self._changed:
+            least = min((self._worked[one] for one in self._active()), default=0.0)
+            self._worked[who] = max(self._worked.get(who, 0.0), least)  # who rested saves nothing
+            self._waiting.append(who)
+            while not self._is_next(who):
+                self._changed.wait(OVERDUE_S)
+            self._waiting.remove(who)
+            self._began[who] = time.monotonic()
+
+    def _active(self) -> list[object]:
+        return [*self._waiting, *self._began]
+
+    def _is_next(self, who: object) -> bool:
+        now = time.monotonic()
+        working = sum(now - began < OVERDUE_S for began in self._began.values())
+        return working < self.abreast and who is min(self._waiting, key=self._worked.__getitem__)
+
+    def _end_shift(self, who: object) -> None:
+        with self._changed:
+            worked = time.monotonic() - self._began.pop(who)
+            if who in self._worked:  # it may have left meanwhile
+                self._worked[who] += worked
+            self._changed.notify_all()
+
+    def ask(self, who: object) -> int:
+        """Stand in line, if not there yet: 0 is ``who``'s turn, n its place in the line."""
+        with self._lock:
+            if who not in self._line:
+                self._line.append(who)
+            return max(0, self._line.index(who) - self.places + 1)
+
+    def leave(self, who: object) -> None:
+        """Give the place up."""
+        with self._lock:
+            if who in self._line:
+                self._line.remove(who)
+        with self._changed:
+            self._worked.pop(who, None)
+
+
+class LiveRun:
+    """Train in the background; start, pause, step, reset and turn knobs at any time.
+
+    Runs that share a ``gate`` take turns: one that is started while all places are taken waits
+    until another pauses (``snapshot.waiting``). A run that diverged trains no more until it is
+    reset. ``messages`` receives one line of text for every request that was refused and for a run
+    that diverged. :meth:`close` stops the thread; interpreters that end close every live run first.
+    """
+
+    def __init__(self, *, gate: Gate | None = None, **knobs: Any) -> None:
+        self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self.messages: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._running, self._waiting, self._diverged = False, 0, False
+        self._closing = threading.Event()
+        self._gate, self._ticket = gate, object()
+        self._focus, self._shortest_step = Focus(), 0.0
+        self._snapshot_numbers = itertools.count()
+        self._begin(knobs)
+        self._snapshot = self._take_snapshot()
+        self._thread = threading.Thread(target=self._work, name="live-run", daemon=True)
+        self._thread.start()
+        weakref.finalize(self, _shut_down, self._closing, self._requests, self._thread)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot."""
+        return self._snapshot
+
+    def start(self) -> None:
+        """Train until paused."""
+        self._ask(self._start)
+
+    def pause(self) -> None:
+        """Stop after the batch that is being trained."""
+        self._ask(lambda: self._set_running(False))
+
+    def step(self) -> None:
+        """Pause, then train on one batch."""
+        self._ask(self._single_step)
+
+    def change(self, **knobs: Any) -> None:
+        """Turn live knobs, together, at the next batch."""
+        self._ask(lambda: self._change(knobs))
+
+    def look(self, layer: str, views: Iterable[str]) -> None:
+        """Have snapshots show these of ``snapshot.VIEWS``, of that layer."""
+        focus = Focus(layer, frozenset(views))
+        self._ask(lambda: self._look(focus))
+
+    def limit_speed(self, steps_per_second: float | None) -> None:
+        """Train no faster than that; None: as fast as it goes.
+
+        Raises
+        ------
+        ValueError
+            If the limit is not above 0.
+        """
+        if steps_per_second is not None and not steps_per_second > 0:
+            raise ValueError(f"steps_per_second must be above 0; got {steps_per_second!r}")
+        shortest = 0.0 if steps_per_second is None else 1 / steps_per_second
+        self._ask(lambda: setattr(self, "_shortest_step", shortest))
+
+    def reset(self, **knobs: Any) -> None:
+        """Begin anew, paused, with these knobs (and the present values of the others)."""
+        self._ask(lambda: self._begin(self._experiment.knob_values() | knobs))
+
+    def results(self, timeout: float = 30.0) -> xr.DataTree:
+        """The run so far as a tree, taken between two batches.
+
+        Raises
+        ------
+        TimeoutError
+            If the worker did not answer within ``timeout`` seconds.
+        """
+        try:
+            return self.ask_results().result(timeout)
+        except TimeoutError:
+            raise TimeoutError(f"the run did not answer within {timeout:g} s.") from None
+
+    def ask_results(self) -> Future[xr.DataTree]:
+        """As :meth:`results`, without waiting: the tree comes after the present batch."""
+        answer: Future[xr.DataTree] = Future()
+        self._ask(lambda: self._answer(answer))
+        return answer
+
+    def _ask(self, request: Callable[[], None]) -> None:
+        """Have the worker do it; once it is closed nothing is kept that it would never do."""
+        if not self._closing.is_set():
+            self._requests.put(request)
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Stop the worker thread, and wait for it so many seconds at most."""
+        _shut_down(self._closing, self._requests, self._thread, timeout)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the worker thread still runs."""
+        return self._thread.is_alive()
+
+    # --- in the worker thread ----------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._serve_requests()
+                if self._running and self._has_its_turn():
+                    self._work_a_shift()
+                if not self._running or self._pace.due():
+                    self._attempt(self._publish)
+        finally:
+            self._leave_the_line()
+            while not self._requests.empty():  # they would keep this run alive
+                self._requests.get_nowait()
+
+    def _work_a_shift(self) -> None:
+        """Train for a while, as long as nobody asks for anything and no snapshot is due."""
+        with self._shift():
+            end = time.monotonic() + SHIFT_S
+            self._attempt(self._train)
+            while self._may_go_on() and time.monotonic() < end:
+                self._attempt(self._train)
+
+    @contextmanager
+    def _shift(self) -> Iterator[None]:
+        """A shift at the gate, if there is one; long writes wait for further ones on their way."""
+        if self._gate is None:
+            yield
+            return
+        with self._gate.shift(self._ticket) as change_shifts:
+
+            def rest() -> None:
+                if self._closing.is_set():
+                    raise RuntimeError("the run was closed within a step.")
+                change_shifts()
+
+            before = between_chunks.set(rest)
+            try:
+                yield
+            finally:
+                between_chunks.reset(before)
+
+    def _may_go_on(self) -> bool:
+        idle = self._requests.empty() and not self._pace.is_due
+        return idle and self._running and not self._shortest_step
+
+    def _serve_requests(self) -> None:
+        """Serve every request that waits; sleep until there is one while there is nothing to do."""
+        try:
+            request = self._next_request()
+            while not self._closing.is_set():
+                self._attempt(request)
+                request = self._requests.get_nowait()
+        except queue.Empty:
+            return
+
+    def _next_request(self) -> Callable[[], None]:
+        if not self._running:
+            return self._requests.get()
+        rest = WAIT_S if self._waiting else self._shortest_step - self._pace.since_step
+        if rest > 0:
+            return self._requests.get(timeout=min(rest, WAIT_S))
+        return self._requests.get_nowait()
+
+    def _has_its_turn(self) -> bool:
+        """Whether to train now: there is a place, and the last step was long enough ago."""
+        self._waiting = self._gate.ask(self._ticket) if self._gate else 0
+        return not self._waiting and self._pace.since_step >= self._shortest_step
+
+    def _leave_the_line(self) -> None:
+        self._waiting = 0
+        if self._gate:
+            self._gate.leave(self._ticket)
+
+    def _attempt(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception as error:  # the worker outlives whatever was refused
+            self.messages.put(str(error))
+
+    def _train(self) -> None:
+        try:
+            self._camera.count(self._experiment.step())
+        except Exception as error:  # it would only fail again at the next batch
+            self._diverged = isinstance(error, DivergenceError)
+            self._set_running(False)
+            raise
+        self._pace.count()
+
+    def _single_step(self) -> None:
+        self._set_running(False)
+        self._check_not_diverged()
+        if self._gate is None:
+            self._train()
+            return
+        try:
+            if self._gate.ask(self._ticket):
+                raise RuntimeError(f"{self._gate.places} runs train already: step a little later.")
+            with self._shift():
+                self._train()
+        finally:
+            self._gate.leave(self._ticket)
+
+    def _start(self) -> None:
+        self._check_not_diverged()
+        self._set_running(True)
+
+    def _check_not_diverged(self) -> None:
+        if self._diverged:
+            raise DivergenceError(
+                f"the run diverged after step {self._experiment.step_count}: reset it and try a "
+                f"learning_rate below {self._experiment.learning_rate:g}."
+            )
+
+    def _change(self, knobs: dict[str, Any]) -> None:
+        self._experiment.change(**knobs)
+        self._camera.changes.append((self._experiment.step_count, dict(knobs)))
+        self._pace.hurry()
+
+    def _look(self, focus: Focus) -> None:
+        self._focus = focus
+        self._pace.hurry()
+
+    def _begin(self, knobs: dict[str, Any]) -> None:
+        self._experiment = Experiment(**knobs)
+        self._camera = Camera(self._experiment)
+        self._diverged = False
+        self._set_running(False)
+
+    def _answer(self, answer: Future[xr.DataTree]) -> None:
+        if not answer.set_running_or_notify_cancel():  # nobody waits any more
+            return
+        try:
+            answer.set_result(self._experiment.results())
+        except Exception as error:
+            answer.set_exception(error)
+
+    def _set_running(self, running: bool) -> None:
+        self._running = running
+        self._pace = _Pace()
+        if not running:
+            self._leave_the_line()
+
+    def _publish(self) -> None:
+        began = time.thread_time()  # its own work, not its waits for the page's thread
+        self._snapshot = self._take_snapshot()
+        self._pace.took(time.thread_time() - began, self._gate.company if self._gate else 1)
+
+    def _take_snapshot(self) -> Snapshot:
+        return self._camera.take(
+            number=next(self._snapshot_numbers),
+            running=self._running,
+            waiting=self._waiting,
+            diverged=self._diverged,
+            steps_per_second=self._pace.rate,
+            focus=self._focus,
+        )
+
+
+class _Pace:
+    """Counts steps per second and says when the next snapshot is due."""
+
+    def __init__(self) -> None:
+        self._begin = self._last = time.monotonic()
+        self._last_step, self._interval = 0.0, 1 / SNAPSHOTS_PER_SECOND
+        self._steps, self.rate = 0, 0.0
+
+    @property
+    def since_step(self) -> float:
+        """Seconds since the last step; many before the first."""
+        return time.monotonic() - self._last_step
+
+    def count(self) -> None:
+        """One step was done."""
+        self._steps += 1
+        self._last_step = time.monotonic()
+
+    def took(self, seconds: float, company: int = 1) -> None:
+        """A snapshot took that long, and so many runs train: the next may have to wait."""
+        fair = min(seconds / SNAPSHOT_SHARE, SLOWEST_S)
+        self._interval = max(1 / SNAPSHOTS_PER_SECOND, company / SNAPSHOTS_TOGETHER, fair)
+
+    def hurry(self) -> None:
+        """Somebody waits to see something: the next snapshot is due now."""
+        self._interval = 0.0
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for a snapshot."""
+        return time.monotonic() - self._last >= self._interval
+
+    def due(self) -> bool:
+        """Whether it is time for a snapshot; counts as one."""
+        now = time.monotonic()
+        if not self.is_due:
+            return False
+        if now - self._begin > 1.0:
+            self.rate = self._steps / (now - self._begin)
+            self._begin, self._steps = now, 0
+        self._last = now
+        return True
+
+
+def _shut_down(
+    closing: threading.Event,
+    requests: queue.SimpleQueue[Callable[[], None]],
+    thread: threading.Thread,
+    timeout: float = 5.0,
+) -> None:
+    """Stop the worker and wait: a torch thread alive while the interpreter ends aborts it."""
+    closing.set()
+    requests.put(lambda: None)
+    thread.join(timeout)

@@ -1,0 +1,345 @@
+"""Sweeps: a grid over any knobs, run on Dask, each finished run stored at once.
+
+What a run is, is ``experiment.py``'s business; how the results lie on disk is ``results.grid``'s.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import math
+import multiprocessing
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from toolkit.checks import (
+    check_count,
+    check_file,
+    check_flag,
+    check_instance,
+    check_path_like,
+    shown,
+)
+from toolkit.plain_yaml import read_plain_yaml
+from toolkit.results.grid import GridStore, Index
+from toolkit.results.schema import root_attributes
+from toolkit.training.experiment.experiment import Experiment
+from toolkit.training.experiment.knobs import Widths, knobs_of
+from toolkit.training.experiment.settings import Settings
+
+CONNECT_S = 20  # to a scheduler, at most
+Row = dict[str, Any]
+
+MOST_RUNS = 100_000
+MOST_EPOCHS, MOST_WORKERS = 100_000, 1024
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is swept: the knobs that vary with their values, ``seed`` last, and those that do not.
+
+    Make one by :func:`plan_of` or :func:`read_plan`, which check it.
+    """
+
+    axes: dict[str, list[Any]]
+    fixed: dict[str, Any]
+    epochs: int
+
+    def runs(self) -> Iterator[tuple[Index, dict[str, Any]]]:
+        """Every run: its place on the grid and its knobs."""
+        for index in itertools.product(*(range(len(values)) for values in self.axes.values())):
+            varied = {
+                name: values[i] for (name, values), i in zip(self.axes.items(), index, strict=True)
+            }
+            yield index, self.fixed | varied
+
+    def as_json(self) -> str:
+        """Everything that the results depend on."""
+        return json.dumps({"axes": self.axes, "fixed": self.fixed, "epochs": self.epochs})
+
+
+def plan_of(grid: Mapping[str, Any], *, seeds: int | Sequence[int] = 1, epochs: int = 1) -> Plan:
+    """Check a grid: a list of values makes a knob an axis, one value fixes it.
+
+    ``hidden`` has lists for values: [64] fixes it, [[64], [128]] is an axis.
+
+    Raises
+    ------
+    ValueError
+        If a knob is unknown, a value is not allowed, twice there or no plain value, or ``seeds`` or
+        ``epochs`` is not allowed. Values that do not go together fail in their own run.
+    """
+    check_instance("grid", grid, Mapping, "a mapping of knobs, or a Plan")
+    known = knobs_of(Settings)
+    if unknown := [name for name in grid if name not in known or name == "seed"]:
+        allowed = ", ".join(name for name in known if name != "seed")
+        raise ValueError(f"grid must have knobs of {allowed}; got {unknown[0]!r}")
+    check_count("epochs", epochs, 1, MOST_EPOCHS)
+    axes: dict[str, list[Any]] = {}
+    fixed: dict[str, Any] = {}
+    for name, given in grid.items():
+        if _is_axis(known[name], given):
+            axes[name] = [_plain(name, value) for value in given]
+        else:
+            fixed[name] = _plain(name, given)
+    axes["seed"] = [_plain("seed", seed) for seed in _seeds(seeds)]
+    if (runs := math.prod(len(values) for values in axes.values())) > MOST_RUNS:
+        raise ValueError(f"grid must have at most {MOST_RUNS} runs; got {runs}")
+    for name, values in axes.items():
+        if not values or any(value in values[:i] for i, value in enumerate(values)):
+            raise ValueError(f"{name} must have one value or more, each once; got {values!r}")
+    return Plan(axes, fixed, epochs)
+
+
+def read_plan(path: str | os.PathLike[str]) -> Plan:
+    """A plan from a YAML file with ``grid`` and, if wanted, ``seeds`` and ``epochs``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no file, it is no YAML, or :func:`plan_of` refuses it.
+    """
+    file = check_file("path", path)
+    try:
+        found = read_plain_yaml(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("grid"), dict):
+        raise ValueError(f"{str(path)!r} must hold 'grid:' with knobs below it.")
+    if unknown := sorted(set(found) - {"grid", "seeds", "epochs"}, key=str):
+        raise ValueError(
+            f"{str(path)!r} has {unknown[0]!r}; allowed beside grid: seeds and epochs."
+        )
+    try:
+        return plan_of(**found)
+    except TypeError as error:
+        raise ValueError(f"{str(path)!r}: {error}") from None
+
+
+def sweep(
+    grid: Mapping[str, Any] | Plan,
+    *,
+    seeds: int | Sequence[int] = 1,
+    epochs: int = 1,
+    out: str | os.PathLike[str] | None = None,
+    scheduler: str | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> xr.Dataset:
+    """Train every combination of ``grid``, and return one Dataset over the knobs that vary.
+
+    Each run gives the same bits wherever it runs and however many workers there are: every worker
+    computes on one torch thread, and a run depends on its knobs alone. In a script, call it under
+    ``if __name__ == "__main__":``, because workers import the script again.
+
+    Parameters
+    ----------
+    grid
+        Knobs of :class:`~toolkit.training.Settings`: a list of values is an axis, a single value
+        holds for all runs. Or a :class:`Plan`.
+    seeds
+        How many, or which.
+    epochs
+        Passes over the training set.
+    out
+        A .zarr store that gets every run as soon as it is finished. If it is there already, the
+        runs that it holds are not run again. None: a store that is gone at the end.
+    scheduler
+        Address of a Dask scheduler, such as "tcp://host:8786", whose workers have this toolkit.
+        None: a cluster on this machine for the length of the sweep.
+    workers
+        Processes of that cluster; None: one for each processor.
+    progress
+        Whether to show a bar and the address of Dask's own dashboard.
+
+    Returns
+    -------
+    xarray.Dataset
+        Variables as in ``toolkit.results.schema.SWEEP``. A run that failed has NaN, ``status`` 2
+        and what happened in ``error``; the others go on.
+
+    Raises
+    ------
+    ValueError
+        If the grid or ``workers`` is not allowed, or ``out`` holds another sweep.
+    OSError
+        If there is no scheduler at that address, or it is lost in the middle.
+    """
+    plan = grid if isinstance(grid, Plan) else plan_of(grid, seeds=seeds, epochs=epochs)
+    if workers is not None:
+        check_count("workers", workers, 1, MOST_WORKERS)
+    if scheduler is not None:
+        check_instance("scheduler", scheduler, str, "an address or None")
+        if not re.fullmatch(r"\w+://\S+|[\w.-]+:\d+", scheduler):
+            raise ValueError(
+                f"scheduler must be an address such as tcp://host:8786; got {shown(scheduler)}"
+            )
+    check_flag("progress", progress)
+    if out is not None:
+        check_path_like("out", out)
+    if out is None:
+        with tempfile.TemporaryDirectory() as folder:
+            kept = Path(folder) / "sweep.zarr"
+            return sweep(plan, out=kept, scheduler=scheduler, workers=workers, progress=progress)
+    store = _store(out, plan)
+    left = [(index, knobs) for index, knobs in plan.runs() if not store.is_done(index)]
+    if left:
+        if scheduler is None and getattr(multiprocessing.current_process(), "_inheriting", False):
+            raise RuntimeError(
+                "sweep must be called under if __name__ == '__main__': in a script, which its "
+                "workers import again"
+            )
+        _run_all(left, plan.epochs, store, scheduler, workers, progress)
+    with xr.open_dataset(store.path, engine="zarr") as found:
+        return found.load()
+
+
+def run_one(knobs: dict[str, Any], epochs: int) -> Row:
+    """Train once, on one torch thread; the row of a sweep, or its error."""
+    import torch
+
+    torch.set_num_threads(1)
+    try:
+        return _measured(knobs, epochs)
+    except Exception as error:  # whatever it is, the other runs go on
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
+def _measured(knobs: dict[str, Any], epochs: int) -> Row:
+    run = Experiment(**{"record_every": 100_000} | knobs)
+    ends: list[dict[str, float]] = []
+    for _ in range(epochs):
+        records = list(run.steps(epochs=1))
+        _, test_loss, test_accuracy = run.history.evaluations[-1]
+        ends.append(
+            {
+                "test_loss": test_loss,
+                "test_accuracy": test_accuracy,
+                "loss": float(np.mean([record.loss for record in records])),
+                "accuracy": float(np.mean([record.accuracy for record in records])),
+                "steps": records[-1].step,
+                "samples_seen": records[-1].samples_seen,
+                "pulses": records[-1].pulses,
+            }
+        )
+    return {name: np.array([end[name] for end in ends], dtype=float) for name in ends[0]}
+
+
+def _run_all(
+    left: list[tuple[Index, dict[str, Any]]],
+    epochs: int,
+    store: GridStore,
+    scheduler: str | None,
+    workers: int | None,
+    progress: bool,
+) -> None:
+    from dask.system import CPU_COUNT  # what this process may use, in a container, too
+    from distributed import Client, as_completed
+    from tqdm import tqdm
+
+    workers = workers or min(CPU_COUNT, len(left))
+    with _cluster(scheduler, workers) as address, Client(address, timeout=CONNECT_S) as client:
+        if progress:
+            tqdm.write(f"Dask's dashboard: {client.dashboard_link}")
+        futures = {
+            client.submit(run_one, knobs, epochs, pure=False): index for index, knobs in left
+        }
+        bar = tqdm(total=len(futures), unit="run", desc="sweep", disable=not progress or None)
+        with bar:
+            for future in as_completed(futures):
+                store.put(futures[future], _row_of(future))
+                future.release()
+                bar.update()
+
+
+def _row_of(future: Any) -> Row:
+    """The result of a run; that its workers died again and again is one, too."""
+    from distributed import KilledWorker
+
+    if future.cancelled():
+        raise ConnectionError(
+            "the scheduler was lost; what was finished is stored. Start the sweep again to go on."
+        )
+    try:
+        row: Row = future.result()
+    except KilledWorker as error:
+        return {"error": f"KilledWorker: {error}"}
+    return row
+
+
+@contextmanager
+def _cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
+    """The scheduler's address, or a cluster on this machine that ends with the block."""
+    if scheduler is not None:
+        yield scheduler
+        return
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=workers,
+        threads_per_worker=1,
+        dashboard_address=":0",  # any free port
+        silence_logs=logging.ERROR,
+    ) as cluster:
+        yield cluster
+
+
+def _store(out: str | os.PathLike[str], plan: Plan) -> GridStore:
+    knobs = knobs_of(Settings)
+    labels = {name: _attributes(name, knobs[name].unit) for name in plan.axes}
+    varied = [name for name, values in plan.axes.items() if len(values) > 1]
+    attributes = root_attributes(
+        seed=int(plan.axes["seed"][0]),
+        settings=plan.fixed,
+        title=f"SBPCA Toolkit sweep over {', '.join(varied) or 'one run'}",
+        created=datetime.now(UTC),
+    )
+    return GridStore(
+        out,
+        axes=plan.axes,
+        labels=labels | {"epoch": {"long_name": "epochs done", "units": "1"}},
+        epochs=plan.epochs,
+        attributes=attributes | {"sweep": plan.as_json()},
+    )
+
+
+def _attributes(name: str, unit: str) -> dict[str, str]:
+    doc = " ".join((knobs_of(Settings)[name].doc or name).split())
+    return {"long_name": doc.rstrip(".")} | ({"units": unit} if unit else {})
+
+
+def _seeds(seeds: int | Sequence[int]) -> list[int]:
+    if type(seeds) is int and 1 <= seeds <= MOST_RUNS:
+        return list(range(seeds))
+    if isinstance(seeds, Sequence) and not isinstance(seeds, str) and seeds:
+        return list(seeds)
+    raise ValueError(
+        f"seeds must be a whole number, 1 to {MOST_RUNS}, or a list of seeds; got {seeds!r}"
+    )
+
+
+def _is_axis(knob: Any, given: Any) -> bool:
+    if isinstance(knob, Widths):
+        return isinstance(given, list | tuple) and all(isinstance(x, list | tuple) for x in given)
+    return isinstance(given, list | tuple | range | np.ndarray)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """``value`` as JSON holds it. ValueError if the knob does not allow it."""
+    knob = knobs_of(Settings)[name]
+    plain = knob.plain(value)
+    knob._validate(plain)
+    if not isinstance(plain, bool | int | float | str | list | type(None)):
+        raise ValueError(f"{name} must be given by name in a sweep; got {value!r}")
+    return plain

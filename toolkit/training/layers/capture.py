@@ -1,0 +1,262 @@
+"""What a layer saw since the last update: its inputs, and the errors that came back to its outputs.
+
+Nothing is computed on the way but for one reference to each; samples are made when asked for.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from toolkit.checks import all_finite, check_instance
+from toolkit.lowrank.samples import linear_samples
+from toolkit.training.layers.convolution import Geometry, Samples
+
+PlainLayer = nn.Linear | nn.Conv2d
+
+# The capture that takes a parameter's gradient in its place.
+_CAPTURES = WeakTensorKeyDictionary()
+
+
+class Capture:
+    """The inputs and output errors of every call of one layer since the last :meth:`clear`.
+
+    A call counts once ``backward`` has gone through it, so passes in evaluation leave nothing.
+    Several calls (a layer used twice, accumulation over batches) stand one after another in the
+    order in which their errors came. ``positions`` is how many samples the last call made of each
+    network input: the output positions of a convolution, the tokens of a sequence.
+
+    As the forward hook of a plain layer it is what keeps the layer's samples: see :func:`attach`.
+    The hook of a copied layer does nothing: the copy is its owner's, to train as they like.
+    """
+
+    _owner: weakref.ref[PlainLayer] | None = None
+    _held: Tensor | None = None
+
+    def __init__(self, owner: PlainLayer | None = None) -> None:
+        self.calls: list[tuple[Tensor, Tensor]] = []
+        self.positions = 1
+        self._owner = None if owner is None else weakref.ref(owner)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"calls": [], "positions": self.positions}
+
+    def belongs_to(self, layer: nn.Module) -> bool:
+        """Whether it is this very layer's, not that of the layer it was copied from."""
+        return self._owner is not None and self._owner() is layer
+
+    def tap(self, inputs: Tensor, outputs: Tensor, anchor: Tensor) -> Tensor:
+        """``outputs`` unchanged, in a graph that will hand their errors to this capture.
+
+        ``anchor`` is a leaf that asks for a gradient, so that backward comes by even where nothing
+        before the layer does.
+        """
+        if not (torch.is_grad_enabled() and anchor.requires_grad):
+            return outputs
+        _CAPTURES[anchor] = self
+        tapped: Tensor = _Tap.apply(outputs, anchor, self, inputs.detach())
+        return tapped
+
+    def hold(self, layer: PlainLayer, _args: Any) -> None:
+        """Forward pre-hook: have autograd see no use of the weight in the layer's own forward.
+
+        Whatever else uses the weight still leaves its gradient there.
+        """
+        weight = layer.weight
+        if self.belongs_to(layer) and weight.requires_grad and weight.is_leaf:
+            self._held = weight.requires_grad_(False)
+
+    def __call__(
+        self, layer: PlainLayer, args: Any, kwargs: Any, outputs: Tensor | None
+    ) -> Tensor | None:
+        """Forward hook of a plain layer; ``outputs`` is None where its forward has failed."""
+        held, self._held = self._held, None
+        if held is None:
+            return outputs
+        held.requires_grad_(True)
+        if outputs is None:
+            return None
+        inputs = args[0] if args else kwargs["input"]
+        self.positions = positions_of(outputs, convolution=isinstance(layer, nn.Conv2d))
+        anchor = torch.empty(0, device=outputs.device, requires_grad=True)
+        _CAPTURES[held] = self
+        return self.tap(inputs, outputs, anchor)
+
+    def clear(self) -> None:
+        """Forget all calls."""
+        self.calls.clear()
+
+    def check_finite(self, name: str) -> None:
+        """ValueError that names the layer if an input or an error is NaN or infinite."""
+        for inputs, errors in self.calls:
+            for what, tensor in (("inputs", inputs), ("errors", errors)):
+                if not all_finite(tensor):
+                    raise ValueError(
+                        f"the {what} of layer {name!r} must be finite; got a NaN or an infinity"
+                    )
+
+    def samples(self, geometry: Geometry | None, dtype: torch.dtype, bias: bool) -> list[Samples]:
+        """(errors, activations) of all calls, one pair for each matrix; none without calls."""
+        made = [
+            _samples(inputs.to(dtype), errors.to(dtype), geometry, bias)
+            for inputs, errors in self.calls
+        ]
+        if len(made) < 2:
+            return made[0] if made else []
+        return [
+            (torch.cat([d for d, _ in calls]), torch.cat([a for _, a in calls]))
+            for calls in zip(*made, strict=True)
+        ]
+
+
+def _samples(
+    inputs: Tensor, errors: Tensor, geometry: Geometry | None, bias: bool
+) -> list[Samples]:
+    if geometry is None:
+        return [linear_samples(inputs, errors, bias=bias)]
+    if inputs.ndim == 3:
+        inputs, errors = inputs[None], errors[None]
+    return geometry.samples(inputs, errors, bias=bias)
+
+
+class _Tap(torch.autograd.Function):
+    """Identity; a backward that would fill ``.grad`` notes the inputs and the errors."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, outputs: Tensor, _anchor: Tensor, capture: Capture, inputs: Tensor
+    ) -> Tensor:
+        ctx.capture = capture
+        ctx.save_for_backward(inputs)
+        return outputs.data  # not a view, which an in-place ReLU would be refused
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        if torch.is_grad_enabled():  # create_graph=True: the weight has no part in that graph
+            raise RuntimeError(
+                "a layer trained at low rank or on arrays can be differentiated once only; leave "
+                "out create_graph=True (a gradient penalty), or use release_weights or to_digital"
+            )
+        (inputs,) = ctx.saved_tensors
+        if torch._C._will_engine_execute_node(ctx.next_functions[1][0]):
+            ctx.capture.calls.append((inputs, gradients[0].detach()))
+        return gradients[0], None, None, None
+
+
+def positions_of(outputs: Tensor, *, convolution: bool) -> int:
+    """Samples for each network input: of (batch, channels, ...) or of (batch, ..., features)."""
+    if convolution:
+        return math.prod(outputs.shape[-2:])
+    return math.prod(outputs.shape[1:-1])
+
+
+def attach(layer: PlainLayer) -> Capture:
+    """Keep a plain layer's samples from now on, and have its forward form no weight gradient.
+
+    A layer that is attached already gives the capture that it has.
+    """
+    if (present := attached(layer)) is None:
+        _remove_hooks(layer)  # of the layer that this one was copied from
+        present = Capture(layer)
+        layer.register_forward_pre_hook(present.hold)
+        # first of all hooks, so that it sees what the layer itself put out
+        layer.register_forward_hook(present, prepend=True, with_kwargs=True, always_call=True)
+    return present
+
+
+def attached(layer: nn.Module) -> Capture | None:
+    """The capture of a plain layer, if it has one of its own."""
+    hooks = layer._forward_hooks.values()
+    return next((h for h in hooks if isinstance(h, Capture) and h.belongs_to(layer)), None)
+
+
+def has_samples(parameter: Tensor) -> bool:
+    """Whether samples in place of the parameter's gradient wait for who will use them."""
+    capture = _CAPTURES.get(parameter)
+    return parameter.requires_grad and capture is not None and bool(capture.calls)
+
+
+def release_weights(model: nn.Module) -> None:
+    """Give the weights of every attached layer back to autograd."""
+    check_instance("model", model, nn.Module, "an nn.Module")
+    for layer in model.modules():
+        if (capture := attached(layer)) is not None:
+            capture.clear()
+        _remove_hooks(layer)
+
+
+def is_capture(hook: Any) -> bool:
+    """Whether a hook is one that :func:`attach` has registered."""
+    return isinstance(getattr(hook, "__self__", hook), Capture)
+
+
+def _remove_hooks(layer: nn.Module) -> None:
+    for hooks in (layer._forward_hooks, layer._forward_pre_hooks):
+        for key in [key for key, hook in hooks.items() if is_capture(hook)]:
+            del hooks[key]
+            layer._forward_hooks_with_kwargs.pop(key, None)
+            layer._forward_hooks_always_called.pop(key, None)
+
+
+def matrix_layers(model: nn.Module) -> tuple[dict[str, PlainLayer], dict[str, str]]:
+    """The Linear and Conv2d layers whose weight only their own forward reads; and the others.
+
+    Returns
+    -------
+    layers
+        By name (one, where a module has several), in the order of ``model.named_modules()``.
+    left_out
+        Why each of the other Linear and Conv2d layers is not among them.
+    """
+    layers: dict[str, PlainLayer] = {}
+    left_out: dict[str, str] = {}
+    owners = _owners(model)
+    readers = [m.out_proj for m in model.modules() if isinstance(m, nn.MultiheadAttention)]
+    for name, module in model.named_modules():
+        if not isinstance(module, nn.Linear | nn.Conv2d):
+            continue
+        shared = [n for p in _held(module) for n in owners[id(p)] if n != name]
+        if any(module is reader for reader in readers):
+            left_out[name] = "MultiheadAttention reads its weight without calling it"
+        elif reason := _peculiarity(module):
+            left_out[name] = reason
+        elif shared:
+            left_out[name] = f"it shares a parameter with {shared[0]!r}"
+        else:
+            layers[name] = module
+    return layers, left_out
+
+
+def _owners(model: nn.Module) -> dict[int, list[str]]:
+    """The names of the modules that hold each parameter."""
+    owners: dict[int, list[str]] = {}
+    for name, module in model.named_modules():
+        for parameter in _held(module):
+            owners.setdefault(id(parameter), []).append(name)
+    return owners
+
+
+def _held(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module._parameters.values() if parameter is not None]
+
+
+def _peculiarity(module: PlainLayer) -> str | None:
+    """Why the module is not simply its class's product with its weight, if it is not."""
+    base = nn.Linear if isinstance(module, nn.Linear) else nn.Conv2d
+    if any(parameter._backward_hooks for parameter in _held(module)):
+        return "its parameters have hooks, which would see no gradient"
+    if isinstance(module, nn.modules.lazy.LazyModuleMixin) and module.has_uninitialized_params():
+        return "it has no weight yet: run a batch through the model first"
+    if any(
+        getattr(type(module), f, None) is not getattr(base, f, None)
+        for f in ("forward", "_conv_forward")
+    ):
+        return f"its class {type(module).__name__} has a forward of its own"
+    if set(module._parameters) != {"weight", "bias"}:
+        return "its weight is computed from other parameters"
+    return None

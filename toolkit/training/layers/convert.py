@@ -1,0 +1,337 @@
+"""Any torch model onto crossbars, and back. Training it is for an optimiser or an experiment."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.optim.swa_utils import AveragedModel
+
+from toolkit.checks import (
+    as_generator,
+    check_choice,
+    check_flag,
+    check_instance,
+    check_pair,
+    check_real,
+)
+from toolkit.crossbar import Crossbar, Device, DigitalArray, TiledCrossbar, device_names, get_device
+from toolkit.crossbar.array import check_setting
+from toolkit.training.layers.capture import PlainLayer, is_capture, matrix_layers
+from toolkit.training.layers.convolution import Geometry
+from toolkit.training.layers.guards import crossbar_layers, guard, unguard
+from toolkit.training.layers.modules import Array, CrossbarConv2d, CrossbarLayer, CrossbarLinear
+
+DIGITAL = "digital"
+HOOKED = "it has hooks, which the layer in its place would not have"
+HALF_FROZEN = "either its weight or its bias is frozen, which are trained together in an array"
+# How far a weight may grow beyond the largest of its layer where no w_max is given.
+HEADROOM = 2.0
+OWN_KNOBS = ("device", "w_max", "tile")
+ARRAY_KNOBS = ("pair", "coding", "half_select", "periphery", "wires")
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArraySettings:
+    """How the arrays of a layer are made: the keyword arguments of :func:`to_crossbar`."""
+
+    device: Device | str | None = None
+    w_max: float | None = None
+    tile: tuple[int, int] | None = None
+    array: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.device, str):
+            check_choice("device", self.device, (DIGITAL, *device_names()))
+        elif self.device is not None:
+            check_instance("device", self.device, Device, "a Device, a name or None")
+        if self.w_max is not None:
+            check_real("w_max", self.w_max, above=0.0)
+        if self.tile is not None:
+            check_pair("tile", self.tile)
+        for name, value in self.array.items():
+            if name != "coding" or value is not None:
+                check_setting(name, value)
+
+    @property
+    def is_digital(self) -> bool:
+        """Whether there are no cells."""
+        return self.device is None or self.device == DIGITAL
+
+    def changed(self, changes: Mapping[str, Any]) -> ArraySettings:
+        """With some of them replaced. ValueError if one is unknown."""
+        if unknown := sorted(set(changes) - {*OWN_KNOBS, *ARRAY_KNOBS}):
+            raise ValueError(
+                f"unknown option {unknown[0]!r}; allowed: {', '.join((*OWN_KNOBS, *ARRAY_KNOBS))}"
+            )
+        own = {name: changes[name] for name in OWN_KNOBS if name in changes}
+        others = {name: changes[name] for name in ARRAY_KNOBS if name in changes}
+        return replace(self, **own, array={**self.array, **others})
+
+    def make(self, weights: Tensor, w_max: float, seed: int) -> Array:
+        """An array that holds ``weights``."""
+        if self.device is None or self.is_digital:
+            return DigitalArray.from_weights(weights)
+        device = get_device(self.device) if isinstance(self.device, str) else self.device
+        generator = torch.Generator(weights.device).manual_seed(seed)
+        knobs = {"device": device, "w_max": w_max, "seed": generator, **self.array}
+        if self.tile is None:
+            return Crossbar.from_weights(weights, **knobs)
+        return TiledCrossbar.from_weights(weights, tile=self.tile, **knobs)
+
+
+def to_crossbar(
+    model: Model,
+    *,
+    device: Device | str | None = None,
+    w_max: float | None = None,
+    seed: int | torch.Generator = 0,
+    tile: tuple[int, int] | None = None,
+    skip: Iterable[str] = (),
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
+    strict: bool = False,
+    **array: Any,
+) -> Model:
+    """A copy of the model whose Linear and Conv2d layers have their weights in arrays.
+
+    Weights and biases are programmed exactly; dtype, torch device and training mode stay. Whatever
+    is not a Linear or Conv2d stays digital and is copied. The model itself is not touched.
+
+    Parameters
+    ----------
+    model
+        Any module, nested as it may be. A layer that is used in several places is one array.
+    device
+        Kind of cell: a :class:`~toolkit.crossbar.Device` or a preset's name. None or "digital":
+        plain weights behind the same interface.
+    w_max
+        Weight at the end of the conductance range. None: twice the largest magnitude of each
+        layer (1 for a layer of zeros), so that every layer uses its range and can still grow.
+    seed
+        Of all draws: an int or a generator. Every layer draws seeds of its own, whether converted
+        or not: a skipped layer does not change the others.
+    tile
+        Largest array (rows, columns); larger layers are cut into several. None: one array each.
+    skip
+        Names of layers to leave digital, as in ``model.named_modules()``; ``*`` and ``?`` stand
+        for anything (``"features.*"``).
+    overrides
+        Settings of single layers by name, again with ``*`` and ``?``: any of ``device``, ``w_max``,
+        ``tile`` and what follows. Later ones win.
+    strict
+        Refuse a model of which more would stay digital than ``skip`` names, in place of a warning.
+    **array
+        ``pair``, ``coding``, ``half_select``, ``periphery``, ``wires`` of
+        :meth:`~toolkit.crossbar.Crossbar.from_weights`.
+
+    Returns
+    -------
+    nn.Module
+        The copy. A weight that did not ask for a gradient gives a layer that is not trained
+        (``anchor.requires_grad`` is False).
+
+    Raises
+    ------
+    TypeError
+        If a layer is not float32 or float64.
+    ValueError
+        If a weight or bias is beyond ``w_max``, a name in ``skip`` or ``overrides`` fits no layer,
+        an option is unknown, the model has nothing to convert, it is refused by the array, or, if
+        ``strict``, more would stay digital than ``skip`` names. Nothing has been converted then.
+
+    Warns
+    -----
+    UserWarning
+        Names what stays digital, with the reason: modules of other kinds that own weights of two
+        or more dimensions (Conv1d, LSTM, Embedding, ...); and a Linear or Conv2d whose weight is
+        read by another module (in a MultiheadAttention), shared with another layer (tied) or
+        computed (parametrised), whose class has a forward of its own, that has hooks, or of which
+        either the weight or the bias is frozen. ``skip`` silences it.
+
+    Notes
+    -----
+    ``layer.weight`` and ``layer.bias`` of a converted layer are copies of what its arrays hold now,
+    for code that reads them; a gradient that would go through them is refused. A
+    TransformerEncoderLayer reads weights in evaluation: its fast path is switched off in the copy.
+    The copy is moved, cast and loaded whole or not at all, also as a part of another module. An
+    AveragedModel, which averages parameters only, refuses it: give that :func:`to_digital` of it.
+    """
+    check_instance("model", model, nn.Module, "an nn.Module")
+    if any(isinstance(module, AveragedModel) for module in model.modules()):
+        raise ValueError(
+            "model must not be an AveragedModel, which averages parameters only; give its .module"
+        )
+    settings = ArraySettings(device=device, w_max=w_max, tile=tile).changed(array)
+    check_flag("strict", strict)
+    generator = as_generator(seed)
+    layers, left_out = _convertible(model)
+    names = [*layers, *left_out]
+    _check_patterns("skip", skip, names)
+    skipped = {name for name in names if _fits(name, skip)}
+    _check_patterns("overrides", overrides or {}, names)
+    chosen = {name: layer for name, layer in layers.items() if name not in skipped}
+    if not chosen:
+        why = (
+            "its layers are on arrays already" if crossbar_layers(model) else _kinds(names, skipped)
+        )
+        raise ValueError(f"model must have a Linear or Conv2d to convert; {why}")
+    _report({name: why for name, why in left_out.items() if name not in skipped}, strict=strict)
+    memo: dict[int, CrossbarLayer] = {}
+    for name, layer in layers.items():
+        own_seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
+        if name in chosen:
+            own = settings
+            for pattern, changes in (overrides or {}).items():
+                own = own.changed(changes) if fnmatchcase(name, pattern) else own
+            memo[id(layer)] = _on_arrays(name, layer, own, own_seed)
+    made = _without_fast_path(copy.deepcopy(model, memo))
+    guard(made)
+    return made
+
+
+def to_digital(model: Model) -> Model:
+    """A copy of the model with torch's Linear and Conv2d, holding what the arrays hold now.
+
+    Raises
+    ------
+    ValueError
+        If the model has no layer on arrays.
+    """
+    check_instance("model", model, nn.Module, "an nn.Module")
+    layers = {id(module): module for module in model.modules() if isinstance(module, CrossbarLayer)}
+    if not layers:
+        raise ValueError("model must have layers on arrays, as to_crossbar makes them; it has none")
+    made = copy.deepcopy(model, {key: _off_arrays(layer) for key, layer in layers.items()})
+    unguard(made)
+    return made
+
+
+def _convertible(model: nn.Module) -> tuple[dict[str, PlainLayer], dict[str, str]]:
+    """As :func:`matrix_layers`, less what arrays cannot be in place of, and all other weights."""
+    layers, left_out = matrix_layers(model)
+    for name, layer in layers.items():
+        if _has_hooks(layer):
+            left_out[name] = HOOKED
+        elif layer.bias is not None and layer.bias.requires_grad != layer.weight.requires_grad:
+            left_out[name] = HALF_FROZEN
+    kept = {name: layer for name, layer in layers.items() if name not in left_out}
+    for name, module in model.named_modules():
+        parent = name.removesuffix(".parametrizations.weight")
+        if name not in layers and parent not in left_out and _owns_matrices(module):
+            left_out[name] = f"{type(module).__name__} is neither Linear nor Conv2d"
+    return kept, left_out
+
+
+def _owns_matrices(module: nn.Module) -> bool:
+    parameters = [parameter for parameter in module._parameters.values() if parameter is not None]
+    return any(is_lazy(parameter) or parameter.ndim > 1 for parameter in parameters)
+
+
+def _has_hooks(layer: PlainLayer) -> bool:
+    kinds = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks)
+    return any(not is_capture(hook) for kind in kinds for hook in kind.values())
+
+
+def _on_arrays(name: str, layer: PlainLayer, settings: ArraySettings, seed: int) -> CrossbarLayer:
+    """The layer with its weights in arrays."""
+    if layer.weight.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"layer {name!r} must be float32 or float64 to be converted; got {layer.weight.dtype}"
+        )
+    matrix = layer.weight.detach().flatten(1)
+    if layer.bias is not None:
+        matrix = torch.cat([matrix, layer.bias.detach()[:, None]], dim=1)
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    largest = float(matrix.abs().max())
+    w_max = (HEADROOM * largest or 1.0) if settings.w_max is None else settings.w_max
+    if largest > w_max and not settings.is_digital:
+        raise ValueError(
+            f"w_max={w_max:g} is below the largest weight of layer {name!r}, {largest:g}; allow "
+            "for it, override it for this layer, or leave w_max out"
+        )
+    try:
+        arrays = [
+            settings.make(part, w_max, seed + group)
+            for group, part in enumerate(matrix.chunk(groups))
+        ]
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"layer {name!r}: {error}") from error
+    made: CrossbarLayer
+    if isinstance(layer, nn.Conv2d):
+        made = CrossbarConv2d(arrays, geometry=Geometry.of(layer), bias=layer.bias is not None)
+    else:
+        made = CrossbarLinear(arrays[0], bias=layer.bias is not None)
+    made.anchor.requires_grad_(layer.weight.requires_grad)
+    return made.train(layer.training)
+
+
+def _off_arrays(layer: CrossbarLayer) -> PlainLayer:
+    """The torch layer with the weights that the arrays hold."""
+    weight, bias = layer.weight.detach(), layer.bias
+    place: dict[str, Any] = {
+        "bias": layer.has_bias,
+        "device": weight.device,
+        "dtype": weight.dtype,
+    }
+    made: PlainLayer
+    if isinstance(layer, CrossbarConv2d):
+        made = nn.utils.skip_init(
+            nn.Conv2d, layer.in_channels, len(weight), **layer.geometry.torch_knobs(), **place
+        )
+    else:
+        made = nn.utils.skip_init(nn.Linear, weight.shape[1], len(weight), **place)
+    with torch.no_grad():
+        made.weight.copy_(weight)
+        if made.bias is not None and bias is not None:
+            made.bias.copy_(bias)
+    made.requires_grad_(layer.anchor.requires_grad)
+    return made.train(layer.training)
+
+
+def _without_fast_path(model: Model) -> Model:
+    """Have encoders call their linear layers in evaluation too, not read their weights."""
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoder) and crossbar_layers(module):
+            module.use_nested_tensor = False
+        if isinstance(module, nn.TransformerEncoderLayer) and crossbar_layers(module):
+            module.activation_relu_or_gelu = 0  # the fast path knows these two only
+    return model
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _check_patterns(argument: str, patterns: Iterable[str], names: list[str]) -> None:
+    if isinstance(patterns, str) or not isinstance(patterns, Iterable):
+        raise TypeError(f"{argument} must be a collection of names; got {patterns!r}")
+    for pattern in patterns:
+        check_instance(argument, pattern, str, "names of layers")
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(
+                f"{argument} must name layers with weights: {', '.join(map(repr, names))}; "
+                f"got {pattern!r}"
+            )
+
+
+def _kinds(names: list[str], skipped: set[str]) -> str:
+    return f"all of {sorted(names)} are left out or skipped {sorted(skipped)}" if names else "none"
+
+
+def _report(left_out: dict[str, str], *, strict: bool) -> None:
+    """Warn of what stays digital; ValueError if ``strict``."""
+    if not left_out:
+        return
+    listed = "; ".join(f"{name!r}: {why}" for name, why in left_out.items())
+    if strict:
+        raise ValueError(f"model must be on arrays whole but for skip; layers left out: {listed}")
+    warnings.warn(f"layers that stay digital: {listed}", stacklevel=3)

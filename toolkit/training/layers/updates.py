@@ -1,0 +1,232 @@
+"""One layer's step: samples, estimator, momentum in factors, and the write to weights or arrays.
+
+Which layers there are and with which settings is for an optimiser to say.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toolkit.lowrank import Estimator, LowRank, estimator_knobs
+from toolkit.lowrank.linalg import factored_svd
+from toolkit.training.layers.capture import Capture, PlainLayer, attach
+from toolkit.training.layers.convolution import Geometry, Samples
+from toolkit.training.layers.modules import CrossbarLayer
+
+
+class LayerUpdate:
+    """A layer in training: an estimator and a velocity for each of its matrices.
+
+    Parameters
+    ----------
+    name
+        For messages and saved states.
+    layer
+        On crossbars, or one of torch's, which is attached (:func:`~.capture.attach`).
+    new_estimator
+        Makes one estimator after another.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        layer: CrossbarLayer | PlainLayer,
+        new_estimator: Callable[[], Estimator],
+    ) -> None:
+        self.name, self.layer = name, layer
+        self.shapes = matrix_shapes(layer)
+        self.capture = layer.capture if isinstance(layer, CrossbarLayer) else attach(layer)
+        self.estimators = [new_estimator() for _ in self.shapes]
+        self._knobs = frozenset(estimator_knobs(self.estimators[0].name))
+        self.velocities: list[LowRank | None] = [None for _ in self.shapes]
+
+    def estimates(self, group: Mapping[str, Any]) -> list[LowRank]:
+        """Use up the samples of the calls so far: an update for each matrix; [] without calls.
+
+        ``group`` holds "rank", "block_size" and any further knobs of the estimators.
+        """
+        self.take_up(group)
+        samples = _samples(self.layer, self.capture)
+        self.capture.clear()
+        if not all(len(errors) for errors, _ in samples):  # an empty batch
+            return []
+        with in_layer(self.name):
+            return [e.update(*pair) for e, pair in zip(self.estimators, samples, strict=False)]
+
+    def options(self) -> list[Any]:
+        """The estimators' method and knobs, but for seeds and what the group decides."""
+        own = sorted(self._knobs - {"seed", "rank", "block_size"})
+        return [self.name, self.estimators[0].name, [getattr(self.estimators[0], k) for k in own]]
+
+    def steps(self, updates: Sequence[LowRank], group: Mapping[str, Any]) -> list[LowRank]:
+        """What is to be written for one update of each matrix, momentum included.
+
+        ``group`` holds "lr", "rank", "momentum", "momentum_rank" and "scheme". Nothing changes yet.
+
+        Raises
+        ------
+        ValueError
+            If a number of it overflows, or an array would refuse it.
+        """
+        steps = [self._checked(update, group["lr"]) for update in updates]
+        if group["momentum"]:
+            for i, update in enumerate(steps):
+                rank = group["momentum_rank"] or 2 * min(group["rank"], *self.shapes[i])
+                velocity = merged(self.velocities[i], update, group["momentum"], rank)
+                steps[i] = self._checked(velocity, group["lr"])
+        if isinstance(self.layer, CrossbarLayer):
+            for array, step in zip(self.layer.arrays, steps, strict=False):
+                with in_layer(self.name):
+                    array.check_apply(step, learning_rate=group["lr"], scheme=group["scheme"])
+        return steps
+
+    def write(self, steps: Sequence[LowRank], group: Mapping[str, Any]) -> None:
+        """Descend by what :meth:`steps` gave, and so has checked; do nothing if there are none.
+
+        ``group`` holds "lr", "momentum", "weight_decay" and "scheme".
+        """
+        for i, step in enumerate(steps):
+            self.velocities[i] = step if group["momentum"] else None
+            self._write(i, step, group)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Estimators and velocities."""
+        return {
+            "name": self.name,
+            "estimators": [estimator.state_dict() for estimator in self.estimators],
+            "velocities": [
+                None if v is None else [part.clone() for part in (v.left, v.sigma, v.right)]
+                for v in self.velocities
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave. ValueError if it is of other matrices."""
+        for (m, n), saved in zip(self.shapes, state["estimators"], strict=True):
+            for name, size in (("left", m), ("right", n)):
+                rows = saved.get(name)
+                if isinstance(rows, Tensor) and size not in rows.shape:
+                    raise ValueError(
+                        f"layer {self.name!r}: state must be of matrices {m} x {n}; "
+                        f"got {name!r} of shape {tuple(rows.shape)}"
+                    )
+        for (m, n), parts in zip(self.shapes, state["velocities"], strict=True):
+            if parts is not None and (len(parts[0]), len(parts[2])) != (m, n):
+                raise ValueError(
+                    f"layer {self.name!r}: state must have velocities {m} x {n}; "
+                    f"got {len(parts[0])} x {len(parts[2])}"
+                )
+        for estimator, saved in zip(self.estimators, state["estimators"], strict=True):
+            estimator.load_state_dict(saved)
+        self.velocities = [
+            None if parts is None else LowRank(*(part.clone() for part in parts))
+            for parts in state["velocities"]
+        ]
+
+    def take_up(self, group: Mapping[str, Any]) -> None:
+        """Set those of the estimators' knobs that the group names.
+
+        A rank is at most min(m, n) of the matrix; a block counts network inputs.
+        """
+        for knob in self._knobs & group.keys():
+            wanted = group[knob]
+            if knob == "block_size":
+                wanted *= self.capture.positions
+            for estimator, shape in zip(self.estimators, self.shapes, strict=True):
+                value = min(wanted, *shape) if knob == "rank" else wanted
+                if getattr(estimator, knob) != value:
+                    setattr(estimator, knob, value)
+
+    def _checked(self, step: LowRank, lr: float) -> LowRank:
+        if not _largest(step) * max(lr, 1.0) <= torch.finfo(_held(self.layer).dtype).max:
+            raise ValueError(
+                f"the update of layer {self.name!r} must be finite; got an overflow: its inputs or "
+                "errors, or the learning rate, are too large"
+            )
+        return step
+
+    def _write(self, index: int, update: LowRank, group: Mapping[str, Any]) -> None:
+        if isinstance(self.layer, CrossbarLayer):
+            array = self.layer.arrays[index]
+            array.write(update, learning_rate=group["lr"], scheme=group["scheme"])
+            return
+        weight = self.layer.weight.detach()
+        if group["weight_decay"] and index == 0:
+            weight.mul_(1.0 - group["lr"] * group["weight_decay"])
+        _descend(weight.chunk(len(self.shapes))[index], update, group["lr"])
+
+
+def write_all(layers: Sequence[tuple[LayerUpdate, list[LowRank], Mapping[str, Any]]]) -> None:
+    """Write (layer, updates, group) one after another, or none if one of them is refused."""
+    steps = [layer.steps(updates, group) for layer, updates, group in layers]
+    for (layer, _, group), each in zip(layers, steps, strict=True):
+        layer.write(each, group)
+
+
+@contextmanager
+def in_layer(name: str) -> Iterator[None]:
+    """Have a ValueError say of which layer it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"layer {name!r}: {error}") from error
+
+
+def _largest(update: LowRank) -> float:
+    """A bound on the entries of the matrix; infinite or NaN where a factor is."""
+    norm, left = torch.linalg.vector_norm, update.left * update.sigma
+    bound = float(norm(left)) * float(norm(update.right))  # Cauchy and Schwarz
+    if math.isfinite(bound) or not update.rank:
+        return bound
+    # a sum of squares may overflow where no entry of the matrix does
+    return update.rank * float(norm(left, math.inf)) * float(norm(update.right, math.inf))
+
+
+def merged(velocity: LowRank | None, update: LowRank, momentum: float, rank: int) -> LowRank:
+    """The best approximation of ``momentum * velocity + update`` of that rank, from the factors.
+
+    Thin QR of both sides and the SVD of the small core: exact if the sum has no higher rank.
+    """
+    left, right = update.left * update.sigma, update.right
+    if velocity is not None:
+        past = (velocity.left * (momentum * velocity.sigma)).to(left)
+        left, right = torch.cat([past, left], 1), torch.cat([velocity.right.to(right), right], 1)
+    return LowRank(*factored_svd(left.T, right.T, rank))
+
+
+def matrix_shapes(layer: CrossbarLayer | PlainLayer) -> list[tuple[int, int]]:
+    """(outputs, inputs) of each matrix of a layer: one, or one for each group of a convolution."""
+    if isinstance(layer, CrossbarLayer):
+        return [array.shape for array in layer.arrays]
+    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+    return [(len(layer.weight) // groups, layer.weight[0].numel())] * groups
+
+
+def _held(layer: CrossbarLayer | PlainLayer) -> Tensor:
+    """The parameter that says in which dtype and where the layer's weights are."""
+    return layer.anchor if isinstance(layer, CrossbarLayer) else layer.weight
+
+
+def _samples(layer: CrossbarLayer | PlainLayer, capture: Capture) -> list[Samples]:
+    """Of a plain layer without its bias, which is a parameter like others."""
+    if isinstance(layer, CrossbarLayer):
+        return layer.samples
+    dtype = layer.weight.dtype
+    working = dtype if dtype in (torch.float32, torch.float64) else torch.float32
+    geometry = Geometry.of(layer) if isinstance(layer, nn.Conv2d) else None
+    return capture.samples(geometry, working, bias=False)
+
+
+def _descend(weight: Tensor, update: LowRank, lr: float) -> None:
+    """``weight -= lr * update``, in place, for filters in whatever layout."""
+    matrix = weight.flatten(1)
+    left = (update.left * update.sigma).to(matrix)
+    matrix.addmm_(left, update.right.T.to(matrix), alpha=-lr)
+    if matrix.data_ptr() != weight.data_ptr():
+        weight.copy_(matrix.view(weight.shape))
