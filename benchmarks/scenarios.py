@@ -30,7 +30,7 @@ def main() -> None:
             run = Experiment(**knobs)
             for _ in run.steps(epochs=options.epochs):
                 pass
-            reached = 100 * run.history.evaluations[:, 2]
+            reached = 100 * run.record.evaluations[:, 2]
             at = ", ".join(f"{n}: {reached[n - 1]:.1f} %" for n in (5, 10) if n < len(reached))
             print(f"  {dict(knobs)}\n    {at}, end: {reached[-1]:.1f} %, {run.pulses:,} pulses")
 

@@ -15,7 +15,6 @@ import panel_material_ui as pmui
 
 from dashboards import site
 from dashboards.controls import (
-    IDEAL,
     fixed_value,
     fixed_widgets,
     groups,
@@ -29,8 +28,8 @@ from dashboards.share import Share
 from dashboards.site import Address, Text, button
 from dashboards.state import knobs_of_query, query_of, validated
 from dashboards.views import TITLES
+from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.live import LiveRun
-from toolkit.training.experiment.physics import NONIDEALITIES
 from toolkit.training.experiment.settings import DIGITAL, Settings
 from toolkit.training.experiment.snapshot import Snapshot
 
@@ -232,14 +231,14 @@ class Playground:
         """Bring the widgets in line with knobs that moved along."""
         self._following = True
         for name, value in changes.items():
-            if value is not None or name in IDEAL:
+            if value is not None or knobs_of(Settings)[name].none != "preset":
                 show(self.widgets[name], value)
         if "device" in changes:
             self._show_nonidealities(Settings(device=changes["device"]).nonidealities())
         self._following = False
 
     def _show_nonidealities(self, values: dict[str, float]) -> None:
-        for name in NONIDEALITIES:
+        for name in knobs_of(Settings, sets="device"):
             self.widgets[name].disabled = name not in values
             if name in values:
                 show(self.widgets[name], values[name])

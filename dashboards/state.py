@@ -16,8 +16,8 @@ import yaml
 from dashboards.address import as_text, join
 from toolkit.checks import shortened
 from toolkit.plain_yaml import read_plain_yaml
-from toolkit.training.experiment.knobs import Choice, Knob, Real, Whole, Widths, knobs_of
-from toolkit.training.experiment.settings import Settings
+from toolkit.training.experiment.knobs import Choice, Flag, Knob, Real, Whole, Widths, knobs_of
+from toolkit.training.experiment.settings import Settings, present_names
 
 MAX_CHARACTERS = 60  # of one value
 MAX_WEIGHTS = 2_000_000  # between the layers, counted as for 1024 inputs
@@ -52,6 +52,7 @@ def validated(knobs: Mapping[str, Any]) -> dict[str, Any]:
     ValueError
         Naming the knob, its value and what is allowed.
     """
+    knobs = present_names(knobs)
     for name, value in knobs.items():
         if len(name) > MAX_CHARACTERS:
             raise ValueError(f"unknown knob {_shortened(name)}.")
@@ -94,18 +95,18 @@ def knobs_of_query(query: str, *, prefix: str = "", beside: Iterable[str] = ()) 
         One message: the first knob that is unknown or has a value that is not allowed.
     """
     others = set(beside)
-    found: dict[str, Any] = {}
+    found: dict[str, str] = {}
     for name, text in parse_qsl(query.removeprefix("?"), max_num_fields=100):
         if not name.startswith(prefix) or name in others:
             continue
-        found[name.removeprefix(prefix)] = _value(name.removeprefix(prefix), text)
-    return validated(found)
+        found[name.removeprefix(prefix)] = text
+    return validated({n: _value(n, text) for n, text in present_names(found).items()})
 
 
 def _value(name: str, text: str) -> Any:
     knob = knobs_of(Settings).get(name)
-    if knob is None or isinstance(knob, Choice):
-        return text  # Settings says what is wrong with it, if anything
+    if knob is None or isinstance(knob, Choice | Flag):  # Settings says what is wrong with it
+        return knob.plain(text) if knob else text
     try:
         return _number(knob, text)
     except ValueError:

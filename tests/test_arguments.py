@@ -197,7 +197,7 @@ def estimators() -> Iterator[Call]:
         "SBPCA": {
             "rank": RANK,
             "block_size": BLOCK,
-            "sweeps": ("count", 1),
+            "passes": ("count", 1),
             "history": ("number or 0", 1.0),
             "core": ("choice", "diagonal"),
             "seed": SEED,

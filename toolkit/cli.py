@@ -308,7 +308,7 @@ def _check_out(out: Path | None) -> None:
 
 
 def _last_accuracy(run: Any) -> str:
-    found = run.history.evaluations
+    found = run.record.evaluations
     return f"{found[-1, 2]:.1%}" if len(found) else "not yet"
 
 

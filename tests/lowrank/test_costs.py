@@ -46,12 +46,12 @@ def test_words_of_the_others():
 
 # Matrix products are counted; Gram-Schmidt and small SVDs, which the counter does not see, are not.
 @pytest.mark.parametrize("block", [8, 32])
-@pytest.mark.parametrize("sweeps", [1, 3])
-def test_macs_of_sbpca(monkeypatch, block, sweeps):
+@pytest.mark.parametrize("passes", [1, 3])
+def test_macs_of_sbpca(monkeypatch, block, passes):
     monkeypatch.setattr(recursions, "on_arrays", lambda *_: False)  # the counter sees only torch
-    estimator, counted = updated("sbpca", rank=3, block_size=block, sweeps=sweeps)
-    assert counted == sweeps * BATCH * 3 * (3 * M + 2 * N)
-    gram_schmidt = sweeps * (BATCH // block) * 3 * 3 * (M + N)
+    estimator, counted = updated("sbpca", rank=3, block_size=block, passes=passes)
+    assert counted == passes * BATCH * 3 * (3 * M + 2 * N)
+    gram_schmidt = passes * (BATCH // block) * 3 * 3 * (M + N)
     assert estimator.macs(M, N, BATCH) == counted + gram_schmidt
 
 

@@ -32,7 +32,7 @@ def both_ways(monkeypatch, batches, **knobs):
         {"rank": 5, "block_size": 7},
         {"rank": 12, "block_size": 64},
         {"rank": 4, "block_size": 1000, "history": 0.0},
-        {"rank": 4, "block_size": 16, "history": 2.5, "sweeps": 3},
+        {"rank": 4, "block_size": 16, "history": 2.5, "passes": 3},
     ],
 )
 def test_sbpca_is_what_torch_makes_of_it(monkeypatch, batch, dtype, knobs):

@@ -41,8 +41,8 @@ def test_sweeps_reach_the_truncated_svd():
     data = stationary()
     best = TruncatedSVD(rank=2).update(*data).dense()
     errors = [
-        distance(SBPCA(rank=2, block_size=6, sweeps=sweeps).update(*data), best)
-        for sweeps in (1, 10, 40, 80)
+        distance(SBPCA(rank=2, block_size=6, passes=passes).update(*data), best)
+        for passes in (1, 10, 40, 80)
     ]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 1e-9
@@ -50,7 +50,7 @@ def test_sweeps_reach_the_truncated_svd():
 
 def test_a_sweep_is_one_more_reading_of_the_batch(batch):
     data = batch()
-    twice, one = SBPCA(rank=2, sweeps=2), SBPCA(rank=2)
+    twice, one = SBPCA(rank=2, passes=2), SBPCA(rank=2)
     one.update(*data)
     assert torch.equal(twice.update(*data).dense(), one.update(*data).dense())
 
@@ -58,7 +58,7 @@ def test_a_sweep_is_one_more_reading_of_the_batch(batch):
 @pytest.mark.parametrize("core", ["diagonal", "full"])
 def test_full_rank_converges_on_a_fixed_batch(core):
     data = stationary(m=6, n=14)
-    update = SBPCA(rank=6, block_size=6, sweeps=150, core=core).update(*data)
+    update = SBPCA(rank=6, block_size=6, passes=150, core=core).update(*data)
     assert distance(update, data[0].T @ data[1]) < 1e-9
 
 
@@ -113,7 +113,7 @@ def test_no_history_measures_this_batch_alone(batch):
 @pytest.mark.parametrize(
     ("knobs", "error", "message"),
     [
-        ({"sweeps": 0}, ValueError, "sweeps must be at least 1; got 0"),
+        ({"passes": 0}, ValueError, "passes must be at least 1; got 0"),
         ({"block_size": 0}, ValueError, "block_size must be at least 1; got 0"),
         ({"block_size": True}, TypeError, "block_size must be a whole number; got True"),
         ({"history": -1}, ValueError, "history must be finite and at least 0; got -1"),

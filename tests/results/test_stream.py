@@ -227,7 +227,7 @@ def test_killed_before_any_single_write_it_is_whole(tmp_path, monkeypatch):
         run, left, done = Experiment(**SMALL), iter(range(survives)), 0
         try:
             made = Stream(tmp_path / "a.zarr", layers=list(run.arrays), attributes=run._attributes)
-            run.history.stream_to(made)
+            run.record.stream_to(made)
             for done in range(8):  # noqa: B007
                 run.step()
         except Killed:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from toolkit.teaching.glossary import GLOSSARY, PLAIN_KNOBS, entry_of, markdown, reference
+from toolkit.teaching.glossary import GLOSSARY, markdown
 from toolkit.teaching.series import notebooks
-from toolkit.training.experiment.knobs import knobs_of
+from toolkit.training.experiment.knobs import knobs_of, reference
 from toolkit.training.experiment.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -32,14 +32,6 @@ def symbols(formula: str) -> set[str]:
     return {letter for letter in found if len(letter) == 1 or letter in GREEK} - OPERATORS
 
 
-def test_every_knob_is_explained_or_needs_no_explanation() -> None:
-    knobs = set(knobs_of(Settings))
-    explained = {entry.knob for entry in GLOSSARY if entry.knob}
-    assert explained | set(PLAIN_KNOBS) == knobs
-    assert not explained & set(PLAIN_KNOBS)
-    assert all(PLAIN_KNOBS.values())
-
-
 def test_terms_symbols_and_knobs_are_each_explained_once() -> None:
     for column in ("term", "latex", "plain", "knob"):
         names = [value for entry in GLOSSARY if (value := getattr(entry, column))]
@@ -53,17 +45,11 @@ def test_entries_are_sentences_of_a_notebook() -> None:
         assert bool(entry.latex) == bool(entry.plain)
 
 
-def test_units_are_those_of_the_knobs() -> None:
-    for name, knob in knobs_of(Settings).items():
-        entry = entry_of(name)
-        if entry and knob.unit not in ("", "1", "of current"):
-            assert entry.unit == knob.unit, name
-
-
 def test_a_tooltip_ends_with_symbol_and_notebook() -> None:
-    assert reference("rank") == "Symbol k; notebook 4."
-    assert reference("device") == "Notebook 10."
-    assert reference("seed") == ""
+    knobs = knobs_of(Settings)
+    assert reference(knobs["rank"]) == "Symbol k; notebook 4."
+    assert reference(knobs["device"]) == "Notebook 10."
+    assert reference(knobs["seed"]) == ""
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -303,7 +303,7 @@ def options_differ(index: int) -> list[str]:
         ({"momentum": 0.5}, None),
         ({"rank": 2}, None),
         ({"method": "feedback"}, None),
-        ({"sweeps": 2}, None),
+        ({"passes": 2}, None),
         ({"scheme": "rank-sum"}, None),
         ({}, 1),
     ]

@@ -30,5 +30,5 @@ def test_mean_test_accuracy_on_digits(method, rank, learning_rate, promised):
         )
         for _ in run.steps(epochs=20):
             pass
-        reached.append(run.history.evaluations[-1, 2])
+        reached.append(run.record.evaluations[-1, 2])
     assert np.mean(reached) >= promised

@@ -83,8 +83,8 @@ def test_steps_trains_whole_epochs_and_evaluates_after_each():
     assert run.epoch >= 2.0
     assert records[-1].samples_seen == 43 * 64
     assert [record.epoch for record in records[:22]] == [1] * 21 + [2]
-    assert run.history.evaluations[:, 0].tolist() == [22, 43]
-    assert run.history.evaluations[-1, 1:].tolist() == pytest.approx(run.evaluate())
+    assert run.record.evaluations[:, 0].tolist() == [22, 43]
+    assert run.record.evaluations[-1, 1:].tolist() == pytest.approx(run.evaluate())
     assert len(list(run.steps(epochs=1))) == 21
     assert run.step_count == 64
 
@@ -146,9 +146,9 @@ def test_every_method_trains_on_every_device(method, device):
     losses = [record.loss for record in run.steps(epochs=2)]
     assert np.isfinite(losses).all()
     assert all(bool(torch.isfinite(weights).all()) for weights in weights_of(run))
-    assert np.isfinite(run.history.evaluations).all()
+    assert np.isfinite(run.record.evaluations).all()
     if device in ("digital", "ideal") or get_device(device).source.startswith("NeuroSim"):
-        assert run.history.evaluations[:, 2].max() > 0.2
+        assert run.record.evaluations[:, 2].max() > 0.2
 
 
 @pytest.mark.parametrize("method", estimator_names())

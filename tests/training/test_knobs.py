@@ -1,6 +1,9 @@
 """One declaration of a knob serves the command line, the tooltips and the reference table."""
 
 import argparse
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +17,7 @@ from toolkit.training.experiment.knobs import (
     markdown_table,
 )
 
+ROOT = Path(__file__).parents[2]
 LIVE = {
     *("method", "rank", "block_size", "batch_size", "learning_rate", "scheme", "device"),
     *("nonlinearity_up", "nonlinearity_down", "cycle_to_cycle", "device_to_device", "levels"),
@@ -78,3 +82,63 @@ def test_a_preset_stays_itself_unless_overridden(device):
 
 def test_plain_weights_have_no_device():
     assert Settings(device="digital", levels=5).device_with_overrides() is None
+
+
+FROM_OUTSIDE = '''
+import argparse, json
+from typing import Annotated
+from toolkit.lowrank import ESTIMATORS, PowerIteration
+from toolkit.lowrank.estimator import Range
+
+class Damped(PowerIteration):
+    """Power iteration whose update is shortened.
+
+    Parameters
+    ----------
+    damping : float
+        Factor of the update of Damped.
+    """
+
+    name = "damped"
+
+    def __init__(self, *, rank: int = 1, damping: Annotated[float, Range(0.0, 1.0)] = 0.5) -> None:
+        super().__init__(rank=rank)
+        self.damping = damping
+
+ESTIMATORS["damped"] = Damped
+from toolkit.training import Experiment, Settings
+from toolkit.training.experiment.knobs import Real, add_arguments, markdown_table
+
+Settings.param.add_parameter(
+    "write_noise", Real(None, bounds=(0.0, 0.5), sets="device", group="Cells", doc="Of a write.")
+)
+run = Experiment(hidden=[8], method="damped", damping=0.25, device="Ag:a-Si", write_noise=0.125)
+run.step()
+array = next(iter(run.arrays.values()))
+print(run._updates[0].estimators[0].damping, array.device.write_noise)
+print(json.loads(run.results().attrs["settings"])["damping"])
+parser = argparse.ArgumentParser()
+add_arguments(parser, Settings)
+print("--damping" in parser.format_help(), "--write-noise" in parser.format_help())
+print("| `damping` | 0.5 | 0.0 to 1.0 |  | yes | Factor of the update of Damped. |"
+      in markdown_table(Settings), "`write_noise`" in markdown_table(Settings))
+from dashboards.controls import groups, live_widgets
+widgets = live_widgets()
+print(widgets["damping"].value, widgets["damping"].end, widgets["write_noise"].end)
+found = groups(widgets)
+print("damping" in found["Estimators, further"], "write_noise" in found["Cells"])
+'''
+
+
+def test_a_knob_and_an_estimator_from_outside_appear_everywhere():
+    """In the run, its file, the command line, the table and a widget under its heading."""
+    command = [sys.executable, "-c", FROM_OUTSIDE]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines() == [
+        "0.25 0.125",
+        "0.25",
+        "True True",
+        "True True",
+        "0.5 1.0 0.5",
+        "True True",
+    ]

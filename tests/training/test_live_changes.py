@@ -27,8 +27,8 @@ CHANGES = [
     ("rank", 7),
     ("batch_size", 100),
     ("block_size", 16),
-    ("sweeps", 2),
-    ("past", 0.0),
+    ("passes", 2),
+    ("history", 0.0),
     ("core", "full"),
     ("method", "svd"),
     ("learning_rate", 0.05),
@@ -43,12 +43,44 @@ CHANGES = [
 ]
 
 
+OF_ESTIMATORS = [
+    ("feedback", "memory_rank", 5),
+    ("feedback", "decay", 0.5),
+    ("lrt", "unbiased", True),
+    ("nmf", "iterations", 1),
+    ("power", "error_feedback", True),
+]
+
+
+@pytest.mark.parametrize(("method", "knob", "new"), OF_ESTIMATORS)
+def test_an_estimators_own_knob_is_live(method, knob, new):
+    """As an estimator does in which it was set by hand between the same batches."""
+    run, other, by_hand = (warm(method=method, rank=2, hidden=[12]) for _ in range(3))
+    setattr(run, knob, new)
+    for update in by_hand._updates:
+        for estimator in update.estimators:
+            setattr(estimator, knob, new)
+        update.take_up = lambda _: None
+    for one in (run, other, by_hand):
+        one.step(), one.step()
+    assert run.record.events[0][1:] == (knob, getattr(other, knob), new)
+    pairs = list(zip(weights_of(run), weights_of(other), weights_of(by_hand), strict=True))
+    assert all(torch.equal(mine, his) for mine, _, his in pairs)
+    assert not all(torch.equal(mine, old) for mine, old, _ in pairs)
+
+
+def test_former_names_of_knobs_are_understood():
+    run = Experiment(past=0.0, hidden=[8])
+    run.change(sweeps=2)
+    assert (run.history, run.passes) == (0.0, 2)
+
+
 @pytest.mark.parametrize(("knob", "new"), CHANGES, ids=lambda value: str(value))
 def test_a_live_knob_changes_the_next_step_and_is_kept_as_an_event(knob, new):
     run, other = (warm(device="Ag:a-Si", seed=2) for _ in range(2))
     old = getattr(run, knob)
     setattr(run, knob, new)
-    assert run.history.events == [(3, knob, old, new)]
+    assert run.record.events == [(3, knob, old, new)]
     changed, unchanged = run.step(), other.step()
     run.step(), other.step()
     assert asdict(changed) != asdict(unchanged) or not torch.equal(
@@ -158,14 +190,14 @@ def test_knobs_that_hang_together_change_together():
         run.batch_size = 4
     run.change(batch_size=4, block_size=4)
     assert run.step().batch_size == 4
-    assert run.history.events == [(3, "batch_size", 64, 4), (3, "block_size", 8, 4)]
+    assert run.record.events == [(3, "batch_size", 64, 4), (3, "block_size", 8, 4)]
 
 
 def test_a_knob_set_to_its_own_value_is_no_event():
     run = warm(rank=4)
     run.rank = 4
     run.change(rank=4, learning_rate=0.1)
-    assert [event[1] for event in run.history.events] == ["learning_rate"]
+    assert [event[1] for event in run.record.events] == ["learning_rate"]
 
 
 def test_numbers_of_numpy_are_numbers():
@@ -213,7 +245,7 @@ def test_a_refused_change_says_why_and_changes_nothing(knobs, message):
     with pytest.raises(ValueError, match=message):
         setattr(run, name, value)
     assert run.knob_values() == settings
-    assert run.history.events == []
+    assert run.record.events == []
     assert run.step() == other.step()
     assert all(map(torch.equal, weights_of(run), weights_of(other)))
 

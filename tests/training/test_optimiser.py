@@ -451,7 +451,7 @@ def test_bad_input_is_one_clear_error():
     with pytest.raises(ValueError, match="method must be one of"):
         LowRankSGD(model, 0.1, method="adam")
     with pytest.raises(ValueError, match="takes the knobs"):
-        LowRankSGD(model, 0.1, method="svd", sweeps=2)
+        LowRankSGD(model, 0.1, method="svd", passes=2)
     for knobs in ({"rank": 0}, {"momentum": 1.5}, {"weight_decay": -1}, {"scheme": "both"}):
         with pytest.raises(ValueError, match=next(iter(knobs))):
             LowRankSGD(model, 0.1, **knobs)

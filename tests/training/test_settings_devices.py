@@ -8,7 +8,8 @@ import pytest
 from toolkit.crossbar import get_device
 from toolkit.results import open_results
 from toolkit.training import Experiment, Settings
-from toolkit.training.experiment.physics import LABELS, NONIDEALITIES
+from toolkit.training.experiment.knobs import knobs_of
+from toolkit.training.experiment.physics import LABELS
 
 
 def test_a_nonlinearity_label_is_refused_where_the_response_has_none():
@@ -23,8 +24,9 @@ def test_a_nonlinearity_label_is_refused_where_the_response_has_none():
 
 
 def test_only_nonidealities_that_apply_are_in_force():
-    assert set(Settings(device="Ag:a-Si").nonidealities()) == set(NONIDEALITIES)
-    assert set(Settings(device="EcRam").nonidealities()) == set(NONIDEALITIES) - set(LABELS)
+    every = set(knobs_of(Settings, sets="device"))
+    assert set(Settings(device="Ag:a-Si").nonidealities()) == every
+    assert set(Settings(device="EcRam").nonidealities()) == every - set(LABELS)
     assert Settings(device="digital").nonidealities() == {}
 
 

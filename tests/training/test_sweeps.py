@@ -111,9 +111,9 @@ def test_every_place_has_its_run(swept):
     run = Experiment(method="svd", rank=1, hidden=[8], batch_size=256, seed=1)
     records = list(run.steps(epochs=2))
     found = swept.sel({"method": "svd", "rank": 1, "seed": 1})
-    np.testing.assert_array_equal(found["test_accuracy"], run.history.evaluations[:, 2])
-    np.testing.assert_array_equal(found["test_loss"], run.history.evaluations[:, 1])
-    np.testing.assert_array_equal(found["steps"], run.history.evaluations[:, 0])
+    np.testing.assert_array_equal(found["test_accuracy"], run.record.evaluations[:, 2])
+    np.testing.assert_array_equal(found["test_loss"], run.record.evaluations[:, 1])
+    np.testing.assert_array_equal(found["steps"], run.record.evaluations[:, 0])
     first = int(found["steps"][0])
     assert float(found["loss"][0]) == pytest.approx(np.mean([r.loss for r in records[:first]]))
     assert float(found["accuracy"][1]) == pytest.approx(

@@ -65,7 +65,7 @@ SMALL = {
     "rank": st.integers(1, 3),
     "block_size": st.integers(1, 10),
     "batch_size": st.integers(1, 40),
-    "sweeps": st.integers(1, 3),
+    "passes": st.integers(1, 3),
     "record_every": st.integers(1, 3),
 }
 NOT_DRAWN = ("dataset", "model", "torch_device")

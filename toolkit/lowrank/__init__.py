@@ -11,7 +11,12 @@ from toolkit.lowrank.full import FullGradient
 from toolkit.lowrank.lrt import LRT
 from toolkit.lowrank.nmf import NMF
 from toolkit.lowrank.power import PowerIteration
-from toolkit.lowrank.registry import estimator_knobs, estimator_names, make_estimator
+from toolkit.lowrank.registry import (
+    ESTIMATORS,
+    estimator_knobs,
+    estimator_names,
+    make_estimator,
+)
 from toolkit.lowrank.samples import conv2d_samples, layer_samples, linear_samples
 from toolkit.lowrank.sbe import SBE
 from toolkit.lowrank.sbpca import SBPCA
@@ -26,6 +31,7 @@ from toolkit.lowrank.spectrum import (
 from toolkit.lowrank.svd import TruncatedSVD
 
 __all__ = [
+    "ESTIMATORS",
     "LRT",
     "NMF",
     "SBE",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,10 +20,23 @@ from toolkit.lowrank.linalg import finite, orthonormal_rows, random_matrix
 __all__ = [
     "Blockwise",
     "Estimator",
+    "Range",
     "RankedEstimator",
     "SubspaceEstimator",
     "check_batch",
 ]
+
+
+class Range(NamedTuple):
+    """Annotates a number in a constructor, ``Annotated[float, Range(0.0, 1.0)]``: what is allowed.
+
+    ``shown`` is how programs present it: any of ``unit``, ``stops`` of a slider and ``none``, what
+    None stands for.
+    """
+
+    low: float
+    high: float
+    shown: dict[str, Any] = {}  # noqa: RUF012 (never changed)
 
 
 def check_batch(errors: Tensor, activations: Tensor) -> bool:

@@ -5,15 +5,19 @@ This estimator is this toolkit's own. It is not in the SBPCA papers.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
 from torch import Tensor
 
 from toolkit.checks import check_count, check_real
-from toolkit.lowrank.estimator import Blockwise, SubspaceEstimator
+from toolkit.lowrank.estimator import Blockwise, Range, SubspaceEstimator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite, random_matrix
 
 __all__ = ["FeedbackPCA"]
+
+_MEMORY = {"none": "3 k or 8", "stops": (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128)}
 
 
 class FeedbackPCA(Blockwise, SubspaceEstimator):
@@ -38,10 +42,11 @@ class FeedbackPCA(Blockwise, SubspaceEstimator):
     rank : int
         Outer products written per batch, k. May be set between updates.
     memory_rank : int, optional
-        Rank of the memory, r. By default 3 k or 8, whichever is larger. Never less than k, and
-        clipped to min(m, n). May be set between updates: lowering it drops the lightest triplets.
+        Rank of FeedbackPCA's memory, r. By default 3 k or 8, whichever is larger. Never less than
+        k, and clipped to min(m, n). May be set between updates: lowering it drops the lightest
+        triplets.
     decay : float
-        Share of the unwritten part that is carried over, 0 to 1. 0 forgets it; at 1
+        Share of what it has not written that FeedbackPCA carries over. 0 forgets it; at 1
         nothing within rank r is ever dropped.
     block_size : int
         Samples per block, b. Larger blocks are cheaper and lose less; they need a larger buffer.
@@ -62,8 +67,8 @@ class FeedbackPCA(Blockwise, SubspaceEstimator):
         self,
         *,
         rank: int = 1,
-        memory_rank: int | None = None,
-        decay: float = 1.0,
+        memory_rank: Annotated[int | None, Range(1, 512, _MEMORY)] = None,
+        decay: Annotated[float, Range(0.0, 1.0)] = 1.0,
         block_size: int = 128,
         seed: int | torch.Generator = 0,
     ) -> None:

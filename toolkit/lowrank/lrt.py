@@ -41,7 +41,7 @@ class LRT(Blockwise, RankedEstimator):
         Samples merged at once, b. 1 is as published; larger blocks keep the same optimum with
         fewer small SVDs, and lose less.
     unbiased : bool
-        Mix instead of truncate.
+        LRT mixes instead of truncating.
     seed : int or torch.Generator
         Draws the signs.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
 from toolkit.checks import as_generator, check_count
-from toolkit.lowrank.estimator import RankedEstimator
+from toolkit.lowrank.estimator import Range, RankedEstimator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import column_lengths, finite, random_matrix
 
@@ -36,7 +37,7 @@ class NMF(RankedEstimator):
     rank : int
         Outer products of each sign, k.
     iterations : int
-        HALS iterations per batch.
+        HALS iterations of NMF per batch.
     seed : int or torch.Generator
         Draws the first factors and replaces those that vanished.
 
@@ -51,7 +52,11 @@ class NMF(RankedEstimator):
     _state = (*RankedEstimator._state, "_left", "_sigma", "_right", "_generator")
 
     def __init__(
-        self, *, rank: int = 1, iterations: int = 5, seed: int | torch.Generator = 0
+        self,
+        *,
+        rank: int = 1,
+        iterations: Annotated[int, Range(1, 100)] = 5,
+        seed: int | torch.Generator = 0,
     ) -> None:
         super().__init__(rank=rank)
         self.iterations = check_count("iterations", iterations)

@@ -28,8 +28,8 @@ class PowerIteration(SubspaceEstimator):
     rank : int
         Number of directions, k.
     error_feedback : bool
-        Add what earlier estimates left out to the gradient, and keep what this one leaves out. It
-        costs a buffer of m x n numbers and as many multiply-accumulates as the dense gradient: the
+        PowerIteration adds what earlier estimates left out. It keeps what this one leaves out in
+        a buffer of m x n numbers, at as many multiply-accumulates as the dense gradient takes: the
         only setting of this estimator that forms an m x n matrix.
     seed : int or torch.Generator
         Draws the first directions.

@@ -90,12 +90,12 @@ def _length(row):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _blocks(left, sigma, right, errors, activations, block, past, next_past, sweeps, doubtful):  # type: ignore[no-untyped-def]
+def _blocks(left, sigma, right, errors, activations, block, past, next_past, passes, doubtful):  # type: ignore[no-untyped-def]
     """The recursion of :class:`toolkit.lowrank.SBPCA` over a batch, in place."""
     real, k, batch = left.dtype.type, left.shape[0], errors.shape[0]
     from_errors, projected = np.empty((k, block), left.dtype), np.empty((k, block), left.dtype)
     scaled = np.empty((k, block), left.dtype)
-    for _ in range(sweeps):
+    for _ in range(passes):
         seen = past
         for start in range(0, batch, block):
             d, a = errors[start : start + block], activations[start : start + block]
@@ -144,7 +144,7 @@ def sbpca(
     block: int,
     past: float,
     next_past: float,
-    sweeps: int,
+    passes: int,
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """Run SBPCA's recursion with the diagonal core over a batch.
 
@@ -158,7 +158,7 @@ def sbpca(
         Samples per block.
     past, next_past : float
         Samples that the past counts as in the first sweep and in later ones.
-    sweeps : int
+    passes : int
         How often the batch is read.
 
     Returns
@@ -169,5 +169,5 @@ def sbpca(
     carried = left.clone(), sigma.clone(), right.clone()
     arrays = (each.numpy() for each in (*carried, errors, activations))
     doubtful = _DOUBTFUL * np.finfo(str(left.dtype).removeprefix("torch.")).eps
-    is_whole = _blocks(*arrays, block, float(past), float(next_past), sweeps, doubtful)
+    is_whole = _blocks(*arrays, block, float(past), float(next_past), passes, doubtful)
     return carried if is_whole else None

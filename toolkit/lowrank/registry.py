@@ -1,28 +1,30 @@
-"""Estimators by name.
-
-Every module of this package is looked through once, so that a new estimator is one new file:
-a subclass of :class:`~toolkit.lowrank.estimator.Estimator` with a ``name``.
-"""
+"""Estimators by name. A new one is a file and a row here."""
 
 from __future__ import annotations
 
-import functools
-import importlib
 import inspect
-import pkgutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from toolkit.checks import check_choice
 from toolkit.lowrank.estimator import Estimator
+from toolkit.lowrank.feedback import FeedbackPCA
+from toolkit.lowrank.full import FullGradient
+from toolkit.lowrank.lrt import LRT
+from toolkit.lowrank.nmf import NMF
+from toolkit.lowrank.power import PowerIteration
+from toolkit.lowrank.sbe import SBE
+from toolkit.lowrank.sbpca import SBPCA
+from toolkit.lowrank.svd import TruncatedSVD
 
-__all__ = ["estimator_knobs", "estimator_names", "make_estimator"]
+ESTIMATORS: dict[str, type[Estimator]] = {
+    cls.name: cls
+    for cls in (FeedbackPCA, FullGradient, LRT, NMF, PowerIteration, SBE, SBPCA, TruncatedSVD)
+}
 
 
 def estimator_names() -> tuple[str, ...]:
     """Return the names that :func:`make_estimator` knows, in alphabetical order."""
-    return tuple(sorted(_classes()))
+    return tuple(sorted(ESTIMATORS))
 
 
 def estimator_knobs(name: str) -> tuple[str, ...]:
@@ -43,23 +45,4 @@ def make_estimator(name: str, **knobs: Any) -> Estimator:
 
 
 def _class(name: str) -> type[Estimator]:
-    classes = _classes()
-    return classes[check_choice("name", name, classes)]
-
-
-def _classes() -> dict[str, type[Estimator]]:
-    _import_siblings()
-    return {cls.name: cls for cls in sorted(_subclasses(Estimator), key=lambda c: c.name)}  # type: ignore[type-abstract]
-
-
-@functools.cache
-def _import_siblings() -> None:
-    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
-        importlib.import_module(f"toolkit.lowrank.{module.name}")
-
-
-def _subclasses(base: type[Estimator]) -> Iterator[type[Estimator]]:
-    for cls in base.__subclasses__():
-        if "name" in vars(cls) and not inspect.isabstract(cls):
-            yield cls
-        yield from _subclasses(cls)
+    return ESTIMATORS[check_choice("name", name, ESTIMATORS)]

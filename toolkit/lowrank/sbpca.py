@@ -5,20 +5,21 @@ Its rank-1 predecessor and its relatives have files of their own.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from toolkit.checks import check_choice, check_count, check_real
 from toolkit.lowrank import recursions
-from toolkit.lowrank.estimator import Blockwise, SubspaceEstimator
+from toolkit.lowrank.estimator import Blockwise, Range, SubspaceEstimator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite
 
 __all__ = ["CORES", "SBPCA"]
 
 CORES = ("diagonal", "full")
+_HISTORY = {"unit": "blocks", "stops": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)}
 
 
 class SBPCA(Blockwise, SubspaceEstimator):
@@ -44,13 +45,14 @@ class SBPCA(Blockwise, SubspaceEstimator):
         keeps the directions of largest \|sigma\|.
     block_size : int
         Samples per block, b.
-    sweeps : int
-        How often each batch is read; every sweep treats what came before it as the past.
+    passes : int
+        How often SBPCA reads each batch; every pass treats what came before it as the past.
     history : float
-        How many blocks the past counts as. 1 is the paper's; 0 keeps only the directions, as a
-        warm start.
+        How many blocks SBPCA's past counts as. 1 is the paper's; 0 keeps only the directions, as
+        a warm start.
     core : {"diagonal", "full"}
-        "diagonal" is the paper's recursion above. "full" carries the k x k matrix
+        What SBPCA keeps of its past: the k singular values, or all k x k products. "diagonal" is
+        the paper's recursion above. "full" carries the k x k matrix
         :math:`S = \Delta^T \hat G X` through a batch in place of diag(sigma), so that the past
         :math:`\Delta S X^T` is not blurred as the directions turn, and diagonalises it by a small
         SVD at the end of the batch. This is not the paper's.
@@ -88,14 +90,14 @@ class SBPCA(Blockwise, SubspaceEstimator):
         *,
         rank: int = 1,
         block_size: int = 32,
-        sweeps: int = 1,
-        history: float = 1.0,
+        passes: Annotated[int, Range(1, 100, {"stops": (1, 2, 3, 4, 8)})] = 1,
+        history: Annotated[float, Range(0.0, 1000.0, _HISTORY)] = 1.0,
         core: Literal["diagonal", "full"] = "diagonal",
         seed: int | torch.Generator = 0,
     ) -> None:
         super().__init__(rank=rank, seed=seed)
         self.block_size = block_size
-        self.sweeps = check_count("sweeps", sweeps)
+        self.passes = check_count("passes", passes)
         self.history = check_real("history", history, 0.0)
         self.core = check_choice("core", core, CORES)
 
@@ -117,7 +119,7 @@ class SBPCA(Blockwise, SubspaceEstimator):
         count = batch * k * (3 * m + 2 * n) + blocks * k * k * (m + n)
         if self.core == "full":
             count += batch * k * k + blocks * 3 * k * k * (m + n)
-        return self.sweeps * count
+        return self.passes * count
 
     def _estimate(self, errors: Tensor, activations: Tensor, nonzero: bool) -> LowRank:
         batch = errors.shape[0]
@@ -136,13 +138,13 @@ class SBPCA(Blockwise, SubspaceEstimator):
                 block=block,
                 past=past,
                 next_past=self.history * block,
-                sweeps=self.sweeps,
+                passes=self.passes,
             )
             if done is not None:
                 return self._keep(*done)
         step = self._diagonal_step if self.core == "diagonal" else self._full_step
         core = sigma if self.core == "diagonal" else torch.diag(sigma)
-        for _ in range(self.sweeps):
+        for _ in range(self.passes):
             seen = past
             for start in range(0, batch, block):
                 d, a = errors[start : start + block], activations[start : start + block]

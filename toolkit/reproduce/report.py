@@ -28,7 +28,7 @@ seed of its own; where a chosen rate was the least or greatest that was tried, i
 
 _INNER = ("seed", "trial_rate", "component", "progress")  # no rows of their own in tables
 
-_SHOWN_KNOBS = ("batch_size", "block_size", "past", "device", "scheme")
+_SHOWN_KNOBS = ("batch_size", "block_size", "history", "device", "scheme")
 
 
 def markdown(results: Mapping[Claim, xr.Dataset]) -> str:

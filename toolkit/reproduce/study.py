@@ -169,7 +169,7 @@ def _set_rate(run: Experiment, rate: float) -> None:
 
 def accuracy(run: Experiment, *, whole: bool) -> float:
     """Percent of the test part at the end; a run that diverged counts 0."""
-    return 100 * (float(run.history.evaluations[-1, 2]) if whole else 0.0)
+    return 100 * (float(run.record.evaluations[-1, 2]) if whole else 0.0)
 
 
 def measure_training(case: Case, data: Dataset | None, rate: float, seed: int) -> list[Row]:

@@ -1,17 +1,18 @@
-"""Terms and symbols, each explained once: for the notebooks, their table and the tooltips.
+"""Terms and symbols, each explained once, for the notebooks and their table.
 
-The notebook in which a term is derived says more; a knob's bounds are ``training.settings``'s.
+Knobs of an Experiment that have a notebook are terms too, by their own declaration.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
+from typing import NamedTuple
+
+from toolkit.training import Settings
+from toolkit.training.experiment.knobs import doc_of, knobs_of
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A term of the field: its symbol in LaTeX and in plain text, unit, meaning and notebook.
+class Entry(NamedTuple):
+    """A term of the field: meaning, notebook that derives it, symbol in LaTeX and plain text, unit.
 
     ``knob`` is the knob of an Experiment that sets it, if one does. A unit of "1" is a pure number;
     "" is no quantity at all.
@@ -32,15 +33,6 @@ GRADIENT = (
     ),
     Entry("inputs", "Columns of a weight matrix, the bias's column included.", 2, "n", "n", "1"),
     Entry("weights", "The matrix of a layer, of m rows and n columns.", 2, "W", "W", "1"),
-    Entry(
-        "batch size",
-        "Samples whose gradients are added up into one update of the weights.",
-        3,
-        "B",
-        "B",
-        "samples",
-        "batch_size",
-    ),
     Entry(
         "errors",
         "Derivatives of the loss by the outputs of a layer: B rows d, of m numbers each.",
@@ -64,24 +56,6 @@ GRADIENT = (
         3,
         "d\\,x^\\top",
         "d xᵀ",
-    ),
-    Entry(
-        "learning rate",
-        "Step length against the gradient; it enters before pulses are computed.",
-        3,
-        "\\eta",
-        "η",
-        "1",
-        "learning_rate",
-    ),
-    Entry(
-        "rank",
-        "Number of outer products that an update is made of.",
-        4,
-        "k",
-        "k",
-        "1",
-        "rank",
     ),
     Entry(
         "singular values",
@@ -139,15 +113,6 @@ GRADIENT = (
         "iteration converges.",
         5,
     ),
-    Entry(
-        "block size",
-        "Samples that SBPCA reads at once, for one step of its power iteration.",
-        6,
-        "b",
-        "b",
-        "samples",
-        "block_size",
-    ),
     Entry("left", "Error-side vectors of an update, k columns of m.", 6, "\\Delta", "Δ", "1"),
     Entry("sigma", "Weights of an update's k outer products.", 6, "\\sigma", "σ", "1"),
     Entry("right", "Activation-side vectors of an update, k columns of n.", 6, "X", "X", "1"),
@@ -157,12 +122,6 @@ GRADIENT = (
         6,
     ),
     Entry("SBE", "Streaming batch eigenupdate: SBPCA's predecessor, rank 1, sample by sample.", 6),
-    Entry(
-        "estimator",
-        "What makes a low-rank update out of errors and activations.",
-        8,
-        knob="method",
-    ),
     Entry("LRT", "Low-rank training: a small SVD after every sample, forgotten after a batch.", 8),
     Entry("NMF", "Factors without negative numbers, of the gradient's two signs each.", 8),
     Entry("error feedback", "What an update left out is added to the next gradient.", 8),
@@ -194,50 +153,9 @@ CROSSBAR = (
     Entry("voltage", "What drives a line; in a read it stands for an input.", 2, "V", "V", "V"),
     Entry("current", "What a line collects; in a read it stands for an output.", 2, "I", "I", "A"),
     Entry(
-        "pair",
-        "Two cells whose difference is a weight, as a conductance cannot be negative.",
-        2,
-        "G^+,\\, G^-",
-        "G⁺, G⁻",
-        "S",
-        "pair",
-    ),
-    Entry(
-        "largest weight",
-        "Weight of a pair with one cell at the top of its range, the other at the bottom.",
-        2,
-        "w_{\\max}",
-        "w_max",
-        "1",
-        "w_max",
-    ),
-    Entry(
         "transposed read",
         "Driving the outputs and collecting at the inputs: it multiplies by W transposed.",
         2,
-    ),
-    Entry(
-        "DAC",
-        "Digital-to-analogue converter: how finely an input's voltage can be set.",
-        2,
-        unit="bits",
-        knob="dac_bits",
-    ),
-    Entry(
-        "ADC",
-        "Analogue-to-digital converter: how finely a line's current is read.",
-        2,
-        unit="bits",
-        knob="adc_bits",
-    ),
-    Entry(
-        "read noise",
-        "Scatter of a cell's current from read to read, relative to the current.",
-        2,
-        "\\sigma_\\mathrm{read}",
-        "σ_read",
-        "1",
-        "read_noise",
     ),
     Entry(
         "pulse",
@@ -263,32 +181,10 @@ CROSSBAR = (
         9,
     ),
     Entry(
-        "scheme",
-        "Rank-sequential: outer products written one after another; rank-sum: their sum at once.",
-        9,
-        knob="scheme",
-    ),
-    Entry(
         "stochastic rounding",
         "Rounding up with the probability of the fraction, so that the mean is kept.",
         9,
     ),
-    Entry(
-        "coding",
-        "How a wanted change becomes pulses: counted cell by cell, or where two bit streams meet.",
-        9,
-        knob="coding",
-    ),
-    Entry(
-        "bit length",
-        "Slots of the two bit streams whose coincidences are pulses.",
-        9,
-        "BL",
-        "BL",
-        "slots",
-        "bit_length",
-    ),
-    Entry("device", "The kind of cell, with all that is known of it.", 10, knob="device"),
     Entry(
         "state",
         "Where a cell stands in its range: 0 at the lowest conductance, 1 at the highest.",
@@ -296,33 +192,6 @@ CROSSBAR = (
         "x",
         "x",
         "1",
-    ),
-    Entry(
-        "levels",
-        "Pulses that take a cell through its whole range.",
-        10,
-        "P_{\\max}",
-        "P_max",
-        "pulses",
-        "levels",
-    ),
-    Entry(
-        "nonlinearity, up",
-        "How bent potentiation is, as NeuroSim labels it; 0 is a straight line.",
-        10,
-        "NL_\\mathrm{up}",
-        "NL_up",
-        "1",
-        "nonlinearity_up",
-    ),
-    Entry(
-        "nonlinearity, down",
-        "How bent depression is; a label unlike the other one's makes a cell asymmetric.",
-        10,
-        "NL_\\mathrm{down}",
-        "NL_down",
-        "1",
-        "nonlinearity_down",
     ),
     Entry(
         "symmetry point",
@@ -333,70 +202,10 @@ CROSSBAR = (
         "1",
     ),
     Entry(
-        "cycle-to-cycle",
-        "Scatter of one and the same pulse on one and the same cell.",
-        10,
-        "\\sigma_\\mathrm{c2c}",
-        "σ_c2c",
-        "of range",
-        "cycle_to_cycle",
-    ),
-    Entry(
-        "device-to-device",
-        "Scatter of the nonlinearity from cell to cell, fixed when the array is made.",
-        10,
-        "\\sigma_\\mathrm{d2d}",
-        "σ_d2d",
-        "1",
-        "device_to_device",
-    ),
-    Entry(
         "write amplification",
         "Pulses issued over those that the sum of the outer products would take.",
         11,
         unit="1",
-    ),
-    Entry(
-        "wire resistance",
-        "Of the line from one cell to the next; the cause of IR drop, the voltage that never "
-        "reaches a cell.",
-        12,
-        "r",
-        "r",
-        "ohm",
-        "wire_resistance",
-    ),
-    Entry(
-        "stuck low",
-        "Share of the cells that stay at the lowest conductance.",
-        12,
-        unit="of cells",
-        knob="stuck_low",
-    ),
-    Entry(
-        "stuck high",
-        "Share of the cells that stay at the highest conductance.",
-        12,
-        unit="of cells",
-        knob="stuck_high",
-    ),
-    Entry(
-        "drift",
-        "Exponent of the power law by which a conductance falls with the time since its write.",
-        12,
-        "\\nu",
-        "ν",
-        "1",
-        "drift",
-    ),
-    Entry(
-        "time per step",
-        "Time between two updates, in which conductances drift.",
-        12,
-        "t",
-        "t",
-        "s",
-        "seconds_per_step",
     ),
     Entry("endurance", "Pulses that a cell survives before it is stuck.", 12, unit="pulses"),
 )
@@ -411,41 +220,38 @@ TRAINING = (
     Entry("sweep", "The same run over a grid of settings and seeds, as one table.", 14),
 )
 
-GLOSSARY = (*GRADIENT, *CROSSBAR, *TRAINING)
 
-# Knobs that are no term of the field, and why.
-PLAIN_KNOBS = {
-    "dataset": "a choice of what is learned",
-    "model": "a choice of network",
-    "hidden": "part of the choice of network",
-    "torch_device": "says where to compute, not what",
-    "seed": "names the random draws, and measures nothing",
-    "record_every": "says how often to look, not what happens",
-    "sweeps": "a count of readings of a batch",
-    "past": "explained with SBPCA's block",
-    "core": "a choice of what SBPCA carries",
+def _term(label: str) -> str:
+    return label if label.isupper() else label.lower()
+
+
+def _knobs(*, of_gradient: bool) -> tuple[Entry, ...]:
+    return tuple(
+        Entry(
+            _term(str(knob.label)),
+            doc_of(knob),
+            knob.notebook,
+            knob.latex,
+            knob.symbol,
+            knob.unit,
+            name,
+        )
+        for name, knob in knobs_of(Settings).items()
+        if knob.notebook and (knob.group == "Gradient") == of_gradient
+    )
+
+
+PARTS = {
+    "Gradients": GRADIENT + _knobs(of_gradient=True),
+    "Crossbars": CROSSBAR + _knobs(of_gradient=False),
+    "Training": TRAINING,
 }
-
-
-@cache
-def entry_of(knob: str) -> Entry | None:
-    """What the knob of that name sets; None for one that is no term of the field."""
-    return next((entry for entry in GLOSSARY if entry.knob == knob), None)
-
-
-def reference(knob: str) -> str:
-    """The knob's symbol, if it has one, and its notebook, for the end of a tooltip."""
-    entry = entry_of(knob)
-    if entry is None:
-        return ""
-    symbol = f"Symbol {entry.plain}; n" if entry.plain else "N"
-    return f"{symbol}otebook {entry.notebook}."
+GLOSSARY = tuple(entry for entries in PARTS.values() for entry in entries)
 
 
 def markdown() -> str:
     """All terms as a page of tables, one a part of the field."""
-    parts = {"Gradients": GRADIENT, "Crossbars": CROSSBAR, "Training": TRAINING}
-    tables = [f"## {title}\n\n{_table(entries)}" for title, entries in parts.items()]
+    tables = [f"## {title}\n\n{_table(entries)}" for title, entries in PARTS.items()]
     head = "# Terms and symbols\n\nThe number is that of the notebook that derives the term.\n"
     return "\n".join([head, *tables])
 

@@ -18,8 +18,8 @@ FULL_GRADIENT = {"method": "MBGD", "rank": 0}
 # besides SBPCA, whose past counts as one block: knobs of other ways to the same rank
 ONE_BLOCK = "SBPCA, one block"
 FORMS: dict[str, dict[str, Any]] = {
-    ONE_BLOCK: {"method": "sbpca", "past": 0.0},
-    "SBPCA, two sweeps": {"method": "sbpca", "sweeps": 2},
+    ONE_BLOCK: {"method": "sbpca", "history": 0.0},
+    "SBPCA, two sweeps": {"method": "sbpca", "passes": 2},
     "FeedbackPCA": {"method": "feedback"},
 }
 

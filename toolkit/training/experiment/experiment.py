@@ -36,7 +36,7 @@ from toolkit.training.experiment import physics
 from toolkit.training.experiment.checkpoint import load_checkpoint, save_checkpoint
 from toolkit.training.experiment.knobs import is_live, knobs_of
 from toolkit.training.experiment.recorder import Recorder, Spectrum, StepRecord, spectrum
-from toolkit.training.experiment.settings import DIGITAL, Settings
+from toolkit.training.experiment.settings import DIGITAL, Settings, present_names
 from toolkit.training.layers.convert import to_crossbar
 from toolkit.training.layers.convolution import Samples
 from toolkit.training.layers.guards import crossbar_layers
@@ -45,7 +45,6 @@ from toolkit.training.layers.updates import LayerUpdate, write_all
 from toolkit.training.models import make_model
 
 EVALUATED_AT_ONCE = 1000
-_KNOBS = frozenset(knobs_of(Settings))
 
 
 class DivergenceError(ArithmeticError):
@@ -101,7 +100,7 @@ class Experiment(Settings):
             self._program_anew()
         self._options = self._new_options()
         self._updates = self._new_updates()
-        self.history = Recorder(list(self._slots))
+        self.record = Recorder(list(self._slots))
         self._latest: dict[str, tuple[LowRank, Callable[[], list[Samples]]]] = {}
         self._ready = True
 
@@ -115,7 +114,7 @@ class Experiment(Settings):
     @property
     def step_count(self) -> int:
         """Training steps done."""
-        return self.history.step_count
+        return self.record.step_count
 
     @property
     def epoch(self) -> float:
@@ -176,13 +175,13 @@ class Experiment(Settings):
     def results(self) -> xr.DataTree:
         """Everything recorded so far, the present state included (``toolkit.results.schema``)."""
         # after a resume there is no update to look at until the next step
-        if self._latest and self.history.last_layer_step < self.step_count:
+        if self._latest and self.record.last_layer_step < self.step_count:
             self._record_layers(provisional=True)
         return build_tree(
             self._attributes(),
-            training=self.history.training(),
-            events=self.history.events_dataset(),
-            layers={name: self.history.layer_dataset(name) for name in self._slots},
+            training=self.record.training(),
+            events=self.record.events_dataset(),
+            layers={name: self.record.layer_dataset(name) for name in self._slots},
         )
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -211,15 +210,15 @@ class Experiment(Settings):
             attributes=self._attributes,
             conductance_bits=conductance_bits,
         )
-        self.history.stream_to(stream)
+        self.record.stream_to(stream)
         try:
             yield stream
         finally:
             try:
-                if self.history.last_streamed < self.step_count:
-                    self.history.finish_stream(self.spectra(), self.arrays)
+                if self.record.last_streamed < self.step_count:
+                    self.record.finish_stream(self.spectra(), self.arrays)
             finally:
-                self.history.stream_to(None)
+                self.record.stream_to(None)
                 stream.close()
 
     def _attributes(self) -> dict[str, str | int]:
@@ -268,7 +267,7 @@ class Experiment(Settings):
             "network": dict(self.network.state_dict()),
             "estimators": {name: e.state_dict() for name, e in self._estimators.items()},
             "order": self._order.state_dict(),
-            "history": self.history.state_dict(),
+            "history": self.record.state_dict(),
             "counts": [self._devices_used, self._samples_seen, self._earlier_pulses],
             "created": self._created.isoformat(),
         }
@@ -278,7 +277,7 @@ class Experiment(Settings):
         for name, estimator in self._estimators.items():
             estimator.load_state_dict(state["estimators"][name])
         self._order.load_state_dict(state["order"])
-        self.history.load_state_dict(state["history"])
+        self.record.load_state_dict(state["history"])
         self._devices_used, self._samples_seen, self._earlier_pulses = state["counts"]
         self._created = datetime.fromisoformat(state["created"])
 
@@ -391,22 +390,23 @@ class Experiment(Settings):
                     parameter.grad = None
 
     def _keep(self, record: StepRecord, *, epoch_ended: bool) -> None:
-        self.history.step(record)
+        self.record.step(record)
         if epoch_ended:
-            self.history.evaluation(record.step, *self.evaluate())
-        if (record.step - 1) % self.record_every == 0 and self.history.wants_layers():
+            self.record.evaluation(record.step, *self.evaluate())
+        if (record.step - 1) % self.record_every == 0 and self.record.wants_layers():
             self._record_layers()
 
     def _record_layers(self, *, provisional: bool = False) -> None:
         spectra = self.spectra()
-        self.history.layers(self.step_count, spectra, self.arrays, provisional=provisional)
+        self.record.layers(self.step_count, spectra, self.arrays, provisional=provisional)
 
     # --- knobs -------------------------------------------------------------------------------
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if not self.__dict__.get("_ready"):
+        own = name.startswith("_") and hasattr(self, name)
+        if own or not self.__dict__.get("_ready"):
             super().__setattr__(name, value)
-        elif name in _KNOBS or not hasattr(self, name):  # a misspelt knob must not pass in silence
+        elif name in knobs_of(self) or not hasattr(self, name):  # no misspelt knob in silence
             self.change(**{name: value})
         else:
             super().__setattr__(name, value)
@@ -419,7 +419,7 @@ class Experiment(Settings):
         ValueError
             If a knob is unknown, fixed for the length of a run, or has a value not allowed.
         """
-        declared = knobs_of(self)
+        declared, knobs = knobs_of(self), present_names(knobs)
         if fixed := [name for name in knobs if name in declared and not is_live(declared[name])]:
             live = ", ".join(name for name, knob in declared.items() if is_live(knob))
             raise ValueError(f"{fixed[0]} is fixed for the length of a run; live knobs: {live}.")
@@ -430,7 +430,7 @@ class Experiment(Settings):
         changed = {name: value for name, value in wanted.items() if value != present[name]}
         for name, value in changed.items():
             super().__setattr__(name, value)
-            self.history.event(self.step_count, name, present[name], value)
+            self.record.event(self.step_count, name, present[name], value)
         self._take_up(set(changed))
 
     def _fit_defaults(self, given: set[str]) -> None:
@@ -471,9 +471,9 @@ class Experiment(Settings):
             self._earlier_pulses = self.pulses
             self._program_anew()
         elif device := self.device_with_overrides():
-            for array in crossbars if changed & set(physics.NONIDEALITIES) else ():
+            for array in crossbars if changed & set(knobs_of(self, sets="device")) else ():
                 array.device = device
-            for array in crossbars if changed & set(physics.LINES) else ():
+            for array in crossbars if changed & set(knobs_of(self, sets="array")) else ():
                 self._set_lines(array)
 
     # --- making the parts --------------------------------------------------------------------
@@ -511,12 +511,8 @@ class Experiment(Settings):
     def _new_options(self) -> dict[str, Any]:
         """The knobs of estimates and writes, by the names that a :class:`LayerUpdate` takes."""
         return {
+            **{name: getattr(self, name) for name in knobs_of(self, sets="estimator")},
             "lr": self.learning_rate,
-            "rank": self.rank,
-            "block_size": self.block_size,
-            "sweeps": self.sweeps,
-            "history": self.past,
-            "core": self.core,
             "scheme": self.scheme,
             "momentum": 0.0,
         }

@@ -5,7 +5,7 @@ The knobs are declared in ``settings.py``; the physics itself is ``toolkit.cross
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -22,37 +22,24 @@ from toolkit.crossbar import (
 from toolkit.crossbar.pulses import Coding
 
 CODINGS = ("whole pulses", "coincidence")
-NONIDEALITIES = (
-    "nonlinearity_up",
-    "nonlinearity_down",
-    "cycle_to_cycle",
-    "device_to_device",
-    "levels",
-    "read_noise",
-    "stuck_low",
-    "stuck_high",
-    "drift",
-)
 LABELS = ("nonlinearity_up", "nonlinearity_down", "device_to_device")
-LINES = ("coding", "bit_length", "dac_bits", "adc_bits", "wire_resistance")
 
 
-def applying(device: Device) -> list[str]:
-    """The nonidealities that the device's response has: labels are the exponential one's."""
-    labelled = isinstance(device.response, Exponential)
-    return [name for name in NONIDEALITIES if labelled or name not in LABELS]
+def applies(name: str, device: Device) -> bool:
+    """Whether the device's response has that nonideality: labels are the exponential one's."""
+    return name not in LABELS or isinstance(device.response, Exponential)
 
 
 def overridden(preset: Device, knobs: Mapping[str, Any]) -> Device:
-    """``preset`` with the nonidealities that are not None.
+    """``preset`` with those of the nonidealities ``knobs`` that are not None.
 
     Raises
     ------
     ValueError
         If one of them does not apply to the preset's response, or is not allowed.
     """
-    changes = {name: knobs[name] for name in NONIDEALITIES if knobs[name] is not None}
-    if not_its_own := sorted(set(changes) & set(LABELS) - set(applying(preset))):
+    changes = {name: value for name, value in knobs.items() if value is not None}
+    if not_its_own := sorted(name for name in changes if not applies(name, preset)):
         raise ValueError(
             f"{not_its_own[0]} does not apply to {preset.name}, whose response is "
             f"{type(preset.response).__name__}; leave it at the preset's."
@@ -64,9 +51,9 @@ def overridden(preset: Device, knobs: Mapping[str, Any]) -> Device:
     return replace(preset, **changes)
 
 
-def in_force(device: Device) -> dict[str, float]:
-    """The values of the nonidealities that apply to ``device``."""
-    values = {name: getattr(device, name, None) for name in applying(device)}
+def in_force(device: Device, names: Iterable[str]) -> dict[str, float]:
+    """The values of those nonidealities that apply to ``device``."""
+    values = {name: getattr(device, name, None) for name in names if applies(name, device)}
     return values | {"levels": device.levels_up, "drift": getattr(device.retention, "nu", 0.0)}
 
 

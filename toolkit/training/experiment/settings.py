@@ -7,6 +7,7 @@ for the length of a run; every other knob may change while training runs.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import param
@@ -14,46 +15,91 @@ from torch import nn
 
 from toolkit.crossbar import PAIRS, SCHEMES, Device, device_names, get_device
 from toolkit.crossbar.pulses import MOST_BITS
-from toolkit.lowrank import estimator_names
-from toolkit.lowrank.sbpca import CORES
+from toolkit.lowrank import ESTIMATORS, estimator_names
 from toolkit.training.data.dataset import Dataset
 from toolkit.training.data.datasets import dataset_names
 from toolkit.training.experiment import physics
-from toolkit.training.experiment.knobs import Choice, Real, Whole, Widths, knobs_of
+from toolkit.training.experiment.knobs import (
+    Choice,
+    Real,
+    Whole,
+    Widths,
+    knobs_of,
+    knobs_of_constructor,
+)
 from toolkit.training.models import model_names
 
 DIGITAL = "digital"
+FORMER_NAMES = {"past": "history", "sweeps": "passes"}  # in files, plans and addresses until 0.4
+_NUMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64)
+_RATES = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
+_LEVELS = (2, 4, 8, 16, 32, 64, 97, 128, 256, 512, 1000, 2000, 5000, 10_000)
+_POWERS = tuple(2**i for i in range(11))
+_NEW, _GRADIENT, _DEVICE, _CELLS = "New run", "Gradient", "Device", "Cells"
+_LINES, _FURTHER = "Lines and converters", "Estimators, further"
 
 
 class Settings(param.Parameterized):
-    """The knobs of one run; raises ``ValueError`` with the knob, the value and what is allowed."""
+    """The knobs of one run; raises ``ValueError`` with the knob, the value and what is allowed.
+
+    The further arguments of every estimator are knobs as well.
+    """
 
     dataset = Choice(
-        "digits", objects=dataset_names(), made=Dataset, constant=True, doc="Data set to learn."
+        "digits",
+        objects=dataset_names(),
+        made=Dataset,
+        constant=True,
+        group=_NEW,
+        doc="Data set to learn.",
     )
     model = Choice(
-        "mlp", objects=model_names(), made=nn.Module, constant=True, doc="Network to train."
+        "mlp",
+        objects=model_names(),
+        made=nn.Module,
+        constant=True,
+        group=_NEW,
+        doc="Network to train.",
     )
-    hidden = Widths([128], constant=True, doc="Widths of the hidden layers of an mlp.")
+    hidden = Widths(
+        [128],
+        unit="neurons",
+        constant=True,
+        group=_NEW,
+        doc="Widths of the hidden layers of an mlp.",
+    )
     torch_device = Choice(
         "cpu",
         objects=["cpu", "cuda", "mps"],
         constant=True,
-        doc="Processor that computes: torch's name of it.",
+        doc="Processor that computes, by torch's name.",
     )
     seed = Whole(
-        0, bounds=(0, 2**32 - 1), constant=True, doc="Seed of every random draw of the run."
+        0,
+        bounds=(0, 2**32 - 1),
+        constant=True,
+        group=_NEW,
+        doc="Seed of every random draw of the run.",
     )
     w_max = Real(
         1.0,
+        label="Largest weight",
         bounds=(0.01, 100.0),
         constant=True,
-        doc="Weight that a fully written conductance pair stands for.",
+        group=_NEW,
+        symbol="w_max",
+        latex="w_{\\max}",
+        notebook=2,
+        doc="Weight of a pair with one cell at the top of its range, the other at the bottom.",
     )
     pair = Choice(
         "differential",
         objects=list(PAIRS),
         constant=True,
+        group=_NEW,
+        symbol="G⁺, G⁻",
+        latex="G^+,\\, G^-",
+        notebook=2,
         doc="How two cells hold a weight: both pulsed both ways, upwards only, or one fixed.",
     )
     record_every = Whole(
@@ -63,105 +109,205 @@ class Settings(param.Parameterized):
         constant=True,
         doc="Steps between records of spectra, weights and conductances.",
     )
-    method = Choice("sbpca", objects=list(estimator_names()), doc="How the gradient is estimated.")
-    rank = Whole(4, bounds=(1, 512), doc="Outer products per update: the k of rank-k.")
+    method = Choice(
+        "sbpca",
+        objects=list(estimator_names()),
+        group=_GRADIENT,
+        notebook=8,
+        doc="Estimator that makes a low-rank update out of errors and activations.",
+    )
+    rank = Whole(
+        4,
+        bounds=(1, 512),
+        stops=_NUMBERS,
+        group=_GRADIENT,
+        sets="estimator",
+        symbol="k",
+        latex="k",
+        notebook=4,
+        doc="Outer products per update: the k of rank-k.",
+    )
     block_size = Whole(
         8,
         bounds=(1, 4096),
+        stops=_POWERS,
         unit="samples",
+        group=_GRADIENT,
+        sets="estimator",
+        symbol="b",
+        latex="b",
+        notebook=6,
         doc="Samples per power-iteration step, at most a batch.",
     )
-    sweeps = Whole(1, bounds=(1, 100), doc="How often SBPCA reads each batch.")
-    past = Real(
-        1.0,
-        bounds=(0.0, 1000.0),
-        unit="blocks",
-        doc="How much SBPCA's past counts, its history: 0 keeps its directions only.",
+    batch_size = Whole(
+        64,
+        bounds=(1, 4096),
+        stops=_POWERS,
+        unit="samples",
+        group=_GRADIENT,
+        symbol="B",
+        latex="B",
+        notebook=3,
+        doc="Samples per weight update.",
     )
-    core = Choice(
-        "diagonal",
-        objects=list(CORES),
-        doc="What SBPCA knows of its past: the k singular values, or all k x k products.",
-    )
-    batch_size = Whole(64, bounds=(1, 4096), unit="samples", doc="Samples per weight update.")
     learning_rate = Real(
         0.3,
         bounds=(0.0, 10.0),
         inclusive_bounds=(False, True),
+        stops=_RATES,
+        group=_GRADIENT,
+        symbol="η",
+        latex="\\eta",
+        notebook=3,
         doc="Step length; enters before the pulses are computed.",
     )
     scheme = Choice(
         "rank-sequential",
         objects=list(SCHEMES),
+        group=_GRADIENT,
+        notebook=9,
         doc="Write the outer products one after another, or their sum at once.",
     )
     device = Choice(
         DIGITAL,
         objects=[DIGITAL, *device_names()],
         made=Device,
+        group=_DEVICE,
+        notebook=10,
         doc="Cell of the crossbar, or plain weights.",
     )
     nonlinearity_up = Real(
-        None, bounds=(-9.0, 9.0), doc="Curvature label of potentiation; 0 is a straight line."
+        None,
+        bounds=(-9.0, 9.0),
+        step=0.1,
+        group=_DEVICE,
+        sets="device",
+        symbol="NL_up",
+        latex="NL_\\mathrm{up}",
+        notebook=10,
+        doc="Curvature label of potentiation; 0 is a straight line.",
     )
     nonlinearity_down = Real(
-        None, bounds=(-9.0, 9.0), doc="Curvature label of depression; 0 is a straight line."
+        None,
+        bounds=(-9.0, 9.0),
+        step=0.1,
+        group=_DEVICE,
+        sets="device",
+        symbol="NL_down",
+        latex="NL_\\mathrm{down}",
+        notebook=10,
+        doc="Curvature label of depression; 0 is a straight line.",
     )
     cycle_to_cycle = Real(
         None,
         label="Cycle-to-cycle",
         bounds=(0.0, 0.5),
+        step=0.005,
         unit="of range",
+        group=_DEVICE,
+        sets="device",
+        symbol="σ_c2c",
+        latex="\\sigma_\\mathrm{c2c}",
+        notebook=10,
         doc="Noise of one pulse, standard deviation; grows with the square root of pulses.",
     )
     device_to_device = Real(
         None,
         label="Device-to-device",
         bounds=(0.0, 5.0),
-        doc="Spread of the nonlinearity label between cells.",
+        step=0.05,
+        group=_DEVICE,
+        sets="device",
+        symbol="σ_d2d",
+        latex="\\sigma_\\mathrm{d2d}",
+        notebook=10,
+        doc="Spread of the nonlinearity label between cells, fixed when the array is made.",
     )
     levels = Whole(
-        None, bounds=(2, 10_000), unit="pulses", doc="Pulses across the whole conductance range."
+        None,
+        bounds=(2, 10_000),
+        stops=_LEVELS,
+        unit="pulses",
+        group=_DEVICE,
+        sets="device",
+        symbol="P_max",
+        latex="P_{\\max}",
+        notebook=10,
+        doc="Pulses across the whole conductance range.",
     )
     read_noise = Real(
-        None, bounds=(0.0, 0.5), unit="of current", doc="Noise of a read, standard deviation."
+        None,
+        bounds=(0.0, 0.5),
+        step=0.005,
+        unit="of current",
+        group=_CELLS,
+        sets="device",
+        symbol="σ_read",
+        latex="\\sigma_\\mathrm{read}",
+        notebook=2,
+        doc="Noise of a cell's current from read to read, standard deviation.",
     )
-
     stuck_low = Real(
         None,
-        label="Stuck low",
         bounds=(0.0, 0.5),
+        step=0.005,
         unit="of cells",
+        group=_CELLS,
+        sets="device",
+        notebook=12,
         doc="Share of the cells that stay at the lowest conductance.",
     )
     stuck_high = Real(
         None,
-        label="Stuck high",
         bounds=(0.0, 0.5),
+        step=0.005,
         unit="of cells",
+        group=_CELLS,
+        sets="device",
+        notebook=12,
         doc="Share of the cells that stay at the highest conductance.",
     )
     drift = Real(
         None,
         bounds=(0.0, 1.0),
-        doc="Exponent nu of the power law by which conductance falls after a write.",
+        step=0.005,
+        group=_CELLS,
+        sets="device",
+        symbol="ν",
+        latex="\\nu",
+        notebook=12,
+        doc="Exponent of the power law by which conductance falls after a write.",
     )
     seconds_per_step = Real(
         0.0,
         label="Time per step",
         bounds=(0.0, 1e6),
+        stops=(0.0, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0),
         unit="s",
+        group=_CELLS,
+        symbol="t",
+        latex="t",
+        notebook=12,
         doc="Time that passes between two updates, in which conductances drift.",
     )
     coding = Choice(
         "whole pulses",
         objects=list(physics.CODINGS),
+        group=_LINES,
+        sets="array",
+        notebook=9,
         doc="Whole pulses to each cell, or coincidences of bit streams on rows and columns.",
     )
     bit_length = Whole(
         31,
         bounds=(1, MOST_BITS),
+        stops=(1, 3, 7, 10, 15, 31, 63, 127),
         unit="slots",
+        group=_LINES,
+        sets="array",
+        symbol="BL",
+        latex="BL",
+        notebook=9,
         doc="Longest bit stream of a coincidence write: the most pulses that it gives a cell.",
     )
     dac_bits = Whole(
@@ -170,7 +316,10 @@ class Settings(param.Parameterized):
         bounds=(2, 16),
         unit="bits",
         none="ideal",
-        doc="Resolution of the converters of inputs.",
+        group=_LINES,
+        sets="array",
+        notebook=2,
+        doc="Resolution of the digital-to-analogue converters of inputs.",
     )
     adc_bits = Whole(
         None,
@@ -178,17 +327,26 @@ class Settings(param.Parameterized):
         bounds=(2, 16),
         unit="bits",
         none="ideal",
-        doc="Resolution of the converters of outputs.",
+        group=_LINES,
+        sets="array",
+        notebook=2,
+        doc="Resolution of the analogue-to-digital converters of outputs.",
     )
     wire_resistance = Real(
         0.0,
         bounds=(0.0, 100.0),
+        stops=(0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0),
         unit="ohm",
+        group=_LINES,
+        sets="array",
+        symbol="r",
+        latex="r",
+        notebook=12,
         doc="Resistance of a wire from one cell to the next, in reads.",
     )
 
     def __init__(self, **knobs: Any) -> None:
-        known = knobs_of(type(self))
+        known, knobs = knobs_of(type(self)), present_names(knobs)
         if unknown := sorted(set(knobs) - set(known)):
             raise ValueError(f"unknown knob {unknown[0]!r}; allowed: {', '.join(known)}.")
         super().__init__(**{name: known[name].plain(value) for name, value in knobs.items()})
@@ -215,9 +373,24 @@ class Settings(param.Parameterized):
         if self.device == DIGITAL:
             return None
         preset = self.device if isinstance(self.device, Device) else get_device(self.device)
-        return physics.overridden(preset, self.knob_values())
+        set_here = {name: getattr(self, name) for name in knobs_of(self, sets="device")}
+        return physics.overridden(preset, set_here)
 
     def nonidealities(self) -> dict[str, float]:
         """The nonidealities in force that apply to the device; none for plain weights."""
         device = self.device_with_overrides()
-        return {} if device is None else physics.in_force(device)
+        if device is None:
+            return {}
+        return physics.in_force(device, knobs_of(self, sets="device"))
+
+
+def present_names(knobs: Mapping[str, Any]) -> dict[str, Any]:
+    """``knobs`` under the names that they have now."""
+    return {FORMER_NAMES.get(name, name): value for name, value in knobs.items()}
+
+
+for _estimator in ESTIMATORS.values():
+    _declared = {"group": _FURTHER, "sets": "estimator"}
+    for _name, _knob in knobs_of_constructor(_estimator, **_declared).items():
+        if _name not in Settings.param:
+            Settings.param.add_parameter(_name, _knob)

@@ -190,7 +190,7 @@ class Camera:
         looks at the spectrum of the layer in focus, one at that of another layer, one at the rest.
         """
         run = self._run
-        history, latest = run.history, run.latest()
+        history, latest = run.record, run.latest()
         steps, losses = block_means(history.column("step"), history.column("loss"), HISTORY_POINTS)
         focus, changes = self._checked(focus), tuple(self.changes)
         seen, turn = self._seen, number % LOOKS_EVERY

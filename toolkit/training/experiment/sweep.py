@@ -35,8 +35,8 @@ from toolkit.plain_yaml import read_plain_yaml
 from toolkit.results.grid import GridStore, Index
 from toolkit.results.schema import root_attributes
 from toolkit.training.experiment.experiment import Experiment
-from toolkit.training.experiment.knobs import Widths, knobs_of
-from toolkit.training.experiment.settings import Settings
+from toolkit.training.experiment.knobs import Widths, doc_of, knobs_of
+from toolkit.training.experiment.settings import Settings, present_names
 
 CONNECT_S = 20  # to a scheduler, at most
 Row = dict[str, Any]
@@ -81,7 +81,7 @@ def plan_of(grid: Mapping[str, Any], *, seeds: int | Sequence[int] = 1, epochs: 
         ``epochs`` is not allowed. Values that do not go together fail in their own run.
     """
     check_instance("grid", grid, Mapping, "a mapping of knobs, or a Plan")
-    known = knobs_of(Settings)
+    known, grid = knobs_of(Settings), present_names(grid)
     if unknown := [name for name in grid if name not in known or name == "seed"]:
         allowed = ", ".join(name for name in known if name != "seed")
         raise ValueError(f"grid must have knobs of {allowed}; got {unknown[0]!r}")
@@ -221,7 +221,7 @@ def _measured(knobs: dict[str, Any], epochs: int) -> Row:
     ends: list[dict[str, float]] = []
     for _ in range(epochs):
         records = list(run.steps(epochs=1))
-        _, test_loss, test_accuracy = run.history.evaluations[-1]
+        _, test_loss, test_accuracy = run.record.evaluations[-1]
         ends.append(
             {
                 "test_loss": test_loss,
@@ -315,8 +315,9 @@ def _store(out: str | os.PathLike[str], plan: Plan) -> GridStore:
 
 
 def _attributes(name: str, unit: str) -> dict[str, str]:
-    doc = " ".join((knobs_of(Settings)[name].doc or name).split())
-    return {"long_name": doc.rstrip(".")} | ({"units": unit} if unit else {})
+    return {"long_name": doc_of(knobs_of(Settings)[name]).rstrip(".")} | (
+        {"units": unit} if unit else {}
+    )
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int]:
