@@ -115,7 +115,7 @@ Settings.param.add_parameter(
 run = Experiment(hidden=[8], method="damped", damping=0.25, device="Ag:a-Si", write_noise=0.125)
 run.step()
 array = next(iter(run.arrays.values()))
-print(run._updates[0].estimators[0].damping, array.device.write_noise)
+print(next(iter(run.estimators.values())).damping, array.device.write_noise)
 print(json.loads(run.results().attrs["settings"])["damping"])
 parser = argparse.ArgumentParser()
 add_arguments(parser, Settings)

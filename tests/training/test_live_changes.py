@@ -57,10 +57,9 @@ def test_an_estimators_own_knob_is_live(method, knob, new):
     """As an estimator does in which it was set by hand between the same batches."""
     run, other, by_hand = (warm(method=method, rank=2, hidden=[12]) for _ in range(3))
     setattr(run, knob, new)
-    for update in by_hand._updates:
-        for estimator in update.estimators:
-            setattr(estimator, knob, new)
-        update.take_up = lambda _: None
+    by_hand._optimizer.param_groups[0].pop(knob)
+    for estimator in by_hand.estimators.values():
+        setattr(estimator, knob, new)
     for one in (run, other, by_hand):
         one.step(), one.step()
     assert run.record.events[0][1:] == (knob, getattr(other, knob), new)
@@ -118,9 +117,9 @@ def test_a_rank_above_one_layers_limit_is_clipped_there_and_shown():
 
 def test_a_rank_change_keeps_what_was_learned():
     run = warm(seed=1)
-    before = run._estimators["layer1"].state_dict()
+    before = run.estimators["layer1"].state_dict()
     run.rank = 6
-    after = run._estimators["layer1"]
+    after = run.estimators["layer1"]
     assert after.rank == 6
     torch.testing.assert_close(after.state_dict()["left"], before["left"])
 
@@ -129,7 +128,7 @@ def test_rank_and_block_size_reach_the_estimator_of_a_later_method():
     run = warm(method="sgd")
     run.change(rank=6, block_size=32)
     run.method = "sbpca"
-    estimator = run._estimators["layer1"]
+    estimator = run.estimators["layer1"]
     assert (estimator.rank, estimator.block_size) == (6, 32)
     run.step()
     run.method = "svd"

@@ -115,15 +115,15 @@ def test_condensing_samples_changes_no_spectrum():
 def test_block_size_counts_pictures():
     run = Experiment(dataset=pictures(), model=Odd(), block_size=5, batch_size=20)
     run.step()
-    assert run._estimators["first"].block_size == 5 * 64
-    assert run._estimators["last"].block_size == 5
+    assert run.estimators["first"].block_size == 5 * 64
+    assert run.estimators["last"].block_size == 5
 
 
 def test_evaluation_in_parts_is_evaluation_at_once(monkeypatch):
     run = Experiment()
     run.step()
     whole = run.evaluate()
-    monkeypatch.setattr("toolkit.training.experiment.experiment.EVALUATED_AT_ONCE", 64)
+    monkeypatch.setattr("toolkit.training.experiment.run.EVALUATED_AT_ONCE", 64)
     assert run.evaluate() == pytest.approx(whole, rel=1e-6)
 
 

@@ -9,7 +9,7 @@ from toolkit.cli import main
 from toolkit.crossbar import DigitalArray
 from toolkit.results import open_results
 from toolkit.training import Dataset, DivergenceError, Experiment, Settings, read_plan
-from toolkit.training.experiment.knobs import Choice, Whole, is_live, knobs_of
+from toolkit.training.experiment.knobs import Choice, Flag, Whole, is_live, knobs_of
 
 
 def tiny():
@@ -77,6 +77,8 @@ def values(name, knob):
         return SMALL[name]
     if isinstance(knob, Choice):
         return st.sampled_from(knob.objects)
+    if isinstance(knob, Flag):
+        return st.booleans()
     low, high = knob.bounds
     above = not knob.inclusive_bounds[0]
     inner = (

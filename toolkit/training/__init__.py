@@ -3,7 +3,8 @@
 from toolkit.training.data.dataset import Dataset
 from toolkit.training.data.datasets import dataset_names, load_dataset
 from toolkit.training.data.synthetic import gaussians, spirals
-from toolkit.training.experiment.experiment import DivergenceError, Experiment
+from toolkit.training.experiment.experiment import Experiment
+from toolkit.training.experiment.run import DivergenceError
 from toolkit.training.experiment.settings import Settings
 from toolkit.training.experiment.sweep import Plan, read_plan, sweep
 from toolkit.training.layers.capture import release_weights

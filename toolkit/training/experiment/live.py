@@ -20,7 +20,8 @@ from typing import Any
 import xarray as xr
 
 from toolkit.crossbar.kernels import between_chunks
-from toolkit.training.experiment.experiment import DivergenceError, Experiment
+from toolkit.training.experiment.experiment import Experiment
+from toolkit.training.experiment.run import DivergenceError
 from toolkit.training.experiment.snapshot import Camera, Focus, Snapshot
 
 SNAPSHOTS_PER_SECOND = 18

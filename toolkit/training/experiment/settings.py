@@ -30,7 +30,7 @@ from toolkit.training.experiment.knobs import (
 from toolkit.training.models import model_names
 
 DIGITAL = "digital"
-FORMER_NAMES = {"past": "history", "sweeps": "passes"}  # in files, plans and addresses until 0.4
+FORMER_NAMES = {"past": "history", "sweeps": "passes"}  # in older files and addresses
 _NUMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64)
 _RATES = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 _LEVELS = (2, 4, 8, 16, 32, 64, 97, 128, 256, 512, 1000, 2000, 5000, 10_000)

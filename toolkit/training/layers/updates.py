@@ -51,7 +51,7 @@ class LayerUpdate:
 
         ``group`` holds "rank", "block_size" and any further knobs of the estimators.
         """
-        self.take_up(group)
+        self.apply_knobs(group)
         samples = _samples(self.layer, self.capture)
         self.capture.clear()
         if not all(len(errors) for errors, _ in samples):  # an empty batch
@@ -129,7 +129,7 @@ class LayerUpdate:
             for parts in state["velocities"]
         ]
 
-    def take_up(self, group: Mapping[str, Any]) -> None:
+    def apply_knobs(self, group: Mapping[str, Any]) -> None:
         """Set those of the estimators' knobs that the group names.
 
         A rank is at most min(m, n) of the matrix; a block counts network inputs.

@@ -1,0 +1,385 @@
+"""A run: settings, a network, LowRankSGD and a recorder, with knobs that may be turned.
+
+One path: batch -> layers -> (errors, activations) -> estimator -> low-rank update -> array.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from toolkit.checks import check_choice, check_count
+from toolkit.crossbar import Crossbar, DigitalArray
+from toolkit.lowrank import Estimator, LowRank
+from toolkit.training.data.batches import SampleOrder
+from toolkit.training.data.dataset import Dataset
+from toolkit.training.data.datasets import load_dataset
+from toolkit.training.experiment import physics
+from toolkit.training.experiment.knobs import is_live, knobs_of
+from toolkit.training.experiment.recorder import Recorder, Spectrum, StepRecord, spectrum
+from toolkit.training.experiment.settings import DIGITAL, Settings, present_names
+from toolkit.training.layers.convert import to_crossbar
+from toolkit.training.layers.convolution import Samples
+from toolkit.training.layers.guards import crossbar_layers
+from toolkit.training.layers.modules import Array, CrossbarLayer, block_samples
+from toolkit.training.layers.optimiser import Group, LowRankSGD
+from toolkit.training.layers.updates import LayerUpdate, write_all
+from toolkit.training.models import make_model
+
+EVALUATED_AT_ONCE = 1000
+
+
+class DivergenceError(ArithmeticError):
+    """Loss, weights or gradient are no longer finite; what was recorded until then is kept."""
+
+
+class Run(Settings):
+    """A network in training, its arrays, LowRankSGD and recorder; see ``Experiment``."""
+
+    def __init__(self, **knobs: Any) -> None:
+        super().__init__(**knobs)
+        self._created = datetime.now(UTC)
+        place = _available(self.torch_device)
+        given = self.dataset if isinstance(self.dataset, Dataset) else load_dataset(self.dataset)
+        self._data = given.to(place)
+        weights, order, self._array_seed, self._estimator_seed = (
+            np.random.SeedSequence(self.seed).generate_state(4).tolist()
+        )
+        self.network = self._new_network(torch.Generator().manual_seed(weights)).to(place)
+        self.network = to_crossbar(self.network).train()
+        self.layers = crossbar_layers(self.network)
+        self._slots = _slots(self.layers)
+        self._shapes = {name: array.shape for name, array in self.arrays.items()}
+        self._fit_defaults(given=set(knobs))
+        self._check_against_data(self)
+        self._order = SampleOrder(len(self._data.train_labels), seed=order)
+        self._devices_used, self._samples_seen, self._earlier_pulses = 0, 0, 0
+        if self.device != DIGITAL:
+            self._program_anew()
+        self._optimizer = self._new_optimizer()
+        self.record = Recorder(list(self._slots))
+        self._latest: dict[str, tuple[LowRank, Callable[[], list[Samples]]]] = {}
+        self._ready = True
+
+    # --- what a user reads -------------------------------------------------------------------
+
+    @property
+    def step_count(self) -> int:
+        """Training steps done."""
+        return self.record.step_count
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the training set done, with the fraction of the present one."""
+        return self._order.epoch
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Samples in the training set."""
+        return len(self._data.train_labels)
+
+    @property
+    def samples_seen(self) -> int:
+        """Samples trained on so far, each as often as it was seen."""
+        return self._samples_seen
+
+    @property
+    def pulses(self) -> int:
+        """Programming pulses issued so far, over all arrays, discarded ones included."""
+        return self._earlier_pulses + sum(array.pulses for array in self.arrays.values())
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """The arrays by the name of their layer; ``conv1.group2`` where a layer has several."""
+        return {name: layer.arrays[i] for name, (layer, i) in self._slots.items()}
+
+    def gradient_words(self) -> tuple[int, int]:
+        """Words of the updates, k(m + n + 1) summed over layers, and of the m x n gradients."""
+        held = 0
+        for name, (rows, columns) in self._shapes.items():
+            samples = block_samples(self._slots[name][0], self.batch_size)
+            rank = self.estimators[name].written_rank(samples)
+            held += rank * (rows + columns + 1)
+        return held, sum(rows * columns for rows, columns in self._shapes.values())
+
+    def layer_rank(self, name: str) -> int:
+        """The rank that the layer can use: ``rank``, at most its min(m, n)."""
+        check_choice("name", name, self._shapes)
+        return min(self.rank, *self._shapes[name])
+
+    def latest(self) -> dict[str, tuple[LowRank, Tensor, Tensor]]:
+        """The last step's update of every array, with the errors and activations behind it."""
+        return {
+            name: (update, *samples()[self._slots[name][1]])
+            for name, (update, samples) in self._latest.items()
+        }
+
+    def outer_products(self, inputs: int) -> tuple[int, int]:
+        """Outer products of the last step's updates, and of that many network inputs one by one."""
+        check_count("inputs", inputs)
+        written = sum(update.rank for update, _ in self._latest.values())
+        return written, sum(block_samples(layer, inputs) for layer, _ in self._slots.values())
+
+    def spectra(self) -> dict[str, Spectrum]:
+        """The last step's gradient spectrum of every layer; empty before the first step."""
+        return {name: spectrum(*found) for name, found in self.latest().items()}
+
+    # --- training ----------------------------------------------------------------------------
+
+    def steps(self, *, epochs: int) -> Iterator[StepRecord]:
+        """Train for ``epochs`` more passes over the training set, yielding every step.
+
+        Raises
+        ------
+        ValueError
+            If ``epochs`` is no whole number of 1 or more.
+        DivergenceError
+            If the loss is no longer finite.
+        """
+        check_count("epochs", epochs)
+        last = math.floor(self.epoch) + epochs
+        while self.epoch < last:
+            yield self.step()
+
+    def step(self) -> StepRecord:
+        """Train on one batch; the test set is evaluated when an epoch ends.
+
+        Raises
+        ------
+        DivergenceError
+            If loss, weights or gradient are no longer finite.
+        """
+        try:
+            return self._train_on_batch()
+        except (ValueError, torch.linalg.LinAlgError) as error:  # how the parts refuse NaN
+            raise DivergenceError(
+                f"training diverged at step {self.step_count + 1}: {error}; "
+                f"try a learning_rate below {self.learning_rate:g}."
+            ) from error
+
+    def _train_on_batch(self) -> StepRecord:
+        epochs_before = math.floor(self.epoch)
+        picked = self._order.take(self.batch_size).to(self._data.train_labels.device)
+        labels = self._data.train_labels[picked]
+        self._optimizer.zero_grad()
+        scores = self.network(self._data.train_inputs[picked])
+        loss = functional.cross_entropy(scores, labels)
+        if not math.isfinite(loss.item()):
+            raise ValueError(f"the loss is {loss.item()}")
+        loss.backward()
+        self._optimizer.step()
+        if self.seconds_per_step:
+            for array in self._crossbars():
+                array.wait(self.seconds_per_step)
+        self._samples_seen += len(labels)
+        record = StepRecord(
+            step=self.step_count + 1,
+            epoch=math.ceil(self.epoch),
+            loss=loss.item(),
+            accuracy=float((scores.argmax(1) == labels).float().mean()),
+            learning_rate=self.learning_rate,
+            rank=self.rank,
+            batch_size=len(labels),
+            samples_seen=self._samples_seen,
+            pulses=self.pulses,
+        )
+        self._keep(record, epoch_ended=math.floor(self.epoch) > epochs_before)
+        return record
+
+    def evaluate(self) -> tuple[float, float]:
+        """Loss and accuracy on the test set, read through the arrays as they are."""
+        loss, hits, labels = 0.0, 0, self._data.test_labels
+        self.network.eval()
+        with torch.no_grad():
+            for start in range(0, len(labels), EVALUATED_AT_ONCE):
+                part = slice(start, start + EVALUATED_AT_ONCE)
+                scores = self.network(self._data.test_inputs[part])
+                loss += float(functional.cross_entropy(scores, labels[part], reduction="sum"))
+                hits += int((scores.argmax(1) == labels[part]).sum())
+        self.network.train()
+        return loss / len(labels), hits / len(labels)
+
+    def _estimate_and_write(self, groups: list[Group]) -> None:
+        """What LowRankSGD does with layers, and a note of it: for spectra, nothing is copied."""
+        samples = [layer.samples_for_later() for layer in self.layers.values()]
+        found = [(layer, layer.estimates(g), g) for g, layers in groups for layer in layers]
+        write_all(found)
+        for (layer, updates, _), later in zip(found, samples, strict=True):
+            for group, update in enumerate(updates):
+                self._latest[_array_name(layer.name, layer.layer, group)] = update, later
+
+    def _keep(self, record: StepRecord, *, epoch_ended: bool) -> None:
+        self.record.step(record)
+        if epoch_ended:
+            self.record.evaluation(record.step, *self.evaluate())
+        if (record.step - 1) % self.record_every == 0 and self.record.wants_layers():
+            self._record_layers()
+
+    def _record_layers(self, *, provisional: bool = False) -> None:
+        spectra = self.spectra()
+        self.record.layers(self.step_count, spectra, self.arrays, provisional=provisional)
+
+    # --- knobs -------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = name.startswith("_") and hasattr(self, name)
+        if own or not self.__dict__.get("_ready"):
+            super().__setattr__(name, value)
+        elif name in knobs_of(self) or not hasattr(self, name):  # no misspelt knob in silence
+            self.change(**{name: value})
+        else:
+            super().__setattr__(name, value)
+
+    def change(self, **knobs: Any) -> None:
+        """Set several live knobs at once: all of them or, where one is not allowed, none.
+
+        Raises
+        ------
+        ValueError
+            If a knob is unknown, fixed for the length of a run, or has a value not allowed.
+        """
+        declared, knobs = knobs_of(self), present_names(knobs)
+        if fixed := [name for name in knobs if name in declared and not is_live(declared[name])]:
+            live = ", ".join(name for name, knob in declared.items() if is_live(knob))
+            raise ValueError(f"{fixed[0]} is fixed for the length of a run; live knobs: {live}.")
+        present = self.knob_values()
+        proposal = Settings(**(present | knobs))
+        self._check_against_data(proposal)
+        wanted = {name: getattr(proposal, name) for name in knobs}
+        changed = {name: value for name, value in wanted.items() if value != present[name]}
+        for name, value in changed.items():
+            super().__setattr__(name, value)
+            self.record.event(self.step_count, name, present[name], value)
+        self._apply_knobs(set(changed))
+
+    def _fit_defaults(self, given: set[str]) -> None:
+        """Lower a default that these data or layers are too small for, and say so."""
+        most = {"rank": self._largest_rank(), "batch_size": len(self._data.train_labels)}
+        for name, largest in most.items():
+            if name not in given and getattr(self, name) > largest:
+                warnings.warn(f"{name} is lowered to {largest}, the largest here", stacklevel=3)
+                setattr(self, name, largest)
+        if "block_size" not in given:
+            self.block_size = min(self.block_size, self.batch_size)
+
+    def _largest_rank(self) -> int:
+        return max(min(shape) for shape in self._shapes.values())
+
+    def _check_against_data(self, settings: Settings) -> None:
+        largest = self._largest_rank()
+        if settings.rank > largest:
+            raise ValueError(
+                f"rank={settings.rank} is above min(m, n) of every layer; allowed: 1 to {largest}."
+            )
+        samples = len(self._data.train_labels)
+        if settings.batch_size > samples:
+            raise ValueError(
+                f"batch_size={settings.batch_size} is above the {samples} training samples; "
+                f"allowed: 1 to {samples}."
+            )
+
+    def _apply_knobs(self, changed: set[str]) -> None:
+        """Bring estimators and arrays in line with the knobs that changed."""
+        if "method" in changed:
+            self._optimizer = self._new_optimizer()
+        else:
+            self._set_options(self._optimizer)
+        if "device" in changed:
+            self._earlier_pulses = self.pulses
+            self._program_anew()
+        elif device := self.device_with_overrides():
+            for array in self._crossbars() if changed & set(knobs_of(self, sets="device")) else ():
+                array.device = device
+            for array in self._crossbars() if changed & set(knobs_of(self, sets="array")) else ():
+                self._set_lines(array)
+
+    # --- making the parts --------------------------------------------------------------------
+
+    def _new_network(self, generator: torch.Generator) -> nn.Module:
+        if isinstance(self.model, nn.Module):
+            return copy.deepcopy(self.model)  # which may be moved to another processor
+        hidden = self.hidden if self.model == "mlp" else None
+        return make_model(self.model, self._data, hidden=hidden, generator=generator)
+
+    def _program_anew(self) -> None:
+        """Put the present weights onto new arrays of the present device."""
+        for layer, group in self._slots.values():
+            layer.arrays[group] = self._new_array(layer.arrays[group].weights)
+
+    def _new_array(self, weights: Tensor) -> Array:
+        """An array of the present device holding ``weights``; every new one has its own draws."""
+        device = self.device_with_overrides()
+        if device is None:
+            return DigitalArray.from_weights(weights)
+        self._devices_used += 1
+        seed = np.random.SeedSequence([self._array_seed, self._devices_used]).generate_state(1)
+        array = Crossbar.from_weights(
+            weights, device=device, w_max=self.w_max, seed=int(seed[0]), pair=self.pair
+        )
+        self._set_lines(array)
+        return array
+
+    def _set_lines(self, array: Crossbar) -> None:
+        """Give a crossbar the coding, converters and wires of the present knobs."""
+        knobs = self.knob_values()
+        array.coding = physics.coding(knobs)
+        array.periphery, array.wires = physics.periphery(knobs), physics.wires(knobs)
+
+    def _new_optimizer(self) -> LowRankSGD:
+        """New estimators for every layer."""
+        optimizer = LowRankSGD(
+            self.network, lr=self.learning_rate, method=self.method, seed=self._estimator_seed
+        )
+        optimizer.exchange = self._estimate_and_write
+        self._set_options(optimizer)
+        return optimizer
+
+    def _set_options(self, optimizer: LowRankSGD) -> None:
+        (group,) = optimizer.param_groups
+        group |= {name: getattr(self, name) for name in knobs_of(self, sets="estimator")}
+        group |= {"lr": self.learning_rate, "scheme": self.scheme}
+        for update in _layer_updates(optimizer):
+            update.apply_knobs(group)
+
+    def _crossbars(self) -> list[Crossbar]:
+        return [array for array in self.arrays.values() if isinstance(array, Crossbar)]
+
+    @property
+    def estimators(self) -> dict[str, Estimator]:
+        """The estimators by the names of :attr:`arrays`."""
+        updates = _layer_updates(self._optimizer)
+        return dict(zip(self._slots, (e for u in updates for e in u.estimators), strict=True))
+
+
+def _layer_updates(optimizer: LowRankSGD) -> list[LayerUpdate]:
+    return [layer for _, layers in optimizer.grouped_layers() for layer in layers]
+
+
+def _slots(layers: dict[str, CrossbarLayer]) -> dict[str, tuple[CrossbarLayer, int]]:
+    """Where each array stands: its layer and its place there."""
+    return {
+        _array_name(name, layer, i): (layer, i)
+        for name, layer in layers.items()
+        for i in range(len(layer.arrays))
+    }
+
+
+def _array_name(name: str, layer: Any, group: int) -> str:
+    return name if len(layer.arrays) == 1 else f"{name}.group{group + 1}"
+
+
+def _available(torch_device: str) -> torch.device:
+    """ValueError if this machine has no such processor."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(torch_device, True):
+        raise ValueError(f"torch_device={torch_device!r} is not available here; use 'cpu'.")
+    return torch.device(torch_device)
