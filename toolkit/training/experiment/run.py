@@ -176,7 +176,7 @@ class Run(Settings):
         if not math.isfinite(loss.item()):
             raise ValueError(f"the loss is {loss.item()}")
         loss.backward()
-        self._optimizer.step()
+        self._optimizer.descend()  # knobs and estimators check what step would
         if self.seconds_per_step:
             for array in self._crossbars():
                 array.wait(self.seconds_per_step)

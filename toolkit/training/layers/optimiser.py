@@ -222,8 +222,14 @@ class LowRankSGD(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._check_ready(self.grouped_layers())
+        self.descend()
+        return loss
+
+    @torch.no_grad()
+    def descend(self) -> None:
+        """What :meth:`step` does, without its checks and torch's hooks around it."""
         groups = self.grouped_layers()
-        self._check_ready(groups)
         # weights that decay where their low-rank update is written
         decayed = {
             id(layer.layer.weight)
@@ -237,7 +243,6 @@ class LowRankSGD(torch.optim.Optimizer):
             self.exchange(groups)
         for group in self.param_groups:
             self._descend_others(group, decayed)
-        return loss
 
     def _check_ready(self, groups: list[Group]) -> None:
         has_samples = any(layer.capture.calls for _, layers in groups for layer in layers)
