@@ -43,7 +43,7 @@ import gc, signal, sys, threading, weakref
 from pathlib import Path
 from bokeh.document import Document
 from bokeh.model import Model
-from dashboards.serve import serve
+from dashboards.app.serve import serve
 def watched(kind):
     made, alive = kind.__init__, set()
     def init(self, *args, **properties):

@@ -57,7 +57,7 @@ WATCH = """() => {
 }"""
 HEADLESS = """
 import sys, time, torch
-from dashboards.state import knobs_of_query
+from dashboards.app.settings_text import knobs_of_query
 from toolkit.training import Experiment
 torch.set_num_threads(1)
 run = Experiment(**knobs_of_query(sys.argv[1]))

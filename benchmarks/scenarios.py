@@ -11,7 +11,7 @@ import argparse
 
 import torch
 
-from dashboards.scenarios import SCENARIOS
+from dashboards.scenarios.page import SCENARIOS
 from toolkit.training import Experiment
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import panel as pn
 
-from dashboards.playground import FRAME_MS, Playground
+from dashboards.playground.page import FRAME_MS, Playground
 
 # Panel 1.9's notebook connection sends every change back to where it came from: with figures that
 # move, knobs wait behind the echo and old data come back. What arrived is marked as not to be sent.

@@ -162,7 +162,7 @@ def _add_reproduce(commands: Any) -> None:
 
 
 def _dashboard(*, port: int, address: str, **options: Any) -> int:
-    from dashboards.serve import serve
+    from dashboards.app.serve import serve
     from toolkit.checks import check_count
 
     check_count("port", port, 0, 65535)

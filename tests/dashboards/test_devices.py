@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import toolkit.crossbar as crossbar
-from dashboards import parameters as device_parameters
-from dashboards.devices import Devices
-from dashboards.measured import MOST_BYTES, read_trains
-from dashboards.parameters import limits_of, parameters, python_of, with_parameters
-from dashboards.uploads import Upload
+from dashboards.app.uploads import Upload
+from dashboards.devices import parameters as device_parameters
+from dashboards.devices.measured import MOST_BYTES, read_trains
+from dashboards.devices.page import Devices
+from dashboards.devices.parameters import limits_of, parameters, python_of, with_parameters
 from tests.dashboards.driving import beside
 from toolkit.crossbar import Exponential, device_names, get_device
 from toolkit.fitting import EXAMPLE_CSV, fit_csv
@@ -192,7 +192,7 @@ def test_a_device_goes_to_the_playground_where_its_knobs_can_say_it(query, link)
 
 
 def test_the_playground_understands_the_link():
-    from dashboards.state import knobs_of_query
+    from dashboards.app.settings_text import knobs_of_query
 
     query = Devices("device=TaOx/HfOx&read_noise=0.05&levels_up=64&levels_down=64")._run_query()
     knobs = knobs_of_query(query)

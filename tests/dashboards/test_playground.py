@@ -14,9 +14,9 @@ import pytest
 import xarray as xr
 from zarr.storage import ZipStore
 
-from dashboards.controls import groups, live_widgets
-from dashboards.playground import Playground, status_html
-from dashboards.serve import websocket_origins
+from dashboards.app.serve import websocket_origins
+from dashboards.app.widgets import groups, live_widgets
+from dashboards.playground.page import Playground, status_html
 from tests.dashboards.driving import beside
 from toolkit.results import open_results
 from toolkit.training import Settings

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from dashboards.race import (
+from dashboards.race.page import (
     LETTERS,
     Race,
     axis_of_query,

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from dashboards.results import examples
+from dashboards.results.page import examples
 from tests.dashboards.driving import (
     PATIENCE_MS,
     Dashboard,

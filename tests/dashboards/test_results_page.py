@@ -14,10 +14,10 @@ import pytest
 import xarray as xr
 from distributed import LocalCluster
 
-from dashboards import run_files
-from dashboards.results import MOST_RUNS, Results, about_html, examples
-from dashboards.run_files import read_run
-from dashboards.run_tables import differences, events_table, settings_table
+from dashboards.results import run_files
+from dashboards.results.page import MOST_RUNS, Results, about_html, examples
+from dashboards.results.run_files import read_run
+from dashboards.results.run_tables import differences, events_table, settings_table
 from tests.dashboards.driving import beside
 from toolkit.results import to_bytes
 from toolkit.results.files import save_results
@@ -172,7 +172,7 @@ def test_runs_are_opened_under_plain_names_and_no_more_than_fit(tree):
 def test_runs_that_are_too_large_together_are_refused(tree, monkeypatch):
     page = Results()
     page.view()
-    monkeypatch.setattr("dashboards.results.MOST_TOGETHER", int(1.5 * run_files.size_of(tree)))
+    monkeypatch.setattr("dashboards.results.page.MOST_TOGETHER", int(1.5 * run_files.size_of(tree)))
     beside(page.load([("a.nc", to_bytes(tree)), ("b.nc", to_bytes(tree))]))
     assert list(page.runs) == ["a"] and "too large beside" in page.notice.object
 

@@ -4,9 +4,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dashboards.race import lanes_of_query
-from dashboards.scenarios import SCENARIOS, Scenarios
-from dashboards.state import knobs_of_query
+from dashboards.app.settings_text import knobs_of_query
+from dashboards.race.page import lanes_of_query
+from dashboards.scenarios.page import SCENARIOS, Scenarios
 from toolkit.training import Experiment, Settings
 
 BY_TITLE = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.title)

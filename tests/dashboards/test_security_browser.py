@@ -16,7 +16,7 @@ from playwright.sync_api import Page, expect
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
-from dashboards.serve import keep_routes
+from dashboards.app.serve import keep_routes
 from tests.dashboards.driving import PATIENCE_MS, Dashboard, button, choose, wait_until
 
 pytestmark = pytest.mark.alone

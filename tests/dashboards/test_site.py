@@ -6,25 +6,29 @@ import weakref
 
 import pytest
 
-from dashboards import site
-from dashboards.door import read_password
+import dashboards
+from dashboards.app import site
+from dashboards.app.login import read_password
 
 
 def test_pages_have_addresses_of_their_own():
-    assert [page.key for page in site.PAGES] == [
-        "playground",
-        "race",
-        "devices",
-        "results",
-        "scenarios",
-    ]
-    assert len({page.path for page in site.PAGES}) == len(site.PAGES)
+    assert list(site.pages()) == ["playground", "race", "devices", "results", "scenarios"]
+    assert len({site.path(key) for key in site.pages()}) == 5
 
 
-def test_a_page_whose_module_is_missing_is_not_listed(monkeypatch):
-    missing = site.Entry("no_such_page", "Nowhere", "nowhere")
-    monkeypatch.setattr(site, "PAGES", (site.PAGES[0], missing))
-    assert site.served() == (site.PAGES[0],)
+def test_a_folder_is_a_page(tmp_path, monkeypatch):
+    """A folder with ``PAGE`` from anywhere on the package's path is linked and served."""
+    (tmp_path / "budget").mkdir()
+    text = "from dashboards import Page\n\nPAGE = Page('Budget', place=9)\n"
+    (tmp_path / "budget" / "__init__.py").write_text(text)
+    monkeypatch.setattr(dashboards, "__path__", [*dashboards.__path__, str(tmp_path)])
+    site.pages.cache_clear()
+    try:
+        assert list(site.pages())[-1] == site.path("budget") == "budget"
+        header = site.page("playground", sidebar=[], main=[]).header[0].object
+        assert 'href="budget"' in header
+    finally:
+        site.pages.cache_clear()
 
 
 def test_links_are_relative_so_that_a_prefix_holds():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-from dashboards.state import (
+from dashboards.app.settings_text import (
     knobs_of_query,
     knobs_of_yaml,
     python_of,

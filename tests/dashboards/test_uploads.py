@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from dashboards import child
-from dashboards.child import in_child
-from dashboards.measured import fitted
-from dashboards.results import attempt
-from dashboards.run_files import read_run
-from dashboards.state import knobs_of_yaml
-from dashboards.uploads import Upload
+from dashboards.app import child
+from dashboards.app.child import in_child
+from dashboards.app.settings_text import knobs_of_yaml
+from dashboards.app.uploads import Upload
+from dashboards.devices.measured import fitted
+from dashboards.results.page import attempt
+from dashboards.results.run_files import read_run
 from tests.dashboards.driving import beside
 from toolkit.crossbar import get_device
 from toolkit.fitting import PulseTrains, model_names

@@ -122,7 +122,7 @@ add_arguments(parser, Settings)
 print("--damping" in parser.format_help(), "--write-noise" in parser.format_help())
 print("| `damping` | 0.5 | 0.0 to 1.0 |  | yes | Factor of the update of Damped. |"
       in markdown_table(Settings), "`write_noise`" in markdown_table(Settings))
-from dashboards.controls import groups, live_widgets
+from dashboards.app.widgets import groups, live_widgets
 widgets = live_widgets()
 print(widgets["damping"].value, widgets["damping"].end, widgets["write_noise"].end)
 found = groups(widgets)

@@ -11,12 +11,12 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from dashboards import site
-from dashboards.child import read_beside
-from dashboards.downloads import Download, beside
-from dashboards.panes import BELOW_TABS, WHOLE, FigurePane, facts, grid, table
-from dashboards.parameters import fit_rows, python_of
-from dashboards.uploads import MEBI, Upload
+from dashboards.app import site
+from dashboards.app.child import read_beside
+from dashboards.app.downloads import Download, beside
+from dashboards.app.figure_pane import BELOW_TABS, WHOLE, FigurePane, facts, grid, table
+from dashboards.app.uploads import MEBI, Upload
+from dashboards.devices.parameters import fit_rows, python_of
 from toolkit.crossbar import Device
 from toolkit.fitting import EXAMPLE_CSV, Fit, PulseTrains, fit_device, model_names
 from toolkit.plots import LiveFigure

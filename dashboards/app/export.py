@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import panel as pn
 
-from dashboards import site
-from dashboards.panes import FigurePane
+from dashboards.app import site
+from dashboards.app.figure_pane import FigurePane
 
 _SAVE = """
 for (const document_ of Bokeh.documents) {

@@ -10,12 +10,12 @@ import panel as pn
 import panel_material_ui as pmui
 import xarray as xr
 
-from dashboards import site
-from dashboards.address import value_of
-from dashboards.downloads import Download, beside
-from dashboards.export import export_buttons
-from dashboards.panes import BELOW_TABS, WHOLE, FigurePane, grid, table
-from dashboards.run_tables import differences
+from dashboards.app import site
+from dashboards.app.address import value_of
+from dashboards.app.downloads import Download, beside
+from dashboards.app.export import export_buttons
+from dashboards.app.figure_pane import BELOW_TABS, WHOLE, FigurePane, grid, table
+from dashboards.results.run_tables import differences
 from toolkit.plots import LiveFigure
 from toolkit.plots.variables import AXES, compared, comparison
 

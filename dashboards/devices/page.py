@@ -11,13 +11,13 @@ from html import escape
 import panel as pn
 import panel_material_ui as pmui
 
-from dashboards import site
-from dashboards.address import Watched, join, number, parse
-from dashboards.downloads import Download, beside
-from dashboards.measured import MeasuredData
-from dashboards.panes import BELOW_TABS, FigurePane, grid
-from dashboards.parameters import limits_of, parameters, python_of, sliders, with_parameters
-from dashboards.write_steps import WriteSteps
+from dashboards.app import site
+from dashboards.app.address import Watched, join, number, parse
+from dashboards.app.downloads import Download, beside
+from dashboards.app.figure_pane import BELOW_TABS, FigurePane, grid
+from dashboards.devices.measured import MeasuredData
+from dashboards.devices.parameters import limits_of, parameters, python_of, sliders, with_parameters
+from dashboards.devices.write_steps import WriteSteps
 from toolkit.checks import check_choice
 from toolkit.crossbar import Device, device_names, get_device
 from toolkit.plots import LiveFigure

@@ -15,11 +15,11 @@ from urllib.parse import parse_qsl, urlencode
 import panel as pn
 import panel_material_ui as pmui
 
-from dashboards import site
-from dashboards.controls import live_widgets, moving_along, show
-from dashboards.panes import FigurePane, grid
-from dashboards.site import Text
-from dashboards.state import knobs_of_query, query_of
+from dashboards.app import site
+from dashboards.app.figure_pane import FigurePane, grid
+from dashboards.app.settings_text import knobs_of_query, query_of
+from dashboards.app.site import Text
+from dashboards.app.widgets import live_widgets, moving_along, show
 from toolkit.plots import LiveFigure
 from toolkit.plots.elements import RUN_STYLES
 from toolkit.plots.lanes import AXES, lane_curves

@@ -13,8 +13,11 @@ from urllib.parse import parse_qs
 import panel as pn
 import panel_material_ui as pmui
 
-from dashboards import site
-from dashboards.controls import (
+from dashboards.app import site
+from dashboards.app.settings_text import knobs_of_query, query_of, validated
+from dashboards.app.share import Share
+from dashboards.app.site import Address, Text, button
+from dashboards.app.widgets import (
     fixed_value,
     fixed_widgets,
     groups,
@@ -23,11 +26,8 @@ from dashboards.controls import (
     show,
     show_fixed,
 )
-from dashboards.figures import DEFAULT, MOST, Figures, checked
-from dashboards.share import Share
-from dashboards.site import Address, Text, button
-from dashboards.state import knobs_of_query, query_of, validated
-from dashboards.views import TITLES
+from dashboards.playground.figures import DEFAULT, MOST, Figures, checked
+from dashboards.playground.views import TITLES
 from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.live import LiveRun
 from toolkit.training.experiment.settings import DIGITAL, Settings
@@ -350,7 +350,7 @@ def playground() -> pmui.Page:
 
 
 if pn.state.served:
-    from dashboards.serve import prepare
+    from dashboards.app.serve import prepare
 
     prepare()
     playground().servable(title=site.title("playground"))

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 import yaml
 
-from dashboards.address import as_text, join
+from dashboards.app.address import as_text, join
 from toolkit.checks import shortened
 from toolkit.plain_yaml import read_plain_yaml
 from toolkit.training.experiment.knobs import Choice, Flag, Knob, Real, Whole, Widths, knobs_of

@@ -17,7 +17,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
-from dashboards.uploads import MEBI
+from dashboards.app.uploads import MEBI
 
 MEMORY = 3 * 1024 * MEBI  # of address space: libraries alone take a third of it
 DEADLINE_S = 30.0  # importing the readers takes some seconds of it on a busy machine
@@ -26,7 +26,11 @@ AT_ONCE = 2  # processes; what else is sent waits in line
 _waits = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="child")
 # Forked off a server that has imported the readers once, a child begins within milliseconds.
 _context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-_READERS = ["dashboards.run_files", "dashboards.measured", "dashboards.state"]
+_READERS = [
+    "dashboards.results.run_files",
+    "dashboards.devices.measured",
+    "dashboards.app.settings_text",
+]
 
 
 async def read_beside(function: Callable[..., Any], *given: Any) -> Any:

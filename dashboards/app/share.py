@@ -12,11 +12,11 @@ from typing import Any
 
 import xarray as xr
 
-from dashboards.child import read_beside
-from dashboards.downloads import Download, beside
-from dashboards.site import Text, button
-from dashboards.state import MAX_YAML_BYTES, knobs_of_yaml, python_of, yaml_of
-from dashboards.uploads import Upload
+from dashboards.app.child import read_beside
+from dashboards.app.downloads import Download, beside
+from dashboards.app.settings_text import MAX_YAML_BYTES, knobs_of_yaml, python_of, yaml_of
+from dashboards.app.site import Text, button
+from dashboards.app.uploads import Upload
 from toolkit.results import to_bytes, to_zarr_zip
 from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.live import LiveRun

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import panel as pn
 
-from dashboards.site import Text
-from dashboards.views import TITLES, CostView, FigureView, make_view
+from dashboards.app.site import Text
+from dashboards.playground.views import TITLES, CostView, FigureView, make_view
 from toolkit.training.experiment.snapshot import LOOKS_EVERY, VIEWS, Snapshot
 
 DEFAULT = ("loss", "accuracy", "energy", "spectrum", "waterfall", "weight")

@@ -5,10 +5,12 @@ What stands on a page is the page's own module; how the pages are served is ``se
 
 from __future__ import annotations
 
+import pkgutil
 import time
+from functools import cache
 from html import escape
-from importlib.util import find_spec
-from typing import Any, NamedTuple
+from importlib import import_module
+from typing import Any
 
 import panel as pn
 import panel_material_ui as pmui
@@ -16,6 +18,8 @@ import param
 from panel.io.notifications import NotificationAreaBase
 from panel.util import edit_readonly
 
+import dashboards
+from toolkit.checks import check_choice
 from toolkit.training.experiment.live import Gate
 
 NAME = "SBPCA Toolkit"
@@ -49,32 +53,24 @@ _READABLE = {
 _FOCUS = "a:focus-visible{outline:2px solid #fff;outline-offset:1px} a:hover{background:#00000033}"
 
 
-class Entry(NamedTuple):
-    """One page: the module and function ``dashboards.<key>.<key>``, its title, its address."""
-
-    key: str
-    title: str
-    path: str
-
-
-PAGES = (
-    Entry("playground", "Playground", "/"),
-    Entry("race", "Race", "race"),
-    Entry("devices", "Devices", "devices"),
-    Entry("results", "Results", "results"),
-    Entry("scenarios", "Scenarios", "scenarios"),
-)
+@cache
+def pages() -> dict[str, str]:
+    """The title of every page by its key, the folder below ``dashboards``, in their order."""
+    folders = [m.name for m in pkgutil.iter_modules(dashboards.__path__) if m.ispkg]
+    found = {key: getattr(import_module(f"dashboards.{key}"), "PAGE", None) for key in folders}
+    in_order = sorted((page.place, key, page.title) for key, page in found.items() if page)
+    return {key: title for _, key, title in in_order}
 
 
-def served() -> tuple[Entry, ...]:
-    """The pages whose modules are there."""
-    return tuple(page for page in PAGES if find_spec(f"dashboards.{page.key}"))
+def path(key: str) -> str:
+    """Where the server has the page: the first one at its root."""
+    check_choice("page", key, pages())
+    return "/" if key == next(iter(pages())) else key
 
 
 def link(key: str, query: str = "") -> str:
     """Address of a page from any other, relative, so that it holds behind a proxy's prefix."""
-    entry = _entry(key)
-    return ("./" if entry.path == "/" else entry.path) + (f"?{query}" if query else "")
+    return ("./" if path(key) == "/" else path(key)) + (f"?{query}" if query else "")
 
 
 def page(key: str, *, sidebar: list[Any], main: list[Any]) -> pmui.Page:
@@ -108,7 +104,7 @@ def _forget_notifications(session_context: Any) -> None:
 
 def title(key: str) -> str:
     """What the browser's tab says."""
-    return f"{_entry(key).title} · {NAME}"
+    return f"{pages()[key]} · {NAME}"
 
 
 def notify(text: str, kind: str = "error", *, also: Text | None = None) -> None:
@@ -191,24 +187,17 @@ def query_asked() -> str:
     return (location.search or "").removeprefix("?") if location else ""
 
 
-def _entry(key: str) -> Entry:
-    for entry in PAGES:
-        if entry.key == key:
-            return entry
-    raise ValueError(f"page must be one of {', '.join(e.key for e in PAGES)}; got {key!r}")
-
-
 def _header(key: str) -> str:
     links = "".join(
-        f'<a href="{link(entry.key)}" style="{_LINK}'
-        + ('background:#0000004d" aria-current="page">' if entry.key == key else '">')
-        + f"{entry.title}</a>"
-        for entry in served()
+        f'<a href="{link(other)}" style="{_LINK}'
+        + ('background:#0000004d" aria-current="page">' if other == key else '">')
+        + f"{title}</a>"
+        for other, title in pages().items()
     )
     heading = (
         '<h1 style="margin:0;font-size:20px;font-weight:600;color:#fff;white-space:nowrap">'
         f'{NAME}<span style="position:absolute;clip-path:inset(50%)">: '
-        f"{_entry(key).title}</span></h1>"
+        f"{pages()[key]}</span></h1>"
     )
     return (
         '<div style="display:flex;align-items:center;gap:24px;flex-wrap:wrap">'

@@ -14,16 +14,16 @@ import panel as pn
 import panel_material_ui as pmui
 import xarray as xr
 
-from dashboards import site
-from dashboards.address import join, parse
-from dashboards.child import read_beside
-from dashboards.comparing import Comparison
-from dashboards.downloads import Download, beside
-from dashboards.exploring import NOTHING, Explorer
-from dashboards.panes import facts, table
-from dashboards.run_files import MOST_BYTES, read_run, size_of
-from dashboards.run_tables import events_table, provenance_table, settings_table
-from dashboards.uploads import MEBI, Upload
+from dashboards.app import site
+from dashboards.app.address import join, parse
+from dashboards.app.child import read_beside
+from dashboards.app.downloads import Download, beside
+from dashboards.app.figure_pane import facts, table
+from dashboards.app.uploads import MEBI, Upload
+from dashboards.results.comparing import Comparison
+from dashboards.results.exploring import NOTHING, Explorer
+from dashboards.results.run_files import MOST_BYTES, read_run, size_of
+from dashboards.results.run_tables import events_table, provenance_table, settings_table
 from toolkit.results import to_bytes
 from toolkit.training import Experiment
 

@@ -25,8 +25,8 @@ from tornado.routing import Matcher, ReversibleRuleRouter, Rule
 from tornado.web import ErrorHandler, StaticFileHandler
 from tornado.websocket import WebSocketClosedError
 
-from dashboards import child, site
-from dashboards.door import Form, locked, read_password
+from dashboards.app import child, site
+from dashboards.app.login import Form, locked, read_password
 from toolkit.checks import shown
 from toolkit.training.experiment.live import Gate
 
@@ -102,8 +102,8 @@ def serve(
         return len(server.get_sessions())
 
     server = pn.serve(
-        {entry.path: _page_function(entry.key, sessions) for entry in site.served()},
-        title={entry.path: site.title(entry.key) for entry in site.served()},
+        {site.path(key): _page_function(key, sessions) for key in site.pages()},
+        title={site.path(key): site.title(key) for key in site.pages()},
         port=port,
         address=address,
         prefix=prefix,
@@ -210,7 +210,7 @@ def _page_function(key: str, sessions: Callable[[], int]) -> Callable[[], Any]:
     def make() -> Any:
         if sessions() > MAX_SESSIONS:
             return pn.pane.Str("The server is full. Try again in a minute.")
-        return getattr(import_module(f"dashboards.{key}"), key)()
+        return getattr(import_module(f"dashboards.{key}.page"), key)()
 
     return make
 

@@ -13,7 +13,7 @@ import numpy as np
 import panel as pn
 from bokeh.palettes import RdBu11, Viridis256, interp_palette
 
-from dashboards.site import Text
+from dashboards.app.site import Text
 from toolkit.plots import (
     LiveFigure,
     accuracy_curve,

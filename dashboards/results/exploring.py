@@ -11,10 +11,10 @@ import panel as pn
 import panel_material_ui as pmui
 import xarray as xr
 
-from dashboards import site
-from dashboards.downloads import Download, beside
-from dashboards.export import export_buttons
-from dashboards.panes import BELOW_TABS, FigurePane, grid
+from dashboards.app import site
+from dashboards.app.downloads import Download, beside
+from dashboards.app.export import export_buttons
+from dashboards.app.figure_pane import BELOW_TABS, FigurePane, grid
 from toolkit.plots import LiveFigure
 from toolkit.plots.variables import (
     Recorded,

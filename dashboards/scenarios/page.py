@@ -14,10 +14,10 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 
-from dashboards import site
-from dashboards.race import query_of_lanes
-from dashboards.site import Text
-from dashboards.state import query_of
+from dashboards.app import site
+from dashboards.app.settings_text import query_of
+from dashboards.app.site import Text
+from dashboards.race.page import query_of_lanes
 
 Knobs = Mapping[str, Any]
 

@@ -9,9 +9,9 @@ import numpy as np
 import panel as pn
 import panel_material_ui as pmui
 
-from dashboards import site
-from dashboards.address import Watched
-from dashboards.panes import BELOW_TABS, FigurePane, facts, grid
+from dashboards.app import site
+from dashboards.app.address import Watched
+from dashboards.app.figure_pane import BELOW_TABS, FigurePane, facts, grid
 from toolkit.crossbar import SCHEMES, Coincidence, Device, WholePulses
 from toolkit.plots import LiveFigure, heat_map
 from toolkit.plots.devices import drive_columns, line_drive

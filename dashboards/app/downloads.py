@@ -10,8 +10,8 @@ from typing import Any
 
 import panel_material_ui as pmui
 
-from dashboards import site
-from dashboards.uploads import MEBI
+from dashboards.app import site
+from dashboards.app.uploads import MEBI
 
 MOST_BYTES = 64 * MEBI  # they pass through the pages' thread as text
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import panel as pn
 
-from dashboards.site import Text
+from dashboards.app.site import Text
 from toolkit.plots import LiveFigure
 
 # as high as what it holds: text below that grows late would else find the figures drawn too high

@@ -1,0 +1,1 @@
+"""What all pages share: the server, the site, log-in, addresses, widgets and figures."""
