@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import panel_material_ui as pmui
 
 from toolkit.crossbar import Device, Exponential
-from toolkit.crossbar.devices.steps import StepwiseCells
+from toolkit.crossbar.devices.stepwise import Stepwise
 from toolkit.fitting import Fit
 from toolkit.plots.elements import siemens_prefix
 
@@ -173,7 +173,7 @@ def limits_of(device: Device, name: str) -> Limits:
 
 def _is_stepwise(device: Device) -> bool:
     """Whether every pulse has to be followed by itself, which takes its time."""
-    return isinstance(device.response.cells(device), StepwiseCells)
+    return isinstance(device.response.cells(device).law, Stepwise)
 
 
 def sliders(device: Device, turn: Callable[[str, Any], None]) -> list[Any]:

@@ -10,7 +10,7 @@ from scipy import stats
 
 from toolkit.crossbar import get_device, kernels
 from toolkit.crossbar.cells import CellBank
-from toolkit.crossbar.noise import round_
+from toolkit.crossbar.pulses import round_
 
 CELLS = 2**18
 STEADY = dataclasses.replace(get_device("ideal"), levels_up=1e12, levels_down=1e12)
@@ -88,8 +88,7 @@ def normals(request):
     drawn = []
     for _ in range(2):
         bank.state.fill_(0.5)
-        bank.pulses.fill_(1.0)
-        bank.pulse()
+        bank.pulse(torch.ones_like(start))
         pulse, offset = bank.state - 0.5, bank.visible() - bank.state
         drawn += [(pulse / 1e-3).flatten(), (offset / 2e-3).flatten()]
     return torch.stack(drawn).double().numpy()

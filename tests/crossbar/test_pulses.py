@@ -50,10 +50,9 @@ class Counter:
         bank.state.fill_(0.5)
         bank.pulse_count.zero_()
         if bank.is_compiled:
-            (written,) = coding.write(bank, left, right, drive)
+            (written,) = bank.write(coding.demand(left, right, drive, bank.generator))
         else:
-            next(coding.outers(bank.pulses, left, right, drive, bank.generator))
-            written = bank.pulse()
+            written = bank.pulse(next(coding.counts(left, right, drive, bank.generator)))
         counts = (bank.state.double() - 0.5) * self.device.levels_up
         signed = counts.round()
         assert torch.equal(signed.abs().int(), bank.pulse_count)

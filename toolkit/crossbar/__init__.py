@@ -7,7 +7,8 @@ from toolkit.crossbar.devices.jumps import Jumps, JumpTable
 from toolkit.crossbar.devices.presets import device_names, get_device
 from toolkit.crossbar.devices.responses import Exponential
 from toolkit.crossbar.devices.retention import PCMDrift, PowerLawDrift, Relaxation
-from toolkit.crossbar.devices.steps import ExpStep, LinearStep, PiecewiseStep, PowStep, SoftBounds
+from toolkit.crossbar.devices.steps import LinearStep, SoftBounds
+from toolkit.crossbar.devices.stepwise import ExpStep, PiecewiseStep, PowStep
 from toolkit.crossbar.digital import DigitalArray
 from toolkit.crossbar.pulses import PAIRS, SCHEMES, Coincidence, WholePulses
 from toolkit.crossbar.readout.converters import Converter, Periphery

@@ -26,7 +26,7 @@ from toolkit.checks import (
     check_tensor,
 )
 from toolkit.crossbar.cells import CellBank, Written
-from toolkit.crossbar.cost import Cost, Ledger
+from toolkit.crossbar.cost import Cost, Ledger, Slots
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.programming import Programming, write_verify
 from toolkit.crossbar.pulses import (
@@ -248,14 +248,19 @@ class Crossbar:
 
     def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
         """As :meth:`apply`, of what :meth:`check_apply` has passed."""
-        bank = self._bank
+        bank, coding = self._bank, self.coding
         left, right = self._wanted(update, learning_rate)
         drive = Drive.of(self.pair, bank.device)
         if scheme == "rank-sum":
-            self.coding.dense(bank.pulses, left @ right.T, drive, bank.generator)
-            self._issue_by_rows()
+            self._issue_by_rows(coding.dense(left @ right.T, drive, bank.generator))
+        elif bank.is_compiled and not self.half_select:
+            demand = coding.demand(left, right, drive, bank.generator)
+            for written, phases in zip(bank.write(demand), sign_phases(left, right), strict=True):
+                self._account(written, phases, coding.slots)
         else:
-            self._write_outers(left, right, drive)
+            every = coding.counts(left, right, drive, bank.generator)
+            for pulses, phases in zip(every, sign_phases(left, right), strict=True):
+                self._issue(pulses, phases, coding.slots)
         if self.pair == "one-sided":
             self.refresh(_FULL)
 
@@ -285,8 +290,7 @@ class Crossbar:
             If the shape differs, a number is not whole, or pulses are meant for a reference cell.
         """
         check_pulses(pulses, self.shape, self.pair)
-        self._bank.pulses.copy_(pulses[: len(self._bank.state)])
-        self._issue_by_rows()
+        self._issue_by_rows(pulses[: len(self._bank.state)].to(self._bank.state))
 
     def program(
         self, weights: Tensor, *, tolerance: float = 0.01, max_pulses: int = 1000
@@ -409,47 +413,26 @@ class Crossbar:
         left = (update.left * update.sigma).to(state) * (-learning_rate / (2.0 * self.w_max))
         return left, update.right.to(state)
 
-    def _write_outers(self, left: Tensor, right: Tensor, drive: Drive) -> None:
-        """Write outer products, one after another."""
-        bank, coding, phases = self._bank, self.coding, sign_phases(left, right)
-        if bank.is_compiled and not self.half_select:
-            every = coding.write(bank, left, right, drive)
-            for each, written in zip(phases, every, strict=True):
-                self._account(written, each)
-        else:
-            ranks = coding.outers(bank.pulses, left, right, drive, bank.generator)
-            for each, _ in zip(phases, ranks, strict=True):
-                self._issue(each)
-
-    def _issue(self, phases: tuple[int, int], slots: tuple[float, float] | None = None) -> None:
-        """Pulse all cells as prepared in the bank, in SET and RESET phases."""
-        bank = self._bank
-        if self.half_select > 0.0:
-            for sign in (1.0, -1.0):
-                part = (sign * bank.pulses).clamp_(min=0.0)
-                bank.disturb(half_selected(part).mul_(sign * self.half_select))
-        self._account(bank.pulse(), phases, slots)
-
-    def _account(
-        self, written: Written, phases: tuple[int, int], slots: tuple[float, float] | None = None
-    ) -> None:
-        """Book a write; its trains took that many slots, or as many as the coding says."""
-        up, down = slots or self.coding.slots(written.longest)
-        device = self._bank.device
-        seconds = phases[0] * up * device.width_up, phases[1] * down * device.width_down
-        self._ledger.add_write(written.sums, phases, seconds)
-        self._moved()
-
-    def _issue_by_rows(self) -> None:
+    def _issue_by_rows(self, pulses: Tensor) -> None:
         """Pulse row after row: one SET and one RESET phase each, as long as its longest train."""
-        by_row = self._bank.pulses.transpose(0, 1).flatten(1)
+        by_row = pulses.transpose(0, 1).flatten(1)
         rises, falls = by_row.amax(1).clamp(min=0.0), (-by_row.amin(1)).clamp(min=0.0)
         phases = int((rises > 0.0).sum()), int((falls > 0.0).sum())
-        mean = (
-            float(rises.sum()) / max(phases[0], 1),
-            float(falls.sum()) / max(phases[1], 1),
-        )
-        self._issue(phases, slots=mean)
+        mean = float(rises.sum()) / max(phases[0], 1), float(falls.sum()) / max(phases[1], 1)
+        self._issue(pulses, phases, mean)
+
+    def _issue(self, pulses: Tensor, phases: tuple[int, int], slots: Slots) -> None:
+        """Pulse all cells, in that many SET and RESET phases."""
+        if self.half_select > 0.0:
+            for sign in (1.0, -1.0):
+                part = (sign * pulses).clamp_(min=0.0)
+                self._bank.disturb(half_selected(part).mul_(sign * self.half_select))
+        self._account(self._bank.pulse(pulses), phases, slots)
+
+    def _account(self, written: Written, phases: tuple[int, int], slots: Slots) -> None:
+        """Book a write whose phases, SET and RESET, took those slots: see :class:`Cost`."""
+        self._ledger.add_write(written, phases, slots, self._bank.device)
+        self._moved()
 
     def _program(self, weights: Tensor) -> None:
         """New cells that hold ``weights``."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
@@ -11,8 +10,12 @@ from torch import Tensor
 
 from toolkit.checks import all_finite, check_count, check_real
 from toolkit.crossbar import kernels
+from toolkit.crossbar.cells import Written
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.states import check_entries
+
+#: Pulse slots of a phase: of all, of SET and RESET, or (None) as many as the longest train.
+Slots = int | tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,12 @@ class Ledger:
         self.counts = [0, 0, 0]  # SET phases, RESET phases, reads
 
     def add_write(
-        self, sums: Sequence[float], phases: tuple[int, int], seconds: tuple[float, float]
+        self, written: Written, phases: tuple[int, int], slots: Slots, device: Device
     ) -> None:
-        """The four sums of the bank; SET and RESET phases."""
-        self.sums = [a + b for a, b in zip(self.sums, [*sums, *seconds], strict=True)]
+        """A write of so many SET and RESET phases."""
+        up, down = (slots, slots) if isinstance(slots, int) else slots or written.longest
+        seconds = phases[0] * up * device.width_up, phases[1] * down * device.width_down
+        self.sums = [a + b for a, b in zip(self.sums, [*written.sums, *seconds], strict=True)]
         self.counts[0] += phases[0]
         self.counts[1] += phases[1]
 

@@ -14,33 +14,32 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numba import njit
+from llvmlite import ir
+from numba import cfunc, from_dtype, njit, uint64, void
+from numba.core import cgutils
+from numba.core.errors import TypingError
+from numba.extending import intrinsic
 
 #: Cells of one piece of work.
 CHUNK = 2**14
-#: What a pulse does: see :class:`toolkit.crossbar.devices.responses.AffineCells`, and the curves of
-#: :mod:`toolkit.crossbar.stepwise`.
-AFFINE, EXPONENTIAL, POWER, NODES = range(4)
+#: Pulses given to a cell in one write at most.
+MOST_PULSES = 1e9
 
 _BLOCK = 1024  # cells looked at, or pulsed, at a time: what is known of them stays in the cache
 # Below this chance of the likeliest cell of a row, it pays to jump from hit to hit.
 _RARE = 0.1
-# So many pulses are faster given one by one than through the closed form.
-_FEW_PULSES = 8
-# Pulses given to a cell in one write at most, and the exponent of their closed form.
-MOST_PULSES, MOST_EXPONENT = 1e9, 60.0
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _24, _27, _30, _31, _32 = (np.uint64(bits) for bits in (24, 27, 30, 31, 32))
 _LOW_24, _LOW_32 = np.uint64(2**24 - 1), np.uint64(2**32 - 1)
-_0 = np.uint64(0)
 _8, _NONE = np.uint32(8), np.uint32(0)
 _F = np.float32
 # of the bits of a float32, sqrt(1/2) and the mantissa; of a turn in 2^32 steps
@@ -50,6 +49,99 @@ _LOW_30, _QUARTER_TURN, _HALF_TURN = np.uint32(2**30 - 1), np.uint32(2**30), np.
 compiled: Any = functools.partial(njit, nogil=True, cache=True)
 #: Called between chunks of long work, where it is set: a server lets other runs work then.
 between_chunks: ContextVar[Callable[[], None] | None] = ContextVar("between_chunks", default=None)
+
+
+# numba's cache on disk keeps these two classes by module and name: where they go, it must not look.
+class Cells(NamedTuple):
+    """Cells as the loops take them: numpy arrays of one entry a cell.
+
+    ``parameters`` (cells, columns) and the bounds ``low`` and ``high`` have a single entry where
+    all cells are alike; ``nodes`` are the response's, alike for all. What a device does not need of
+    the last three is empty: the offset between state and conductance, the state at the last write,
+    the seconds since.
+    """
+
+    state: np.ndarray
+    parameters: np.ndarray
+    nodes: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    pulse_count: np.ndarray
+    offset: np.ndarray
+    at_rest: np.ndarray
+    age: np.ndarray
+
+
+class Noise(NamedTuple):
+    """The device's deviations of a pulse, in the dtype of the cells."""
+
+    cycle_to_cycle: np.floating
+    step_noise: np.floating
+    state_noise: np.floating
+    write_noise: np.floating
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Pulses wanted of cells, one outer product after another: a loop and what it takes first.
+
+    ``by_rank`` are arrays (ranks, ...); ``rest`` is for all ranks.
+    """
+
+    loop: Callable[..., None]
+    by_rank: Sequence[np.ndarray]
+    rest: tuple[Any, ...] = ()
+
+    @property
+    def ranks(self) -> int:
+        """How many outer products."""
+        return len(self.by_rank[0])
+
+    def __iter__(self) -> Iterator[Demand]:
+        """Every outer product by itself."""
+        for rank in range(self.ranks):
+            yield replace(self, by_rank=[array[rank : rank + 1] for array in self.by_rank])
+
+
+class CompiledStep:
+    """What pulses do to cells, without noise, compiled when it is first needed. A decorator.
+
+    The function is called as ``step(places, pulses, state, parameters, nodes, low, high, after)``
+    and fills ``after[i]`` with the state in which ``pulses[i]`` signed pulses leave the cell
+    ``places[i]``; the middle five are those of :class:`Cells`. It must not raise. With ``cache``
+    it is kept on disk until its own file changes, so it must call no function of another one.
+    """
+
+    def __init__(self, function: Callable[..., None], *, cache: bool = True) -> None:
+        self._function, self._cache, self._compiled = function, cache, dict[type, Any]()
+
+    def address(self, real: type[np.floating]) -> int:
+        """Where the step for cells of this dtype is in memory; loops take it as an argument."""
+        if real not in self._compiled:
+            signature = void(*_step_arguments(from_dtype(np.dtype(real))))
+            self._compiled[real] = cfunc(signature, cache=self._cache)(self._function)
+        return int(self._compiled[real].address)
+
+
+def _step_arguments(real: Any) -> tuple[Any, ...]:
+    """Numba's types of what a compiled step takes."""
+    values, table = real[::1], real[:, ::1]
+    return uint64[::1], values, values, table, table, values, values, values
+
+
+@intrinsic
+def _call_step(_typing, address, arguments):  # type: ignore[no-untyped-def]
+    """Call the step at that address: indirect, so that loops are compiled once for all steps."""
+    if tuple(arguments) != _step_arguments(arguments[1].dtype):
+        raise TypingError(f"a compiled step cannot take {arguments}")
+
+    def generate(context, builder, _signature, values):  # type: ignore[no-untyped-def]
+        given = cgutils.unpack_tuple(builder, values[1])
+        kind = ir.FunctionType(ir.VoidType(), [value.type for value in given])
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), given)
+        return context.get_dummy_value()
+
+    return void(address, arguments), generate
 
 
 def in_parts(job: Callable[[int, int], Any], entries: int) -> None:
@@ -77,6 +169,13 @@ def _on_threads(job: Callable[[int, int], Any], start: int, stop: int) -> None:
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="cells")
+
+
+def draw_keys(count: int, generator: torch.Generator) -> np.ndarray:
+    """Keys of that many sequences of random numbers."""
+    words = torch.empty(count, dtype=torch.int64, device=generator.device)
+    words.random_(-(2**63), None, generator=generator)
+    return words.cpu().numpy().view(np.uint64)
 
 
 # a forked process has none of its parent's threads
@@ -171,27 +270,27 @@ def _round(values, key, place, words):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def pulse(pulses, cells, law, keys, sums, first, last):  # type: ignore[no-untyped-def]
-    """Give all cells of these chunks their ``pulses``; ``sums`` (1, chunks, 6), see ``_give``."""
+def pulse_counted(pulses, step, cells, noise, keys, sums, first, last):  # type: ignore[no-untyped-def]
+    """Give cells their ``pulses`` (1, cells); ``sums`` (1, chunks, 6), see ``_pulse``."""
     places = np.empty(_BLOCK, np.uint64)
     counts = np.empty(_BLOCK, pulses.dtype)
     for chunk in range(first, last):
-        stop = min((chunk + 1) * CHUNK, len(pulses))
+        stop = min((chunk + 1) * CHUNK, pulses.shape[1])
         random = np.uint64(chunk * CHUNK)
         for start in range(chunk * CHUNK, stop, _BLOCK):
-            block = pulses[start : min(start + _BLOCK, stop)]
+            block = pulses[0, start : min(start + _BLOCK, stop)]
             count = _gather(block, start, places, counts, 0)
             some = places[:count], counts[:count]
-            _give(*some, cells, law, keys, random, sums[0, chunk])
+            _pulse(*some, step, cells, noise, keys, random, sums[0, chunk])
             random += np.uint64(_BLOCK)
 
 
 @compiled
-def write_rounded(lines, columns, is_stochastic, cells, law, keys, sums, first, last):  # type: ignore[no-untyped-def]
+def pulse_rounded(lines, columns, is_stochastic, step, cells, noise, keys, sums, first, last):  # type: ignore[no-untyped-def]
     """Round one outer product after another to whole pulses, and give these to the cells.
 
     ``lines[rank, i] @ columns[rank]`` (lines, 2) and (2, n) are what row i of cells wants, one of
-    the two terms 0 in every column. ``sums`` (ranks, chunks, 6), see ``_give``.
+    the two terms 0 in every column. ``sums`` (ranks, chunks, 6), see ``_pulse``.
     """
     ranks, rows, _ = lines.shape
     width = columns.shape[2]
@@ -230,7 +329,7 @@ def write_rounded(lines, columns, is_stochastic, cells, law, keys, sums, first, 
                 start += size
                 if count > _BLOCK or start == stop:
                     some = places[:count], counts[:count]
-                    _give(*some, cells, law, keys, random, sums[rank, chunk])
+                    _pulse(*some, step, cells, noise, keys, random, sums[rank, chunk])
                     random += np.uint64(_BLOCK)
                     count = 0
 
@@ -272,7 +371,9 @@ def draw_bits(chances, lengths, key, words, first, last):  # type: ignore[no-unt
 
 
 @compiled
-def coincide(rows, columns, row_signs, column_signs, senses, cells, law, keys, sums, first, last):  # type: ignore[no-untyped-def]
+def pulse_coincident(  # type: ignore[no-untyped-def]
+    rows, columns, row_signs, column_signs, senses, step, cells, noise, keys, sums, first, last
+):
     """Give cells as many pulses as bits of their lines coincide, one outer product after another.
 
     ``rows`` (ranks, 2, polarities m, words) and ``columns`` (ranks, 2, polarities, n, words) are
@@ -309,7 +410,7 @@ def coincide(rows, columns, row_signs, column_signs, senses, cells, law, keys, s
                 start += size
                 if count > _BLOCK or start == stop:
                     some = places[:count], counts[:count]
-                    _give(*some, cells, law, keys, random, sums[rank, chunk])
+                    _pulse(*some, step, cells, noise, keys, random, sums[rank, chunk])
                     random += np.uint64(_BLOCK)
                     count = 0
 
@@ -360,47 +461,48 @@ def _jump(above, below, pair, reach, key, place, start, places, counts, count): 
 
 
 @compiled
-def _give(places, pulses, cells, law, keys, place, sums):  # type: ignore[no-untyped-def]
+def _pulse(places, pulses, step, cells, noise, keys, place, sums):  # type: ignore[no-untyped-def]
     """Give ``pulses`` to the cells at ``places``: response, noise, bounds, then what else there is.
 
     Adds to ``sums`` those of n, |n|, n x and |n| x, x the state after, then raises and lowers
     the largest and the smallest n.
     """
-    state, _, _, low, high, counts, offsets, at_rest, age = cells
-    noise, fresh = np.empty(len(places) + 1, state.dtype), np.empty(len(places) + 1, state.dtype)
-    if law.is_noisy:
-        _normals(noise, keys[0], place)
-    if law.write_noise > 0.0:
+    state, low, high = cells.state, cells.low, cells.high
+    normal, fresh = np.empty(len(places) + 1, state.dtype), np.empty(len(places) + 1, state.dtype)
+    is_noisy = noise.cycle_to_cycle > 0.0 or noise.step_noise > 0.0 or noise.state_noise > 0.0
+    if is_noisy:
+        _normals(normal, keys[0], place)
+    if noise.write_noise > 0.0:
         _normals(fresh, keys[1], place)
-    low_alike, high_alike = len(low) == 1, len(high) == 1
+    last_low, last_high = np.uint64(len(low) - 1), np.uint64(len(high) - 1)
     reached = np.empty(len(places), state.dtype)
     for index in range(len(places)):
         pulses[index] = min(max(pulses[index], -MOST_PULSES), MOST_PULSES)
-    _step(places, pulses, law.kind, cells, reached)
+    _call_step(step, (places, pulses, state, cells.parameters, cells.nodes, low, high, reached))
     net = issued = net_state = issued_state = 0.0
     most, least = sums[4], sums[5]
     for index in range(len(places)):
         cell, n = places[index], pulses[index]
         many = abs(n)
         before, after = state[cell], reached[index]
-        change = after - before
-        if law.is_noisy:
-            deviation = law.cycle_to_cycle + law.state_noise * before
+        if is_noisy:
+            change = abs(after - before)
+            deviation = noise.cycle_to_cycle + noise.state_noise * before
             if many == 1.0:
-                deviation += law.step_noise * abs(change)
+                deviation += noise.step_noise * change
             else:
                 root = math.sqrt(many)
-                deviation = root * deviation + law.step_noise * abs(change) / root
-            after += noise[index] * deviation
-        floor, ceiling = low[_0 if low_alike else cell], high[_0 if high_alike else cell]
+                deviation = root * deviation + noise.step_noise * change / root
+            after += normal[index] * deviation
+        floor, ceiling = low[min(cell, last_low)], high[min(cell, last_high)]
         after = min(max(after, floor), ceiling)
         state[cell] = after
-        counts[cell] += np.int64(many)
-        if len(offsets) and ceiling > floor:
-            offsets[cell] = law.write_noise * fresh[index]
-        if len(age):
-            at_rest[cell] = after
-            age[cell] = 0.0
+        cells.pulse_count[cell] += np.int64(many)
+        if len(cells.offset) and ceiling > floor:
+            cells.offset[cell] = noise.write_noise * fresh[index]
+        if len(cells.age):
+            cells.at_rest[cell] = after
+            cells.age[cell] = 0.0
         net += n
         issued += many
         net_state += n * after
@@ -411,62 +513,3 @@ def _give(places, pulses, cells, law, keys, place, sums):  # type: ignore[no-unt
     sums[2] += net_state
     sums[3] += issued_state
     sums[4], sums[5] = most, least
-
-
-@compiled(inline="always")
-def _change(state, many, step, slope):  # type: ignore[no-untyped-def]
-    """What so many pulses add to the state: see ``responses.AffineCells``."""
-    if slope == 0.0:
-        return many * step
-    if many <= _FEW_PULSES and slope < 1.0:  # a steeper one may overflow in a few
-        after = state
-        for _ in range(int(many)):
-            after += step + slope * after
-        return after - state
-    growth = math.expm1(min(many * math.log1p(slope), MOST_EXPONENT))
-    return growth * state + step * growth / slope
-
-
-@compiled
-def _step(places, pulses, kind, cells, after):  # type: ignore[no-untyped-def]
-    """Fill ``after`` with the states after the pulses, without noise."""
-    state, steps, nodes, low, high = cells[:5]
-    half = steps.shape[1] // 2  # up, then down
-    are_alike, low_alike, high_alike = len(steps) == 1, len(low) == 1, len(high) == 1
-    for index in range(len(places)):
-        cell, n = places[index], pulses[index]
-        row, way = _0 if are_alike else cell, 0 if n > 0.0 else half
-        x = state[cell]
-        if kind == AFFINE:
-            after[index] = x + _change(x, abs(n), steps[row, way], steps[row, way + 1])
-            continue
-        size, offset, tilt = steps[row, way], steps[row, way + 1], steps[row, way + 2]
-        floor, ceiling = low[_0 if low_alike else cell], high[_0 if high_alike else cell]
-        for _ in range(int(abs(n))):
-            last, u = x, offset + tilt * x
-            if kind == EXPONENTIAL:
-                share = max(_F(1.0) - steps[row, way + 3] * math.exp(u), _F(0.0))
-            elif kind == POWER:
-                share = min(max(u, _F(0.0)), _F(1.0)) ** steps[row, way + 3]
-            else:
-                share = _between(nodes, 0 if way == 0 else 2, u)
-            x = min(max(x + size * share, floor), ceiling)
-            if x == last:  # where one pulse moves nothing, no further one does
-                break
-        after[index] = x
-
-
-@compiled(inline="always")
-def _between(nodes, polarity, u):  # type: ignore[no-untyped-def]
-    """Value at ``u``, straight between nodes at rising places from 0 to 1, clipped to them."""
-    u = min(max(u, _F(0.0)), _F(1.0))
-    left, right = 0, nodes.shape[1] - 1
-    while right - left > 1:
-        middle = (left + right) // 2
-        if nodes[polarity, middle] < u:
-            left = middle
-        else:
-            right = middle
-    start, end = nodes[polarity, left], nodes[polarity, right]
-    first, last = nodes[polarity + 1, left], nodes[polarity + 1, right]
-    return first + (last - first) * ((u - start) / (end - start))

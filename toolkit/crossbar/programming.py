@@ -40,9 +40,9 @@ def write_verify(
     targets: Tensor,
     tolerance: float,
     max_pulses: int,
-    issue: Callable[[], None],
+    issue: Callable[[Tensor], None],
 ) -> Programming:
-    """Pulse the cells of ``bank`` towards ``targets``; ``issue`` sends ``bank.pulses``.
+    """Pulse the cells of ``bank`` towards ``targets``; ``issue`` sends pulses.
 
     Each round reads every cell (read noise included) and gives those outside the tolerance half of
     the pulses that a straight line would need, at least one, so that steep parts of a curve are
@@ -60,8 +60,7 @@ def write_verify(
         if not bool((wanted > 0.0).any()):
             break
         spent += wanted
-        bank.pulses.copy_(wanted * error.sign())
-        issue()
+        issue(wanted * error.sign())
     miss = bank.visible() - targets
     return Programming(
         within_tolerance=float((miss.abs() <= tolerance).double().mean()),

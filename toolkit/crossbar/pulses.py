@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,10 +19,7 @@ from torch import Tensor
 from toolkit.checks import check_choice, check_count, check_flag, check_real, check_tensor
 from toolkit.crossbar import kernels
 from toolkit.crossbar.devices.device import Device
-from toolkit.crossbar.noise import keys, round_
-
-if TYPE_CHECKING:
-    from toolkit.crossbar.cells import CellBank, Written
+from toolkit.crossbar.kernels import Demand
 
 PAIRS = ("differential", "one-sided", "reference")
 SCHEMES = ("rank-sequential", "rank-sum")
@@ -58,33 +55,32 @@ class Drive:
 
 @runtime_checkable
 class Coding(Protocol):
-    """A way to code wanted changes in pulses."""
+    """A way to code wanted changes in pulses.
+
+    The change wanted of rank p is the outer product of columns p of ``left`` (m, ranks) and
+    ``right`` (n, ranks).
+    """
 
     @property
     def schemes(self) -> tuple[str, ...]:
         """Which of ``SCHEMES`` it can write."""
 
-    def outers(
-        self,
-        out: Tensor,
-        left: Tensor,
-        right: Tensor,
-        drive: Drive,
-        generator: torch.Generator,
-    ) -> Iterator[None]:
-        """Fill ``out`` (polarities, m, n) with signed pulses of one rank after another.
+    @property
+    def slots(self) -> int | None:
+        """Pulse slots of a phase; None: as many as its longest train."""
 
-        The change wanted of rank p is the outer product of columns p of ``left`` and ``right``.
-        """
+    def demand(
+        self, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
+    ) -> Demand:
+        """All outer products, for a compiled loop."""
 
-    def write(self, bank: CellBank, left: Tensor, right: Tensor, drive: Drive) -> list[Written]:
-        """What :meth:`outers` codes, given to the cells at once by a compiled loop."""
+    def counts(
+        self, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """Signed pulses (polarities, m, n) of one outer product after another."""
 
-    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:
-        """Fill ``out`` (polarities, m, n) with signed pulses for the change ``wanted`` (m, n)."""
-
-    def slots(self, longest: tuple[float, float]) -> tuple[float, float]:
-        """Pulse slots that one phase takes whose longest trains are these: up, down."""
+    def dense(self, wanted: Tensor, drive: Drive, generator: torch.Generator) -> Tensor:
+        """Signed pulses (polarities, m, n) for the change ``wanted`` (m, n)."""
 
 
 @dataclass(frozen=True)
@@ -98,48 +94,46 @@ class WholePulses:
     rounding: str = "stochastic"
 
     schemes = SCHEMES
+    slots = None
 
     def __post_init__(self) -> None:
         check_choice("rounding", self.rounding, ("stochastic", "deterministic"))
 
-    def outers(
+    def demand(
         self,
-        out: Tensor,
         left: Tensor,
         right: Tensor,
         drive: Drive,
-        generator: torch.Generator,
-    ) -> Iterator[None]:
+        generator: torch.Generator,  # noqa: ARG002
+    ) -> Demand:
+        """Outer products that the loop rounds cell by cell."""
+        lines, columns = _signed_factors(left, right, drive)
+        by_rank = lines.numpy(), columns.numpy()
+        return Demand(kernels.pulse_rounded, by_rank, (self.rounding == "stochastic",))
+
+    def counts(
+        self, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
+    ) -> Iterator[Tensor]:
         """Round the outer products cell by cell."""
-        for line, column in zip(*_demand(left, right, drive), strict=True):
-            torch.mm(line, column, out=out.view(len(line), -1))
-            self._round_(out, generator)
-            yield
+        for line, column in zip(*_signed_factors(left, right, drive), strict=True):
+            wanted = (line @ column).view(len(drive.rise), len(left), len(right))
+            yield self._round(wanted, generator)
 
-    def write(self, bank: CellBank, left: Tensor, right: Tensor, drive: Drive) -> list[Written]:
-        """The same in one pass."""
-        demand = [part.numpy() for part in _demand(left, right, drive)]
-        return bank.write(kernels.write_rounded, demand, self.rounding == "stochastic")
-
-    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:
+    def dense(self, wanted: Tensor, drive: Drive, generator: torch.Generator) -> Tensor:
         """Round ``rise s`` or ``fall s`` cell by cell."""
         above, below = wanted.clamp(min=0.0), wanted.clamp(max=0.0)
+        out = wanted.new_empty(len(drive.rise), *wanted.shape)
         for pulses, (rise, fall) in zip(out, drive.levels, strict=True):
             torch.mul(above, rise, out=pulses).add_(below, alpha=fall)
-        self._round_(out, generator)
+        return self._round(out, generator)
 
-    def slots(self, longest: tuple[float, float]) -> tuple[float, float]:
-        """The longest train of each direction."""
-        return longest
-
-    def _round_(self, out: Tensor, generator: torch.Generator) -> None:
-        if self.rounding == "stochastic":
-            round_(out, generator)
-        else:
-            out.add_(0.5).floor_()
+    def _round(self, wanted: Tensor, generator: torch.Generator) -> Tensor:
+        if self.rounding == "deterministic":
+            return wanted.add_(0.5).floor_()
+        return round_(wanted, generator)
 
 
-def _demand(left: Tensor, right: Tensor, drive: Drive) -> tuple[Tensor, Tensor]:
+def _signed_factors(left: Tensor, right: Tensor, drive: Drive) -> tuple[Tensor, Tensor]:
     """Lines (ranks, polarities m, 2) and columns (ranks, 2, n): pulses wanted of each cell.
 
     They are the products ``lines[rank] @ columns[rank]``, of two terms one of which is 0: what is
@@ -150,6 +144,18 @@ def _demand(left: Tensor, right: Tensor, drive: Drive) -> tuple[Tensor, Tensor]:
     below = [torch.where(left > 0.0, fall, rise) * -left for rise, fall in drive.levels]
     lines = torch.stack([torch.cat(above, 1), torch.cat(below, 1)], 2)
     return lines, torch.stack([right.clamp(min=0.0), (-right).clamp(min=0.0)], 1)
+
+
+def round_(values: Tensor, generator: torch.Generator) -> Tensor:
+    """Round contiguous ``values`` in place, up with the chance of the fraction; returns them."""
+    if values.device.type != "cpu":
+        low = values.floor()
+        uniform = torch.empty_like(values).uniform_(generator=generator)
+        return values.sub_(low).gt_(uniform).add_(low)
+    (key,) = kernels.draw_keys(1, generator)
+    flat = values.view(-1).numpy()
+    kernels.in_parts(lambda *part: kernels.round_up_or_down(flat, key, *part), len(flat))
+    return values
 
 
 @dataclass(frozen=True)
@@ -225,104 +231,80 @@ class Coincidence:
         for name, factor in (("left", left), ("right", right)):
             if check_tensor(name, factor).ndim != 1 or not len(factor):
                 raise ValueError(f"{name} must be a vector; got shape {tuple(factor.shape)}")
-        left, right = left.abs().double(), right.abs().double()
-        tall, wide = float(left.max()), float(right.max())
-        if not levels * tall * wide:
+        left, right = left.double()[:, None], right.double()[:, None]
+        wanted = levels * float(left.abs().sum()) * float(right.abs().sum())
+        if not wanted:
             return 1.0
-        gain = math.sqrt(wide / tall) if self.update_management else 1.0
-        length = self._length(levels * tall * wide)
-        scale = math.sqrt(levels / length)
-        chances = (scale * gain * left).clamp(max=1.0), (scale / gain * right).clamp(max=1.0)
-        wanted = levels * float(left.sum()) * float(right.sum())
-        return length * float(chances[0].sum()) * float(chances[1].sum()) / wanted
+        chances, lengths = self._trains(left, right, Drive((levels,), (levels,)))
+        rows, columns = chances[0, 0, 0].clamp(max=1.0).split([len(left), len(right)])
+        return float(lengths[0, 0, 0] * rows.sum() * columns.sum()) / wanted
 
-    def outers(
-        self,
-        out: Tensor,
-        left: Tensor,
-        right: Tensor,
-        drive: Drive,
-        generator: torch.Generator,
-    ) -> Iterator[None]:
-        """Count coincidences by one matrix product of the bits per polarity and level."""
-        tallest, widest = left.abs().amax(0).tolist(), right.abs().amax(0).tolist()
-        for row, column, tall, wide in zip(left.T, right.T, tallest, widest, strict=True):
-            if tall == 0.0 or wide == 0.0:
-                out.zero_()
-            else:
-                gain = math.sqrt(wide / tall) if self.update_management else 1.0
-                lines = torch.cat([row * gain, column / gain])
-                self._outer(out, lines, tall * wide, drive, generator)
-            yield
-
-    def write(self, bank: CellBank, left: Tensor, right: Tensor, drive: Drive) -> list[Written]:
-        """The same in one pass; bits that coincide are counted a word at a time."""
-        height = len(left)
-        tallest, widest = left.abs().amax(0), right.abs().amax(0)
-        gain = (widest / tallest).sqrt() if self.update_management else torch.ones_like(tallest)
-        lines = torch.cat([left * gain, right / gain]).T.abs().nan_to_num_(0.0, 0.0)
-        levels = torch.tensor([drive.rise, drive.fall]).to(lines)  # (2, polarities)
-        lengths = torch.full((lines.shape[0], *levels.shape), float(self.bit_length)).to(lines)
-        if self.adapt_length:
-            wanted = levels.abs() * (tallest * widest)[:, None, None]
-            lengths = wanted.ceil().clamp(1.0, float(self.bit_length))
-        chances = (levels.abs() / lengths).sqrt().unsqueeze(-1) * lines[:, None, None]
+    def demand(
+        self, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
+    ) -> Demand:
+        """Bits of all streams, for a loop that counts coincidences a word of 64 bits at a time."""
+        chances, lengths = self._trains(left, right, drive)
+        slots = lengths.long().unsqueeze(-1).expand_as(chances).flatten().numpy()
         words = np.empty((*chances.shape, -(-self.bit_length // 64)), np.uint64)
-        flat = chances.flatten().numpy(), lengths.long().unsqueeze(-1).expand_as(chances).flatten()
-        (key,) = keys(1, bank.generator)
-        streams = words.reshape(-1, words.shape[-1])
+        streams, flat = words.reshape(-1, words.shape[-1]), chances.flatten().numpy()
+        (key,) = kernels.draw_keys(1, generator)
         kernels.in_parts(
-            lambda *part: kernels.draw_bits(flat[0], flat[1].numpy(), key, streams, *part),
-            len(streams),
+            lambda *part: kernels.draw_bits(flat, slots, key, streams, *part), len(streams)
         )
-        rows, columns = words[..., :height, :], words[..., height:, :]
+        rows, columns = words[..., : len(left), :], words[..., len(left) :, :]
         rows = rows.reshape(*rows.shape[:2], -1, rows.shape[-1])
         signs = left.T.sign().contiguous().numpy(), right.T.sign().contiguous().numpy()
-        senses = (levels.sign() * torch.tensor([[1.0], [-1.0]])).T.contiguous().numpy()
-        by_rank = [np.ascontiguousarray(rows), np.ascontiguousarray(columns), *signs]
-        return bank.write(kernels.coincide, by_rank, senses)
+        senses = torch.tensor([drive.rise, drive.fall]).to(left).sign()
+        senses = (senses * senses.new_tensor([[1.0], [-1.0]])).T.contiguous()
+        by_rank = np.ascontiguousarray(rows), np.ascontiguousarray(columns), *signs
+        return Demand(kernels.pulse_coincident, by_rank, (senses.numpy(),))
 
-    def dense(self, out: Tensor, wanted: Tensor, drive: Drive, generator: torch.Generator) -> None:  # noqa: ARG002
+    def counts(
+        self, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
+    ) -> Iterator[Tensor]:
+        """Count coincidences by matrix products of signed bits."""
+        signs = torch.cat([left, right]).T.sign()
+        for sign, chances, lengths in zip(signs, *self._trains(left, right, drive), strict=True):
+            out = left.new_zeros(len(drive.rise), len(left), len(right))
+            for pulses, levels, chance, length in zip(
+                out, drive.levels, chances.transpose(0, 1), lengths.T.tolist(), strict=True
+            ):
+                if not chance.any():
+                    continue
+                bits = left.new_empty(len(sign), self.bit_length).uniform_(generator=generator)
+                for level, each, slots, rising in zip(
+                    levels, chance, length, (True, False), strict=True
+                ):
+                    signed = (each.clamp(max=1.0) * sign)[:, None]
+                    fired = (bits[:, : int(slots)] + signed).floor().split([len(left), len(right)])
+                    found = fired[0] @ fired[1].T
+                    found = found.clamp(min=0.0) if rising else found.clamp(max=0.0)
+                    pulses.add_(found, alpha=math.copysign(1.0, level))
+            yield out
+
+    def dense(self, wanted: Tensor, drive: Drive, generator: torch.Generator) -> Tensor:  # noqa: ARG002
         """Not possible: lines can only write outer products."""
         raise ValueError("coincidence pulses write outer products; use scheme 'rank-sequential'")
 
-    def slots(self, longest: tuple[float, float]) -> tuple[float, float]:  # noqa: ARG002
+    @property
+    def slots(self) -> int:
         """The bit length (an upper bound with ``adapt_length``)."""
-        return float(self.bit_length), float(self.bit_length)
+        return self.bit_length
 
-    def _length(self, most: float) -> int:
-        """Slots of a train for at most so many wanted pulses of a cell."""
-        if not self.adapt_length:
-            return self.bit_length
-        return max(1, math.ceil(min(most, self.bit_length)))
+    def _trains(self, left: Tensor, right: Tensor, drive: Drive) -> tuple[Tensor, Tensor]:
+        """Chances of a bit, of rows then columns, and slots of a train, at least 1.
 
-    def _outer(
-        self, out: Tensor, lines: Tensor, most: float, drive: Drive, generator: torch.Generator
-    ) -> None:
-        """Pulses for rows and then columns of ``lines``, ``most`` their largest product."""
-        uniforms = lines.new_empty(len(lines), self.bit_length)
-        for pulses, (rise, fall) in zip(out, drive.levels, strict=True):
-            uniforms.uniform_(generator=generator)
-            self._count(pulses, lines, uniforms, rise, most)
-            if abs(rise) != abs(fall):
-                falls = torch.empty_like(pulses)
-                self._count(falls, lines, uniforms, fall, most)
-                torch.add(_of_sign(pulses, rise), _of_sign(falls, -fall), out=pulses)
-
-    def _count(
-        self, out: Tensor, lines: Tensor, uniforms: Tensor, level: float, most: float
-    ) -> None:
-        """Coincidences with the sign of ``level left right^T``, for ``|level|`` pulses per unit."""
-        length = self._length(abs(level) * most)
-        chance = (math.sqrt(abs(level) / length) * lines).clamp_(-1.0, 1.0)
-        bits = (uniforms[:, :length] + chance[:, None]).floor_()
-        rows, columns = bits.split(out.shape)
-        torch.addmm(out, rows, columns.T, beta=0.0, alpha=math.copysign(1.0, level), out=out)
-
-
-def _of_sign(pulses: Tensor, sign: float) -> Tensor:
-    """Those pulses that have the sign of ``sign``, 0 elsewhere."""
-    return pulses.clamp(min=0.0) if sign > 0.0 else pulses.clamp(max=0.0)
+        (ranks, 2, polarities, m + n) and (ranks, 2, polarities), the 2 being changes up and down.
+        """
+        tallest, widest = left.abs().amax(0), right.abs().amax(0)
+        gain = (widest / tallest).sqrt() if self.update_management else torch.ones_like(tallest)
+        lines = torch.cat([left * gain, right / gain]).T.abs().nan_to_num_(0.0, 0.0)
+        levels = torch.tensor([drive.rise, drive.fall]).to(lines).abs()
+        lengths = torch.full((len(lines), *levels.shape), float(self.bit_length)).to(lines)
+        if self.adapt_length:
+            wanted = levels * (tallest * widest)[:, None, None]
+            lengths = wanted.ceil().clamp(1.0, float(self.bit_length))
+        return (levels / lengths).sqrt().unsqueeze(-1) * lines[:, None, None], lengths
 
 
 def half_selected(pulses: Tensor) -> Tensor:

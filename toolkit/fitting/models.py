@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from toolkit.crossbar.devices.responses import MAX_LABEL, Exponential
-from toolkit.crossbar.devices.steps import LinearStep, PowStep, SoftBounds
+from toolkit.crossbar.devices.steps import LinearStep, SoftBounds
+from toolkit.crossbar.devices.stepwise import PowStep
 from toolkit.fitting.bounded_steps import BoundedSteps
 
 Limits = tuple[float, float, float]  # start, least, most

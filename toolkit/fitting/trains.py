@@ -139,8 +139,7 @@ class PulseTrains:
         readings = np.empty((cells, cycles, len(polarity)))
         for cycle in range(cycles):
             for pulse, sign in enumerate(polarity):
-                bank.pulses.fill_(float(sign))
-                bank.pulse()
+                bank.pulse(torch.full_like(bank.state, float(sign)))
                 noise = torch.randn(cells, generator=generator, dtype=torch.float64)
                 level = bank.visible() * device.span + device.g_min
                 readings[:, cycle, pulse] = level * (1.0 + device.read_noise * noise)

@@ -80,8 +80,7 @@ def follow(
     bank = CellBank(torch.full((cells,), start, dtype=torch.float64), device, generator)
     readings = [_read(bank)]
     for count in trains:
-        bank.pulses.fill_(float(count))
-        bank.pulse()
+        bank.pulse(torch.full_like(bank.state, float(count)))
         readings.append(_read(bank))
     return Trains(
         pulses=np.abs(np.concatenate([[0.0], np.asarray(trains, dtype=float)])).cumsum(),

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toolkit.checks import check_instance, check_real, check_reals
-from toolkit.crossbar.devices.responses import Draw, Parameter
-from toolkit.crossbar.stepwise import NodeCurve, StepwiseCells
+from toolkit.crossbar.devices.responses import Cells, Draw, Parameter
+from toolkit.crossbar.devices.stepwise import Tabulated, both_ways
 
 if TYPE_CHECKING:
     from toolkit.crossbar.devices.device import Device
@@ -38,7 +38,7 @@ class Jumps:
 
 
 @dataclass(frozen=True, kw_only=True)
-class JumpTable:
+class JumpTable(Tabulated):
     """A pulse moves the state up by ``up`` or down by ``down`` at that state, clipped to 0..1.
 
     ``scale_spread`` is the standard deviation, from cell to cell, of a factor around 1 on all steps
@@ -57,10 +57,10 @@ class JumpTable:
         check_instance("down", self.down, Jumps, "Jumps")
         check_real("scale_spread", self.scale_spread, 0.0)
 
-    def cells(self, device: Device, draw: Draw | None = None) -> StepwiseCells:  # noqa: ARG002
+    def cells(self, device: Device, draw: Draw | None = None) -> Cells:  # noqa: ARG002
         """Cells pulsed one pulse after another."""
         scale: Parameter = 1.0
         if draw is not None and self.scale_spread > 0.0:
             scale = (1.0 + self.scale_spread * draw(0)).abs()
-        curve = NodeCurve.of((self.up.nodes, self.up.mean), (self.down.nodes, self.down.mean))
-        return StepwiseCells((scale, 0.0, 1.0), (-scale, 0.0, 1.0), curve=curve)
+        nodes = both_ways((self.up.nodes, self.up.mean), (self.down.nodes, self.down.mean))
+        return Cells(self, (scale, 0.0, 1.0), (-scale, 0.0, 1.0), nodes=nodes)

@@ -8,7 +8,8 @@ from toolkit.checks import check_choice
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.responses import Response
 from toolkit.crossbar.devices.retention import PCMDrift, Relaxation
-from toolkit.crossbar.devices.steps import ExpStep, LinearStep, SoftBounds
+from toolkit.crossbar.devices.steps import LinearStep, SoftBounds
+from toolkit.crossbar.devices.stepwise import ExpStep
 
 _NEUROSIM = "NeuroSim V3.0 manual, Table II"
 

@@ -3,7 +3,11 @@
 A response works on the normalised state ``x = (G - G_min) / (G_max - G_min)`` of many cells at
 once and on signed pulse counts (positive: potentiation, negative: depression). It knows nothing of
 arrays, weights, noise or random numbers; spread from cell to cell enters as given standard-normal
-draws. A new kind of device is one new class here.
+draws.
+
+A new response is one class: a :class:`Law` (as a rule :class:`Affine` or
+:class:`~toolkit.crossbar.devices.stepwise.Stepwise`) whose ``cells`` gives the parameters of cells,
+and which says what a pulse does twice, in torch and as a compiled step for CPUs.
 """
 
 from __future__ import annotations
@@ -11,14 +15,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, Self, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from toolkit.crossbar import kernels
+from toolkit.crossbar.kernels import CompiledStep
 
 if TYPE_CHECKING:
     from toolkit.crossbar.devices.device import Device
@@ -30,27 +34,6 @@ _STRAIGHT = 1e-6
 
 Draw = Callable[[int], Tensor]
 Parameter = Tensor | float
-
-
-class Cells(Protocol):
-    """Parameters of all cells of an array under one response: scalars, or one value per cell."""
-
-    @property
-    def low(self) -> Parameter:
-        """Lower bound of the state."""
-
-    @property
-    def high(self) -> Parameter:
-        """Upper bound of the state."""
-
-    def take(self, index: Tensor | slice) -> Cells:
-        """The cells at those places of the flattened array, for :meth:`step`."""
-
-    def step(self, state: Tensor, pulses: Tensor) -> None:
-        """Apply signed ``pulses`` to ``state`` in place, without noise; bounds may be passed."""
-
-    def symmetry_point(self) -> Tensor:
-        """State where one pulse up and one down are equally large; NaN for cells without one."""
 
 
 @runtime_checkable
@@ -66,17 +49,6 @@ def clip_(state: Tensor, low: Parameter, high: Parameter) -> Tensor:
     if isinstance(low, float) and isinstance(high, float):
         return state.clamp_(low, high)
     return torch.clamp(state, like(low, state), like(high, state), out=state)
-
-
-def pick(values: Tensor, index: Tensor | slice) -> Tensor:
-    """``values`` at those places of the flattened tensor: a view of a slice, else a copy."""
-    flat = values.flatten()
-    return flat[index] if isinstance(index, slice) else flat.index_select(0, index)
-
-
-def take(value: Parameter, index: Tensor | slice) -> Parameter:
-    """``value`` of the cells at those places, where cells differ."""
-    return pick(value, index) if isinstance(value, Tensor) and value.ndim else value
 
 
 def like(value: Parameter, other: Tensor) -> Tensor:
@@ -121,33 +93,43 @@ def _newton_change(bend: Tensor, height: Tensor) -> Tensor:
     return torch.where(small, torch.zeros_like(u), (height - deviation) / slope)
 
 
-@dataclass(frozen=True)
-class TableCells(ABC):
-    """Cells of a few parameters, those of potentiation and as many of depression, and bounds.
+class Law(ABC):
+    """What pulses do to cells, without noise: in torch, and compiled for CPUs."""
 
-    Numbers, or tensors of one value per cell.
+    #: :meth:`advance` for compiled loops; without it torch writes on CPUs, too.
+    compiled: ClassVar[CompiledStep | None] = None
+
+    @abstractmethod
+    def advance(self, cells: Cells, state: Tensor, pulses: Tensor) -> None:
+        """Apply signed ``pulses`` to ``state`` in place; bounds may be passed."""
+
+    @abstractmethod
+    def symmetry_point(self, cells: Cells) -> Tensor:
+        """State where one pulse up and one down are equally large; NaN for cells without one."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Parameters of all cells of an array under one law: numbers, or tensors of one value a cell.
+
+    ``up`` are those of potentiation, ``down`` as many of depression, ``low`` and ``high`` the
+    bounds of the state. ``nodes`` (rows, nodes) are whatever table the law has for all cells.
     """
 
+    law: Law
     up: tuple[Parameter, ...]
     down: tuple[Parameter, ...]
     low: Parameter = 0.0
     high: Parameter = 1.0
+    nodes: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
-    @property
-    @abstractmethod
-    def kind(self) -> int:
-        """What a pulse does, of the kinds of :mod:`toolkit.crossbar.kernels`."""
+    def step(self, state: Tensor, pulses: Tensor) -> None:
+        """Apply signed ``pulses`` to ``state`` in place, without noise; bounds may be passed."""
+        self.law.advance(self, state, pulses)
 
-    @property
-    @abstractmethod
-    def nodes(self) -> np.ndarray:
-        """Nodes of the curve up and down, (4, nodes); none where there is a formula."""
-
-    def take(self, index: Tensor | slice) -> Self:
-        """The cells at those places of the flattened array."""
-        up, down = (tuple(take(value, index) for value in each) for each in (self.up, self.down))
-        low, high = take(self.low, index), take(self.high, index)
-        return replace(self, up=up, down=down, low=low, high=high)
+    def symmetry_point(self) -> Tensor:
+        """State where one pulse up and one down are equally large; NaN for cells without one."""
+        return self.law.symmetry_point(self)
 
     def table(self, state: Tensor) -> Tensor:
         """``up`` and ``down``: (cells, columns), or (1, columns) where all cells are alike.
@@ -157,51 +139,75 @@ class TableCells(ABC):
         columns = torch.broadcast_tensors(*(like(value, state) for value in (*self.up, *self.down)))
         return torch.stack([column.flatten() for column in columns], 1)
 
-    def held_in(self, table: Tensor) -> Self:
+    def held_in(self, table: Tensor) -> Cells:
         """The same cells with their own :meth:`table` for memory: nothing is held twice."""
         if len(table) == 1:
             return self
         shape = torch.broadcast_shapes(*(torch.as_tensor(v).shape for v in (*self.up, *self.down)))
-        columns = [column.view(shape) for column in table.unbind(1)]
-        up, down = tuple(columns[: len(self.up)]), tuple(columns[len(self.up) :])
-        return replace(self, up=up, down=down)
+        columns = tuple(column.view(shape) for column in table.unbind(1))
+        return replace(self, up=columns[: len(self.up)], down=columns[len(self.up) :])
 
 
-class AffineCells(TableCells):
-    """Cells whose one-pulse step is affine in the state: ``dx = step + slope * x``.
+# Pulses that are faster given one by one, and the largest exponent of the closed form.
+_FEW_PULSES, _MOST_EXPONENT = 8, 60.0
+
+
+@CompiledStep
+def _affine(places, pulses, state, parameters, nodes, low, high, after):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    """Compiled form of :meth:`Affine.advance`."""
+    last = np.uint64(len(parameters) - 1)
+    for index in range(len(places)):
+        x, many, row = state[places[index]], abs(pulses[index]), min(places[index], last)
+        way = 0 if pulses[index] > 0.0 else 2
+        step, slope = parameters[row, way], parameters[row, way + 1]
+        if slope == 0.0:
+            change = many * step
+        elif many <= _FEW_PULSES and slope < 1.0:  # a steeper one may overflow in a few
+            reached = x
+            for _ in range(int(many)):
+                reached += step + slope * reached
+            change = reached - x
+        else:
+            growth = math.expm1(min(many * math.log1p(slope), _MOST_EXPONENT))
+            change = growth * x + step * growth / slope
+        after[index] = x + change
+
+
+class Affine(Law):
+    """A pulse moves a cell by what is affine in its state: ``dx = step + slope * x``.
 
     ``n`` pulses at once: ``dx_n = g x + step g / slope`` with ``g = expm1(n ln(1 + slope))``;
-    ``n * step`` where ``slope`` is 0. ``up`` and ``down`` are (step, slope), the steps of
+    ``n * step`` where ``slope`` is 0. The parameters of cells are (step, slope), the steps of
     depression negative.
     """
 
-    kind, nodes = kernels.AFFINE, np.empty((4, 0))
+    compiled = _affine
 
-    def step(self, state: Tensor, pulses: Tensor) -> None:
+    def advance(self, cells: Cells, state: Tensor, pulses: Tensor) -> None:
         """The closed form of the class, in place."""
         rising = pulses > 0.0
         step, slope = (
             torch.where(rising, like(up, state), like(down, state))
-            for up, down in zip(self.up, self.down, strict=True)
+            for up, down in zip(cells.up, cells.down, strict=True)
         )
         count = pulses.abs()
         exponent = (count * torch.log1p(slope)).nan_to_num_(0.0, neginf=-math.inf)  # 0 inf is 0
-        growth = torch.expm1(exponent.clamp_(max=kernels.MOST_EXPONENT))
+        growth = torch.expm1(exponent.clamp_(max=_MOST_EXPONENT))
         straight = slope == 0.0
         gain = torch.where(straight, count, growth / slope.masked_fill(straight, 1.0))
         state.addcmul_(state, growth).addcmul_(step, gain)
 
-    def symmetry_point(self) -> Tensor:
+    def symmetry_point(self, cells: Cells) -> Tensor:
         """``-(step_up + step_down) / (slope_up + slope_down)``, NaN where steps do not change."""
         step, slope = (
             torch.as_tensor(up, dtype=torch.float64) + torch.as_tensor(down, dtype=torch.float64)
-            for up, down in zip(self.up, self.down, strict=True)
+            for up, down in zip(cells.up, cells.down, strict=True)
         )
         return torch.where(slope == 0.0, math.nan, -step / slope)
 
 
 @dataclass(frozen=True)
-class Exponential:
+class Exponential(Affine):
     r"""The NeuroSim curve ``G(P) = B (1 - exp(-P/A)) + G_min``, LTP and LTD each with its own A.
 
     ``B = (G_max - G_min) / (1 - exp(-P_max/A))``; a pulse moves P by one on the curve of its
@@ -214,12 +220,12 @@ class Exponential:
     Source: Chen, Peng and Yu, NeuroSim V3.0 manual; label rule: :func:`curvature_from_label`.
     """
 
-    def cells(self, device: Device, draw: Draw | None = None) -> AffineCells:
+    def cells(self, device: Device, draw: Draw | None = None) -> Cells:
         """Steps and slopes of both directions from the labels (and their spread)."""
         spread = device.device_to_device if draw is not None else 0.0
         up = _exponential(device.nonlinearity_up, spread, draw, 0, device.levels_up)
         down = _exponential(device.nonlinearity_down, spread, draw, 1, -device.levels_down)
-        return AffineCells(up, down)
+        return Cells(self, up, down)
 
 
 def _exponential(

@@ -1,0 +1,272 @@
+"""Responses without a closed form for many pulses: one pulse after another, along a curve.
+
+A pulse at state x moves it by ``size * curve(u)`` with ``u = offset + tilt * x``. The coordinates
+of the step models are those of :mod:`toolkit.crossbar.devices.steps`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numba.extending import register_jitable
+from torch import Tensor
+
+from toolkit.checks import check_real, check_reals
+from toolkit.crossbar.devices.responses import Cells, Draw, Law, like
+from toolkit.crossbar.devices.steps import StepModel, absolute, positive, spread_around
+from toolkit.crossbar.kernels import CompiledStep
+
+if TYPE_CHECKING:
+    from toolkit.crossbar.devices.device import Device
+
+
+class Stepwise(Law):
+    """Pulse after pulse along a curve, within the bounds of the cell.
+
+    The parameters of cells are size, offset, tilt and what the curve needs; the sizes of depression
+    are negative. A ``compiled`` step goes with each :meth:`curve`.
+    """
+
+    @abstractmethod
+    def curve(self, u: Tensor, *shape: Tensor) -> Tensor:
+        """The unsigned shape of a step at ``u``.
+
+        ``shape`` are the further parameters of the cells, or the rows of nodes of this direction.
+        """
+
+    def advance(self, cells: Cells, state: Tensor, pulses: Tensor) -> None:
+        """Pulse by pulse; the last part of a fractional count makes that fraction of a step."""
+        low, high = like(cells.low, state), like(cells.high, state)
+        for is_up in (True, False):
+            left = (pulses if is_up else -pulses).clamp(min=0.0)
+            while bool((left > 0.0).any()):
+                jump = left.clamp(max=1.0) * self._jump(cells, state, is_up=is_up)
+                moved = torch.where(left > 0.0, torch.clamp(state + jump, low, high), state)
+                left = (left - 1.0).clamp_(min=0.0)
+                if torch.equal(moved, state):  # then no further pulse moves anything
+                    break
+                state.copy_(moved)
+
+    def symmetry_point(self, cells: Cells) -> Tensor:
+        """By bisection of the sum of the steps up and down between the bounds."""
+        parameters = (cells.low, cells.high, *cells.up, *cells.down)
+        place = next((value.device for value in parameters if isinstance(value, Tensor)), None)
+        low, high = torch.broadcast_tensors(
+            torch.as_tensor(cells.low, dtype=torch.float64, device=place),
+            torch.as_tensor(cells.high, dtype=torch.float64, device=place),
+        )
+        none = (self._drift(cells, low) <= 0.0) | (self._drift(cells, high) >= 0.0)
+        for _ in range(60):
+            middle = (low + high) / 2.0
+            rising = self._drift(cells, middle) > 0.0
+            low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
+        return torch.where(none, math.nan, (low + high) / 2.0)
+
+    def _drift(self, cells: Cells, state: Tensor) -> Tensor:
+        return self._jump(cells, state, is_up=True) + self._jump(cells, state, is_up=False)
+
+    def _jump(self, cells: Cells, state: Tensor, *, is_up: bool) -> Tensor:
+        """The step of one pulse."""
+        parameters = cells.up if is_up else cells.down
+        size, offset, tilt, *shape = (like(value, state) for value in parameters)
+        rows = np.split(cells.nodes, 2)[0 if is_up else 1]
+        nodes = torch.as_tensor(rows, dtype=state.dtype, device=state.device)
+        return size * self.curve(offset + tilt * state, *shape, *nodes)
+
+
+def pulse_by_pulse(curve: Callable[..., Any]) -> CompiledStep:
+    """Compiled form of :meth:`Stepwise.advance` along ``curve(u, own, nodes, line)``, for numba.
+
+    ``u`` is a number and ``own`` the cell's last parameter; ``line`` is the first row in ``nodes``
+    of the direction.
+    """
+    is_here = curve.__module__ == __name__  # what is kept on disk is told by this file's time alone
+    curve = register_jitable(curve)
+
+    def advance(places, pulses, state, parameters, nodes, low, high, after):  # type: ignore[no-untyped-def]
+        columns, rows = parameters.shape[1] // 2, nodes.shape[0] // 2
+        last = np.uint64(len(parameters) - 1)
+        last_low, last_high = np.uint64(len(low) - 1), np.uint64(len(high) - 1)
+        for index in range(len(places)):
+            cell, x = places[index], state[places[index]]
+            row, first, line = min(cell, last), 0, 0
+            if pulses[index] < 0.0:
+                first, line = columns, rows
+            size, offset = parameters[row, first], parameters[row, first + 1]
+            tilt, own = parameters[row, first + 2], parameters[row, first + columns - 1]
+            floor, ceiling = low[min(cell, last_low)], high[min(cell, last_high)]
+            for _ in range(int(abs(pulses[index]))):
+                before = x
+                share = curve(offset + tilt * x, own, nodes, line)
+                x = min(max(x + size * share, floor), ceiling)
+                if x == before:  # then no further pulse moves it
+                    break
+            after[index] = x
+
+    return CompiledStep(advance, cache=is_here)
+
+
+def _exponential(u, own, nodes, line):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    return max(np.float32(1.0) - own * math.exp(u), np.float32(0.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpStep(StepModel, Stepwise):
+    """``dw = +-s max(0, 1 - A exp(+-gamma z))`` with ``z = 2 a w / (w_max - w_min) + b``.
+
+    Upper signs up (``amplitude_up``, ``gamma_up``), lower signs down. ``w_max - w_min`` is the
+    cell's own range. ``shape_spread`` is the standard deviation, from cell to cell and relative to
+    them, of the amplitudes and gammas, each for itself.
+    """
+
+    amplitude_up: float
+    amplitude_down: float
+    gamma_up: float
+    gamma_down: float
+    a: float = 1.0
+    b: float = 0.0
+    shape_spread: float = 0.0
+
+    compiled = pulse_by_pulse(_exponential)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("amplitude_up", "amplitude_down", "gamma_up", "gamma_down", "a", "b"):
+            check_real(name, getattr(self, name))
+        self.check_not_negative("shape_spread")
+
+    def cells(self, device: Device, draw: Draw | None = None) -> Cells:
+        """Cells pulsed one pulse after another."""
+        nominal = (self.amplitude_up, self.amplitude_down, self.gamma_up, self.gamma_down)
+        amplitude_up, amplitude_down, gamma_up, gamma_down = (
+            spread_around(mean, self.shape_spread * abs(mean), draw, 4 + number)
+            for number, mean in enumerate(nominal)
+        )
+        up, down = self.sizes(device, draw)
+        low, high = self.bounds(draw)
+        tilt = 2.0 * self.a / positive(high - low)
+        offset = self.b - tilt * self.zero  # z = offset + tilt x
+        rise = up, gamma_up * offset, gamma_up * tilt, amplitude_up
+        fall = -down, -gamma_down * offset, -gamma_down * tilt, amplitude_down
+        return Cells(self, rise, fall, low, high)
+
+    def curve(self, u: Tensor, *shape: Tensor) -> Tensor:
+        """``max(0, 1 - A exp(u))``, A the cell's amplitude."""
+        (amplitude,) = shape
+        return (1.0 - amplitude * u.exp()).clamp(min=0.0)
+
+
+def _power(u, own, nodes, line):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    return min(max(u, np.float32(0.0)), np.float32(1.0)) ** own
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowStep(StepModel, Stepwise):
+    """``dw = s omega^gamma`` up, ``-s (1 - omega)^gamma`` down.
+
+    ``omega = (w_max - w)/(w_max - w_min)`` in the cell's own range; ``s`` is here the step
+    at the far bound. ``gamma_spread`` is the standard deviation of both gammas from cell to cell;
+    their signs are dropped.
+    """
+
+    gamma_up: float = 1.0
+    gamma_down: float = 1.0
+    gamma_spread: float = 0.0
+
+    compiled = pulse_by_pulse(_power)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_not_negative("gamma_up", "gamma_down", "gamma_spread")
+
+    def cells(self, device: Device, draw: Draw | None = None) -> Cells:
+        """Cells pulsed one pulse after another."""
+        up, down = self.sizes(device, draw)
+        low, high = self.bounds(draw)
+        gamma_up = absolute(spread_around(self.gamma_up, self.gamma_spread, draw, 4))
+        gamma_down = absolute(spread_around(self.gamma_down, self.gamma_spread, draw, 5))
+        scale = 1.0 / positive(high - low)
+        rise, fall = (up, scale * high, -scale, gamma_up), (-down, -scale * low, scale, gamma_down)
+        return Cells(self, rise, fall, low, high)
+
+    def curve(self, u: Tensor, *shape: Tensor) -> Tensor:
+        """``u^gamma`` of u clipped to 0..1."""
+        (gamma,) = shape
+        return u.clamp(0.0, 1.0).pow(gamma)
+
+
+def _between(u, own, nodes, line):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    u = min(max(u, np.float32(0.0)), np.float32(1.0))
+    left, right = 0, nodes.shape[1] - 1
+    while right - left > 1:
+        middle = (left + right) // 2
+        if nodes[line, middle] < u:
+            left = middle
+        else:
+            right = middle
+    start, end = nodes[line, left], nodes[line, right]
+    first, last = nodes[line + 1, left], nodes[line + 1, right]
+    return first + (last - first) * ((u - start) / (end - start))
+
+
+class Tabulated(Stepwise):
+    """Straight between nodes: ``nodes`` of the cells are as :func:`both_ways` gives them."""
+
+    compiled = pulse_by_pulse(_between)
+
+    def curve(self, u: Tensor, *shape: Tensor) -> Tensor:
+        """Of ``places`` and ``values``."""
+        places, values = shape
+        u = u.clamp(0.0, 1.0).contiguous()
+        right = torch.searchsorted(places, u).clamp(1, len(places) - 1)
+        start, end = places[right - 1], places[right]
+        return torch.lerp(values[right - 1], values[right], (u - start) / (end - start))
+
+
+def both_ways(
+    up: tuple[Sequence[float], Sequence[float]], down: tuple[Sequence[float], Sequence[float]]
+) -> np.ndarray:
+    """Places, which rise from 0 to 1, and values of the nodes up, and of those down: (4, nodes).
+
+    Of the direction of fewer nodes the last one is there more than once.
+    """
+    longest = max(len(up[0]), len(down[0]))
+    rows = [[*row, *[row[-1]] * (longest - len(row))] for row in (*up, *down)]
+    return np.array(rows, dtype=float)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PiecewiseStep(StepModel, Tabulated):
+    """``dw = +-s f(w)`` with f linear between ``nodes`` evenly spaced over the cell's own range.
+
+    The nodes are the same for all cells; ``step_spread`` scales them, the spreads of the bounds
+    stretch them.
+    """
+
+    nodes_up: tuple[float, ...] = (1.0, 1.0)
+    nodes_down: tuple[float, ...] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("nodes_up", "nodes_down"):
+            check_reals(name, getattr(self, name), count=2)
+
+    def cells(self, device: Device, draw: Draw | None = None) -> Cells:
+        """Cells pulsed one pulse after another."""
+        up, down = self.sizes(device, draw)
+        low, high = self.bounds(draw)
+        scale = 1.0 / positive(high - low)
+        nodes = both_ways(_evenly(self.nodes_up), _evenly(self.nodes_down))
+        place = -scale * low, scale
+        return Cells(self, (up, *place), (-down, *place), low, high, nodes)
+
+
+def _evenly(values: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:
+    """Values with evenly spaced places."""
+    return np.linspace(0.0, 1.0, len(values)).tolist(), values
