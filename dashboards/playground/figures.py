@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import panel as pn
 
 from dashboards.app.site import Text
-from dashboards.playground.views import TITLES, CostView, FigureView, make_view
-from toolkit.training.experiment.snapshot import LOOKS_EVERY, VIEWS, Snapshot
+from dashboards.playground.views import VIEWS
+from toolkit.plots import LiveFigure
+from toolkit.training.experiment.snapshot import LOOKS_EVERY, Look, Snapshot
 
 DEFAULT = ("loss", "accuracy", "energy", "spectrum", "waterfall", "weight")
 MOST = 6
@@ -20,7 +22,7 @@ class Figures:
     """At most six views whose data follow the snapshots; made when first shown, then kept."""
 
     def __init__(self, shown: Sequence[str] = DEFAULT) -> None:
-        self.views: dict[str, FigureView | CostView] = {}
+        self.drawings: dict[str, Any] = {}  # figures or panes
         self._captions: dict[str, Text] = {}
         self._cells: dict[str, pn.Column] = {}
         self._turn = 0
@@ -29,7 +31,7 @@ class Figures:
         self.show(shown)
 
     def show(self, names: Sequence[str]) -> None:
-        """Show these views, in the order of ``TITLES``.
+        """Show these views, in the order of ``VIEWS``.
 
         Raises
         ------
@@ -38,7 +40,7 @@ class Figures:
         """
         self.shown = checked(names)
         for name in self.shown:
-            if name not in self.views:
+            if name not in self.drawings:
                 self._make(name)
         columns = {1: 1, 2: 2, 4: 2}.get(len(self.shown), 3)
         rows = -(-len(self.shown) // columns)
@@ -53,9 +55,10 @@ class Figures:
         }
         self.grid.objects = [self._cells[name] for name in self.shown]
 
-    def wanted(self) -> set[str]:
-        """What snapshots have to hold for the views shown."""
-        return set(self.shown) & set(VIEWS)
+    def wanted(self) -> dict[str, Callable[[Look], Any]]:
+        """What snapshots have to hold for the views shown: what takes it."""
+        takes = {name: VIEWS[name].take for name in self.shown}
+        return {name: take for name, take in takes.items() if take}
 
     def draw(self, snapshot: Snapshot) -> None:
         """Put a snapshot into the views shown.
@@ -70,25 +73,26 @@ class Figures:
         for place, name in enumerate(self.shown):
             if same and name not in ALWAYS and place % LOOKS_EVERY != self._turn:
                 continue
-            text = _caption(self.views[name].draw(snapshot))
+            taken = snapshot.views.get(name)
+            text = _caption(VIEWS[name].draw(self.drawings[name], snapshot, taken))
             if self._captions[name].object != text:
                 self._captions[name].object = text
 
     def _make(self, name: str) -> None:
-        self.views[name] = make_view(name)
-        self._captions[name] = Text(_caption(TITLES[name]), sizing_mode="stretch_width")
-        self._cells[name] = pn.Column(
-            self._captions[name], self.views[name].pane, sizing_mode="stretch_both"
-        )
+        drawing = self.drawings[name] = VIEWS[name].blank()
+        self._captions[name] = Text(_caption(VIEWS[name].title), sizing_mode="stretch_width")
+        if isinstance(drawing, LiveFigure):
+            drawing = pn.pane.Bokeh(drawing.figure, sizing_mode="stretch_both")
+        self._cells[name] = pn.Column(self._captions[name], drawing, sizing_mode="stretch_both")
 
 
 def checked(names: Sequence[str]) -> list[str]:
     """The views of these names in the order in which they stand on the page."""
-    if unknown := sorted(set(names) - set(TITLES)):
-        raise ValueError(f"views must be of {', '.join(TITLES)}; got {unknown[0][:40]!r}")
+    if unknown := sorted(set(names) - set(VIEWS)):
+        raise ValueError(f"views must be of {', '.join(VIEWS)}; got {unknown[0][:40]!r}")
     if not 1 <= len(set(names)) <= MOST:
         raise ValueError(f"views must be 1 to {MOST}; got {len(set(names))}")
-    return [name for name in TITLES if name in names]
+    return [name for name in VIEWS if name in names]
 
 
 def _caption(text: str) -> str:

@@ -27,7 +27,7 @@ from dashboards.app.widgets import (
     show_fixed,
 )
 from dashboards.playground.figures import DEFAULT, MOST, Figures, checked
-from dashboards.playground.views import TITLES
+from dashboards.playground.views import VIEWS
 from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.live import LiveRun
 from toolkit.training.experiment.settings import DIGITAL, Settings
@@ -102,7 +102,7 @@ class Playground:
         self.speed = pmui.Select(label="Speed limit", options=SPEEDS, value=speed, **pick)
         self.choice = pmui.CheckBoxGroup(
             label=f"Views on the page, at most {MOST}",
-            options={title: name for name, title in TITLES.items()},
+            options={view.title: name for name, view in VIEWS.items()},
             value=list(self.figures.shown),
             inline=True,
             size="small",

@@ -20,6 +20,7 @@ from dashboards.app.figure_pane import FigurePane, grid
 from dashboards.app.settings_text import knobs_of_query, query_of
 from dashboards.app.site import Text
 from dashboards.app.widgets import live_widgets, moving_along, show
+from dashboards.race.track import BUDGETS, Point, Track, standings
 from toolkit.plots import LiveFigure
 from toolkit.plots.elements import RUN_STYLES
 from toolkit.plots.lanes import AXES, lane_curves
@@ -27,7 +28,6 @@ from toolkit.training.experiment.knobs import is_live, knobs_of
 from toolkit.training.experiment.live import LiveRun
 from toolkit.training.experiment.settings import Settings
 from toolkit.training.experiment.snapshot import Snapshot
-from toolkit.training.experiment.track import BUDGETS, Point, Track, standings
 
 FRAME_MS = 120
 FIGURE_HEIGHT = "clamp(320px, calc(100vh - 540px), 560px)"  # the knobs are to be seen, too

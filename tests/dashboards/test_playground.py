@@ -15,8 +15,11 @@ import xarray as xr
 from zarr.storage import ZipStore
 
 from dashboards.app.serve import websocket_origins
+from dashboards.app.site import Text
 from dashboards.app.widgets import groups, live_widgets
 from dashboards.playground.page import Playground, status_html
+from dashboards.playground.view import View
+from dashboards.playground.views import VIEWS
 from tests.dashboards.driving import beside
 from toolkit.results import open_results
 from toolkit.training import Settings
@@ -91,31 +94,32 @@ def test_figures_hold_what_the_snapshot_holds(playground):
         playground.run.step()
     frames(playground, until=lambda: playground.run.snapshot.step == 3)
     playground.refresh()
-    snapshot, views = playground.run.snapshot, playground.figures.views
-    curve = views["loss"].live.columns(0)
+    snapshot, views = playground.run.snapshot, playground.figures.drawings
+    curve = views["loss"].columns(0)
     np.testing.assert_array_equal(curve["loss"], snapshot.losses)
     for name, glyph in (("loss", 1), ("accuracy", 2)):
-        marks = views[name].live.columns(glyph)
+        marks = views[name].columns(glyph)
         np.testing.assert_array_equal(marks["x"], [0.0])
         assert marks["what"] == ["after step 0: device digital → FeFET"]
     found = snapshot.layers["layer1"].spectrum
-    sigma = views["spectrum"].live.columns(1)["value"]
+    sigma = views["spectrum"].columns(1)["value"]
     np.testing.assert_allclose(sigma, found.sigma[: found.rank])
-    shown = views["g_plus"].live.columns(0)["image"][0]
-    np.testing.assert_array_equal(shown, snapshot.maps["g_plus"].pixels)
+    shown = views["g_plus"].columns(0)["image"][0]
+    np.testing.assert_array_equal(shown, snapshot.views["g_plus"].pixels)
     assert shown.dtype == np.uint8 and shown.shape == (16, 65)
     np.testing.assert_array_equal(
-        views["histogram"].live.columns(1)["share"], snapshot.histogram.minus
+        views["histogram"].columns(1)["share"], snapshot.views["histogram"].minus
     )
-    assert f">{snapshot.pulses:,}</td>" in views["cost"].pane.object
+    assert f">{snapshot.pulses:,}</td>" in views["cost"].object
 
 
 def test_views_take_turns_while_training_but_all_show_a_turned_knob(playground, monkeypatch):
     playground.run.step()
     frames(playground, until=lambda: playground.run.snapshot.step == 1)
     drawn: Counter[str] = Counter()
-    for name, view in playground.figures.views.items():
-        monkeypatch.setattr(view, "draw", lambda _, name=name: drawn.update([name]) or name)
+    for name in playground.figures.drawings:
+        count = VIEWS[name]._replace(draw=lambda *_, name=name: drawn.update([name]) or name)
+        monkeypatch.setitem(VIEWS, name, count)
     moving = replace(playground.run.snapshot, running=True)
     playground.figures.draw(moving)
     assert set(drawn.values()) == {1} and len(drawn) == 6
@@ -147,7 +151,7 @@ def test_a_reduced_map_says_so():
     big = Playground(hidden=[300], dataset="digits")
     try:
         caption = big.figures._captions["weight"]
-        frames(big, until=lambda: "weight" in big.run.snapshot.maps)
+        frames(big, until=lambda: "weight" in big.run.snapshot.views)
         frames(big, until=lambda: "(a pixel: mean of 2 × 1)" in caption.object)
     finally:
         big.run.close()
@@ -328,3 +332,27 @@ def test_the_run_ends_with_the_session(playground):
 def test_an_address_on_all_networks_answers_to_the_names_of_the_machine():
     assert websocket_origins("127.0.0.1", 5006) == ["127.0.0.1:5006", "localhost:5006"]
     assert f"{socket.gethostname()}:80" in websocket_origins("0.0.0.0", 80)
+
+
+def test_a_view_is_one_object(monkeypatch):
+    """A row from outside is offered, asked for in an address, taken from the run and drawn."""
+    seen = []
+    monkeypatch.setitem(
+        VIEWS,
+        "norm",
+        View(
+            "Norm of the weights",
+            lambda: Text(""),
+            lambda pane, _, taken: seen.append((pane, taken)) or f"Norm {taken}",
+            lambda look: float(look.array.weights.norm()),
+        ),
+    )
+    page = Playground("views=loss,norm", hidden=[16])
+    try:
+        assert page.choice.options["Norm of the weights"] == "norm"
+        page.run.step()
+        frames(page, until=lambda: page.run.snapshot.step == 1)
+        expected = float(next(iter(page.run._experiment.arrays.values())).weights.norm())
+        assert seen[-1] == (page.figures.drawings["norm"], expected)
+    finally:
+        page.run.close()

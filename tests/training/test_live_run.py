@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from toolkit.training.experiment.live import Gate, LiveRun
 
@@ -40,7 +41,7 @@ def message(run: LiveRun) -> str:
 def test_a_new_run_waits(live):
     assert (live.snapshot.step, live.snapshot.running) == (0, False)
     assert live.snapshot.layers["layer1"].spectrum is None
-    assert live.snapshot.maps == {} and live.snapshot.spending is None
+    assert live.snapshot.views == {}
     time.sleep(0.1)
     assert live.snapshot.step == 0
 
@@ -158,15 +159,15 @@ def test_a_live_run_is_the_same_run(live):
 
 
 def test_snapshots_are_copies(live):
-    live.look("layer2", ["weight"])
+    live.look("layer2", {"weight": lambda look: look.array.weights})
     live.step()
     until(lambda: live.snapshot.step == 1)
     first = live.snapshot
-    weight = first.maps["weight"].pixels.copy()
+    weight = first.views["weight"].clone()
     assert first.focus.layer == "layer2" and weight.shape == (10, 17)
     live.start()
     until(lambda: live.snapshot.step > 20)
-    np.testing.assert_array_equal(first.maps["weight"].pixels, weight)
+    assert torch.equal(first.views["weight"], weight)
     assert live.snapshot.number > first.number
     assert live.snapshot.layers["layer1"].spectrum.captured_energy <= 1.0
 

@@ -13,6 +13,7 @@ from toolkit.crossbar import kernels
 from toolkit.crossbar.cells import Written
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.states import check_entries
+from toolkit.lowrank import LowRank
 
 #: Pulse slots of a phase: of all, of SET and RESET, or (None) as many as the longest train.
 Slots = int | tuple[float, float] | None
@@ -124,3 +125,17 @@ class Ledger:
         self.sums, self.counts = sums, counts
         for present, saved in zip(mine, state["inputs"], strict=True):
             present.copy_(saved)
+
+
+def expected_pulses(
+    update: LowRank, device: Device, *, learning_rate: float, w_max: float
+) -> float:
+    """The pulses that writing ``update`` takes on average, whole pulses, rank-sequentially.
+
+    Both cells of a differential pair are pulsed, the one up and the other down:
+    ``learning_rate / (2 w_max) (levels_up + levels_down) sum |left| sigma sum |right|``, summed
+    over outer products. Stochastic rounding gives that number on average.
+    """
+    each = learning_rate / (2 * w_max) * (device.levels_up + device.levels_down)
+    left, right = update.left.abs().sum(0), update.right.abs().sum(0)
+    return each * float((left * update.sigma.abs()) @ right)

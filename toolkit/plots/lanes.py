@@ -1,6 +1,6 @@
 """Curves of several runs in one figure, told apart by colour and dash.
 
-The data are columns from :class:`toolkit.training.experiment.track.Track`.
+The data are columns from :class:`dashboards.race.track.Track`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +22,7 @@ import xarray as xr
 from toolkit.crossbar.kernels import between_chunks
 from toolkit.training.experiment.experiment import Experiment
 from toolkit.training.experiment.run import DivergenceError
-from toolkit.training.experiment.snapshot import Camera, Focus, Snapshot
+from toolkit.training.experiment.snapshot import Focus, Look, Snapshot, SnapshotTaker
 
 SNAPSHOTS_PER_SECOND = 18
 SNAPSHOTS_TOGETHER = 60  # a second, of all runs that share a gate: their pages share a thread
@@ -165,9 +165,9 @@ class LiveRun:
         """Turn live knobs, together, at the next batch."""
         self._ask(lambda: self._change(knobs))
 
-    def look(self, layer: str, views: Iterable[str]) -> None:
-        """Have snapshots show these of ``snapshot.VIEWS``, of that layer."""
-        focus = Focus(layer, frozenset(views))
+    def look(self, layer: str, views: Mapping[str, Callable[[Look], Any]]) -> None:
+        """Have snapshots hold what these functions take from that layer, by their names."""
+        focus = Focus(layer, dict(views))
         self._ask(lambda: self._look(focus))
 
     def limit_speed(self, steps_per_second: float | None) -> None:
@@ -302,7 +302,7 @@ class LiveRun:
 
     def _train(self) -> None:
         try:
-            self._camera.count(self._experiment.step())
+            self._taker.count(self._experiment.step())
         except Exception as error:  # it would only fail again at the next batch
             self._diverged = isinstance(error, DivergenceError)
             self._set_running(False)
@@ -336,7 +336,7 @@ class LiveRun:
 
     def _change(self, knobs: dict[str, Any]) -> None:
         self._experiment.change(**knobs)
-        self._camera.changes.append((self._experiment.step_count, dict(knobs)))
+        self._taker.changes.append((self._experiment.step_count, dict(knobs)))
         self._pace.hurry()
 
     def _look(self, focus: Focus) -> None:
@@ -345,7 +345,7 @@ class LiveRun:
 
     def _begin(self, knobs: dict[str, Any]) -> None:
         self._experiment = Experiment(**knobs)
-        self._camera = Camera(self._experiment)
+        self._taker = SnapshotTaker(self._experiment)
         self._diverged = False
         self._set_running(False)
 
@@ -369,7 +369,7 @@ class LiveRun:
         self._pace.took(time.thread_time() - began, self._gate.company if self._gate else 1)
 
     def _take_snapshot(self) -> Snapshot:
-        return self._camera.take(
+        return self._taker.take(
             number=next(self._snapshot_numbers),
             running=self._running,
             waiting=self._waiting,

@@ -4,26 +4,35 @@ import numpy as np
 import pytest
 import torch
 
+from dashboards.playground.maps import (
+    WATERFALL_COLUMNS,
+    as_pixels,
+    reduced,
+    round_limit,
+    values_of,
+    waterfall,
+)
+from dashboards.playground.views import VIEWS
 from toolkit.training import Experiment
-from toolkit.training.experiment.maps import as_pixels, reduced, round_limit, values_of
-from toolkit.training.experiment.snapshot import VIEWS, WATERFALL_COLUMNS, Camera, Focus, waterfall
+from toolkit.training.experiment.series import Series
+from toolkit.training.experiment.snapshot import Focus, SnapshotTaker
 
-ALL = frozenset(VIEWS)
+ALL = {name: view.take for name, view in VIEWS.items() if view.take}
 
 
-def photographed(steps: int = 3, **knobs):
+def taken(steps: int = 3, **knobs):
     run = Experiment(**{"hidden": [16], "device": "EpiRAM", "seed": 1} | knobs)
-    camera = Camera(run)
+    taker = SnapshotTaker(run)
     for _ in range(steps):
-        camera.count(run.step())
-        snapshot = camera.take(
+        taker.count(run.step())
+        snapshot = taker.take(
             number=0, running=False, steps_per_second=0.0, focus=Focus("layer1", ALL)
         )
     return run, snapshot
 
 
 def test_maps_hold_the_values_of_the_array_to_half_a_step():
-    run, now = photographed(stuck_low=0.1)
+    run, now = taken(stuck_low=0.1)
     array = run.arrays["layer1"]
     expected = {
         "g_plus": array.conductance[0],
@@ -33,71 +42,72 @@ def test_maps_hold_the_values_of_the_array_to_half_a_step():
         "stuck": array.stuck.sum(0),
     }
     for name, values in expected.items():
-        shown = now.maps[name]
+        shown = now.views[name]
         low, high = shown.limits
         np.testing.assert_allclose(
             values_of(shown), values, rtol=0, atol=(high - low) / 254 * 0.5001, err_msg=name
         )
-    assert now.maps["stuck"].pixels.max() > 0 and now.maps["pulses"].unit == "pulses"
+    assert now.views["stuck"].pixels.max() > 0 and now.views["pulses"].unit == "pulses"
     first = Experiment(**run.knob_values()).arrays["layer1"].weights
-    change = values_of(now.maps["change"])
+    change = values_of(now.views["change"])
     np.testing.assert_allclose(change, array.weights - first, atol=1 / 254 * 0.5001)
     assert np.abs(change).max() > 0.01
 
 
 def test_plain_weights_have_no_cells_to_show():
-    _run, now = photographed(device="digital")
-    assert set(now.maps) == {"weight", "change", "waterfall"}
-    assert now.histogram is None and now.spending.cost is None
+    _run, now = taken(device="digital")
+    shown = {name for name, found in now.views.items() if found is not None}
+    assert shown == {"weight", "change", "waterfall", "cost"}
+    assert now.views["cost"].cost is None
 
 
 def test_only_what_is_looked_at_is_taken():
-    run, _ = photographed(steps=1)
-    now = Camera(run).take(number=0, running=False, steps_per_second=0.0)
-    assert now.maps == {} and now.spending is None and now.focus.layer == "layer1"
-    elsewhere = Focus("no such layer", frozenset({"weight"}))
-    now = Camera(run).take(number=0, running=False, steps_per_second=0.0, focus=elsewhere)
-    assert now.focus.layer == "layer1" and set(now.maps) == {"weight"}
+    run, _ = taken(steps=1)
+    now = SnapshotTaker(run).take(number=0, running=False, steps_per_second=0.0)
+    assert now.views == {} and now.focus.layer == "layer1"
+    elsewhere = Focus("no such layer", {"weight": ALL["weight"]})
+    now = SnapshotTaker(run).take(number=0, running=False, steps_per_second=0.0, focus=elsewhere)
+    assert now.focus.layer == "layer1" and set(now.views) == {"weight"}
 
 
-def looks(run, camera, count, first=0, **more):
+def looks(run, taker, count, first=0, **more):
     """Steps and snapshots in turn: which of them looked at what anew."""
     last, found = None, []
     for number in range(first, first + count):
-        camera.count(run.step())
-        now = camera.take(number=number, running=True, steps_per_second=0.0, **more)
+        taker.count(run.step())
+        now = taker.take(number=number, running=True, steps_per_second=0.0, **more)
         assert now.step == run.step_count and now.loss_steps[-1] == now.step
         if last is not None:
             layers = [now.layers[name].energy[-1, 0] == now.step for name in now.layers]
-            found.append((*layers, now.maps is not last.maps, now.spending is not last.spending))
+            found.append((*layers, now.views is not last.views))
         last = now
     return found
 
 
 def test_snapshots_share_the_work_while_training_goes_on_as_it_was():
     run = Experiment(hidden=[16], device="EpiRAM", seed=1)
-    camera, focus = Camera(run), Focus("layer1", ALL)
-    found = looks(run, camera, 7, focus=focus)
-    assert found[1::3] == [(False, False, True, True)] * 2  # numbers 2 and 5
-    assert found[2::3] == [(True, False, False, False)] * 2  # 3 and 6
-    assert found[0::3] == [(True, False, False, False), (False, True, False, False)]  # layers 1, 2
+    taker, focus = SnapshotTaker(run), Focus("layer1", ALL)
+    found = looks(run, taker, 7, focus=focus)
+    assert found[1::3] == [(False, False, True)] * 2  # numbers 2 and 5
+    assert found[2::3] == [(True, False, False)] * 2  # 3 and 6
+    assert found[0::3] == [(True, False, False), (False, True, False)]  # layers 1, 2
 
 
 def test_a_changed_knob_or_focus_or_a_pause_is_looked_at_at_once():
     run = Experiment(hidden=[16], device="EpiRAM", seed=1)
-    camera, focus = Camera(run), Focus("layer1", ALL)
+    taker, focus = SnapshotTaker(run), Focus("layer1", ALL)
 
     def seen(number, running=True, focus=focus):
-        camera.count(run.step())
-        now = camera.take(number=number, running=running, steps_per_second=0.0, focus=focus)
+        taker.count(run.step())
+        now = taker.take(number=number, running=running, steps_per_second=0.0, focus=focus)
         return now.layers[focus.layer].energy[-1, 0] == now.step == _step_of_cost(now)
 
     def _step_of_cost(now):
-        return now.spending.outer_products[0] / (2 * run.rank)
+        return now.views["cost"].outer_products[0] / (2 * run.rank)
 
     assert seen(0) and not seen(1) and not seen(2) and not seen(3)
     run.change(rank=run.rank)
-    camera.changes.append((run.step_count, {"rank": run.rank}))
+    taker.changes.append((run.step_count, {"rank": run.rank}))
     assert seen(4) and not seen(5)
     assert seen(6, focus=Focus("layer2", ALL)) and not seen(7, focus=Focus("layer2", ALL))
     assert seen(8, running=False) and seen(9, running=False) and seen(10)
@@ -140,50 +150,62 @@ def test_the_waterfall_is_the_past_evenly_spaced():
     assert long.pixels.shape == (2, WATERFALL_COLUMNS)
 
 
+@pytest.mark.parametrize("most", [1, 2, 7])
+def test_a_series_is_even_bounded_and_has_its_ends(most):
+    series = Series(2, most)
+    for i in range(1000):
+        series.add((i, -i))
+        steps, values = series.rows.T
+        assert steps[0] == 0 and steps[-1] == i and (values == -steps).all()
+        assert min(i + 1, most) <= len(steps) <= 2 * most + 2
+        gaps = np.diff(steps)
+        assert (gaps[:-1] == series.stride).all() and (gaps > 0).all()
+
+
 def test_the_past_of_a_layer_is_bounded():
-    _run, now = photographed(steps=420, device="digital", batch_size=8)
+    _run, now = taken(steps=420, device="digital", batch_size=8)
     steps = now.layers["layer1"].energy[:, 0]
     assert steps[0] == 1 and steps[-1] == 420 and (np.diff(steps) > 0).all()
-    assert now.maps["waterfall"].pixels.shape[1] == WATERFALL_COLUMNS
+    assert now.views["waterfall"].pixels.shape[1] == WATERFALL_COLUMNS
     assert (now.layers["layer1"].energy[:, 3] <= 90 + 1e-6).all()
 
 
 def test_the_histogram_counts_every_cell():
-    run, now = photographed()
+    run, now = taken()
     device, held = run.device_with_overrides(), run.arrays["layer1"].conductance[0]
     counts, edges = np.histogram(held, 60, (device.g_min, device.g_max))
-    np.testing.assert_allclose(now.histogram.plus, 100 * counts / held.numel(), atol=0.2)
-    np.testing.assert_allclose(now.histogram.centre, (edges[1:] + edges[:-1]) / 2)
-    assert now.histogram.minus.sum() == pytest.approx(100)
+    np.testing.assert_allclose(now.views["histogram"].plus, 100 * counts / held.numel(), atol=0.2)
+    np.testing.assert_allclose(now.views["histogram"].centre, (edges[1:] + edges[:-1]) / 2)
+    assert now.views["histogram"].minus.sum() == pytest.approx(100)
 
 
 def test_outer_products_are_counted_step_by_step():
-    _, now = photographed(steps=3, rank=2)
+    _, now = taken(steps=3, rank=2)
     # two layers, rank 2, three steps; a full gradient writes each of 64 samples on each layer
-    assert now.spending.outer_products == (12, 3 * 64 * 2)
-    _, full = photographed(steps=3, method="sgd")
-    assert full.spending.outer_products == (384, 384)
+    assert now.views["cost"].outer_products == (12, 3 * 64 * 2)
+    _, full = taken(steps=3, method="sgd")
+    assert full.views["cost"].outer_products == (384, 384)
 
 
 def test_expected_pulses_are_what_the_cells_get_on_average():
     """Against the pulses really issued: full-gradient training writes its samples one by one."""
-    run, now = photographed(steps=1, method="sgd", w_max=1.0)
-    asked, full = now.spending.expected_pulses
+    run, now = taken(steps=1, method="sgd", w_max=1.0)
+    asked, full = now.views["cost"].expected_pulses
     assert asked == pytest.approx(full, rel=1e-5)
     assert run.pulses == pytest.approx(asked, rel=0.1)
-    run, now = photographed(steps=1, method="sbpca", rank=3)
-    assert run.pulses == pytest.approx(now.spending.expected_pulses[0], rel=0.1)
+    run, now = taken(steps=1, method="sbpca", rank=3)
+    assert run.pulses == pytest.approx(now.views["cost"].expected_pulses[0], rel=0.1)
 
 
 @pytest.mark.parametrize(
     "knobs", [{"scheme": "rank-sum"}, {"coding": "coincidence"}, {"pair": "reference"}]
 )
 def test_no_expected_pulses_where_the_formula_does_not_hold(knobs):
-    assert photographed(steps=1, **knobs)[1].spending.expected_pulses is None
+    assert taken(steps=1, **knobs)[1].views["cost"].expected_pulses is None
 
 
 def test_costs_of_all_arrays_add_up():
-    run, now = photographed()
+    run, now = taken()
     each = [array.cost() for array in run.arrays.values()]
-    assert now.spending.cost.write_energy == pytest.approx(sum(c.write_energy for c in each))
-    assert now.spending.cost.pulses_up + now.spending.cost.pulses_down == run.pulses
+    assert now.views["cost"].cost.write_energy == pytest.approx(sum(c.write_energy for c in each))
+    assert now.views["cost"].cost.pulses_up + now.views["cost"].cost.pulses_down == run.pulses

@@ -1,6 +1,6 @@
 """What runs had reached after so many samples, pulses or seconds, and how they compare.
 
-Fed from snapshots; knows neither experiments nor pages.
+Fed from snapshots; no widgets here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-MOST_POINTS = 800
+from toolkit.training.experiment.series import Series
+
+MOST_POINTS = 400
 BUDGETS = ("samples", "pulses", "seconds")
 
 
@@ -30,32 +32,30 @@ class Point(NamedTuple):
 
 
 class Track:
-    """The points of one run in order; every second one is dropped when there are too many."""
+    """The points of one run in order; a long run's are thinned evenly."""
 
     def __init__(self) -> None:
-        self._points: list[Point] = []
+        self._points = Series(len(Point._fields), MOST_POINTS)
+        self._last: Point | None = None
 
     def add(self, point: Point) -> None:
         """Keep ``point``, unless the run stands where it stood."""
-        if self._points and point.step <= self._points[-1].step:
-            return
-        self._points.append(point)
-        if len(self._points) > 2 * MOST_POINTS:
-            del self._points[1::2]
+        if self._last is None or point.step > self._last.step:
+            self._points.add(point)
+            self._last = point
 
     def column(self, name: str) -> np.ndarray:
         """One field of all points, float64."""
-        return np.array([getattr(point, name) for point in self._points], dtype=float)
+        return self._points.rows[:, Point._fields.index(name)]
 
     def accuracy_at(self, budget: str, amount: float) -> float:
         """Accuracy of the last evaluation when ``amount`` of a budget was used up; NaN if none."""
-        used = self.column(budget)
-        reached = np.searchsorted(used, amount, side="right")
-        return self._points[reached - 1].accuracy if reached else float("nan")
+        reached = np.searchsorted(self.column(budget), amount, side="right")
+        return float(self.column("accuracy")[reached - 1]) if reached else float("nan")
 
     def used(self, budget: str) -> float:
         """How much of a budget the run has used up so far."""
-        return float(getattr(self._points[-1], budget)) if self._points else 0.0
+        return float(getattr(self._last, budget)) if self._last else 0.0
 
 
 def standings(tracks: Sequence[Track], budget: str) -> tuple[float, list[float]]:

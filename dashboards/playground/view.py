@@ -1,0 +1,22 @@
+"""What a live view is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from toolkit.training.experiment.snapshot import Look
+
+
+class View(NamedTuple):
+    """One live view: all that the Playground knows of it, under its name in ``views.VIEWS``.
+
+    ``blank`` makes its drawing, a ``LiveFigure`` or a Panel pane; ``draw(drawing, snapshot,
+    taken)`` puts a snapshot into it and returns the caption. ``take``, if it needs more than every
+    snapshot has, takes it from the run, in the thread that trains.
+    """
+
+    title: str
+    blank: Callable[[], Any]
+    draw: Callable[..., str]
+    take: Callable[[Look], Any] | None = None

@@ -1,0 +1,40 @@
+"""A series: what a run of any length measured, evenly spaced, in bounded room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+class Series:
+    """Rows of numbers in order; of a long series every second one, fourth one and so on.
+
+    Of the rows added, every ``stride``-th is kept, and always the newest. The stride doubles when
+    more than ``2 * most`` are kept.
+    """
+
+    def __init__(self, columns: int, most: int) -> None:
+        self._most, self.stride, self.count = most, 1, 0
+        self._kept, self._rows = 0, np.empty((min(64, 2 * most) + 1, columns))
+
+    def add(self, row: Sequence[float] | np.ndarray) -> None:
+        """Add a row."""
+        if self._kept > 2 * self._most:
+            self._rows[: self._most + 1] = self._rows[: self._kept : 2]
+            self._kept, self.stride = self._most + 1, 2 * self.stride
+        elif self._kept + 1 >= len(self._rows):
+            more = min(len(self._rows), 2 * self._most + 2 - len(self._rows))
+            self._rows = np.concatenate([self._rows, np.empty((more, self._rows.shape[1]))])
+        self._rows[self._kept] = row  # the newest stands behind those that stay
+        self._kept += self.count % self.stride == 0
+        self.count += 1
+
+    @property
+    def rows(self) -> np.ndarray:
+        """A copy of what is kept and of the newest row, (rows, columns)."""
+        return self._rows[: min(self._kept + self._newest_is_extra, self.count)].copy()
+
+    @property
+    def _newest_is_extra(self) -> bool:
+        return self.count > 0 and (self.count - 1) % self.stride != 0
