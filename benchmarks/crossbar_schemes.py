@@ -70,7 +70,7 @@ class MidRange(Crossbar):
     """Pairs whose reference is the middle of the range, whatever the cell's symmetry point."""
 
     def _reference_states(self) -> Tensor:
-        return torch.full_like(self._bank.state[:1], 0.5)
+        return torch.full_like(self._cells.state[:1], 0.5)
 
 
 def make_array(rows: int, columns: int, options, generator: torch.Generator):

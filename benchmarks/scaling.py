@@ -28,11 +28,10 @@ from scipy.optimize import nnls
 from torch import Tensor, nn
 
 from benchmarks.blocks import conditions, rewrite, table
-from toolkit.crossbar import Converter, Crossbar, DigitalArray, Periphery, get_device
+from toolkit.crossbar import Array, Converter, Crossbar, DigitalArray, Periphery, get_device
 from toolkit.lowrank import SBPCA, LowRank
 from toolkit.training import LowRankSGD, crossbar_layers, to_crossbar
 from toolkit.training.experiment.memory import peak_bytes
-from toolkit.training.layers.modules import Array
 
 SIZES = ((128, 128), (256, 1024), (1024, 256), (512, 512), (1024, 1024), (2048, 1024))
 BATCHES, RANKS, BLOCK = (16, 64, 256), (1, 4, 16), 32

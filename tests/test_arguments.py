@@ -296,9 +296,8 @@ def arrays() -> Iterator[Call]:
         yield Call(f"{kind}.read_transposed", make, {"errors": ("signal", torch.ones(2, 3))})
         yield Call(f"{kind}.apply", make, WRITE)
         yield Call(f"{kind}.load_state_dict", make, {"state": ("state", make().state_dict())})
-        if kind != "TikiTaka":
-            yield Call(f"{kind}.check_apply", make, WRITE)
-            yield Call(f"{kind}.check_scheme", make, {"scheme": WRITE["scheme"]})
+        yield Call(f"{kind}.check_apply", make, WRITE)
+        yield Call(f"{kind}.check_scheme", make, {"scheme": WRITE["scheme"]})
         if kind != "DigitalArray":
             yield Call(f"{kind}.wait", make, {"seconds": ("number or 0", 1.0)})
         if kind in ("Crossbar", "TiledCrossbar"):
@@ -594,7 +593,7 @@ INTERNAL = re.compile(
     set_extra_state|add_param_group|grouped_layers|step|zero_grad|to)$
     |(Estimator|Cost|Fit|DivergenceError|Plan|PulseTrains|Dataset|Settings|Experiment)$
     |(Crossbar|TiledCrossbar|TikiTaka)$  # made by from_weights
-    |Estimator\.|.*calibrated$|PulseTrains\.to_csv|LowRankSGD\.|LowRank\.dense""",
+    |Estimator\.|Array\.|.*calibrated$|PulseTrains\.to_csv|LowRankSGD\.|LowRank\.dense""",
     re.VERBOSE,
 )
 

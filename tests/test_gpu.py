@@ -23,7 +23,7 @@ from toolkit.crossbar import (
     WholePulses,
     get_device,
 )
-from toolkit.crossbar.cells import CellBank
+from toolkit.crossbar.cells import Cells
 from toolkit.fitting import EXAMPLE_CSV, fit_csv
 from toolkit.lowrank import LowRank, estimator_knobs, estimator_names, make_estimator
 from toolkit.training import Experiment, LowRankSGD, to_crossbar, to_digital
@@ -147,7 +147,7 @@ def statistics(*setting):
 @pytest.mark.parametrize("pair", PAIRS)
 def test_torch_writes_as_the_compiled_loops_do(monkeypatch, place, device, coding, scheme, pair):
     compiled = statistics(device, coding, scheme, "cpu", pair)
-    monkeypatch.setattr(CellBank, "is_compiled", False)
+    monkeypatch.setattr(Cells, "is_compiled", False)
     plain = statistics(device, coding, scheme, place, pair)
     # cells that share a line are written together, so arrays, not cells, are the samples
     error = ((plain.var(0) + compiled.var(0)) / SEEDS).sqrt()

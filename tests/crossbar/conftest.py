@@ -2,11 +2,11 @@
 
 import pytest
 
-from toolkit.crossbar.cells import CellBank
+from toolkit.crossbar.cells import Cells
 
 
 @pytest.fixture(params=["compiled", "torch"])
 def way(request, monkeypatch):
     """Both ways to pulse affine cells: the loops for CPUs, and torch, as on other devices."""
     if request.param == "torch":
-        monkeypatch.setattr(CellBank, "is_compiled", False)
+        monkeypatch.setattr(Cells, "is_compiled", False)

@@ -17,9 +17,9 @@ from toolkit.crossbar import (
     WholePulses,
     get_device,
 )
-from toolkit.crossbar.cells import CellBank
+from toolkit.crossbar.cells import Cells
 from toolkit.crossbar.devices.jumps import Jumps
-from toolkit.crossbar.devices.responses import Cells, Law
+from toolkit.crossbar.devices.responses import CellParameters, Law
 from toolkit.crossbar.devices.stepwise import Stepwise, pulse_by_pulse
 from toolkit.crossbar.kernels import CompiledStep
 from toolkit.lowrank import LowRank
@@ -38,7 +38,7 @@ class Quadratic(Stepwise):
     def cells(self, device, draw=None):
         scale = 1.0 if draw is None else 1.0 + 0.1 * draw(0)
         up, down = scale / device.levels_up, -scale / device.levels_down
-        return Cells(self, (up, 1.0, -1.0), (down, 0.0, 1.0))
+        return CellParameters(self, (up, 1.0, -1.0), (down, 0.0, 1.0))
 
     def curve(self, u, *shape):  # noqa: ARG002
         return u * u
@@ -56,7 +56,7 @@ class Halving(Law):
             after[index] = end + (state[places[index]] - end) * share
 
     def cells(self, device, draw=None):  # noqa: ARG002
-        return Cells(self, (1.0,), (0.0,))
+        return CellParameters(self, (1.0,), (0.0,))
 
     def advance(self, cells, state, pulses):
         end = torch.where(pulses > 0.0, *cells.up, *cells.down)
@@ -101,7 +101,7 @@ def test_writes_are_the_devices_steps_at_every_density(share, noise):
     pulses = some_pulses(share)
     start = torch.rand(pulses.shape, generator=torch.Generator().manual_seed(2)).double()
     device = dataclasses.replace(QUIET, cycle_to_cycle=noise)
-    bank = CellBank(start.clone(), device, torch.Generator().manual_seed(3))
+    bank = Cells(start.clone(), device, torch.Generator().manual_seed(3))
     written = bank.pulse(pulses)
     expected = QUIET.step(start, pulses)
     assert torch.allclose(bank.state, expected, rtol=0.0, atol=1e-10)
@@ -118,12 +118,12 @@ def test_compiled_loops_and_torch_do_the_same_to_cells_that_differ(response, dty
     device = dataclasses.replace(get_device("Ag:a-Si"), response=response, **NOISELESS)
     pulses = some_pulses(0.5).to(dtype)
     start = torch.rand(pulses.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
-    banks = [CellBank(start.clone(), device, torch.Generator().manual_seed(3)) for _ in range(2)]
+    banks = [Cells(start.clone(), device, torch.Generator().manual_seed(3)) for _ in range(2)]
     assert banks[0].is_compiled
     for bank in banks:
         written = bank.pulse(pulses)
         assert float((bank.state - start).abs().max()) > 0.1
-        monkeypatch.setattr(CellBank, "is_compiled", False)
+        monkeypatch.setattr(Cells, "is_compiled", False)
     precision = 1e-4 if dtype == torch.float32 else 1e-12
     assert torch.allclose(banks[0].state, banks[1].state, rtol=0.0, atol=precision)
     assert torch.equal(banks[0].pulse_count, banks[1].pulse_count)
@@ -157,8 +157,9 @@ def test_a_copy_of_cells_has_memory_of_its_own():
 
 
 def test_a_step_of_other_numbers_is_refused_before_it_runs():
-    bank = CellBank(torch.zeros(8), QUIET, torch.Generator().manual_seed(0))
+    bank = Cells(torch.zeros(8), QUIET, torch.Generator().manual_seed(0))
     bank.pulse(torch.ones(8))
-    bank._arrays = bank._arrays._replace(low=np.zeros(8))  # float64 beside float32
+    state, parameters, nodes, _, *others = bank._arrays
+    bank._arrays = state, parameters, nodes, np.zeros(8), *others  # float64 beside float32
     with pytest.raises(TypingError, match="compiled step"):
         bank.pulse(torch.ones(8))

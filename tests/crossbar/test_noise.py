@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from toolkit.crossbar import get_device, kernels
-from toolkit.crossbar.cells import CellBank
+from toolkit.crossbar.cells import Cells
 from toolkit.crossbar.pulses import round_
 
 CELLS = 2**18
@@ -83,7 +83,7 @@ def normals(request):
     """Cycle-to-cycle and write noise of two writes to every cell, in units of the deviation."""
     device = dataclasses.replace(STEADY, cycle_to_cycle=1e-3, write_noise=2e-3)
     start = torch.full((1, 512, 1024), 0.5, dtype=request.param)
-    bank = CellBank(start, device, torch.Generator().manual_seed(5))
+    bank = Cells(start, device, torch.Generator().manual_seed(5))
     assert bank.is_compiled
     drawn = []
     for _ in range(2):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from toolkit.crossbar import Coincidence, Crossbar, WholePulses, get_device
-from toolkit.crossbar.cells import CellBank
+from toolkit.crossbar.cells import Cells
 from toolkit.crossbar.pulses import Drive, half_selected, sign_phases
 from toolkit.lowrank import LowRank
 
@@ -42,7 +42,7 @@ class Counter:
 
     def __init__(self, shape, seed=0, dtype=torch.float64):
         start = torch.full(shape, 0.5, dtype=dtype)
-        self.bank = CellBank(start, self.device, torch.Generator().manual_seed(seed))
+        self.bank = Cells(start, self.device, torch.Generator().manual_seed(seed))
 
     def issued(self, coding, left, right, drive):
         """Of one outer product, (polarities, m, n)."""

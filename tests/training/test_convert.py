@@ -144,7 +144,7 @@ def test_groups_have_cells_of_their_own():
     converted = to_crossbar(nn.Conv2d(4, 4, 3, groups=2), device="PCMO")
     first, second = converted.arrays
     assert isinstance(first, Crossbar) and first.shape == (2, 19)
-    assert first._bank._seed != second._bank._seed
+    assert first._cells._seed != second._cells._seed
 
 
 def test_grouped_strided_and_same_padded_convolutions_come_back():

@@ -1,6 +1,7 @@
 """Crossbars: devices, arrays of pairs of cells, reads and pulsed writes, wear and time."""
 
-from toolkit.crossbar.array import Crossbar
+from toolkit.crossbar.array import Array, Crossbar
+from toolkit.crossbar.composite import TikiTaka, TiledCrossbar
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.jumps import Jumps, JumpTable
@@ -13,12 +14,11 @@ from toolkit.crossbar.digital import DigitalArray
 from toolkit.crossbar.pulses import PAIRS, SCHEMES, Coincidence, WholePulses
 from toolkit.crossbar.readout.converters import Converter, Periphery
 from toolkit.crossbar.readout.wires import Wires, line_currents
-from toolkit.crossbar.tiki_taka import TikiTaka
-from toolkit.crossbar.tiles import TiledCrossbar
 
 __all__ = [
     "PAIRS",
     "SCHEMES",
+    "Array",
     "Coincidence",
     "Converter",
     "Cost",

@@ -1,4 +1,4 @@
-"""The crossbar: weights held as pairs of cells, read and written through pulses.
+"""Arrays of weights, and the crossbar: weights held as pairs of cells, written through pulses.
 
 Here are the pair conventions, the reads and the writes. How a wanted change becomes pulses is in
 :mod:`toolkit.crossbar.pulses`, what pulses and time do to cells in :mod:`toolkit.crossbar.cells`.
@@ -6,6 +6,7 @@ Here are the pair conventions, the reads and the writes. How a wanted change bec
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +26,7 @@ from toolkit.checks import (
     check_signal,
     check_tensor,
 )
-from toolkit.crossbar.cells import CellBank, Written
+from toolkit.crossbar.cells import Cells, Written
 from toolkit.crossbar.cost import Cost, Ledger, Slots
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.programming import Programming, write_verify
@@ -47,7 +48,121 @@ from toolkit.lowrank import LowRank
 _FULL = 0.9
 
 
-class Crossbar:
+class Array(ABC):
+    """Weights (m, n) that are read, written and saved: what layers are made of."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """(m, n): outputs, inputs."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """Of the weights and of all signals."""
+
+    @property
+    @abstractmethod
+    def weights(self) -> Tensor:
+        """The weights now held, (m, n), without read noise: a copy."""
+
+    @property
+    @abstractmethod
+    def device(self) -> Device | None:
+        """The kind of cell; None without cells."""
+
+    @property
+    @abstractmethod
+    def conductance(self) -> Tensor | None:
+        """(2, m, n) siemens, plus then minus; None without cells."""
+
+    @property
+    @abstractmethod
+    def pulse_count(self) -> Tensor | None:
+        """(2, m, n) int64: pulses issued to each cell so far, plus then minus; None without."""
+
+    @property
+    @abstractmethod
+    def pulses(self) -> int:
+        """Pulses issued so far, to all cells together."""
+
+    def read(self, activations: Tensor) -> Tensor:
+        """``activations @ weights.T`` as the array gives it: (batch, n) -> (batch, m)."""
+        check_signal("activations", activations, self.shape[1], self.dtype)
+        return self._read(activations, transposed=False)
+
+    def read_transposed(self, errors: Tensor) -> Tensor:
+        """``errors @ weights``, (batch, m) -> (batch, n): the array driven from its outputs."""
+        check_signal("errors", errors, self.shape[0], self.dtype)
+        return self._read(errors, transposed=True)
+
+    def apply(
+        self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
+    ) -> None:
+        """Descend: wanted change of the weights ``-learning_rate * left diag(sigma) right.T``.
+
+        On cells ``rank-sequential`` writes one outer product after another, each rounded to pulses
+        of its own; ``rank-sum`` adds them outside and writes the sum once. A full gradient applied
+        rank-sequentially is per-sample training.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ, a value is not finite, the scheme is unknown or not the coding's,
+            or more pulses are wanted than there are numbers for; then nothing is written.
+        """
+        self.check_apply(update, learning_rate=learning_rate, scheme=scheme)
+        self.write(update, learning_rate=learning_rate, scheme=scheme)
+
+    def check_apply(
+        self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
+    ) -> None:
+        """ValueError for all that :meth:`apply` refuses. Writes nothing."""
+        check_instance("update", update, LowRank, "a LowRank")
+        if update.shape != self.shape:
+            raise ValueError(f"update must have shape {self.shape}; got {update.shape}")
+        for name in ("left", "sigma", "right"):
+            check_tensor(f"update.{name}", getattr(update, name))
+        check_real("learning_rate", learning_rate)
+        self.check_scheme(scheme)
+        self._check_demand(update, learning_rate)
+
+    def check_scheme(self, scheme: str) -> None:
+        """ValueError if the scheme is unknown, or not one that the array can write."""
+        check_choice("scheme", scheme, SCHEMES)
+
+    @abstractmethod
+    def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
+        """As :meth:`apply`, of what :meth:`check_apply` has passed."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """State to save: all that the same bits need from then on, and the settings."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave: the same bits from then on.
+
+        Raises
+        ------
+        ValueError
+            If something is missing, a shape differs, a value is not finite, or it is of an array
+            with other settings. Nothing is changed.
+        """
+        load_whole(state, self.state_dict, self._load)
+
+    @abstractmethod
+    def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
+        """A checked read."""
+
+    def _check_demand(self, update: LowRank, learning_rate: float) -> None:  # noqa: B027
+        """ValueError if more is wanted than there are numbers for."""
+
+    @abstractmethod
+    def _load(self, state: Mapping[str, Any]) -> None:
+        """Take a state that has all entries; ValueError if one does not fit."""
+
+
+class Crossbar(Array):
     """An array of pairs of cells, each pair a weight.
 
     ``pair="differential"``: ``w = (G_plus - G_minus) / (g_max - g_min) * w_max``, programmed
@@ -87,7 +202,7 @@ class Crossbar:
         self._gain = _gain(pair, w_max)
         polarities = 1 if pair == "reference" else 2
         state = torch.full_like(weights, 0.5).repeat(polarities, 1, 1)
-        self._bank = CellBank(state, device, generator)
+        self._cells = Cells(state, device, generator)
         self._ledger = Ledger(weights)
         self._reference: Tensor
         self._program(weights)
@@ -163,35 +278,40 @@ class Crossbar:
     @property
     def shape(self) -> tuple[int, int]:
         """(m, n): outputs, inputs."""
-        _, rows, columns = self._bank.state.shape
+        _, rows, columns = self._cells.state.shape
         return rows, columns
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights and of all signals."""
+        return self._cells.state.dtype
+
+    @property
     def weights(self) -> Tensor:
-        """The weights now held, (m, n), without read noise."""
+        """The weights now held, (m, n), without read noise: a copy."""
         return self._weights().clone()
 
     @property
     def conductance(self) -> Tensor:
         """(2, m, n) siemens, plus then minus."""
-        device = self._bank.device
+        device = self._cells.device
         return self._visible() * device.span + device.g_min
 
     @property
     def pulse_count(self) -> Tensor:
         """(2, m, n) int64: pulses issued to each cell so far, plus then minus."""
-        return self._both(self._bank.pulse_count.clone(), 0)
+        return self._both(self._cells.pulse_count.clone(), 0)
 
     @property
     def pulses(self) -> int:
         """Pulses issued so far, to all cells together."""
-        counts: np.ndarray = self._bank.pulse_count.cpu().numpy()  # ten times torch's sum of ints
+        counts: np.ndarray = self._cells.pulse_count.cpu().numpy()  # ten times torch's sum of ints
         return int(counts.sum(dtype=np.int64))
 
     @property
     def stuck(self) -> Tensor:
         """(2, m, n) bool: cells that no longer move, stuck from the start or worn out."""
-        return self._both(self._bank.stuck, True)
+        return self._both(self._cells.stuck, True)
 
     @property
     def device(self) -> Device:
@@ -201,80 +321,38 @@ class Crossbar:
         keeping its own standard-normal draws; with another, the present weights are programmed onto
         new cells, whose pulse counts start at zero.
         """
-        return self._bank.device
+        return self._cells.device
 
     @device.setter
     def device(self, device: Device) -> None:
         check_instance("device", device, Device, "a Device, as get_device gives")
-        old, weights = self._bank.device, self.weights
-        self._bank.settle(device)
+        old, weights = self._cells.device, self.weights
+        self._cells.settle(device)
         if (device.g_min, device.g_max) != (old.g_min, old.g_max):
             self._program(weights)
         self._moved()
 
-    def read(self, activations: Tensor) -> Tensor:
-        """``activations @ weights.T`` through converters, wires and read noise.
-
-        (batch, n) -> (batch, m). Every cell's current is ``V G (1 + N(0, read_noise))``, drawn anew
-        for every input vector; the sum over a line is drawn as one normal of the summed variance,
-        which is the same thing. With wires V is taken as driven, not as it arrives at the cell, so
-        the noise is too large by about the share of the current that is lost.
-        """
-        check_signal("activations", activations, self.shape[1], self._bank.state.dtype)
-        return self._read(activations, transposed=False)
-
-    def read_transposed(self, errors: Tensor) -> Tensor:
-        """``errors @ weights``, (batch, m) -> (batch, n): the array driven from its outputs."""
-        check_signal("errors", errors, self.shape[0], self._bank.state.dtype)
-        return self._read(errors, transposed=True)
-
-    def apply(
-        self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
-    ) -> None:
-        """Descend: wanted change of the weights ``-learning_rate * left diag(sigma) right.T``.
-
-        ``rank-sequential`` writes one outer product after another into the cells, each rounded to
-        pulses of its own; ``rank-sum`` adds them outside and writes the sum once. A full gradient
-        applied rank-sequentially is per-sample training.
-
-        Raises
-        ------
-        ValueError
-            If the shapes differ, a value is not finite, the scheme is unknown or not the coding's,
-            or more pulses are wanted than there are numbers for; then nothing is written.
-        """
-        self.check_apply(update, learning_rate=learning_rate, scheme=scheme)
-        self.write(update, learning_rate=learning_rate, scheme=scheme)
-
     def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
         """As :meth:`apply`, of what :meth:`check_apply` has passed."""
-        bank, coding = self._bank, self.coding
+        cells, coding = self._cells, self.coding
         left, right = self._wanted(update, learning_rate)
-        drive = Drive.of(self.pair, bank.device)
+        drive = Drive.of(self.pair, cells.device)
         if scheme == "rank-sum":
-            self._issue_by_rows(coding.dense(left @ right.T, drive, bank.generator))
-        elif bank.is_compiled and not self.half_select:
-            demand = coding.demand(left, right, drive, bank.generator)
-            for written, phases in zip(bank.write(demand), sign_phases(left, right), strict=True):
+            self._issue_by_rows(coding.dense(left @ right.T, drive, cells.generator))
+        elif cells.is_compiled and not self.half_select:
+            demand = coding.demand(left, right, drive, cells.generator)
+            for written, phases in zip(cells.write(demand), sign_phases(left, right), strict=True):
                 self._account(written, phases, coding.slots)
         else:
-            every = coding.counts(left, right, drive, bank.generator)
+            every = coding.counts(left, right, drive, cells.generator)
             for pulses, phases in zip(every, sign_phases(left, right), strict=True):
                 self._issue(pulses, phases, coding.slots)
         if self.pair == "one-sided":
             self.refresh(_FULL)
 
-    def check_apply(
-        self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
-    ) -> None:
-        """ValueError for all that :meth:`apply` refuses. Writes nothing."""
-        check_update(update, self.shape, learning_rate)
-        self.check_scheme(scheme)
-        _check_demand(*self._wanted(update, learning_rate), Drive.of(self.pair, self._bank.device))
-
     def check_scheme(self, scheme: str) -> None:
         """ValueError if the scheme is unknown, or the coding cannot write it."""
-        check_choice("scheme", scheme, SCHEMES)
+        super().check_scheme(scheme)
         if scheme not in self.coding.schemes:
             raise ValueError(
                 f"scheme must be {' or '.join(self.coding.schemes)} with coding {self.coding}; "
@@ -290,7 +368,7 @@ class Crossbar:
             If the shape differs, a number is not whole, or pulses are meant for a reference cell.
         """
         check_pulses(pulses, self.shape, self.pair)
-        self._issue_by_rows(pulses[: len(self._bank.state)].to(self._bank.state))
+        self._issue_by_rows(pulses[: len(self._cells.state)].to(self._cells.state))
 
     def program(
         self, weights: Tensor, *, tolerance: float = 0.01, max_pulses: int = 1000
@@ -305,9 +383,9 @@ class Crossbar:
         TypeError, ValueError
             If ``weights`` does not fit, or the tolerance or the budget is not positive.
         """
-        weights = check_goal(weights, self.shape, tolerance, max_pulses).to(self._bank.state)
+        weights = check_goal(weights, self.shape, tolerance, max_pulses).to(self._cells.state)
         targets = self._targets(weights)
-        return write_verify(self._bank, targets, tolerance, max_pulses, self._issue_by_rows)
+        return write_verify(self._cells, targets, tolerance, max_pulses, self._issue_by_rows)
 
     def refresh(self, threshold: float) -> int:
         """Set back pairs with a cell above ``threshold`` of the range; returns how many.
@@ -321,11 +399,11 @@ class Crossbar:
             If ``threshold`` is not between 0 and 1.
         """
         check_real("threshold", threshold, 0.0, 1.0)
-        full = (self._bank.state > threshold).any(0, keepdim=True).expand_as(self._bank.state)
+        full = (self._cells.state > threshold).any(0, keepdim=True).expand_as(self._cells.state)
         pairs = int(full[0].sum())
         if pairs:
-            self._bank.pulse_count += full
-            self._bank.put(full, self._targets(self._weights()))
+            self._cells.pulse_count += full
+            self._cells.put(full, self._targets(self._weights()))
             self._moved()
         return pairs
 
@@ -341,17 +419,17 @@ class Crossbar:
             If ``seconds`` is negative or not finite.
         """
         check_real("seconds", seconds, 0.0)
-        self._bank.wait(seconds)
+        self._cells.wait(seconds)
         self._moved()
 
     def cost(self) -> Cost:
         """Energy (joules) and time (seconds) of all reads and writes so far, to first order."""
-        return self._ledger.cost(self._bank.device, self.conductance)
+        return self._ledger.cost(self._cells.device, self.conductance)
 
     def state_dict(self) -> dict[str, Any]:
         """State to save: cells, counts, clocks, costs, random generator, ``w_max`` and settings."""
         return {
-            "cells": self._bank.state_dict(),
+            "cells": self._cells.state_dict(),
             "reference": self._reference.clone(),
             "ledger": self._ledger.state_dict(),
             "w_max": self.w_max,
@@ -360,17 +438,10 @@ class Crossbar:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave, ``w_max`` included: the same bits from then on.
-
-        Raises
-        ------
-        ValueError
-            If something is missing, a shape differs, a state is not finite, or it is of an array
-            with another device, pair, coding, half-select, periphery or wires. Nothing is changed.
-        """
+        """Restore what :meth:`state_dict` gave, ``w_max`` included: see :class:`Array`."""
         if isinstance(state, Mapping):
             state = {"solved": [], **state}  # earlier versions did not save it
-        load_whole(state, self.state_dict, self._load)
+        super().load_state_dict(state)
 
     def _load(self, state: Mapping[str, Any]) -> None:
         check_same(state["settings"], self._settings())
@@ -382,8 +453,8 @@ class Crossbar:
                 f"reference of the state must be {tuple(self._reference.shape)}, between 0 and 1; "
                 "got another"
             )
-        self._bank.load_state_dict(state["cells"])
-        self._reference = reference.to(self._bank.state).clone()
+        self._cells.load_state_dict(state["cells"])
+        self._reference = reference.to(self._cells.state).clone()
         self._ledger.load_state_dict(state["ledger"])
         self._w_max = w_max
         self._gain = _gain(self.pair, self.w_max)
@@ -398,7 +469,7 @@ class Crossbar:
         """What the state's meaning and what follows depend on."""
         return {
             "shape": str(self.shape),
-            "dtype": str(self._bank.state.dtype),
+            "dtype": str(self._cells.state.dtype),
             "pair": self.pair,
             "device": self.device,
             "coding": self.coding,
@@ -409,9 +480,20 @@ class Crossbar:
 
     def _wanted(self, update: LowRank, learning_rate: float) -> tuple[Tensor, Tensor]:
         """Factors (m, k) and (n, k) of the change wanted of the plus cells' state."""
-        state = self._bank.state
+        state = self._cells.state
         left = (update.left * update.sigma).to(state) * (-learning_rate / (2.0 * self.w_max))
         return left, update.right.to(state)
+
+    def _check_demand(self, update: LowRank, learning_rate: float) -> None:
+        left, right = self._wanted(update, learning_rate)
+        if left.numel() and right.numel():
+            drive = Drive.of(self.pair, self._cells.device)
+            most = max(map(abs, (*drive.rise, *drive.fall)))
+            peak = left.shape[1] * most * float(left.abs().max()) * float(right.abs().max())
+            if not peak < torch.finfo(left.dtype).max:
+                raise ValueError(
+                    f"learning_rate and update must ask for a finite number of pulses; got {peak:g}"
+                )
 
     def _issue_by_rows(self, pulses: Tensor) -> None:
         """Pulse row after row: one SET and one RESET phase each, as long as its longest train."""
@@ -426,26 +508,26 @@ class Crossbar:
         if self.half_select > 0.0:
             for sign in (1.0, -1.0):
                 part = (sign * pulses).clamp_(min=0.0)
-                self._bank.disturb(half_selected(part).mul_(sign * self.half_select))
-        self._account(self._bank.pulse(pulses), phases, slots)
+                self._cells.disturb(half_selected(part).mul_(sign * self.half_select))
+        self._account(self._cells.pulse(pulses), phases, slots)
 
     def _account(self, written: Written, phases: tuple[int, int], slots: Slots) -> None:
         """Book a write whose phases, SET and RESET, took those slots: see :class:`Cost`."""
-        self._ledger.add_write(written, phases, slots, self._bank.device)
+        self._ledger.add_write(written, phases, slots, self._cells.device)
         self._moved()
 
     def _program(self, weights: Tensor) -> None:
         """New cells that hold ``weights``."""
         self._reference = self._reference_states()
-        self._bank.renew(self._targets(weights))
+        self._cells.renew(self._targets(weights))
         self._moved()
 
     def _reference_states(self) -> Tensor:
         """States of the fixed cells: symmetry points where there are some, else mid-range."""
-        middle = torch.full_like(self._bank.state[:1], 0.5)
+        middle = torch.full_like(self._cells.state[:1], 0.5)
         if self.pair != "reference":
             return middle
-        point = self._bank.symmetry_point()
+        point = self._cells.symmetry_point()
         return torch.where(point.isnan(), middle, point).clamp(0.0, 1.0)
 
     def _targets(self, weights: Tensor) -> Tensor:
@@ -459,7 +541,7 @@ class Crossbar:
         return torch.stack([0.5 + half, 0.5 - half])
 
     def _both(self, cells: Tensor, reference: float | Tensor) -> Tensor:
-        """Plus and minus: the bank's own cells, or them and the ``reference``."""
+        """Plus and minus: its cells, or them and the ``reference``."""
         if self.pair != "reference":
             return cells
         return torch.cat([cells, torch.as_tensor(reference).to(cells).expand_as(cells)])
@@ -471,7 +553,7 @@ class Crossbar:
         self._wired: Tensor | None = None
 
     def _visible(self) -> Tensor:
-        return self._both(self._bank.visible(), self._reference)
+        return self._both(self._cells.visible(), self._reference)
 
     def _weights(self) -> Tensor:
         """The weights, computed once between writes. Not to be changed."""
@@ -481,7 +563,8 @@ class Crossbar:
         return self._cache
 
     def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
-        generator, curve = self._bank.generator, None
+        """Through converters, wires and read noise."""
+        generator, curve = self._cells.generator, None
         if self.periphery is not None:
             curve = self.periphery.curve(signal, transposed=transposed)
             signal = self.periphery.drive(signal, transposed=transposed, generator=generator)
@@ -490,7 +573,7 @@ class Crossbar:
             output = self._line_sums(signal, transposed=transposed)
         else:
             output = self._curved_sums(driven, curve, self.wires, transposed=transposed)
-        if self._bank.device.read_noise > 0.0:
+        if self._cells.device.read_noise > 0.0:
             self._add_read_noise(output, signal, transposed=transposed)
         self._ledger.add_read(signal, transposed=transposed)
         if self.periphery is not None:
@@ -505,7 +588,7 @@ class Crossbar:
         plus, minus = (
             solver.currents(signal.double(), transposed=transposed) for solver in self._solvers
         )
-        return ((plus - minus) * (self._gain / self._bank.device.span)).to(signal.dtype)
+        return ((plus - minus) * (self._gain / self._cells.device.span)).to(signal.dtype)
 
     def _curved_sums(
         self, driven: Tensor, curve: SinhCurve, wires: Wires, *, transposed: bool
@@ -516,15 +599,15 @@ class Crossbar:
             solver.curved_currents(driven.double(), curve, transposed=transposed)
             for solver in self._solvers
         )
-        return ((plus - minus) * (self._gain / self._bank.device.span)).to(driven.dtype)
+        return ((plus - minus) * (self._gain / self._cells.device.span)).to(driven.dtype)
 
     def _wired_weights(self, wires: Wires) -> Tensor | None:
         """The weights as they act through the wires, if both polarities are solved directly."""
         self._solve_wires(wires)
         if self._wired is None and all(solver.is_direct for solver in self._solvers):
             plus, minus = (solver.effective for solver in self._solvers)
-            gain = self._gain / self._bank.device.span
-            self._wired = ((plus - minus) * gain).to(self._bank.state)
+            gain = self._gain / self._cells.device.span
+            self._wired = ((plus - minus) * gain).to(self._cells.state)
         return self._wired
 
     def _solve_wires(self, wires: Wires) -> None:
@@ -536,10 +619,16 @@ class Crossbar:
             self._wired = None
 
     def _add_read_noise(self, output: Tensor, signal: Tensor, *, transposed: bool) -> None:
-        device = self._bank.device
+        """Every cell's current is ``V G (1 + N(0, read_noise))``, drawn anew for every vector.
+
+        The sum over a line is drawn as one normal of the summed variance, which is the same thing.
+        With wires V is taken as driven, not as it arrives at the cell, so the noise is too large by
+        about the share of the current that is lost.
+        """
+        device = self._cells.device
         power = (self._visible() + device.g_min / device.span).square().sum(0)
         variance = signal.square() @ (power if transposed else power.T)
-        noise = torch.empty_like(output).normal_(generator=self._bank.generator)
+        noise = torch.empty_like(output).normal_(generator=self._cells.generator)
         output.addcmul_(noise, variance.sqrt_(), value=device.read_noise * self._gain)
 
 
@@ -552,27 +641,6 @@ def _check_w_max(w_max: Any, weights: Tensor) -> float:
     """One that is neither 0 nor infinite where the weights are, and neither is twice as much."""
     range_ = torch.finfo(weights.dtype)
     return check_real("w_max", w_max, range_.tiny, range_.max / 4.0)
-
-
-def _check_demand(left: Tensor, right: Tensor, drive: Drive) -> None:
-    """ValueError if the pulses wanted of a cell could leave the number range."""
-    if left.numel() and right.numel():
-        most = max(map(abs, (*drive.rise, *drive.fall)))
-        peak = left.shape[1] * most * float(left.abs().max()) * float(right.abs().max())
-        if not peak < torch.finfo(left.dtype).max:
-            raise ValueError(
-                f"learning_rate and update must ask for a finite number of pulses; got {peak:g}"
-            )
-
-
-def check_update(update: LowRank, shape: tuple[int, int], learning_rate: float) -> None:
-    """An error, naming the argument, unless an array of ``shape`` can be written like that."""
-    check_instance("update", update, LowRank, "a LowRank")
-    if update.shape != shape:
-        raise ValueError(f"update must have shape {shape}; got {update.shape}")
-    for name in ("left", "sigma", "right"):
-        check_tensor(f"update.{name}", getattr(update, name))
-    check_real("learning_rate", learning_rate)
 
 
 def check_pulses(pulses: Tensor, shape: tuple[int, int], pair: str) -> None:

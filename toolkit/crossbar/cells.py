@@ -32,7 +32,7 @@ class Written:
         return cls(longest, sums[:, :4].sum(0).tolist())
 
 
-class CellBank:
+class Cells:
     """Cells of one device, of any shape, in normalised state ``(G - g_min) / (g_max - g_min)``.
 
     Attributes: ``state`` (changed in place), ``pulse_count`` int64, ``device``, ``generator``.
@@ -48,8 +48,10 @@ class CellBank:
     def settle(self, device: Device) -> None:
         """Become cells of ``device`` in the present state, each keeping its own draws."""
         self.device = device
-        self._cells = device.response.cells(device, self.draw)
-        self._low, self._high = stuck_bounds(self._cells.low, self._cells.high, device, self.draw)
+        self._parameters = device.response.cells(device, self.draw)
+        self._low, self._high = stuck_bounds(
+            self._parameters.low, self._parameters.high, device, self.draw
+        )
         self._limit = endurance_limits(device, self.draw)
         self._offset = torch.zeros_like(self.state) if device.write_noise > 0.0 else None
         self._at_rest = self._age = None
@@ -57,8 +59,8 @@ class CellBank:
             self._at_rest, self._age = self.state.clone(), torch.zeros_like(self.state)
         self._arrays: kernels.Cells | None = None
         if self.is_compiled:
-            self._table = self._cells.table(self.state)
-            self._cells = self._cells.held_in(self._table)
+            self._table = self._parameters.table(self.state)
+            self._parameters = self._parameters.held_in(self._table)
         self._wear()
         clip_(self.state, self._low, self._high)
 
@@ -83,7 +85,7 @@ class CellBank:
 
     def symmetry_point(self) -> Tensor:
         """Symmetry point of every cell, NaN where there is none."""
-        return like(self._cells.symmetry_point(), self.state).expand(self.state.shape)
+        return like(self._parameters.symmetry_point(), self.state).expand(self.state.shape)
 
     @property
     def stuck(self) -> Tensor:
@@ -98,7 +100,7 @@ class CellBank:
     @property
     def is_compiled(self) -> bool:
         """Whether compiled loops do the writing: on a CPU, where the response has a step."""
-        return self.state.device.type == "cpu" and self._cells.law.compiled is not None
+        return self.state.device.type == "cpu" and self._parameters.law.compiled is not None
 
     def pulse(self, pulses: Tensor) -> Written:
         """Give every cell its signed whole number of ``pulses``, of the shape of ``state``.
@@ -108,11 +110,11 @@ class CellBank:
         """
         if self.is_compiled:
             counts = pulses.to(self.state).reshape(1, -1).numpy()
-            return self.write(kernels.Demand(kernels.pulse_counted, [counts]))[0]
+            return self.write(kernels.Demand(kernels.counted_pulses, [counts]))[0]
         device, state, before = self.device, self.state, self.state.clone()
         pulses = pulses.to(state).clamp(-kernels.MOST_PULSES, kernels.MOST_PULSES)
         count, is_pulsed = pulses.abs(), pulses != 0.0
-        self._cells.step(state, pulses)
+        self._parameters.step(state, pulses)
         root = count.sqrt()
         deviation = root * (device.cycle_to_cycle + device.state_noise * before)
         deviation += device.step_noise * (state - before).abs() / root.clamp(min=1.0)
@@ -138,11 +140,11 @@ class CellBank:
     def _run(self, demand: kernels.Demand) -> list[Written]:
         """Let the loop write, and say what each rank did."""
         device, cells = self.device, self._arrays or self._as_arrays()
-        real = cells.state.dtype.type
+        real = cells[0].dtype.type
         noise = device.cycle_to_cycle, device.step_noise, device.state_noise, device.write_noise
-        step = cast("kernels.CompiledStep", self._cells.law.compiled).address(real)
+        step = cast("kernels.CompiledStep", self._parameters.law.compiled).address(real)
         sums = np.zeros((demand.ranks, -(-self.state.numel() // kernels.CHUNK), 6))
-        given = *demand.by_rank, *demand.rest, step, cells, kernels.Noise(*map(real, noise))
+        given = *demand.by_rank, *demand.rest, step, cells, tuple(map(real, noise))
         keys = kernels.draw_keys(3, self.generator)
         kernels.in_parts(lambda *part: demand.loop(*given, keys, sums, *part), self.state.numel())
         self._wear()
@@ -150,17 +152,17 @@ class CellBank:
 
     def _as_arrays(self) -> kernels.Cells:
         """The cells for compiled loops: views, kept until the bounds are others."""
-        nodes = torch.from_numpy(self._cells.nodes).to(self.state)
+        nodes = torch.from_numpy(self._parameters.nodes).to(self.state)
         bounds = like(self._low, self.state).view(-1), like(self._high, self.state).view(-1)
         flat = [self.state.view(-1), self._table, nodes, *bounds, self.pulse_count.view(-1)]
         for values in (self._offset, self._at_rest, self._age):
             flat.append(self.state.view(-1)[:0] if values is None else values.view(-1))
-        self._arrays = kernels.Cells(*(values.numpy() for values in flat))
+        self._arrays = tuple(values.numpy() for values in flat)
         return self._arrays
 
     def disturb(self, pulses: Tensor) -> None:
         """Move cells by signed fractions of pulses, without noise and uncounted."""
-        self._cells.step(self.state, pulses)
+        self._parameters.step(self.state, pulses)
         clip_(self.state, self._low, self._high)
 
     def put(self, where: Tensor, state: Tensor) -> None:

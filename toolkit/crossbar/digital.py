@@ -8,14 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toolkit.checks import check_choice, check_matrix, check_signal
-from toolkit.crossbar.array import check_update
-from toolkit.crossbar.pulses import SCHEMES
-from toolkit.crossbar.states import load_whole
+from toolkit.checks import check_matrix
+from toolkit.crossbar.array import Array
 from toolkit.lowrank import LowRank
 
 
-class DigitalArray:
+class DigitalArray(Array):
     """Weights ``(m, n)`` in ordinary memory: exact reads, exact additions, nothing wears out.
 
     Has no device: ``device``, ``conductance`` and ``pulse_count`` are None.
@@ -47,6 +45,11 @@ class DigitalArray:
         return rows, columns
 
     @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights and of all signals."""
+        return self._weights.dtype
+
+    @property
     def weights(self) -> Tensor:
         """A copy of the weights, (m, n)."""
         return self._weights.clone()
@@ -56,67 +59,23 @@ class DigitalArray:
         """The weights themselves, (m, n): to be read, not written."""
         return self._weights
 
-    def read(self, activations: Tensor) -> Tensor:
-        """``activations @ weights.T``: (batch, n) -> (batch, m)."""
-        check_signal("activations", activations, self.shape[1], self._weights.dtype)
-        return activations @ self._weights.T
-
-    def read_transposed(self, errors: Tensor) -> Tensor:
-        """``errors @ weights``: (batch, m) -> (batch, n)."""
-        check_signal("errors", errors, self.shape[0], self._weights.dtype)
-        return errors @ self._weights
-
-    def apply(
-        self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
-    ) -> None:
-        """Descend: ``weights -= learning_rate * left @ diag(sigma) @ right.T``, any scheme alike.
-
-        Raises
-        ------
-        ValueError
-            If the shapes differ, a value is not finite or the scheme is unknown.
-        """
-        self.check_apply(update, learning_rate=learning_rate, scheme=scheme)
-        self.write(update, learning_rate=learning_rate, scheme=scheme)
-
     def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:  # noqa: ARG002
-        """As :meth:`apply`, of what :meth:`check_apply` has passed."""
+        """``weights -= learning_rate * left @ diag(sigma) @ right.T``, any scheme alike."""
         scaled = update.left * update.sigma
         self._weights.addmm_(scaled, update.right.T, alpha=-learning_rate)
-
-    def check_apply(
-        self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
-    ) -> None:
-        """ValueError for all that :meth:`apply` refuses. Writes nothing."""
-        check_update(update, self.shape, learning_rate)
-        self.check_scheme(scheme)
-
-    def check_scheme(self, scheme: str) -> None:
-        """ValueError if the scheme is unknown."""
-        check_choice("scheme", scheme, SCHEMES)
 
     def state_dict(self) -> dict[str, Any]:
         """State to save: the weights."""
         return {"weights": self._weights.clone()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave.
-
-        Raises
-        ------
-        ValueError
-            If the shape differs or a weight is not finite. Nothing is changed.
-        """
-        load_whole(state, self.state_dict, self._load)
+    def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
+        return signal @ (self._weights if transposed else self._weights.T)
 
     def _load(self, state: Mapping[str, Any]) -> None:
         weights = check_matrix("weights", state["weights"])
-        if weights.shape != self._weights.shape:
-            raise ValueError(
-                f"weights must have shape {self.shape}; got {tuple(weights.shape)} in the state"
-            )
-        if weights.dtype != self._weights.dtype:
-            raise ValueError(
-                f"weights must be {self._weights.dtype}; got {weights.dtype} in the state"
-            )
+        for name in ("shape", "dtype"):
+            mine, saved = (getattr(each, name) for each in (self._weights, weights))
+            if saved != mine:
+                saved, mine = (tuple(v) if name == "shape" else v for v in (saved, mine))
+                raise ValueError(f"weights must have {name} {mine}; got {saved} in the state")
         self._weights = torch.empty_like(self._weights).copy_(weights)

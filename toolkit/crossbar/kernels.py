@@ -1,7 +1,14 @@
 """Loops compiled for the processor: pulses of outer products, what they do to cells, reads' inputs.
 
 They do in one pass what torch does in some fifteen, on flat numpy views of CPU tensors, and
-release Python's lock. Work is cut into chunks of :data:`CHUNK` entries that threads share; random
+release Python's lock. Cells are a tuple of arrays of one entry a cell: state, parameters (cells,
+columns), nodes, lower and upper bounds, pulse counts, the offset between state and conductance, the
+state at the last write, the seconds since. Parameters and bounds have a single entry where all
+cells are alike, nodes are the response's, and what a device does not need of the last three is
+empty. Their noise is four numbers of the same dtype: the device's cycle_to_cycle, step_noise,
+state_noise and write_noise.
+
+Work is cut into chunks of :data:`CHUNK` entries that threads share; random
 numbers are functions of a key and an entry's place, so results do not depend on the threads.
 
 The numbers are those of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), which passes BigCrush:
@@ -18,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,34 +58,9 @@ compiled: Any = functools.partial(njit, nogil=True, cache=True)
 between_chunks: ContextVar[Callable[[], None] | None] = ContextVar("between_chunks", default=None)
 
 
-# numba's cache on disk keeps these two classes by module and name: where they go, it must not look.
-class Cells(NamedTuple):
-    """Cells as the loops take them: numpy arrays of one entry a cell.
-
-    ``parameters`` (cells, columns) and the bounds ``low`` and ``high`` have a single entry where
-    all cells are alike; ``nodes`` are the response's, alike for all. What a device does not need of
-    the last three is empty: the offset between state and conductance, the state at the last write,
-    the seconds since.
-    """
-
-    state: np.ndarray
-    parameters: np.ndarray
-    nodes: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    pulse_count: np.ndarray
-    offset: np.ndarray
-    at_rest: np.ndarray
-    age: np.ndarray
-
-
-class Noise(NamedTuple):
-    """The device's deviations of a pulse, in the dtype of the cells."""
-
-    cycle_to_cycle: np.floating
-    step_noise: np.floating
-    state_noise: np.floating
-    write_noise: np.floating
+# What loops take are arrays, numbers and plain tuples of them: a class would be in numba's cache on
+# disk, which could not be read where the class has moved.
+Cells = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
@@ -108,8 +90,9 @@ class CompiledStep:
 
     The function is called as ``step(places, pulses, state, parameters, nodes, low, high, after)``
     and fills ``after[i]`` with the state in which ``pulses[i]`` signed pulses leave the cell
-    ``places[i]``; the middle five are those of :class:`Cells`. It must not raise. With ``cache``
-    it is kept on disk until its own file changes, so it must call no function of another one.
+    ``places[i]``; the middle five are the first of the cells that loops take. It must not raise.
+    With ``cache`` it is kept on disk until its own file changes, so it must call no function of
+    another one.
     """
 
     def __init__(self, function: Callable[..., None], *, cache: bool = True) -> None:
@@ -270,8 +253,8 @@ def _round(values, key, place, words):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def pulse_counted(pulses, step, cells, noise, keys, sums, first, last):  # type: ignore[no-untyped-def]
-    """Give cells their ``pulses`` (1, cells); ``sums`` (1, chunks, 6), see ``_pulse``."""
+def counted_pulses(pulses, step, cells, noise, keys, sums, first, last):  # type: ignore[no-untyped-def]
+    """Give cells their ``pulses`` (1, cells); ``sums`` (1, chunks, 6), see ``_move``."""
     places = np.empty(_BLOCK, np.uint64)
     counts = np.empty(_BLOCK, pulses.dtype)
     for chunk in range(first, last):
@@ -281,16 +264,16 @@ def pulse_counted(pulses, step, cells, noise, keys, sums, first, last):  # type:
             block = pulses[0, start : min(start + _BLOCK, stop)]
             count = _gather(block, start, places, counts, 0)
             some = places[:count], counts[:count]
-            _pulse(*some, step, cells, noise, keys, random, sums[0, chunk])
+            _move(*some, step, cells, noise, keys, random, sums[0, chunk])
             random += np.uint64(_BLOCK)
 
 
 @compiled
-def pulse_rounded(lines, columns, is_stochastic, step, cells, noise, keys, sums, first, last):  # type: ignore[no-untyped-def]
+def rounded_pulses(lines, columns, is_stochastic, step, cells, noise, keys, sums, first, last):  # type: ignore[no-untyped-def]
     """Round one outer product after another to whole pulses, and give these to the cells.
 
     ``lines[rank, i] @ columns[rank]`` (lines, 2) and (2, n) are what row i of cells wants, one of
-    the two terms 0 in every column. ``sums`` (ranks, chunks, 6), see ``_pulse``.
+    the two terms 0 in every column. ``sums`` (ranks, chunks, 6), see ``_move``.
     """
     ranks, rows, _ = lines.shape
     width = columns.shape[2]
@@ -329,7 +312,7 @@ def pulse_rounded(lines, columns, is_stochastic, step, cells, noise, keys, sums,
                 start += size
                 if count > _BLOCK or start == stop:
                     some = places[:count], counts[:count]
-                    _pulse(*some, step, cells, noise, keys, random, sums[rank, chunk])
+                    _move(*some, step, cells, noise, keys, random, sums[rank, chunk])
                     random += np.uint64(_BLOCK)
                     count = 0
 
@@ -371,7 +354,7 @@ def draw_bits(chances, lengths, key, words, first, last):  # type: ignore[no-unt
 
 
 @compiled
-def pulse_coincident(  # type: ignore[no-untyped-def]
+def coincident_pulses(  # type: ignore[no-untyped-def]
     rows, columns, row_signs, column_signs, senses, step, cells, noise, keys, sums, first, last
 ):
     """Give cells as many pulses as bits of their lines coincide, one outer product after another.
@@ -410,7 +393,7 @@ def pulse_coincident(  # type: ignore[no-untyped-def]
                 start += size
                 if count > _BLOCK or start == stop:
                     some = places[:count], counts[:count]
-                    _pulse(*some, step, cells, noise, keys, random, sums[rank, chunk])
+                    _move(*some, step, cells, noise, keys, random, sums[rank, chunk])
                     random += np.uint64(_BLOCK)
                     count = 0
 
@@ -461,24 +444,25 @@ def _jump(above, below, pair, reach, key, place, start, places, counts, count): 
 
 
 @compiled
-def _pulse(places, pulses, step, cells, noise, keys, place, sums):  # type: ignore[no-untyped-def]
+def _move(places, pulses, step, cells, noise, keys, place, sums):  # type: ignore[no-untyped-def]
     """Give ``pulses`` to the cells at ``places``: response, noise, bounds, then what else there is.
 
     Adds to ``sums`` those of n, |n|, n x and |n| x, x the state after, then raises and lowers
     the largest and the smallest n.
     """
-    state, low, high = cells.state, cells.low, cells.high
+    state, parameters, nodes, low, high, pulse_count, offset, at_rest, age = cells
+    cycle_to_cycle, step_noise, state_noise, write_noise = noise
     normal, fresh = np.empty(len(places) + 1, state.dtype), np.empty(len(places) + 1, state.dtype)
-    is_noisy = noise.cycle_to_cycle > 0.0 or noise.step_noise > 0.0 or noise.state_noise > 0.0
+    is_noisy = cycle_to_cycle > 0.0 or step_noise > 0.0 or state_noise > 0.0
     if is_noisy:
         _normals(normal, keys[0], place)
-    if noise.write_noise > 0.0:
+    if write_noise > 0.0:
         _normals(fresh, keys[1], place)
     last_low, last_high = np.uint64(len(low) - 1), np.uint64(len(high) - 1)
     reached = np.empty(len(places), state.dtype)
     for index in range(len(places)):
         pulses[index] = min(max(pulses[index], -MOST_PULSES), MOST_PULSES)
-    _call_step(step, (places, pulses, state, cells.parameters, cells.nodes, low, high, reached))
+    _call_step(step, (places, pulses, state, parameters, nodes, low, high, reached))
     net = issued = net_state = issued_state = 0.0
     most, least = sums[4], sums[5]
     for index in range(len(places)):
@@ -487,22 +471,22 @@ def _pulse(places, pulses, step, cells, noise, keys, place, sums):  # type: igno
         before, after = state[cell], reached[index]
         if is_noisy:
             change = abs(after - before)
-            deviation = noise.cycle_to_cycle + noise.state_noise * before
+            deviation = cycle_to_cycle + state_noise * before
             if many == 1.0:
-                deviation += noise.step_noise * change
+                deviation += step_noise * change
             else:
                 root = math.sqrt(many)
-                deviation = root * deviation + noise.step_noise * change / root
+                deviation = root * deviation + step_noise * change / root
             after += normal[index] * deviation
         floor, ceiling = low[min(cell, last_low)], high[min(cell, last_high)]
         after = min(max(after, floor), ceiling)
         state[cell] = after
-        cells.pulse_count[cell] += np.int64(many)
-        if len(cells.offset) and ceiling > floor:
-            cells.offset[cell] = noise.write_noise * fresh[index]
-        if len(cells.age):
-            cells.at_rest[cell] = after
-            cells.age[cell] = 0.0
+        pulse_count[cell] += np.int64(many)
+        if len(offset) and ceiling > floor:
+            offset[cell] = write_noise * fresh[index]
+        if len(age):
+            at_rest[cell] = after
+            age[cell] = 0.0
         net += n
         issued += many
         net_state += n * after

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from toolkit.crossbar.cells import CellBank
+from toolkit.crossbar.cells import Cells
 
 
 @dataclass(frozen=True)
@@ -36,24 +36,24 @@ class Programming:
 
 
 def write_verify(
-    bank: CellBank,
+    cells: Cells,
     targets: Tensor,
     tolerance: float,
     max_pulses: int,
     issue: Callable[[Tensor], None],
 ) -> Programming:
-    """Pulse the cells of ``bank`` towards ``targets``; ``issue`` sends pulses.
+    """Pulse ``cells`` towards ``targets``; ``issue`` sends pulses.
 
     Each round reads every cell (read noise included) and gives those outside the tolerance half of
     the pulses that a straight line would need, at least one, so that steep parts of a curve are
     not overshot. Ends when all reads are within the tolerance or no cell has pulses left.
     """
-    device = bank.device
-    spent = torch.zeros_like(bank.state)
+    device = cells.device
+    spent = torch.zeros_like(cells.state)
     rounds = 0
     while True:
         rounds += 1
-        error = targets - _measured(bank)
+        error = targets - _measured(cells)
         levels = torch.where(error > 0.0, float(device.levels_up), float(device.levels_down))
         wanted = (error.abs() * levels / 2.0).floor().clamp(min=1.0)
         wanted = torch.minimum(wanted, max_pulses - spent) * (error.abs() > tolerance)
@@ -61,7 +61,7 @@ def write_verify(
             break
         spent += wanted
         issue(wanted * error.sign())
-    miss = bank.visible() - targets
+    miss = cells.visible() - targets
     return Programming(
         within_tolerance=float((miss.abs() <= tolerance).double().mean()),
         rms_error=float(miss.square().mean().sqrt()),
@@ -70,10 +70,10 @@ def write_verify(
     )
 
 
-def _measured(bank: CellBank) -> Tensor:
+def _measured(cells: Cells) -> Tensor:
     """One read of every cell: ``G (1 + N(0, read_noise))`` as a state."""
-    if bank.device.read_noise == 0.0:
-        return bank.visible()
-    ground = bank.device.g_min / bank.device.span
-    noise = bank.normal(bank.state).mul_(bank.device.read_noise)
-    return bank.visible() + noise * (bank.visible() + ground)
+    if cells.device.read_noise == 0.0:
+        return cells.visible()
+    ground = cells.device.g_min / cells.device.span
+    noise = cells.normal(cells.state).mul_(cells.device.read_noise)
+    return cells.visible() + noise * (cells.visible() + ground)

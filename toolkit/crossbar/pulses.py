@@ -109,7 +109,7 @@ class WholePulses:
         """Outer products that the loop rounds cell by cell."""
         lines, columns = _signed_factors(left, right, drive)
         by_rank = lines.numpy(), columns.numpy()
-        return Demand(kernels.pulse_rounded, by_rank, (self.rounding == "stochastic",))
+        return Demand(kernels.rounded_pulses, by_rank, (self.rounding == "stochastic",))
 
     def counts(
         self, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
@@ -257,7 +257,7 @@ class Coincidence:
         senses = torch.tensor([drive.rise, drive.fall]).to(left).sign()
         senses = (senses * senses.new_tensor([[1.0], [-1.0]])).T.contiguous()
         by_rank = np.ascontiguousarray(rows), np.ascontiguousarray(columns), *signs
-        return Demand(kernels.pulse_coincident, by_rank, (senses.numpy(),))
+        return Demand(kernels.coincident_pulses, by_rank, (senses.numpy(),))
 
     def counts(
         self, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from toolkit.checks import as_generator, check_count, check_file, check_instance, check_path_like
-from toolkit.crossbar.cells import CellBank
+from toolkit.crossbar.cells import Cells
 from toolkit.crossbar.devices.device import Device
 from toolkit.writing import beside
 
@@ -134,14 +134,14 @@ class PulseTrains:
         for name, value in (("up", up), ("down", down)):
             check_count(name, value, 0)
         generator = as_generator(seed)
-        bank = CellBank(torch.zeros(cells, dtype=torch.float64), device, generator)
+        simulated = Cells(torch.zeros(cells, dtype=torch.float64), device, generator)
         polarity = np.array([0] + [1] * up + [-1] * down)
         readings = np.empty((cells, cycles, len(polarity)))
         for cycle in range(cycles):
             for pulse, sign in enumerate(polarity):
-                bank.pulse(torch.full_like(bank.state, float(sign)))
+                simulated.pulse(torch.full_like(simulated.state, float(sign)))
                 noise = torch.randn(cells, generator=generator, dtype=torch.float64)
-                level = bank.visible() * device.span + device.g_min
+                level = simulated.visible() * device.span + device.g_min
                 readings[:, cycle, pulse] = level * (1.0 + device.read_noise * noise)
         cell, cycle_number, pulse_number = np.indices(readings.shape)
         columns = {

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from toolkit.crossbar.cells import CellBank
+from toolkit.crossbar.cells import Cells
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.responses import clip_
 
@@ -77,11 +77,11 @@ def follow(
     if not 0.0 <= start <= 1.0:
         raise ValueError(f"start must be between 0 and 1; got {start}")
     generator = torch.Generator().manual_seed(seed)
-    bank = CellBank(torch.full((cells,), start, dtype=torch.float64), device, generator)
-    readings = [_read(bank)]
+    simulated = Cells(torch.full((cells,), start, dtype=torch.float64), device, generator)
+    readings = [_read(simulated)]
     for count in trains:
-        bank.pulse(torch.full_like(bank.state, float(count)))
-        readings.append(_read(bank))
+        simulated.pulse(torch.full_like(simulated.state, float(count)))
+        readings.append(_read(simulated))
     return Trains(
         pulses=np.abs(np.concatenate([[0.0], np.asarray(trains, dtype=float)])).cumsum(),
         nominal=nominal(device, trains, start),
@@ -135,10 +135,10 @@ def split(pulses: int, parts: int) -> list[int]:
     return np.diff(edges).tolist()
 
 
-def _read(bank: CellBank) -> torch.Tensor:
+def _read(cells: Cells) -> torch.Tensor:
     """States that a noisy read of every cell shows; the noise is relative to the conductance."""
-    device, seen = bank.device, bank.visible()
+    device, seen = cells.device, cells.visible()
     if device.read_noise == 0.0:
         return seen.clone()
-    noise = device.read_noise * bank.normal(seen)
+    noise = device.read_noise * cells.normal(seen)
     return seen + (seen + device.g_min / device.span) * noise

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from toolkit.checks import check_instance, check_real, check_reals
-from toolkit.crossbar.devices.responses import Cells, Draw, Parameter
+from toolkit.crossbar.devices.responses import CellParameters, Draw, Parameter
 from toolkit.crossbar.devices.stepwise import Tabulated, both_ways
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ class JumpTable(Tabulated):
         check_instance("down", self.down, Jumps, "Jumps")
         check_real("scale_spread", self.scale_spread, 0.0)
 
-    def cells(self, device: Device, draw: Draw | None = None) -> Cells:  # noqa: ARG002
+    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:  # noqa: ARG002
         """Cells pulsed one pulse after another."""
         scale: Parameter = 1.0
         if draw is not None and self.scale_spread > 0.0:
             scale = (1.0 + self.scale_spread * draw(0)).abs()
         nodes = both_ways((self.up.nodes, self.up.mean), (self.down.nodes, self.down.mean))
-        return Cells(self, (scale, 0.0, 1.0), (-scale, 0.0, 1.0), nodes=nodes)
+        return CellParameters(self, (scale, 0.0, 1.0), (-scale, 0.0, 1.0), nodes=nodes)

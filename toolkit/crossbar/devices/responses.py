@@ -40,7 +40,7 @@ Parameter = Tensor | float
 class Response(Protocol):
     """A kind of device. ``cells`` turns a device row into the parameters of its cells."""
 
-    def cells(self, device: Device, draw: Draw | None = None) -> Cells:
+    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:
         """Nominal cells (``draw`` absent) or cells spread by the standard normals ``draw(i)``."""
 
 
@@ -100,16 +100,16 @@ class Law(ABC):
     compiled: ClassVar[CompiledStep | None] = None
 
     @abstractmethod
-    def advance(self, cells: Cells, state: Tensor, pulses: Tensor) -> None:
+    def advance(self, cells: CellParameters, state: Tensor, pulses: Tensor) -> None:
         """Apply signed ``pulses`` to ``state`` in place; bounds may be passed."""
 
     @abstractmethod
-    def symmetry_point(self, cells: Cells) -> Tensor:
+    def symmetry_point(self, cells: CellParameters) -> Tensor:
         """State where one pulse up and one down are equally large; NaN for cells without one."""
 
 
 @dataclass(frozen=True)
-class Cells:
+class CellParameters:
     """Parameters of all cells of an array under one law: numbers, or tensors of one value a cell.
 
     ``up`` are those of potentiation, ``down`` as many of depression, ``low`` and ``high`` the
@@ -139,7 +139,7 @@ class Cells:
         columns = torch.broadcast_tensors(*(like(value, state) for value in (*self.up, *self.down)))
         return torch.stack([column.flatten() for column in columns], 1)
 
-    def held_in(self, table: Tensor) -> Cells:
+    def held_in(self, table: Tensor) -> CellParameters:
         """The same cells with their own :meth:`table` for memory: nothing is held twice."""
         if len(table) == 1:
             return self
@@ -183,7 +183,7 @@ class Affine(Law):
 
     compiled = _affine
 
-    def advance(self, cells: Cells, state: Tensor, pulses: Tensor) -> None:
+    def advance(self, cells: CellParameters, state: Tensor, pulses: Tensor) -> None:
         """The closed form of the class, in place."""
         rising = pulses > 0.0
         step, slope = (
@@ -197,7 +197,7 @@ class Affine(Law):
         gain = torch.where(straight, count, growth / slope.masked_fill(straight, 1.0))
         state.addcmul_(state, growth).addcmul_(step, gain)
 
-    def symmetry_point(self, cells: Cells) -> Tensor:
+    def symmetry_point(self, cells: CellParameters) -> Tensor:
         """``-(step_up + step_down) / (slope_up + slope_down)``, NaN where steps do not change."""
         step, slope = (
             torch.as_tensor(up, dtype=torch.float64) + torch.as_tensor(down, dtype=torch.float64)
@@ -220,12 +220,12 @@ class Exponential(Affine):
     Source: Chen, Peng and Yu, NeuroSim V3.0 manual; label rule: :func:`curvature_from_label`.
     """
 
-    def cells(self, device: Device, draw: Draw | None = None) -> Cells:
+    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:
         """Steps and slopes of both directions from the labels (and their spread)."""
         spread = device.device_to_device if draw is not None else 0.0
         up = _exponential(device.nonlinearity_up, spread, draw, 0, device.levels_up)
         down = _exponential(device.nonlinearity_down, spread, draw, 1, -device.levels_down)
-        return Cells(self, up, down)
+        return CellParameters(self, up, down)
 
 
 def _exponential(

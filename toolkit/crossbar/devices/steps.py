@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from toolkit.checks import check_flag, check_real
-from toolkit.crossbar.devices.responses import Affine, Cells, Draw, Parameter
+from toolkit.crossbar.devices.responses import Affine, CellParameters, Draw, Parameter
 
 if TYPE_CHECKING:
     from toolkit.crossbar.devices.device import Device
@@ -105,14 +105,14 @@ class LinearStep(StepModel, Affine):
         if (self.decrease_up or self.decrease_down) and self.zero in (0.0, 1.0):
             raise ValueError(f"zero must be inside 0 to 1 where steps decrease; got {self.zero}")
 
-    def cells(self, device: Device, draw: Draw | None = None) -> Cells:
+    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:
         """Affine cells: the closed form for many pulses applies."""
         up, down = self.sizes(device, draw)
         low, high = self.bounds(draw)
         bend_up = absolute(spread_around(self.decrease_up, self.decrease_spread, draw, 4))
         bend_down = absolute(spread_around(self.decrease_down, self.decrease_spread, draw, 5))
         rise, fall = _affine(self.zero, (up, down), (bend_up, bend_down), (0.0, 1.0))
-        return Cells(self, rise, fall, low, high)
+        return CellParameters(self, rise, fall, low, high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +123,10 @@ class SoftBounds(StepModel, Affine):
     point (``pair="reference"`` of an array) it is the SoftBoundsReference model.
     """
 
-    def cells(self, device: Device, draw: Draw | None = None) -> Cells:
+    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:
         """Affine cells: the closed form for many pulses applies."""
         bounds = self.bounds(draw)
-        return Cells(
+        return CellParameters(
             self, *_affine(self.zero, self.sizes(device, draw), (1.0, 1.0), bounds), *bounds
         )
 

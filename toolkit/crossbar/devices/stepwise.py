@@ -18,7 +18,7 @@ from numba.extending import register_jitable
 from torch import Tensor
 
 from toolkit.checks import check_real, check_reals
-from toolkit.crossbar.devices.responses import Cells, Draw, Law, like
+from toolkit.crossbar.devices.responses import CellParameters, Draw, Law, like
 from toolkit.crossbar.devices.steps import StepModel, absolute, positive, spread_around
 from toolkit.crossbar.kernels import CompiledStep
 
@@ -40,7 +40,7 @@ class Stepwise(Law):
         ``shape`` are the further parameters of the cells, or the rows of nodes of this direction.
         """
 
-    def advance(self, cells: Cells, state: Tensor, pulses: Tensor) -> None:
+    def advance(self, cells: CellParameters, state: Tensor, pulses: Tensor) -> None:
         """Pulse by pulse; the last part of a fractional count makes that fraction of a step."""
         low, high = like(cells.low, state), like(cells.high, state)
         for is_up in (True, False):
@@ -53,7 +53,7 @@ class Stepwise(Law):
                     break
                 state.copy_(moved)
 
-    def symmetry_point(self, cells: Cells) -> Tensor:
+    def symmetry_point(self, cells: CellParameters) -> Tensor:
         """By bisection of the sum of the steps up and down between the bounds."""
         parameters = (cells.low, cells.high, *cells.up, *cells.down)
         place = next((value.device for value in parameters if isinstance(value, Tensor)), None)
@@ -68,10 +68,10 @@ class Stepwise(Law):
             low, high = torch.where(rising, middle, low), torch.where(rising, high, middle)
         return torch.where(none, math.nan, (low + high) / 2.0)
 
-    def _drift(self, cells: Cells, state: Tensor) -> Tensor:
+    def _drift(self, cells: CellParameters, state: Tensor) -> Tensor:
         return self._jump(cells, state, is_up=True) + self._jump(cells, state, is_up=False)
 
-    def _jump(self, cells: Cells, state: Tensor, *, is_up: bool) -> Tensor:
+    def _jump(self, cells: CellParameters, state: Tensor, *, is_up: bool) -> Tensor:
         """The step of one pulse."""
         parameters = cells.up if is_up else cells.down
         size, offset, tilt, *shape = (like(value, state) for value in parameters)
@@ -141,7 +141,7 @@ class ExpStep(StepModel, Stepwise):
             check_real(name, getattr(self, name))
         self.check_not_negative("shape_spread")
 
-    def cells(self, device: Device, draw: Draw | None = None) -> Cells:
+    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:
         """Cells pulsed one pulse after another."""
         nominal = (self.amplitude_up, self.amplitude_down, self.gamma_up, self.gamma_down)
         amplitude_up, amplitude_down, gamma_up, gamma_down = (
@@ -154,7 +154,7 @@ class ExpStep(StepModel, Stepwise):
         offset = self.b - tilt * self.zero  # z = offset + tilt x
         rise = up, gamma_up * offset, gamma_up * tilt, amplitude_up
         fall = -down, -gamma_down * offset, -gamma_down * tilt, amplitude_down
-        return Cells(self, rise, fall, low, high)
+        return CellParameters(self, rise, fall, low, high)
 
     def curve(self, u: Tensor, *shape: Tensor) -> Tensor:
         """``max(0, 1 - A exp(u))``, A the cell's amplitude."""
@@ -185,7 +185,7 @@ class PowStep(StepModel, Stepwise):
         super().__post_init__()
         self.check_not_negative("gamma_up", "gamma_down", "gamma_spread")
 
-    def cells(self, device: Device, draw: Draw | None = None) -> Cells:
+    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:
         """Cells pulsed one pulse after another."""
         up, down = self.sizes(device, draw)
         low, high = self.bounds(draw)
@@ -193,7 +193,7 @@ class PowStep(StepModel, Stepwise):
         gamma_down = absolute(spread_around(self.gamma_down, self.gamma_spread, draw, 5))
         scale = 1.0 / positive(high - low)
         rise, fall = (up, scale * high, -scale, gamma_up), (-down, -scale * low, scale, gamma_down)
-        return Cells(self, rise, fall, low, high)
+        return CellParameters(self, rise, fall, low, high)
 
     def curve(self, u: Tensor, *shape: Tensor) -> Tensor:
         """``u^gamma`` of u clipped to 0..1."""
@@ -257,14 +257,14 @@ class PiecewiseStep(StepModel, Tabulated):
         for name in ("nodes_up", "nodes_down"):
             check_reals(name, getattr(self, name), count=2)
 
-    def cells(self, device: Device, draw: Draw | None = None) -> Cells:
+    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:
         """Cells pulsed one pulse after another."""
         up, down = self.sizes(device, draw)
         low, high = self.bounds(draw)
         scale = 1.0 / positive(high - low)
         nodes = both_ways(_evenly(self.nodes_up), _evenly(self.nodes_down))
         place = -scale * low, scale
-        return Cells(self, (up, *place), (-down, *place), low, high, nodes)
+        return CellParameters(self, (up, *place), (-down, *place), low, high, nodes)
 
 
 def _evenly(values: Sequence[float]) -> tuple[Sequence[float], Sequence[float]]:

@@ -15,10 +15,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from toolkit.checks import check_count, check_instance
+from toolkit.crossbar import Array
 from toolkit.lowrank import LowRank
 from toolkit.lowrank.linalg import factored_svd
 from toolkit.training.distributed.workers import Channel, Traffic
-from toolkit.training.layers.modules import Array, CrossbarLayer
+from toolkit.training.layers.modules import CrossbarLayer
 from toolkit.training.layers.optimiser import Group, LowRankSGD
 from toolkit.training.layers.updates import LayerUpdate, write_all
 

@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from toolkit.crossbar import Crossbar
+from toolkit.crossbar import Array, Crossbar
 from toolkit.lowrank import (
     LowRank,
     TruncatedSVD,
@@ -26,7 +26,6 @@ from toolkit.lowrank import (
 )
 from toolkit.results import schema
 from toolkit.results.stream import Stream
-from toolkit.training.layers.modules import Array
 
 MAX_RECORDS = 200
 MAX_BYTES = 256 * 2**20

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from toolkit.checks import check_choice, check_count
-from toolkit.crossbar import Crossbar, DigitalArray
+from toolkit.crossbar import Array, Crossbar, DigitalArray
 from toolkit.lowrank import Estimator, LowRank
 from toolkit.training.data.batches import SampleOrder
 from toolkit.training.data.dataset import Dataset
@@ -30,7 +30,7 @@ from toolkit.training.experiment.settings import DIGITAL, Settings, present_name
 from toolkit.training.layers.convert import to_crossbar
 from toolkit.training.layers.convolution import Samples
 from toolkit.training.layers.guards import crossbar_layers
-from toolkit.training.layers.modules import Array, CrossbarLayer, block_samples
+from toolkit.training.layers.modules import CrossbarLayer, block_samples
 from toolkit.training.layers.optimiser import Group, LowRankSGD
 from toolkit.training.layers.updates import LayerUpdate, write_all
 from toolkit.training.models import make_model

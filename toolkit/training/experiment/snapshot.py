@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from toolkit.crossbar import Array
 from toolkit.lowrank import LowRank
 from toolkit.training.experiment.experiment import Experiment
 from toolkit.training.experiment.recorder import Spectrum, StepRecord, spectrum
 from toolkit.training.experiment.series import Series
-from toolkit.training.layers.modules import Array
 
 PAST_POINTS = 400  # at least, as soon as there are so many
 LOOKS_EVERY = 3  # snapshots, until the same thing is looked at again while training goes on

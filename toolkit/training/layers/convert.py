@@ -22,12 +22,20 @@ from toolkit.checks import (
     check_pair,
     check_real,
 )
-from toolkit.crossbar import Crossbar, Device, DigitalArray, TiledCrossbar, device_names, get_device
+from toolkit.crossbar import (
+    Array,
+    Crossbar,
+    Device,
+    DigitalArray,
+    TiledCrossbar,
+    device_names,
+    get_device,
+)
 from toolkit.crossbar.array import check_setting
 from toolkit.training.layers.capture import PlainLayer, is_capture, matrix_layers
 from toolkit.training.layers.convolution import Geometry
 from toolkit.training.layers.guards import crossbar_layers, guard, unguard
-from toolkit.training.layers.modules import Array, CrossbarConv2d, CrossbarLayer, CrossbarLinear
+from toolkit.training.layers.modules import CrossbarConv2d, CrossbarLayer, CrossbarLinear
 
 DIGITAL = "digital"
 HOOKED = "it has hooks, which the layer in its place would not have"

@@ -17,12 +17,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from toolkit.checks import all_finite, check_count, check_flag, check_instance, check_signal
-from toolkit.crossbar import Crossbar, DigitalArray, TiledCrossbar
+from toolkit.crossbar import Array, DigitalArray
 from toolkit.crossbar.states import load_whole
 from toolkit.training.layers.capture import Capture, attached, positions_of
 from toolkit.training.layers.convolution import Geometry, Patches, Samples
-
-Array = Crossbar | TiledCrossbar | DigitalArray
 
 
 class CrossbarLayer(nn.Module):

@@ -1,0 +1,378 @@
+"""Several crossbars that hold one matrix: tiles of a large one, the two arrays of Tiki-Taka."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toolkit.checks import (
+    as_generator,
+    check_count,
+    check_instance,
+    check_matrix,
+    check_pair,
+    check_real,
+    shown,
+)
+from toolkit.crossbar.array import Array, Crossbar, check_goal, check_pulses
+from toolkit.crossbar.cost import Cost
+from toolkit.crossbar.devices.device import Device
+from toolkit.crossbar.programming import Programming
+from toolkit.crossbar.states import check_same, described
+from toolkit.lowrank import LowRank
+
+
+class Composite(Array):
+    """Crossbars of one device: what is done to all alike, and what adds up."""
+
+    @property
+    @abstractmethod
+    def parts(self) -> list[Crossbar]:
+        """The crossbars."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights and of all signals."""
+        return self.parts[0].dtype
+
+    @property
+    def device(self) -> Device:
+        """The kind of cell of all; may be set at any time, as of a :class:`Crossbar`."""
+        return self.parts[0].device
+
+    @device.setter
+    def device(self, device: Device) -> None:
+        check_instance("device", device, Device, "a Device, as get_device gives")
+        for array in self.parts:
+            array.device = device
+
+    @property
+    def pulses(self) -> int:
+        """Pulses issued so far, to all cells together."""
+        return sum(array.pulses for array in self.parts)
+
+    def check_scheme(self, scheme: str) -> None:
+        """ValueError if the scheme is unknown, or a coding cannot write it."""
+        for array in self.parts:
+            array.check_scheme(scheme)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass on every array."""
+        for array in self.parts:
+            array.wait(seconds)
+
+    def cost(self) -> Cost:
+        """Energies and counts added up; times too, as if the arrays worked one after another."""
+        costs = [array.cost() for array in self.parts]
+        return sum(costs[1:], start=costs[0])
+
+
+class TiledCrossbar(Composite):
+    """A matrix (m, n) cut into crossbars of at most ``tile`` = (rows, columns), each on its own.
+
+    Same interface as :class:`Crossbar`. Partial sums of reads are added digitally (after the
+    converters of each tile); an update goes to every tile as the slice of its factors. ``tiles``
+    holds the crossbars, row by row.
+    """
+
+    def __init__(self, tiles: list[list[Crossbar]], tile: tuple[int, int]) -> None:
+        self.tiles = tiles
+        self._tile = tile
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in ("tiles", "_tile", "device"):
+            raise AttributeError(f"{name} must be set on each array of tiles; got {shown(value)}")
+        super().__setattr__(name, value)
+
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Tensor,
+        *,
+        tile: tuple[int, int],
+        device: Device,
+        seed: int | torch.Generator = 0,
+        **knobs: Any,
+    ) -> TiledCrossbar:
+        """Cut ``weights`` (m, n) and program every piece; ``knobs`` as for :class:`Crossbar`.
+
+        Every tile draws its own cells; all take their randomness from the one ``seed``.
+
+        Raises
+        ------
+        ValueError
+            If a tile has no rows or columns, or as for :class:`Crossbar`.
+        """
+        weights = check_matrix("weights", weights)
+        tile = check_pair("tile", tile)
+        seed = as_generator(seed, weights.device)
+        tiles = [
+            [
+                Crossbar.from_weights(piece, device=device, seed=seed, **knobs)
+                for piece in band.split(tile[1], dim=1)
+            ]
+            for band in weights.split(tile[0], dim=0)
+        ]
+        return cls(tiles, tile)
+
+    @property
+    def parts(self) -> list[Crossbar]:
+        """The tiles, row by row."""
+        return [array for band in self.tiles for array in band]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n): outputs, inputs."""
+        columns = sum(array.shape[1] for array in self.tiles[0])
+        return sum(band[0].shape[0] for band in self.tiles), columns
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights now held, (m, n), without read noise: a copy."""
+        return self._assemble("weights")
+
+    @property
+    def conductance(self) -> Tensor:
+        """(2, m, n) siemens, plus then minus."""
+        return self._assemble("conductance")
+
+    @property
+    def pulse_count(self) -> Tensor:
+        """(2, m, n) int64: pulses issued to each cell so far, plus then minus."""
+        return self._assemble("pulse_count")
+
+    @property
+    def stuck(self) -> Tensor:
+        """(2, m, n) bool: cells that no longer move."""
+        return self._assemble("stuck")
+
+    def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
+        """As :meth:`apply`, of what :meth:`check_apply` has passed."""
+        for array, piece in self._pieces(update):
+            array.write(piece, learning_rate=learning_rate, scheme=scheme)
+
+    def pulse(self, pulses: Tensor) -> None:
+        """Issue signed whole pulses cell by cell: (2, m, n), as :meth:`Crossbar.pulse`."""
+        check_pulses(pulses, self.shape, self.parts[0].pair)
+        for array, rows, columns in self._each():
+            array.pulse(pulses[:, rows, columns])
+
+    def program(
+        self, weights: Tensor, *, tolerance: float = 0.01, max_pulses: int = 1000
+    ) -> Programming:
+        """Program ``weights`` (m, n) by write-verify, tile after tile, as :meth:`Crossbar.program`.
+
+        The report is over all tiles; its ``rounds`` are those of the slowest.
+        """
+        weights = check_goal(weights, self.shape, tolerance, max_pulses)
+        reports = [
+            array.program(weights[rows, columns], tolerance=tolerance, max_pulses=max_pulses)
+            for array, rows, columns in self._each()
+        ]
+        return Programming.of_all(reports, [math.prod(array.shape) for array in self.parts])
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of every tile, row by row, and how the matrix is cut."""
+        tiles = [array.state_dict() for array in self.parts]
+        return {"tiles": tiles, "settings": described(self._settings())}
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        check_same(state["settings"], self._settings())
+        for array, saved in zip(self.parts, state["tiles"], strict=True):
+            array.load_state_dict(saved)
+
+    def _settings(self) -> dict[str, str]:
+        return {"shape": str(self.shape), "tile": str(tuple(self._tile))}
+
+    def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
+        """Sums over the tiles of a row, or of a column."""
+        output = signal.new_zeros(len(signal), self.shape[1 if transposed else 0])
+        for array, rows, columns in self._each():
+            if transposed:
+                output[:, columns] += array.read_transposed(signal[:, rows])
+            else:
+                output[:, rows] += array.read(signal[:, columns])
+        return output
+
+    def _check_demand(self, update: LowRank, learning_rate: float) -> None:
+        for array, piece in self._pieces(update):
+            array._check_demand(piece, learning_rate)
+
+    def _each(self) -> Iterator[tuple[Crossbar, slice, slice]]:
+        """Every tile with the rows and columns of the matrix that it holds."""
+        for i, band in enumerate(self.tiles):
+            for j, array in enumerate(band):
+                top, left = i * self._tile[0], j * self._tile[1]
+                rows, columns = array.shape
+                yield array, slice(top, top + rows), slice(left, left + columns)
+
+    def _pieces(self, update: LowRank) -> Iterator[tuple[Crossbar, LowRank]]:
+        """Every tile with its part of an update."""
+        for array, rows, columns in self._each():
+            yield array, LowRank(update.left[rows], update.sigma, update.right[columns])
+
+    def _assemble(self, name: str) -> Tensor:
+        bands = [torch.cat([getattr(array, name) for array in band], -1) for band in self.tiles]
+        return torch.cat(bands, -2)
+
+
+class TikiTaka(Composite):
+    r"""Updates go to a fast array, and from there, column after column, to a slow one.
+
+    On cells whose steps up and down differ, many updates that cancel on average drag a weight to
+    the cell's symmetry point. Here the fast array A takes the updates and is centred there: what
+    cancels leaves it at 0, what persists shows. Columns of A, read in turn, are added to the slow
+    array C,
+
+        C[:, t] <- C[:, t] + transfer_rate A u_t        (u_t: 1 at input t, 0 elsewhere)
+
+    after every ``every`` updates, and the network sees ``W = C + gamma A``.
+
+    Make one with :meth:`from_weights`. ``fast`` and ``slow`` are the two crossbars; ``every``,
+    ``transfer_rate`` and ``gamma`` may be set at any time.
+
+    Source: Gokmen and Haensch, Algorithm for training neural networks on resistive device arrays,
+    Front. Neurosci. 14, 103 (2020).
+    """
+
+    def __init__(
+        self, fast: Crossbar, slow: Crossbar, *, every: int, transfer_rate: float, gamma: float
+    ) -> None:
+        self.fast, self.slow = fast, slow
+        self.every, self.transfer_rate, self.gamma = every, transfer_rate, gamma
+        self._updates = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _check_setting(name, value)
+        super().__setattr__(name, value)
+
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Tensor,
+        *,
+        device: Device,
+        every: int = 1,
+        transfer_rate: float = 0.1,
+        gamma: float = 0.0,
+        seed: int | torch.Generator = 0,
+        pair: str = "reference",
+        **knobs: Any,
+    ) -> TikiTaka:
+        """Program ``weights`` (m, n) onto the slow array; the fast one holds 0.
+
+        Parameters
+        ----------
+        weights
+            (m, n) floating point.
+        device
+            The kind of cell of both arrays.
+        every
+            Calls of :meth:`apply` from one transfer of a column to the next.
+        transfer_rate
+            Share of a column's weights that is added to the slow array.
+        gamma
+            Share of the fast array in the weights.
+        seed
+            Of all randomness: an int, or a generator on the device of ``weights``.
+        pair
+            Of the slow array. The fast one is a "reference" pair: 0 at each cell's symmetry point
+            (mid-range for a device without one).
+        knobs
+            As for :meth:`Crossbar.from_weights`, for both.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a value is not allowed.
+        """
+        weights = check_matrix("weights", weights)
+        for name, value in (("every", every), ("transfer_rate", transfer_rate), ("gamma", gamma)):
+            _check_setting(name, value)
+        knobs |= {"device": device, "seed": as_generator(seed, weights.device)}
+        fast = Crossbar.from_weights(torch.zeros_like(weights), pair="reference", **knobs)
+        slow = Crossbar.from_weights(weights, pair=pair, **knobs)
+        return cls(fast, slow, every=every, transfer_rate=transfer_rate, gamma=gamma)
+
+    @property
+    def parts(self) -> list[Crossbar]:
+        """The fast and the slow array."""
+        return [self.fast, self.slow]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(m, n): outputs, inputs."""
+        return self.slow.shape
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights that the network sees, (m, n), without read noise: a copy."""
+        return self.slow.weights + self.gamma * self.fast.weights
+
+    @property
+    def conductance(self) -> Tensor:
+        """(2, m, n) siemens, of the slow array; of the fast one: ``fast.conductance``."""
+        return self.slow.conductance
+
+    @property
+    def pulse_count(self) -> Tensor:
+        """(2, m, n) int64: pulses to both arrays, added cell by cell."""
+        return self.slow.pulse_count + self.fast.pulse_count
+
+    def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
+        """Write the update to the fast array; transfer a column if it is time."""
+        self.fast.write(update, learning_rate=learning_rate, scheme=scheme)
+        self._updates += 1
+        if self._updates % self.every == 0:
+            self._transfer((self._updates // self.every - 1) % self.shape[1])
+
+    def state_dict(self) -> dict[str, Any]:
+        """State of both arrays, the number of updates so far and the settings."""
+        return {
+            "fast": self.fast.state_dict(),
+            "slow": self.slow.state_dict(),
+            "updates": self._updates,
+            "settings": described(self._settings()),
+        }
+
+    def _load(self, state: Mapping[str, Any]) -> None:
+        check_same(state["settings"], self._settings())
+        self._updates = check_count("updates", state["updates"], least=0)
+        self.fast.load_state_dict(state["fast"])
+        self.slow.load_state_dict(state["slow"])
+
+    def _settings(self) -> dict[str, float]:
+        return {"every": self.every, "transfer_rate": self.transfer_rate, "gamma": self.gamma}
+
+    def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
+        """Of both arrays, each with its periphery."""
+        slow, fast = (
+            array.read_transposed if transposed else array.read for array in (self.slow, self.fast)
+        )
+        return slow(signal) if self.gamma == 0.0 else slow(signal) + self.gamma * fast(signal)
+
+    def _check_demand(self, update: LowRank, learning_rate: float) -> None:
+        self.fast._check_demand(update, learning_rate)
+
+    def _transfer(self, column: int) -> None:
+        """Read a column of the fast array and add it to the slow one."""
+        one = torch.zeros(1, self.shape[1]).to(self.fast.weights)
+        one[0, column] = 1.0
+        found = self.fast.read(one)
+        change = LowRank(found.T, one.new_ones(1), one.T)
+        self.slow.apply(change, learning_rate=-self.transfer_rate)
+
+
+def _check_setting(name: str, value: Any) -> None:
+    """An error unless the attribute ``name`` may be ``value``."""
+    if name == "every":
+        check_count(name, value)
+    elif name == "transfer_rate":
+        check_real(name, value, above=0.0)
+    elif name == "gamma":
+        check_real(name, value)
