@@ -223,31 +223,6 @@ def estimators() -> Iterator[Call]:
         yield Call(f"{name}.load_state_dict", make, {"state": ("state", make().state_dict())})
 
 
-def layers() -> Iterator[Call]:
-    conv = {
-        "inputs": ("tensor", torch.ones(2, 2, 5, 5)),
-        "output_errors": ("tensor", torch.ones(2, 2, 3, 3)),
-        "kernel_size": ("pair", (3, 3)),
-        "stride": ("pair", (1, 1)),
-        "padding": ("pair of 0", (0, 0)),
-        "dilation": ("pair", (1, 1)),
-        "groups": ("count", 1),
-        "bias": ("flag", False),
-    }
-    WRONG["pair of 0"] = [8, (8,), (-1, 8), (8, 1.5), "ab", None]
-    linear = {
-        "inputs": ("tensor", torch.ones(2, 4)),
-        "output_errors": ("tensor", torch.ones(2, 3)),
-    }
-    yield Call("linear_samples", lambda: lowrank.linear_samples, {**linear, "bias": ("flag", True)})
-    yield Call("conv2d_samples", lambda: lowrank.conv2d_samples, conv)
-    yield Call(
-        "layer_samples",
-        lambda: lowrank.layer_samples,
-        {"layer": ("object", nn.Linear(4, 3)), **linear},
-    )
-
-
 def diagnostics() -> Iterator[Call]:
     update = lowrank.FullGradient().update(torch.ones(2, 4), torch.ones(2, 4))
     for name in ("captured_energy", "relative_error"):
@@ -563,7 +538,7 @@ def files() -> Iterator[Call]:
     yield Call("build_tree", lambda: results.build_tree, nodes)
 
 
-SOURCES = (estimators, layers, diagnostics, arrays, cells, lines, measurements, networks, data)
+SOURCES = (estimators, diagnostics, arrays, cells, lines, measurements, networks, data)
 CALLS = [call for source in (*SOURCES, runs, files) for call in source()]
 
 

@@ -28,7 +28,7 @@ from tornado.websocket import WebSocketClosedError
 from dashboards.app import child, site
 from dashboards.app.login import Form, locked, read_password
 from toolkit.checks import shown
-from toolkit.training.experiment.live import Gate
+from toolkit.training.experiment.run_limit import RunLimit
 
 SESSION_MS = 4_000
 MAX_MESSAGE_BYTES = 64 * 2**20  # a visitor's: the largest upload, which the pages limit further
@@ -94,7 +94,7 @@ def serve(
             file=sys.stderr,
         )
     prepare()
-    pn.state.cache["gate"] = Gate(max_runs)
+    pn.state.cache["run limit"] = RunLimit(max_runs)
     for name in ("bokeh.server.views.ws", "tornado.access"):  # strangers would fill the log
         logging.getLogger(name).setLevel(logging.ERROR)
 

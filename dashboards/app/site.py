@@ -20,7 +20,7 @@ from panel.util import edit_readonly
 
 import dashboards
 from toolkit.checks import check_choice
-from toolkit.training.experiment.live import Gate
+from toolkit.training.experiment.run_limit import RunLimit
 
 NAME = "SBPCA Toolkit"
 NOTICE_MS = 6000
@@ -160,9 +160,9 @@ class Visitor:
         return time.monotonic() - self._absent_since > ABSENT_S
 
 
-def gate() -> Gate:
+def run_limit() -> RunLimit:
     """The server's own: how many runs train at once (``serve`` says), over all its sessions."""
-    found: Gate = pn.state.cache.setdefault("gate", Gate(MAX_RUNS))
+    found: RunLimit = pn.state.cache.setdefault("run limit", RunLimit(MAX_RUNS))
     return found
 
 

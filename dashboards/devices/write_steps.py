@@ -12,14 +12,14 @@ import panel_material_ui as pmui
 from dashboards.app import site
 from dashboards.app.address import Watched
 from dashboards.app.figure_pane import BELOW_TABS, FigurePane, facts, grid
-from toolkit.crossbar import SCHEMES, Coincidence, Device, WholePulses
+from toolkit.crossbar import SCHEMES, Device
+from toolkit.crossbar.pulses import CODINGS, make_coding
 from toolkit.plots import LiveFigure, heat_map
 from toolkit.plots.devices import drive_columns, line_drive
 from toolkit.plots.writing import Write, make_update, write_phases
 
 _HEIGHT = "max(212px, calc(50vh - 168px))"  # two rows in what the widgets leave of the window
 SHAPE = (8, 6)
-CODINGS = ("whole pulses", "coincidence")
 _NEXT, _PREVIOUS = "M9 5l8 7-8 7z", "M15 5l-8 7 8 7z"
 
 
@@ -164,7 +164,7 @@ class WriteSteps:
             update,
             self._device,
             scheme=widgets["scheme"].value,
-            coding=Coincidence(bit_length=length) if coincident else WholePulses(),
+            coding=make_coding(widgets["coding"].value, bit_length=length),
             seed=seed,
         )
 

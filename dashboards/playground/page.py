@@ -30,8 +30,9 @@ from dashboards.playground.figures import DEFAULT, MOST, Figures, checked
 from dashboards.playground.views import VIEWS
 from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.live import LiveRun
-from toolkit.training.experiment.settings import DIGITAL, Settings
+from toolkit.training.experiment.settings import Settings
 from toolkit.training.experiment.snapshot import Snapshot
+from toolkit.training.layers.convert import DIGITAL
 
 FRAME_MS = 60
 OWN_NAMES = ("views", "layer", "speed")  # in the address, beside the knobs
@@ -59,15 +60,15 @@ class Playground:
         self.refresh()
 
     def _first_run(self, query: str, knobs: dict[str, Any]) -> LiveRun:
-        gate = site.gate()
+        limit = site.run_limit()
         try:
             asked = knobs_of_query(query, beside=OWN_NAMES)
-            return LiveRun(gate=gate, **(knobs | asked))
+            return LiveRun(limit=limit, **(knobs | asked))
         except (ValueError, OSError) as error:
             if not query:
                 raise
             self._refused = f"This address asks for what cannot be: {error}. Defaults stand here."
-            return LiveRun(gate=gate, **knobs)
+            return LiveRun(limit=limit, **knobs)
 
     def _views_asked(self, query: str) -> list[str]:
         names = parse_qs(query).get("views", [",".join(DEFAULT)])[0].split(",")

@@ -347,7 +347,7 @@ def race() -> pmui.Page:
         lanes, along, wrong = lanes_of_query(query), axis_of_query(query), ""
     except ValueError as error:
         lanes, wrong = [dict(knobs) for knobs in DEFAULTS], str(error)
-    page = Race(lanes, along=along, gate=site.gate())
+    page = Race(lanes, along=along, limit=site.run_limit())
     if wrong:
         page.notice.object = f'<p role="alert">{escape(wrong)} The default race is shown.</p>'
     return page.page()

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from toolkit.training.experiment.live import Gate, LiveRun
+from toolkit.training.experiment.live import LiveRun
+from toolkit.training.experiment.run_limit import RunLimit
 
 ROOT = Path(__file__).parents[2]
 
@@ -206,8 +207,8 @@ def test_divergence_pauses_and_keeps_the_results():
 
 
 def test_runs_that_share_a_gate_take_turns():
-    gate = Gate(1)
-    runs = [LiveRun(gate=gate, hidden=[16]) for _ in range(3)]
+    limit = RunLimit(1)
+    runs = [LiveRun(limit=limit, hidden=[16]) for _ in range(3)]
     first, second, third = runs
     try:
         first.start()
@@ -230,18 +231,18 @@ def test_runs_that_share_a_gate_take_turns():
     finally:
         for run in runs:
             run.close()
-    with pytest.raises(ValueError, match="places must be a whole number, 1 or more; got 0"):
-        Gate(0)
+    with pytest.raises(ValueError, match="most must be at least 1; got 0"):
+        RunLimit(0)
 
 
 def test_shifts_go_round_and_few_work_abreast():
-    gate, done, inside = Gate(8, abreast=2), [0] * 4, []
+    limit, done, inside = RunLimit(8, threads=2), [0] * 4, []
 
     def work(number: int) -> None:
         me = object()
         while sum(done) < 80:
-            with gate.shift(me):
-                inside.append(len(gate._began))
+            with limit.shift(me):
+                inside.append(len(limit._began))
                 time.sleep(0.002)
                 done[number] += 1
 
@@ -255,17 +256,17 @@ def test_shifts_go_round_and_few_work_abreast():
 
 
 def test_long_steps_leave_others_their_share():
-    gate = Gate(8)
+    limit = RunLimit(8)
     slow = {"device": "ReRamES", "w_max": 0.01, "learning_rate": 10.0, "levels": 10_000}
-    runs = [LiveRun(gate=gate, hidden=[1000, 900], **slow) for _ in range(2)]
-    runs.append(LiveRun(gate=gate, hidden=[16]))
+    runs = [LiveRun(limit=limit, hidden=[1000, 900], **slow) for _ in range(2)]
+    runs.append(LiveRun(limit=limit, hidden=[16]))
     try:
         for run in runs:
             run.start()
         until(lambda: runs[2].snapshot.step > 0)
-        before = dict(gate._worked)
+        before = dict(limit._worked)
         time.sleep(3)
-        worked = [gate._worked[run._ticket] - before[run._ticket] for run in runs]
+        worked = [limit._worked[run._ticket] - before[run._ticket] for run in runs]
         assert min(worked) > 0.5 * max(worked), worked
         began = time.monotonic()
         runs[0].close()
@@ -276,18 +277,18 @@ def test_long_steps_leave_others_their_share():
 
 
 def test_work_that_cannot_change_shifts_keeps_nobody_waiting():
-    gate, ended = Gate(8, abreast=2), threading.Event()
+    limit, ended = RunLimit(8, threads=2), threading.Event()
 
     def hang() -> None:
-        with gate.shift(object()):
+        with limit.shift(object()):
             ended.wait(20)
 
     threads = [threading.Thread(target=hang) for _ in range(2)]
     for thread in threads:
         thread.start()
-    until(lambda: len(gate._began) == 2)
+    until(lambda: len(limit._began) == 2)
     began = time.monotonic()
-    with gate.shift(object()):
+    with limit.shift(object()):
         waited = time.monotonic() - began
     ended.set()
     for thread in threads:
@@ -305,14 +306,14 @@ def test_steps_that_wait_end_with_the_run():
 
 
 def test_runs_that_train_together_get_on_alike():
-    gate = Gate(8)
-    runs = [LiveRun(gate=gate, hidden=[16], seed=seed) for seed in range(6)]
+    limit = RunLimit(8)
+    runs = [LiveRun(limit=limit, hidden=[16], seed=seed) for seed in range(6)]
     try:
         for run in runs:
             run.start()
         until(lambda: min(run.snapshot.step for run in runs) > 5)
         first = [run.snapshot.step for run in runs]
-        assert gate.company == 6
+        assert limit.training == 6
         until(lambda: min(run.snapshot.step for run in runs) > 300, 60)
         last = [run.snapshot.step for run in runs]
     finally:
@@ -320,7 +321,7 @@ def test_runs_that_train_together_get_on_alike():
             run.close()
     steps = [late - early for early, late in zip(first, last, strict=True)]
     assert max(steps) < 2 * min(steps), steps
-    assert gate.company == 0
+    assert limit.training == 0
 
 
 def test_a_speed_limit_holds_and_can_be_lifted(live):

@@ -327,3 +327,12 @@ def sign_phases(left: Tensor, right: Tensor) -> list[tuple[int, int]]:
     raising = rows_up * columns_up + rows_down * columns_down
     lowering = rows_up * columns_down + rows_down * columns_up
     return list(zip(raising.tolist(), lowering.tolist(), strict=True))
+
+
+CODINGS = ("whole pulses", "coincidence")  # by name, where settings are words
+
+
+def make_coding(name: str, *, bit_length: int) -> Coding:
+    """The coding of that name; ``bit_length`` is of coincidences only."""
+    check_choice("name", name, CODINGS)
+    return WholePulses() if name == CODINGS[0] else Coincidence(bit_length=bit_length)

@@ -17,7 +17,6 @@ from toolkit.lowrank.registry import (
     estimator_names,
     make_estimator,
 )
-from toolkit.lowrank.samples import conv2d_samples, layer_samples, linear_samples
 from toolkit.lowrank.sbe import SBE
 from toolkit.lowrank.sbpca import SBPCA
 from toolkit.lowrank.spectrum import (
@@ -43,11 +42,8 @@ __all__ = [
     "PowerIteration",
     "TruncatedSVD",
     "captured_energy",
-    "conv2d_samples",
     "estimator_knobs",
     "estimator_names",
-    "layer_samples",
-    "linear_samples",
     "make_estimator",
     "optimal_energy",
     "principal_angles",

@@ -1,12 +1,11 @@
 """Training: layers on crossbars, data sets, and the live experiment."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from toolkit.training.data.dataset import Dataset
 from toolkit.training.data.datasets import dataset_names, load_dataset
 from toolkit.training.data.synthetic import gaussians, spirals
-from toolkit.training.experiment.experiment import Experiment
-from toolkit.training.experiment.run import DivergenceError
-from toolkit.training.experiment.settings import Settings
-from toolkit.training.experiment.sweep import Plan, read_plan, sweep
 from toolkit.training.layers.capture import release_weights
 from toolkit.training.layers.convert import to_crossbar, to_digital
 from toolkit.training.layers.convolution import Geometry
@@ -14,6 +13,22 @@ from toolkit.training.layers.guards import crossbar_layers
 from toolkit.training.layers.modules import CrossbarConv2d, CrossbarLinear, block_samples
 from toolkit.training.layers.optimiser import LowRankSGD
 from toolkit.training.models import make_model, model_names
+
+if TYPE_CHECKING:
+    from toolkit.training.experiment.experiment import Experiment
+    from toolkit.training.experiment.run import DivergenceError
+    from toolkit.training.experiment.settings import Settings
+    from toolkit.training.experiment.sweep import Plan, read_plan, sweep
+
+# loaded when first asked for: layers alone need neither xarray nor param
+_LAZY = {
+    "DivergenceError": "run",
+    "Experiment": "experiment",
+    "Plan": "sweep",
+    "Settings": "settings",
+    "read_plan": "sweep",
+    "sweep": "sweep",
+}
 
 __all__ = [
     "CrossbarConv2d",
@@ -39,3 +54,15 @@ __all__ = [
     "to_crossbar",
     "to_digital",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.experiment.{_LAZY[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

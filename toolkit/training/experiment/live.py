@@ -22,120 +22,31 @@ import xarray as xr
 from toolkit.crossbar.kernels import between_chunks
 from toolkit.training.experiment.experiment import Experiment
 from toolkit.training.experiment.run import DivergenceError
+from toolkit.training.experiment.run_limit import SHIFT_S, RunLimit
 from toolkit.training.experiment.snapshot import Focus, Look, Snapshot, SnapshotTaker
 
 SNAPSHOTS_PER_SECOND = 18
-SNAPSHOTS_TOGETHER = 60  # a second, of all runs that share a gate: their pages share a thread
+SNAPSHOTS_TOGETHER = 60  # a second, of all runs that share a limit: their pages share a thread
 SNAPSHOT_SHARE = 0.1  # of the worker's time, at most: snapshots of large layers come less often
 SLOWEST_S = 0.5  # between two snapshots, whatever they cost
 WAIT_S = 0.1  # between two looks whether it is one's turn
-SHIFT_S = 0.02  # how long a run trains before the next one does
-OVERDUE_S = 0.25  # a shift that takes longer leaves its place to others, and goes on beside them
-
-
-class Gate:
-    """Lets at most ``places`` runs train at once; the others wait in the order in which they came.
-
-    Those that train work in shifts on at most ``abreast`` threads, so that a page's thread has few
-    to contend with for the interpreter. The next shift is that of the run that has worked least:
-    each gets the same time, however long its steps are. Work that cannot change shifts for
-    ``OVERDUE_S`` no longer keeps the others waiting.
-
-    Raises
-    ------
-    ValueError
-        If ``places`` is no whole number of 1 or more.
-    """
-
-    def __init__(self, places: int, *, abreast: int = 2) -> None:
-        if not isinstance(places, int) or places < 1:
-            raise ValueError(f"places must be a whole number, 1 or more; got {places!r}")
-        self.places, self.abreast = places, abreast
-        self._lock, self._line = threading.Lock(), list[object]()
-        self._changed, self._waiting = threading.Condition(), list[object]()
-        self._began: dict[object, float] = {}  # of the shifts that are worked
-        self._worked: dict[object, float] = {}  # seconds, of every run in the line
-
-    @property
-    def company(self) -> int:
-        """How many runs train at present."""
-        return min(len(self._line), self.places)
-
-    @contextmanager
-    def shift(self, who: object) -> Iterator[Callable[[], None]]:
-        """Wait for a shift, work, and make room for the next.
-
-        Call what this gives now and then during long work: once the shift is over, it waits there
-        for another.
-        """
-
-        def change_shifts() -> None:
-            if time.monotonic() - self._began[who] > SHIFT_S:
-                self._end_shift(who)
-                self._wait_for_shift(who)
-
-        self._wait_for_shift(who)
-        try:
-            yield change_shifts
-        finally:
-            self._end_shift(who)
-
-    def _wait_for_shift(self, who: object) -> None:
-        with self._changed:
-            least = min((self._worked[one] for one in self._active()), default=0.0)
-            self._worked[who] = max(self._worked.get(who, 0.0), least)  # who rested saves nothing
-            self._waiting.append(who)
-            while not self._is_next(who):
-                self._changed.wait(OVERDUE_S)
-            self._waiting.remove(who)
-            self._began[who] = time.monotonic()
-
-    def _active(self) -> list[object]:
-        return [*self._waiting, *self._began]
-
-    def _is_next(self, who: object) -> bool:
-        now = time.monotonic()
-        working = sum(now - began < OVERDUE_S for began in self._began.values())
-        return working < self.abreast and who is min(self._waiting, key=self._worked.__getitem__)
-
-    def _end_shift(self, who: object) -> None:
-        with self._changed:
-            worked = time.monotonic() - self._began.pop(who)
-            if who in self._worked:  # it may have left meanwhile
-                self._worked[who] += worked
-            self._changed.notify_all()
-
-    def ask(self, who: object) -> int:
-        """Stand in line, if not there yet: 0 is ``who``'s turn, n its place in the line."""
-        with self._lock:
-            if who not in self._line:
-                self._line.append(who)
-            return max(0, self._line.index(who) - self.places + 1)
-
-    def leave(self, who: object) -> None:
-        """Give the place up."""
-        with self._lock:
-            if who in self._line:
-                self._line.remove(who)
-        with self._changed:
-            self._worked.pop(who, None)
 
 
 class LiveRun:
     """Train in the background; start, pause, step, reset and turn knobs at any time.
 
-    Runs that share a ``gate`` take turns: one that is started while all places are taken waits
+    Runs that share a ``limit`` take turns: one that is started while all places are taken waits
     until another pauses (``snapshot.waiting``). A run that diverged trains no more until it is
     reset. ``messages`` receives one line of text for every request that was refused and for a run
     that diverged. :meth:`close` stops the thread; interpreters that end close every live run first.
     """
 
-    def __init__(self, *, gate: Gate | None = None, **knobs: Any) -> None:
+    def __init__(self, *, limit: RunLimit | None = None, **knobs: Any) -> None:
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.messages: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._running, self._waiting, self._diverged = False, 0, False
         self._closing = threading.Event()
-        self._gate, self._ticket = gate, object()
+        self._limit, self._ticket = limit, object()
         self._focus, self._shortest_step = Focus(), 0.0
         self._snapshot_numbers = itertools.count()
         self._begin(knobs)
@@ -231,7 +142,7 @@ class LiveRun:
                 if not self._running or self._pace.due():
                     self._attempt(self._publish)
         finally:
-            self._leave_the_line()
+            self._leave_queue()
             while not self._requests.empty():  # they would keep this run alive
                 self._requests.get_nowait()
 
@@ -245,11 +156,11 @@ class LiveRun:
 
     @contextmanager
     def _shift(self) -> Iterator[None]:
-        """A shift at the gate, if there is one; long writes wait for further ones on their way."""
-        if self._gate is None:
+        """A shift, if runs are limited; long writes wait for further ones on their way."""
+        if self._limit is None:
             yield
             return
-        with self._gate.shift(self._ticket) as change_shifts:
+        with self._limit.shift(self._ticket) as change_shifts:
 
             def rest() -> None:
                 if self._closing.is_set():
@@ -286,13 +197,13 @@ class LiveRun:
 
     def _has_its_turn(self) -> bool:
         """Whether to train now: there is a place, and the last step was long enough ago."""
-        self._waiting = self._gate.ask(self._ticket) if self._gate else 0
+        self._waiting = self._limit.place_of(self._ticket) if self._limit else 0
         return not self._waiting and self._pace.since_step >= self._shortest_step
 
-    def _leave_the_line(self) -> None:
+    def _leave_queue(self) -> None:
         self._waiting = 0
-        if self._gate:
-            self._gate.leave(self._ticket)
+        if self._limit:
+            self._limit.leave(self._ticket)
 
     def _attempt(self, action: Callable[[], None]) -> None:
         try:
@@ -312,16 +223,16 @@ class LiveRun:
     def _single_step(self) -> None:
         self._set_running(False)
         self._check_not_diverged()
-        if self._gate is None:
+        if self._limit is None:
             self._train()
             return
         try:
-            if self._gate.ask(self._ticket):
-                raise RuntimeError(f"{self._gate.places} runs train already: step a little later.")
+            if self._limit.place_of(self._ticket):
+                raise RuntimeError(f"{self._limit.most} runs train already: step a little later.")
             with self._shift():
                 self._train()
         finally:
-            self._gate.leave(self._ticket)
+            self._limit.leave(self._ticket)
 
     def _start(self) -> None:
         self._check_not_diverged()
@@ -361,12 +272,12 @@ class LiveRun:
         self._running = running
         self._pace = _Pace()
         if not running:
-            self._leave_the_line()
+            self._leave_queue()
 
     def _publish(self) -> None:
         began = time.thread_time()  # its own work, not its waits for the page's thread
         self._snapshot = self._take_snapshot()
-        self._pace.took(time.thread_time() - began, self._gate.company if self._gate else 1)
+        self._pace.took(time.thread_time() - began, self._limit.training if self._limit else 1)
 
     def _take_snapshot(self) -> Snapshot:
         return self._taker.take(
@@ -397,10 +308,10 @@ class _Pace:
         self._steps += 1
         self._last_step = time.monotonic()
 
-    def took(self, seconds: float, company: int = 1) -> None:
+    def took(self, seconds: float, training: int = 1) -> None:
         """A snapshot took that long, and so many runs train: the next may have to wait."""
         fair = min(seconds / SNAPSHOT_SHARE, SLOWEST_S)
-        self._interval = max(1 / SNAPSHOTS_PER_SECOND, company / SNAPSHOTS_TOGETHER, fair)
+        self._interval = max(1 / SNAPSHOTS_PER_SECOND, training / SNAPSHOTS_TOGETHER, fair)
 
     def hurry(self) -> None:
         """Somebody waits to see something: the next snapshot is due now."""

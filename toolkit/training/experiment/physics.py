@@ -10,18 +10,15 @@ from dataclasses import replace
 from typing import Any
 
 from toolkit.crossbar import (
-    Coincidence,
     Converter,
     Device,
     Exponential,
     Periphery,
     PowerLawDrift,
-    WholePulses,
     Wires,
 )
-from toolkit.crossbar.pulses import Coding
+from toolkit.crossbar.pulses import Coding, make_coding
 
-CODINGS = ("whole pulses", "coincidence")
 LABELS = ("nonlinearity_up", "nonlinearity_down", "device_to_device")
 
 
@@ -59,9 +56,7 @@ def in_force(device: Device, names: Iterable[str]) -> dict[str, float]:
 
 def coding(knobs: Mapping[str, Any]) -> Coding:
     """How wanted changes become pulses."""
-    if knobs["coding"] == "coincidence":
-        return Coincidence(bit_length=knobs["bit_length"])
-    return WholePulses()
+    return make_coding(knobs["coding"], bit_length=knobs["bit_length"])
 
 
 def periphery(knobs: Mapping[str, Any]) -> Periphery | None:

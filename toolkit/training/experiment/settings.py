@@ -14,7 +14,7 @@ import param
 from torch import nn
 
 from toolkit.crossbar import PAIRS, SCHEMES, Device, device_names, get_device
-from toolkit.crossbar.pulses import MOST_BITS
+from toolkit.crossbar.pulses import CODINGS, MOST_BITS
 from toolkit.lowrank import ESTIMATORS, estimator_names
 from toolkit.training.data.dataset import Dataset
 from toolkit.training.data.datasets import dataset_names
@@ -27,9 +27,9 @@ from toolkit.training.experiment.knobs import (
     knobs_of,
     knobs_of_constructor,
 )
+from toolkit.training.layers.convert import DIGITAL
 from toolkit.training.models import model_names
 
-DIGITAL = "digital"
 FORMER_NAMES = {"past": "history", "sweeps": "passes"}  # in older files and addresses
 _NUMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64)
 _RATES = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
@@ -292,7 +292,7 @@ class Settings(param.Parameterized):
     )
     coding = Choice(
         "whole pulses",
-        objects=list(physics.CODINGS),
+        objects=list(CODINGS),
         group=_LINES,
         sets="array",
         notebook=9,

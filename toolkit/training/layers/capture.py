@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from toolkit.checks import all_finite, check_instance
-from toolkit.lowrank.samples import linear_samples
 from toolkit.training.layers.convolution import Geometry, Samples
 
 PlainLayer = nn.Linear | nn.Conv2d
@@ -118,7 +117,11 @@ def _samples(
     inputs: Tensor, errors: Tensor, geometry: Geometry | None, bias: bool
 ) -> list[Samples]:
     if geometry is None:
-        return [linear_samples(inputs, errors, bias=bias)]
+        activations = inputs.reshape(-1, inputs.shape[-1])
+        if bias:  # the weight of an input that is always 1
+            ones = activations.new_ones(len(activations), 1)
+            activations = torch.cat([activations, ones], dim=1)
+        return [(errors.reshape(-1, errors.shape[-1]), activations)]
     if inputs.ndim == 3:
         inputs, errors = inputs[None], errors[None]
     return geometry.samples(inputs, errors, bias=bias)
