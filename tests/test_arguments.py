@@ -567,7 +567,7 @@ INTERNAL = re.compile(
     curve|converters|of|folded|output_size|padded|patches|samples|check_stays|forward|
     set_extra_state|add_param_group|grouped_layers|step|zero_grad|to)$
     |(Estimator|Cost|Fit|DivergenceError|Plan|PulseTrains|Dataset|Settings|Experiment)$
-    |(Crossbar|TiledCrossbar|TikiTaka)$  # made by from_weights
+    |(Array|Crossbar|TiledCrossbar|TikiTaka)$  # made by from_weights
     |Estimator\.|Array\.|.*calibrated$|PulseTrains\.to_csv|LowRankSGD\.|LowRank\.dense""",
     re.VERBOSE,
 )

@@ -285,9 +285,9 @@ def test_reads_are_the_same_before_and_after_wires_are_solved_directly(transpose
     read = array.read_transposed if transposed else array.read
     signal = normal(1, 12 if transposed else 9, seed=1)
     iterated = read(signal)
-    assert not any(solver.is_direct for solver in array._solvers)
+    assert not any(solver.is_direct for solver in array._wired.solvers)
     read(signal.expand(1000, -1))  # enough inputs to make it worth while
-    assert all(solver.is_direct for solver in array._solvers)
+    assert all(solver.is_direct for solver in array._wired.solvers)
     assert torch.allclose(read(signal), iterated, rtol=1e-9, atol=1e-12)
 
 

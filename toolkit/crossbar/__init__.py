@@ -1,6 +1,6 @@
 """Crossbars: devices, arrays of pairs of cells, reads and pulsed writes, wear and time."""
 
-from toolkit.crossbar.array import Array, Crossbar
+from toolkit.crossbar.array import Array
 from toolkit.crossbar.composite import TikiTaka, TiledCrossbar
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.devices.device import Device
@@ -11,6 +11,7 @@ from toolkit.crossbar.devices.retention import PCMDrift, PowerLawDrift, Relaxati
 from toolkit.crossbar.devices.steps import LinearStep, SoftBounds
 from toolkit.crossbar.devices.stepwise import ExpStep, PiecewiseStep, PowStep
 from toolkit.crossbar.digital import DigitalArray
+from toolkit.crossbar.pairs import Crossbar
 from toolkit.crossbar.pulses import PAIRS, SCHEMES, Coincidence, WholePulses
 from toolkit.crossbar.readout.converters import Converter, Periphery
 from toolkit.crossbar.readout.wires import Wires, line_currents

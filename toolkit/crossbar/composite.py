@@ -19,9 +19,10 @@ from toolkit.checks import (
     check_real,
     shown,
 )
-from toolkit.crossbar.array import Array, Crossbar, check_goal, check_pulses
+from toolkit.crossbar.array import Array, check_goal, check_pulses
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.devices.device import Device
+from toolkit.crossbar.pairs import Crossbar
 from toolkit.crossbar.programming import Programming
 from toolkit.crossbar.states import check_same, described
 from toolkit.lowrank import LowRank
@@ -34,11 +35,6 @@ class Composite(Array):
     @abstractmethod
     def parts(self) -> list[Crossbar]:
         """The crossbars."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights and of all signals."""
-        return self.parts[0].dtype
 
     @property
     def device(self) -> Device:
@@ -83,9 +79,10 @@ class TiledCrossbar(Composite):
     def __init__(self, tiles: list[list[Crossbar]], tile: tuple[int, int]) -> None:
         self.tiles = tiles
         self._tile = tile
+        super().__init__(self.weights)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in ("tiles", "_tile", "device"):
+        if name not in ("tiles", "device") and not name.startswith("_"):
             raise AttributeError(f"{name} must be set on each array of tiles; got {shown(value)}")
         super().__setattr__(name, value)
 
@@ -124,12 +121,6 @@ class TiledCrossbar(Composite):
     def parts(self) -> list[Crossbar]:
         """The tiles, row by row."""
         return [array for band in self.tiles for array in band]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(m, n): outputs, inputs."""
-        columns = sum(array.shape[1] for array in self.tiles[0])
-        return sum(band[0].shape[0] for band in self.tiles), columns
 
     @property
     def weights(self) -> Tensor:
@@ -243,6 +234,7 @@ class TikiTaka(Composite):
     def __init__(
         self, fast: Crossbar, slow: Crossbar, *, every: int, transfer_rate: float, gamma: float
     ) -> None:
+        super().__init__(slow.weights)
         self.fast, self.slow = fast, slow
         self.every, self.transfer_rate, self.gamma = every, transfer_rate, gamma
         self._updates = 0
@@ -303,11 +295,6 @@ class TikiTaka(Composite):
     def parts(self) -> list[Crossbar]:
         """The fast and the slow array."""
         return [self.fast, self.slow]
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(m, n): outputs, inputs."""
-        return self.slow.shape
 
     @property
     def weights(self) -> Tensor:

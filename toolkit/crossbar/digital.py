@@ -26,6 +26,7 @@ class DigitalArray(Array):
 
     def __init__(self, weights: Tensor) -> None:
         self._weights = check_matrix("weights", weights).clone()
+        super().__init__(self._weights)
 
     @classmethod
     def from_weights(cls, weights: Tensor) -> DigitalArray:
@@ -37,17 +38,6 @@ class DigitalArray(Array):
             If ``weights`` is not a finite floating-point matrix.
         """
         return cls(weights)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(m, n): outputs, inputs."""
-        rows, columns = self._weights.shape
-        return rows, columns
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the weights and of all signals."""
-        return self._weights.dtype
 
     @property
     def weights(self) -> Tensor:
