@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from toolkit.crossbar import Crossbar, DigitalArray, TiledCrossbar, get_device
+from toolkit.training import to_crossbar
 from toolkit.training.layers.convolution import Geometry
 from toolkit.training.layers.modules import CrossbarConv2d, CrossbarLinear, block_samples
 
@@ -288,3 +289,13 @@ def test_patches_are_unfolds_patches():
         assert bool((patches[:, -1] == 1).all())
         folded = functional.fold(columns, (8, 9), kernel, dilation, 0, stride)
         torch.testing.assert_close(geometry.folded(patches, inputs.shape), folded)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, about what it leaves uncompiled
+def test_torch_compile_leaves_arrays_alone():
+    model = to_crossbar(nn.Sequential(nn.Linear(4, 3, bias=False)), device="EcRam", seed=0)
+    inputs = torch.randn(10, 8)[::2, ::2]  # strided: numba, too, has something to compile
+    outputs = torch.compile(model, backend="aot_eager")(inputs)
+    torch.testing.assert_close(outputs, model(inputs))
+    outputs.sum().backward()
+    assert len(model[0].samples) == 1

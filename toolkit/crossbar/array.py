@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -23,6 +25,18 @@ from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.pulses import SCHEMES
 from toolkit.crossbar.states import load_whole
 from toolkit.lowrank import LowRank
+
+
+def opaque(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, which torch.compile leaves alone; torch's ``disable`` is slow to import."""
+    disabled = functools.cache(lambda dynamo: dynamo.disable(function))
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        dynamo = sys.modules.get("torch._dynamo")
+        return (disabled(dynamo) if dynamo else function)(*args, **kwargs)
+
+    return call
 
 
 class Array(ABC):
@@ -67,11 +81,13 @@ class Array(ABC):
     def pulses(self) -> int:
         """Pulses issued so far, to all cells together."""
 
+    @opaque
     def read(self, activations: Tensor) -> Tensor:
         """``activations @ weights.T`` as the array gives it: (batch, n) -> (batch, m)."""
         check_signal("activations", activations, self.shape[1], self.dtype)
         return self._read(activations, transposed=False)
 
+    @opaque
     def read_transposed(self, errors: Tensor) -> Tensor:
         """``errors @ weights``, (batch, m) -> (batch, n): the array driven from its outputs."""
         check_signal("errors", errors, self.shape[0], self.dtype)
