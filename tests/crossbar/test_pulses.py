@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from tests.crossbar.arrays import outer_update, zeros
 from toolkit.crossbar import Coincidence, Crossbar, WholePulses, get_device
 from toolkit.crossbar.cells import Cells
 from toolkit.crossbar.pulses import Drive, half_selected, sign_phases
@@ -15,24 +16,14 @@ SILVER = get_device("Ag:a-Si")
 UNEVEN = dataclasses.replace(IDEAL, levels_up=1000, levels_down=2000)
 
 
-def zeros(rows, columns):
-    return torch.zeros(rows, columns, dtype=torch.float64)
+def vector(*values):
+    return torch.tensor(values, dtype=torch.float64)
 
 
-def outer_update(left, right):
-    """One outer product that raises weights by ``left right^T`` at learning rate 1."""
-    left, right = torch.as_tensor(left).double(), torch.as_tensor(right).double()
-    return LowRank(-left[:, None], torch.ones(1, dtype=torch.float64), right[:, None])
-
-
-def test_deterministic_rounding_loses_small_updates():
-    array = Crossbar.from_weights(zeros(2, 3), device=IDEAL, coding=WholePulses("deterministic"))
-    unit = 2.0 / IDEAL.levels_up  # weight change of one pulse to each cell
-    array.apply(outer_update([0.49, -0.49], [unit] * 3), learning_rate=1.0)
-    assert int(array.pulse_count.sum()) == 0
-    array.apply(outer_update([0.51, -1.7], [unit] * 3), learning_rate=1.0)
-    assert array.pulse_count.tolist() == [[[1] * 3, [2] * 3]] * 2
-    assert torch.allclose(array.weights[:, 0] / unit, torch.tensor([1.0, -2.0]).double())
+def lies_within(found, expected, variance, repeats):
+    """Whether the mean of repeated counts is the expected one, entry by entry."""
+    error = (variance / repeats).sqrt().clamp(min=1e-12)
+    return float(((found - expected) / error).abs().max()) < 4.5
 
 
 class Counter:
@@ -40,25 +31,28 @@ class Counter:
 
     device = dataclasses.replace(IDEAL, levels_up=1e6, levels_down=1e6)  # a straight line
 
-    def __init__(self, shape, seed=0, dtype=torch.float64):
-        start = torch.full(shape, 0.5, dtype=dtype)
-        self.bank = Cells(start, self.device, torch.Generator().manual_seed(seed))
+    def __init__(self, *shape):
+        start = torch.full(shape, 0.5, dtype=torch.float64)
+        self.cells = Cells(start, self.device, torch.Generator().manual_seed(0))
 
     def issued(self, coding, left, right, drive):
         """Of one outer product, (polarities, m, n)."""
-        bank, left, right = self.bank, left[:, None], right[:, None]
-        bank.state.fill_(0.5)
-        bank.pulse_count.zero_()
-        if bank.is_compiled:
-            (written,) = bank.write(coding.demand(left, right, drive, bank.generator))
+        cells = self.cells
+        cells.state.fill_(0.5)
+        cells.pulse_count.zero_()
+        wanted = left[:, None], right[:, None], drive, cells.generator
+        if cells.is_compiled:
+            (written,) = cells.write(coding.demand(*wanted))
         else:
-            written = bank.pulse(next(coding.counts(left, right, drive, bank.generator)))
-        counts = (bank.state.double() - 0.5) * self.device.levels_up
-        signed = counts.round()
-        assert torch.equal(signed.abs().int(), bank.pulse_count)
+            written = cells.pulse(next(coding.counts(*wanted)))
+        signed = ((cells.state - 0.5) * self.device.levels_up).round()
+        assert torch.equal(signed.abs().int(), cells.pulse_count)
         assert written.sums[:2] == [float(signed.sum()), float(signed.abs().sum())]
         assert written.longest == (max(float(signed.max()), 0.0), max(-float(signed.min()), 0.0))
         return signed
+
+    def mean(self, repeats, *demand):
+        return torch.stack([self.issued(*demand) for _ in range(repeats)]).mean(0)
 
 
 @pytest.mark.usefixtures("way")
@@ -67,8 +61,7 @@ class Counter:
 def test_rounded_outer_products_have_the_wanted_mean(pair, scale):
     # pulses wanted of each polarity from the conventions of the pairs, cell by cell
     up, down = UNEVEN.levels_up, UNEVEN.levels_down
-    left, right = torch.tensor([0.9, -0.3, 0.0]).double(), torch.tensor([3e-3, -1e-3]).double()
-    left *= scale
+    left, right = scale * vector(0.9, -0.3, 0.0), vector(3e-3, -1e-3)
     change = torch.outer(left, right)
     rise, fall = change.clamp(min=0.0), change.clamp(max=0.0)
     wanted = {
@@ -76,16 +69,12 @@ def test_rounded_outer_products_have_the_wanted_mean(pair, scale):
         "one-sided": [2 * up * rise, -2 * up * fall],
         "reference": [up * rise + down * fall],
     }[pair]
-    wanted = torch.stack(wanted)
-    counter, drive = Counter(wanted.shape), Drive.of(pair, UNEVEN)
-    total, repeats = torch.zeros_like(wanted), 4000
-    for _ in range(repeats):
-        out = counter.issued(WholePulses(), left, right, drive)
-        assert bool(((out == wanted.floor()) | (out == wanted.ceil())).all())
-        total += out
+    wanted, counter = torch.stack(wanted), Counter(len(wanted), 3, 2)
+    demand = WholePulses(), left, right, Drive.of(pair, UNEVEN)
+    once = counter.issued(*demand)
+    assert bool(((once == wanted.floor()) | (once == wanted.ceil())).all())
     fraction = wanted - wanted.floor()
-    error = (fraction * (1.0 - fraction) / repeats).sqrt().clamp(min=1e-12)
-    assert float(((total / repeats - wanted) / error).abs().max()) < 4.5
+    assert lies_within(counter.mean(1500, *demand), wanted, fraction * (1.0 - fraction), 1500)
 
 
 @pytest.fixture(scope="module", params=[0.09, 0.5, 0.9], ids=["rare", "mixed", "dense"])
@@ -98,8 +87,7 @@ def hits(request):
     left, right = (torch.randn(size, generator=generator).double() for size in (24, 30))
     left[5], right[7] = 0.0, 0.0
     left *= request.param / (left.abs().max() * right.abs().max())
-    counter, drive = Counter((2, 24, 30)), Drive((1.0, -1.0), (1.0, -1.0))
-    assert counter.bank.is_compiled
+    counter, drive = Counter(2, 24, 30), Drive((1.0, -1.0), (1.0, -1.0))
     fields = [counter.issued(WholePulses(), left, right, drive).float() for _ in range(3000)]
     wanted = torch.outer(left, right).float()
     return torch.stack(fields), torch.stack([wanted, -wanted])
@@ -135,7 +123,7 @@ def test_hits_are_independent(hits, dims):
 def test_one_sided_pairs_get_no_falling_pulse_however_large_the_change(scale):
     generator = torch.Generator().manual_seed(1)
     left, right = (scale * torch.randn(256, generator=generator).double() for _ in range(2))
-    out = Counter((2, 256, 256)).issued(WholePulses(), left, right, Drive.of("one-sided", UNEVEN))
+    out = Counter(2, 256, 256).issued(WholePulses(), left, right, Drive.of("one-sided", UNEVEN))
     assert float(out.min()) == 0.0 and float(out.max()) >= 1.0
 
 
@@ -204,24 +192,19 @@ def test_writes_are_the_same_bits_in_any_number_of_threads(coding, rate):
 def test_coincidences_have_binomial_mean_and_variance(device, management):
     # count ~ Binomial(BL, p q), p q = N |dw| / (2 w_max BL): mean and variance by z-tests
     coding = Coincidence(bit_length=31, update_management=management, adapt_length=False)
-    left, right = torch.tensor([0.9, -0.3, 0.1]), torch.tensor([0.02, -0.01])
+    left, right = vector(0.9, -0.3, 0.1), vector(0.02, -0.01)
     if not management:  # then probabilities must stay below 1 by themselves
         left, right = 0.2 * left, right / 0.2
-    array = Crossbar.from_weights(zeros(3, 2), device=device, coding=coding, seed=3)
-    repeats = 3000
-    counts = torch.empty(repeats, 2, 3, 2, dtype=torch.float64)
-    for repeat in range(repeats):
-        before = array.pulse_count
-        array.apply(outer_update(left, right), learning_rate=1.0)
-        counts[repeat] = (array.pulse_count - before).double()
-    wanted = torch.outer(left, right).double() / 2.0
+    counter, repeats = Counter(2, 3, 2), 3000
+    demand = coding, 0.5 * left, right, Drive.of("differential", device)
+    counts = torch.stack([counter.issued(*demand).abs() for _ in range(repeats)])
+    wanted = torch.outer(left, right) / 2.0
     up, down = device.levels_up, device.levels_down
     plus = torch.where(wanted > 0, wanted * up, -wanted * down)
     minus = torch.where(wanted > 0, wanted * down, -wanted * up)
     mean = torch.stack([plus, minus])
     variance = mean * (1 - mean / 31)
-    z_mean = (counts.mean(0) - mean) / (variance / repeats).sqrt()
-    assert float(z_mean.abs().max()) < 4.5
+    assert lies_within(counts.mean(0), mean, variance, repeats)
     error = variance * (2 / repeats + 1 / (repeats * variance)).sqrt()  # of the sample variance
     assert float(((counts.var(0) - variance) / error).abs().max()) < 4.5
 
@@ -231,17 +214,12 @@ def test_coincidences_have_binomial_mean_and_variance(device, management):
 @pytest.mark.parametrize("bit_length", [1, 7, 64, 100])
 def test_coincidences_have_the_wanted_mean_at_any_bit_length(bit_length, adapt):
     coding = Coincidence(bit_length=bit_length, adapt_length=adapt)
-    left, right = torch.tensor([0.9, -0.3, 0.1]).double(), torch.tensor([0.8, -0.4]).double()
+    left, right = vector(0.9, -0.3, 0.1), vector(0.8, -0.4)
     wanted = torch.outer(left, right)  # at most one pulse: what a single bit can do
-    counter, drive = Counter((1, 3, 2)), Drive((1.0,), (0.5,))
-    out = torch.stack([counter.issued(coding, left, right, drive)[0] for _ in range(3000)])
     wanted = torch.where(wanted > 0.0, wanted, 0.5 * wanted)
-    assert float(out.abs().max()) <= bit_length
-    length = torch.full_like(wanted, bit_length)
-    if adapt:  # no more slots than the largest wanted number: one
-        length.fill_(1.0)
-    error = (wanted.abs() * (1.0 - wanted.abs() / length) / len(out)).sqrt()
-    assert float(((out.mean(0) - wanted) / error).abs().max()) < 4.5
+    mean = Counter(1, 3, 2).mean(1000, coding, left, right, Drive((1.0,), (0.5,)))
+    length = 1 if adapt else bit_length  # no more slots than the largest wanted number: one
+    assert lies_within(mean, wanted, wanted.abs() * (1.0 - wanted.abs() / length), 1000)
 
 
 @pytest.mark.usefixtures("way")
@@ -254,7 +232,7 @@ def test_the_share_of_saturated_streams_is_the_closed_form(rows, columns, manage
     right = columns * torch.rand(8, generator=generator, dtype=torch.float64)
     levels = 200.0
     coding = Coincidence(update_management=management, adapt_length=adapt)
-    counter, drive = Counter((1, 5, 8)), Drive((levels,), (levels,))
+    counter, drive = Counter(1, 5, 8), Drive((levels,), (levels,))
     issued = [counter.issued(coding, left, right, drive)[0].abs().sum() for _ in range(600)]
     counts = torch.stack(issued).double()
     wanted = levels * float(torch.outer(left, right).abs().sum())
@@ -286,8 +264,8 @@ def test_the_share_of_trains_drawn_by_hand():
 def test_every_slot_of_a_long_train_has_bits_of_its_own():
     # rows always fire, columns in half of 100 slots: Binomial(100, 1/2) for either sign
     coding = Coincidence(bit_length=100, update_management=False, adapt_length=False)
-    left, right = torch.tensor([1.0, -1.0]).double(), torch.full((20,), 0.5).double()
-    counter, drive = Counter((1, 2, 20)), Drive((100.0,), (100.0,))
+    left, right = vector(1.0, -1.0), torch.full((20,), 0.5).double()
+    counter, drive = Counter(1, 2, 20), Drive((100.0,), (100.0,))
     counts = torch.stack([counter.issued(coding, left, right, drive)[0] for _ in range(400)])
     counts = torch.stack([counts[:, 0], -counts[:, 1]]).flatten(1)
     error = (25.0 / counts.shape[1]) ** 0.5

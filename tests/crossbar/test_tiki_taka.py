@@ -1,18 +1,16 @@
-"""Tiki-Taka: what is transferred when, the interface of a crossbar, and what it is for."""
+"""Tiki-Taka: what is transferred when, reads of both arrays, and what it is for."""
 
 import dataclasses
 
-import pytest
 import torch
 
-from toolkit.crossbar import Crossbar, Device, SoftBounds, TikiTaka, get_device
+from tests.crossbar.arrays import normals, some_update
+from toolkit.crossbar import Crossbar, SoftBounds, TikiTaka, get_device
 from toolkit.lowrank import LowRank
 
 FINE = dataclasses.replace(get_device("ideal"), levels_up=10**7, levels_down=10**7)
-SOFT = Device(
-    name="asymmetric soft bounds",
-    g_min=1e-6,
-    g_max=1e-5,
+SOFT = dataclasses.replace(
+    get_device("ideal"),
     levels_up=400,
     levels_down=400,
     response=SoftBounds(asymmetry_spread=0.1, step_spread=0.1),
@@ -20,17 +18,12 @@ SOFT = Device(
 SILVER = get_device("Ag:a-Si")
 
 
-def normal(rows, columns, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return 0.1 * torch.randn(rows, columns, generator=generator, dtype=torch.float64)
-
-
-def some_update(rows, columns, seed=1):
-    return LowRank(normal(rows, 2, seed), torch.ones(2).double(), normal(columns, 2, seed + 1))
+def a_change(seed=1):
+    return some_update(4, 3, 2, scale=0.1, seed=seed)
 
 
 def test_columns_of_the_fast_array_go_to_the_slow_one_in_turn():
-    weights, update = normal(4, 3), some_update(4, 3)
+    weights, update = normals(4, 3, scale=0.1), a_change()
     array = TikiTaka.from_weights(weights, device=FINE, every=2, transfer_rate=0.25)
     fast, slow = torch.zeros_like(weights), weights.clone()
     for step in range(10):
@@ -41,16 +34,16 @@ def test_columns_of_the_fast_array_go_to_the_slow_one_in_turn():
             slow[:, column] += 0.25 * fast[:, column]
         assert torch.allclose(array.fast.weights, fast, atol=1e-5)
         assert torch.allclose(array.slow.weights, slow, atol=1e-5)
-    assert float((slow - weights).abs().min()) > 1e-4  # every column was transferred
+    assert bool(((slow - weights).abs() > 1e-6).any(0).all())  # every column was transferred
 
 
 def test_reads_are_of_both_arrays():
-    array = TikiTaka.from_weights(normal(4, 3), device=FINE, gamma=0.5)
-    array.apply(some_update(4, 3), learning_rate=1.0)
+    array = TikiTaka.from_weights(normals(4, 3), device=FINE, gamma=0.5)
+    array.apply(a_change(), learning_rate=1.0)
     expected = array.slow.weights + 0.5 * array.fast.weights
     assert torch.allclose(array.weights, expected)
     assert float(array.fast.weights.abs().max()) > 1e-3
-    signal, errors = normal(5, 3, 4), normal(5, 4, 5)
+    signal, errors = normals(5, 3, seed=4), normals(5, 4, seed=5)
     assert torch.allclose(array.read(signal), signal @ expected.T, atol=1e-12)
     assert torch.allclose(array.read_transposed(errors), errors @ expected, atol=1e-12)
     array.gamma = 0.0
@@ -58,32 +51,18 @@ def test_reads_are_of_both_arrays():
 
 
 def test_it_is_a_crossbar_to_the_user():
-    array = TikiTaka.from_weights(normal(4, 3), device=SILVER, seed=2)
+    array = TikiTaka.from_weights(normals(4, 3), device=SILVER, seed=2)
     assert array.shape == (4, 3) and array.device is SILVER
     for step in range(6):
-        array.apply(some_update(4, 3, step), learning_rate=3.0, scheme="rank-sum")
+        array.apply(a_change(step), learning_rate=3.0, scheme="rank-sum")
     pulses = array.fast.pulse_count + array.slow.pulse_count
-    assert torch.equal(array.pulse_count, pulses) and array.pulse_count.shape == (2, 4, 3)
+    assert torch.equal(array.pulse_count, pulses) and array.conductance.shape == (2, 4, 3)
     cost = array.cost()
-    assert cost.pulses_up + cost.pulses_down == int(pulses.sum()) > 0
+    assert cost.pulses_up + cost.pulses_down == array.pulses == int(pulses.sum()) > 0
     assert cost.reads == 6  # one for every transfer
-    assert array.conductance.shape == (2, 4, 3)
     array.wait(1.0)
     array.device = get_device("EcRam")
     assert array.fast.device is array.slow.device is get_device("EcRam")
-
-
-def test_state_dict_continues_with_the_same_bits():
-    arrays = [TikiTaka.from_weights(normal(4, 3), device=SILVER, seed=s, every=2) for s in (1, 2)]
-    for step in range(3):
-        arrays[0].apply(some_update(4, 3, step), learning_rate=1.0)
-    arrays[1].load_state_dict(arrays[0].state_dict())
-    for array in arrays:
-        for step in range(3, 9):
-            array.apply(some_update(4, 3, step), learning_rate=1.0)
-    assert torch.equal(arrays[0].weights, arrays[1].weights)
-    assert torch.equal(arrays[0].fast.weights, arrays[1].fast.weights)
-    assert torch.equal(arrays[0].pulse_count, arrays[1].pulse_count)
 
 
 def regression_error(array, learning_rate, steps=1200):
@@ -109,11 +88,3 @@ def test_asymmetric_cells_learn_better_than_by_plain_updates():
     ]
     array = TikiTaka.from_weights(zeros, device=SOFT, every=2, transfer_rate=0.03)
     assert regression_error(array, 0.03) < 0.5 * min(plain)
-
-
-def test_a_bad_update_leaves_both_arrays_untouched():
-    array = TikiTaka.from_weights(normal(4, 3), device=SILVER)
-    before = array.weights
-    with pytest.raises(ValueError, match="shape"):
-        array.apply(some_update(5, 3), learning_rate=1.0)
-    assert torch.equal(array.weights, before) and int(array.pulse_count.sum()) == 0
