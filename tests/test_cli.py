@@ -55,7 +55,7 @@ def test_train_shows_progress_on_a_terminal():
 def test_main_trains_in_this_process(suffix, tmp_path, capsys):
     out = tmp_path / f"run{suffix}"
     assert main(["train", *QUICK, "--method", "svd", "--out", str(out)]) == 0
-    assert open_results(out)["training"].sizes["evaluation"] == 1
+    assert open_results(out)["training"].sizes["evaluation_step"] == 1
     assert "test accuracy" in capsys.readouterr().out
 
 
@@ -65,7 +65,7 @@ def test_train_streams(tmp_path, capsys):
     assert main(["train", "--stream", "--out", str(out), *options]) == 0
     assert f"saved {out}" in capsys.readouterr().out
     tree = open_results(out)
-    assert tree.attrs["complete"] == 1 and tree["training"].sizes["evaluation"] == 1
+    assert tree.attrs["complete"] == 1 and tree["training"].sizes["evaluation_step"] == 1
     assert main(["train", "--stream", *options]) == 2
     assert "stream needs --out" in capsys.readouterr().err
     assert main(["train", "--stream", "--out", str(tmp_path / "run.nc"), *options]) == 2

@@ -46,7 +46,7 @@ class Track:
 
     def column(self, name: str) -> np.ndarray:
         """One field of all points, float64."""
-        return self._points.rows[:, Point._fields.index(name)]
+        return self._points.column(Point._fields.index(name))
 
     def accuracy_at(self, budget: str, amount: float) -> float:
         """Accuracy of the last evaluation when ``amount`` of a budget was used up; NaN if none."""

@@ -94,7 +94,7 @@ class Comparison:
             str(name)
             for training in self._training.values()
             for name, array in training.data_vars.items()
-            if array.dims in (("step",), ("evaluation",)) and array.dtype.kind in "fiu"
+            if array.dims in (("step",), ("evaluation_step",)) and array.dtype.kind in "fiu"
         )
         for widget, default in zip(self.variables, _DEFAULTS, strict=True):
             asked = self._asked.pop(widget.label, widget.value)

@@ -76,6 +76,7 @@ class Explorer:
         self.group.param.watch(lambda _: self._pick_group(), "value")
         self.variable.param.watch(lambda _: self._pick_variable(), "value")
         self.as_.param.watch(lambda _: self._pick_view(), "value")
+        self._dims: tuple[Any, ...] = ()  # of the variable whose view was chosen
         self._choices = pn.FlexBox(self.group, self.variable, self.as_, visible=False)
         self._sliders = pn.FlexBox(margin=0)
         self.text = site.Text(NOTHING, sizing_mode="stretch_width", margin=(0, 10))
@@ -136,7 +137,9 @@ class Explorer:
         array = self.array()
         found = views(array) if array is not None else []
         options = {_shown_as(view): _key(view) for view in found}
-        before = self._asked.get("as", self.as_.value)
+        dims = array.dims if array is not None else ()
+        before = self._asked.get("as", self.as_.value if dims == self._dims else None)
+        self._dims = dims
         keys = list(options.values())
         kept = before if before in keys else (keys[0] if keys else None)
         self._quietly(self.as_, options, kept)
@@ -177,7 +180,7 @@ class Explorer:
 
     def _place_widget(self, dataset: xr.Dataset, dim: str) -> Any:
         count, place = dataset.sizes[dim], place_of(dataset, dim)
-        index = min(self._last.get(dim, count if dim == "record" else 0), count - 1)
+        index = min(self._last.get(dim, count if dim == "step" else 0), count - 1)
         small = {"label": dim, "size": "small", "width": 240, "margin": (6, 6)}
         where = "Where along this dimension"
         if place is not None and count <= 200:

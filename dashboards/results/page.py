@@ -258,7 +258,7 @@ def summary_html(tree: xr.DataTree) -> str:
     items: dict[str, Any] = {}
     if training.sizes.get("step"):
         items["Steps"] = f"{training.sizes['step']:,}"
-    if training.sizes.get("evaluation"):
+    if training.sizes.get("evaluation_step"):
         items["Test accuracy"] = f"{float(training['test_accuracy'][-1]):.1%}"
     return facts(items)
 

@@ -44,9 +44,9 @@ def test_a_visitor_opens_a_run_looks_at_it_and_keeps_figure_and_data(
     expect(page.get_by_role("heading", name="conductance of the pair (µS)")).to_be_visible()
 
     csv = saved(page, button(page, "Data shown (CSV)"), tmp_path)
-    expected = tree["layers/layer1/conductance"].isel(record=1, polarity=0).values
+    expected = tree["layers/layer1/conductance"].isel(step=1, polarity=0).values
     assert pd.read_csv(csv)["conductance"].to_numpy() == pytest.approx(expected.ravel())
-    page.get_by_role("slider", name="record").press("ArrowRight")
+    page.get_by_role("slider", name="step").press("ArrowRight")
     wait_until(page, lambda: "record=2" in page.url, "the address followed the slider")
 
     png = saved(page, button(page, "PNG"), tmp_path).read_bytes()

@@ -233,10 +233,10 @@ def test_sliders_show_the_place_that_they_stand_at(opened, tree):
     explorer = opened.explorer
     explorer.group.value = "/layers/layer1"
     explorer.variable.value = "/layers/layer1/conductance"
-    assert list(explorer._places) == ["record", "polarity"]
-    explorer._places["record"].value = 1
+    assert list(explorer._places) == ["step", "polarity"]
+    explorer._places["step"].value = 1
     explorer._places["polarity"].value = 1
-    expected = tree["layers/layer1/conductance"].isel(record=1, polarity=1).values
+    expected = tree["layers/layer1/conductance"].isel(step=1, polarity=1).values
     image = explorer._pane.live.columns(0)["image"][0]
     np.testing.assert_allclose(image, 1e6 * expected, rtol=1e-6)
     frame = pd.read_csv(BytesIO(explorer._csv_file()))
@@ -250,7 +250,7 @@ def test_a_view_of_other_dims_has_other_sliders(opened, tree):
     explorer = opened.explorer
     explorer.group.value = "/layers/layer2"
     explorer.variable.value = "/layers/layer2/weight"
-    explorer.as_.value = "record"
+    explorer.as_.value = "step"
     assert list(explorer._places) == ["output", "input"]
     explorer._places["input"].value = 5
     curve = explorer._pane.live.columns(0)
@@ -264,7 +264,7 @@ def test_a_view_of_other_dims_has_other_sliders(opened, tree):
 def test_another_run_is_shown_at_the_same_place(opened, runs):
     opened.explorer.group.value = "/layers/layer1"
     opened.explorer.variable.value = "/layers/layer1/weight"
-    opened.explorer._places["record"].value = 2
+    opened.explorer._places["step"].value = 2
     first, second = runs
     opened.pick.value = second
     assert opened.explorer.path == "/layers/layer1/weight"
@@ -303,7 +303,7 @@ def test_the_whole_page_is_in_its_address(opened):
     opened.tabs.active = 1
     opened.explorer.group.value = "/layers/layer1"
     opened.explorer.variable.value = "/layers/layer1/conductance"
-    opened.explorer._places["record"].value = 1
+    opened.explorer._places["step"].value = 1
     opened.comparison.variables[1].value = "accuracy"
     opened.comparison.over.value = "samples_seen"
     opened.comparison.logs[1].value = True
@@ -311,7 +311,7 @@ def test_the_whole_page_is_in_its_address(opened):
     again.page()
     again.open_examples()
     assert again.query() == opened.query()
-    assert again.explorer.places() == {"record": 1, "polarity": 0}
+    assert again.explorer.places() == {"step": 1, "polarity": 0}
     assert again.comparison.variables[1].value == "accuracy"
     assert [log.value for log in again.comparison.logs] == [True, True]
 
@@ -339,5 +339,5 @@ def test_an_address_may_ask_for_what_the_run_does_not_have(runs):
     assert page.explorer.path == "/training/loss"
     page.explorer.group.value = "/layers/layer1"
     page.explorer.variable.value = "/layers/layer1/weight"
-    last = next(iter(runs.values()))["layers/layer1"].sizes["record"] - 1
-    assert page.explorer.places() == {"record": last}
+    last = next(iter(runs.values()))["layers/layer1"].sizes["step"] - 1
+    assert page.explorer.places() == {"step": last}

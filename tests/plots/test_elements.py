@@ -64,12 +64,12 @@ def test_a_run_draws_what_it_recorded(tree):
     loss = next(iter(convergence(tree))).get(0)
     np.testing.assert_array_equal(loss.dimension_values("loss"), tree["training/loss"].values)
     true = next(iter(gradient_spectrum(tree))).get(0)
-    recorded = tree["layers/layer1/singular_value"].isel(record=-1).values
+    recorded = tree["layers/layer1/singular_value"].isel(step=-1).values
     np.testing.assert_allclose(
         true.dimension_values("value"), recorded[recorded > 1e-7 * recorded[0]]
     )
     plus = next(iter(conductance_maps(tree)))
-    siemens = tree["layers/layer1/conductance"].isel(record=-1, polarity=0).values
+    siemens = tree["layers/layer1/conductance"].isel(step=-1, polarity=0).values
     np.testing.assert_allclose(plus.dimension_values("value", flat=False), siemens * 1e9, rtol=1e-5)
     for layout in (convergence(tree), gradient_spectrum(tree), conductance_maps(tree)):
         assert hv.render(layout, backend="bokeh") is not None

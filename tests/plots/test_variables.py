@@ -29,7 +29,7 @@ def tree():
 
 def test_every_variable_of_every_group_is_listed(tree):
     found = {one.path: one for one in recorded(tree)}
-    assert found["/layers/layer1/conductance"].dims == ("record", "polarity", "output", "input")
+    assert found["/layers/layer1/conductance"].dims == ("step", "polarity", "output", "input")
     assert found["/layers/layer1/conductance"].units == "S"
     assert "/training/loss" in found and "/events/knob" in found
     assert len(found) == sum(len(node.data_vars) for node in tree.subtree)
@@ -47,8 +47,8 @@ def test_every_kind_of_variable_can_be_drawn_in_every_way(tree):
 
 def test_an_image_has_row_0_on_top_and_the_unit_that_reads_well(tree):
     layer = tree["layers/layer1"].to_dataset()
-    element = variable_figure(layer, "conductance", {"record": 1, "polarity": 0})
-    siemens = layer["conductance"].isel(record=1, polarity=0).values
+    element = variable_figure(layer, "conductance", {"step": 1, "polarity": 0})
+    siemens = layer["conductance"].isel(step=1, polarity=0).values
     shown = element.dimension_values("value", flat=False)
     np.testing.assert_allclose(shown, 1e6 * siemens, rtol=1e-6)
     assert readable(layer["conductance"])[1] == "µS"
@@ -68,7 +68,7 @@ def test_a_value_has_its_unit_and_too_many_dims_are_refused(tree):
     layer = tree["layers/layer1"].to_dataset()
     assert value_text(layer["largest_angle"][0]).endswith("degree")
     with pytest.raises(ValueError, match=r"conductance has dims .* left; fix all but 2"):
-        variable_figure(layer, "conductance", {"record": 0})
+        variable_figure(layer, "conductance", {"step": 0})
 
 
 def test_colours_are_symmetric_about_0_where_both_signs_occur():
@@ -84,8 +84,8 @@ def test_runs_are_compared_at_equal_samples_and_equal_writes():
         {
             "loss": ("step", [3.0, 2.0, 1.0]),
             "pulses": ("step", [10, 25, 60]),
-            "evaluation_step": ("evaluation", [0, 2]),
-            "test_accuracy": ("evaluation", [0.1, 0.7]),
+            "evaluation_step": ("evaluation_step", [0, 2]),
+            "test_accuracy": ("evaluation_step", [0.1, 0.7]),
         },
         coords={"step": [1, 2, 3]},
     )

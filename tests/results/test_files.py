@@ -166,7 +166,7 @@ def test_a_newer_schema_is_refused(tree, tmp_path):
     newer = tree.copy()
     newer.attrs["schema_version"] = 99
     path = save_results(newer, tmp_path / "run.nc")
-    with pytest.raises(ValueError, match="schema_version 99; this toolkit reads 1 to 2"):
+    with pytest.raises(ValueError, match="schema_version 99; this toolkit reads 1 to 3"):
         open_results(path)
 
 

@@ -3,6 +3,7 @@
 import itertools
 import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ import xarray as xr
 
 from toolkit.results import open_results, save_results
 from toolkit.training import Experiment
+
+EARLIER = Path(__file__).parent / "data" / "version2.nc"  # written by toolkit 0.1.0
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,7 @@ def test_a_zipped_store_opens(tree, tmp_path):
 def test_many_runs_are_one_dataset_along_their_settings(runs, lazy):
     found = open_results(f"{runs}/*", lazy=lazy)
     assert (found.loss.chunks is not None) == lazy
-    assert dict(found.sizes) == {"rank": 2, "seed": 2, "step": 35, "evaluation": 1}
+    assert dict(found.sizes) == {"rank": 2, "seed": 2, "step": 35, "evaluation_step": 1}
     for rank, seed in itertools.product((1, 4), (0, 1)):
         loss = found.loss.sel(rank=rank, seed=seed).values
         if (rank, seed) == (4, 1):
@@ -61,7 +64,7 @@ def test_many_runs_are_one_dataset_along_their_settings(runs, lazy):
         at = found.sel(rank=rank, seed=seed)
         np.testing.assert_array_equal(at.test_accuracy, one.test_accuracy)
         assert at.rank_used.max() == rank
-    assert found.loss.attrs["units"] == "1" and found.attrs["schema_version"] == 2
+    assert found.loss.attrs["units"] == "1" and found.attrs["schema_version"] == 3
     assert "settings" not in found.attrs
 
 
@@ -109,7 +112,7 @@ def test_no_run_is_said(tmp_path):
     [
         (lambda t: t.drop_vars("loss"), "/training has no loss"),
         (lambda t: t.assign(loss=t["rank"].astype(str)), "/training/loss is .*; expected: float64"),
-        (lambda t: t.assign(loss=t.test_loss), r"\('evaluation',\); expected: float64 over"),
+        (lambda t: t.assign(loss=t.test_loss), r"\('evaluation_step',\); expected: float64 over"),
     ],
 )
 def test_what_the_schema_does_not_declare_is_refused(tree, tmp_path, suffix, spoil, message):
@@ -131,3 +134,25 @@ def test_what_grows_opens_in_plain_xarray_without_a_warning(tmp_path):
         with xr.open_dataset(tmp_path / "run.zarr", group="layers/layer1") as layer:
             assert layer["conductance"].attrs["units"] == "S"
         open_results(tmp_path / "run.zarr").load()
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_files_of_earlier_versions_open_as_todays(tmp_path, version, suffix, lazy):
+    """A file written by version 1 had its steps beside the dims "record" and "evaluation"."""
+    with xr.open_datatree(EARLIER) as raw:
+        raw = raw.load()
+    assert raw["layers/layer1"].sizes["record"] and raw["training"].sizes["evaluation"]
+    raw.attrs["schema_version"] = version
+    path = tmp_path / f"earlier{suffix}"
+    raw.to_netcdf(path, engine="h5netcdf") if suffix == ".nc" else raw.to_zarr(path)
+    with open_results(path, lazy=lazy) as found:
+        assert found.attrs["schema_version"] == 3
+        old, layer = raw["layers/layer1"], found["layers/layer1"]
+        step = int(old.step[2])
+        np.testing.assert_array_equal(layer.sel(step=step).sigma, old.isel(record=2).sigma)
+        done = int(raw["training"].evaluation_step[-1])
+        accuracy = found["training"].sel(evaluation_step=done).test_accuracy
+        assert accuracy == raw["training"].test_accuracy[-1]
+        assert set(layer.variables) == set(old.variables)

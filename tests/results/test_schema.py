@@ -15,15 +15,15 @@ DIMS = {
     "/training": {
         **dict.fromkeys(("loss", "accuracy", "learning_rate", "rank"), ("step",)),
         **dict.fromkeys(("batch_size", "samples_seen", "pulses"), ("step",)),
-        **dict.fromkeys(("evaluation_step", "test_loss", "test_accuracy"), ("evaluation",)),
+        **dict.fromkeys(("test_loss", "test_accuracy"), ("evaluation_step",)),
     },
     "/events": dict.fromkeys(("event_step", "knob", "old", "new"), ("event",)),
     "/layers/layer1": {
-        **dict.fromkeys(("singular_value", "sigma"), ("record", "component")),
-        **dict.fromkeys(("captured_energy", "optimal_energy"), ("record",)),
-        **dict.fromkeys(("largest_angle", "rank", "g_min", "g_max"), ("record",)),
-        "weight": ("record", "output", "input"),
-        **dict.fromkeys(("conductance", "pulse_count"), ("record", "polarity", "output", "input")),
+        **dict.fromkeys(("singular_value", "sigma"), ("step", "component")),
+        **dict.fromkeys(("captured_energy", "optimal_energy"), ("step",)),
+        **dict.fromkeys(("largest_angle", "rank", "g_min", "g_max"), ("step",)),
+        "weight": ("step", "output", "input"),
+        **dict.fromkeys(("conductance", "pulse_count"), ("step", "polarity", "output", "input")),
     },
 }
 UNITS = {"largest_angle": "degree", **dict.fromkeys(("conductance", "g_min", "g_max"), "S")}
@@ -49,7 +49,7 @@ def test_sizes(tree):
     assert layer.sizes["component"] == 10
     assert (layer.sizes["output"], layer.sizes["input"]) == (10, 17)
     assert (tree["layers/layer1"].sizes["input"], layer.sizes["polarity"]) == (65, 2)
-    assert layer["step"].dims == ("record",)
+    assert layer["step"].dims == ("step",)
     assert tree["training"]["step"].values.tolist() == [
         *range(1, tree["training"].sizes["step"] + 1)
     ]
@@ -63,7 +63,7 @@ def test_conductances_are_siemens_within_the_devices_range(tree):
 
 
 def test_weights_are_the_pairs_difference(tree):
-    layer = tree["layers/layer1"].isel(record=0)
+    layer = tree["layers/layer1"].isel(step=0)
     plus, minus = layer["conductance"].values.astype(float)
     span = 1 / 26e6 * (1 - 1 / 12.5)
     assert float(layer["g_max"] - layer["g_min"]) == pytest.approx(span, rel=1e-12)
@@ -113,9 +113,9 @@ def test_settings_and_events_make_the_run_again(tree):
 
 
 def test_a_run_without_a_step_is_a_tree_too(empty_tree):
-    assert empty_tree["training"].sizes == {"step": 0, "evaluation": 0}
+    assert empty_tree["training"].sizes == {"step": 0, "evaluation_step": 0}
     assert empty_tree["events"].sizes == {"event": 0}
-    assert empty_tree["layers/layer1"].sizes["record"] == 0
+    assert empty_tree["layers/layer1"].sizes["step"] == 0
 
 
 def test_an_undeclared_variable_is_refused():

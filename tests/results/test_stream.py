@@ -44,7 +44,7 @@ def test_a_streamed_run_is_the_run(tmp_path):
     tree, wanted = xr.open_datatree(tmp_path / "run.zarr").load(), run.results()
     assert tree.attrs == wanted.attrs | {"complete": 1}
     assert set(tree.groups) == set(wanted.groups)
-    assert wanted["layers/layer1"].sizes["record"] > stream.MOST_ROWS[4]
+    assert wanted["layers/layer1"].sizes["step"] > stream.MOST_ROWS[4]
     for node in wanted.subtree:
         mine, other = node.to_dataset(), tree[node.path].to_dataset()
         assert set(other.coords) == set(mine.coords)
@@ -196,8 +196,8 @@ def check_whole(path: Path, done: int, reference: xr.DataTree, every: int = 3) -
         wanted = reference[f"training/{name}"].values[:steps]
         np.testing.assert_array_equal(tree[f"training/{name}"].values, wanted)
     for node in tree["layers"].children.values():
-        held = reference[node.path].to_dataset().isel(record=slice(node.sizes["record"]))
-        assert node.sizes["record"] >= (last + every - 1) // every
+        held = reference[node.path].to_dataset().isel(step=slice(node.sizes["step"]))
+        assert node.sizes["step"] >= (last + every - 1) // every
         for variable in node.variables:
             np.testing.assert_array_equal(node[variable].values, held[variable].values)
     return steps

@@ -94,6 +94,6 @@ def test_results_hold_the_spectra_of_their_steps():
         layer = run.results()["layers"][name].to_dataset()
         assert layer["step"].values.tolist() == [1, 6, 11]
         for step in (1, 6, 11):
-            row = layer.isel(record=layer["step"].values.tolist().index(step))
+            row = layer.isel(step=layer["step"].values.tolist().index(step))
             for variable, value in vars(seen[step][name]).items():
                 np.testing.assert_array_equal(row[variable], value)

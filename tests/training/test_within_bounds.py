@@ -44,7 +44,7 @@ def test_results_of_a_resumed_run_need_no_further_step(tmp_path):
     again = Experiment.resume(run.checkpoint(tmp_path / "run.ckpt"), dataset=tiny())
     assert again.results()["training"].sizes["step"] == 5
     again.step()
-    assert again.results()["layers/layer1"].sizes["record"] == 2
+    assert again.results()["layers/layer1"].sizes["step"] == 2
 
 
 def test_a_pair_of_knobs_that_cannot_be_written_is_refused_when_set():

@@ -37,7 +37,7 @@ def gradient_spectrum(tree: xr.DataTree, layer: str = "layer1", record: int = -1
         If the run has no such layer or no record of it yet.
     """
     data = _layer(tree, layer)
-    one = data.isel(record=record)
+    one = data.isel(step=record)
     points = spectrum_points(one["singular_value"].values, one["sigma"].values)
     energy = energy_curves(
         data["step"].values, data["captured_energy"].values, data["optimal_energy"].values
@@ -53,7 +53,7 @@ def conductance_maps(tree: xr.DataTree, layer: str = "layer1", record: int = -1)
     ValueError
         If the run has no such layer or no record of it yet.
     """
-    one = _layer(tree, layer).isel(record=record)
+    one = _layer(tree, layer).isel(step=record)
     if "conductance" not in one or not np.isfinite(one["conductance"]).any():
         weight = one["weight"].values
         limit = float(np.abs(weight).max())
@@ -82,6 +82,6 @@ def _layer(tree: xr.DataTree, layer: str) -> xr.Dataset:
     if layer not in names:
         raise ValueError(f"layer must be one of {', '.join(names)}; got {layer!r}")
     data = tree[f"layers/{layer}"].to_dataset()
-    if data.sizes.get("record", 0) == 0:
+    if data.sizes.get("step", 0) == 0:
         raise ValueError(f"layer {layer!r} has no record yet: train for a step first.")
     return data

@@ -27,7 +27,7 @@ from toolkit.plots.elements import (
 
 _MOST_POINTS = 2000
 # Coordinates, or variables beside the one shown, that say where along a dimension we are
-_PLACES = {"record": "step", "evaluation": "evaluation_step", "event": "event_step"}
+_PLACES = {"event": "event_step"}
 AXES = {
     "step": "training step",
     "samples_seen": "samples seen",
@@ -145,7 +145,7 @@ def comparison(
     runs
         ``/training`` of each run, by the run's name; those without the variable are left out.
     name
-        A variable over ``step`` or ``evaluation``.
+        A variable over ``step`` or ``evaluation_step``.
     over
         What the x axis counts: one of ``AXES``.
     log

@@ -126,9 +126,10 @@ def _check_metadata(source: Source, engine: str, most: int | None) -> None:
             check_zarr(sizes, archive.read, most)
     else:
         store = Path(str(source))
-        files = (path for path in store.rglob("*") if path.is_file())
-        sizes = ((str(path.relative_to(store)), path.stat().st_size) for path in files)
-        check_zarr(sizes, lambda name: (store / name).read_bytes(), most)
+        files = (Path(at) / name for at, _, names in os.walk(store) for name in names)
+        metadata = (path for path in files if path.name.startswith((".z", "zarr.json")))
+        sizes = ((str(path), path.stat().st_size) for path in metadata)
+        check_zarr(sizes, lambda name: Path(name).read_bytes(), most)
 
 
 def _engine(path: Path) -> str:
@@ -159,12 +160,24 @@ def _check(tree: xr.DataTree, shown: str) -> None:
         )
     if tree.to_dataset(inherit=False).data_vars:  # a sweep, or one variable taken out of a run
         return
+    _bring_up_to_date(tree)
     wanted = {variable.name for variable in schema.TRAINING}
     held = set(tree["training"].variables) if "training" in tree else set()
     if missing := sorted(wanted - held):
         raise ValueError(f"{shown} is damaged: /training has no {', '.join(missing)}.")
     for node in tree.subtree:
         _check_group(node, shown)
+
+
+def _bring_up_to_date(tree: xr.DataTree) -> None:
+    """Give steps of layers and of evaluations the indices that they have since version 3."""
+    for node in tree.subtree:
+        data = node.to_dataset(inherit=False)
+        for dim, index in (("record", "step"), ("evaluation", "evaluation_step")):
+            if dim in data.dims and index in data.variables and data[index].dims == (dim,):
+                data = data.swap_dims({dim: index})
+        node.dataset = data
+    tree.attrs["schema_version"] = schema.SCHEMA_VERSION
 
 
 def _check_group(node: xr.DataTree, shown: str) -> None:

@@ -19,7 +19,7 @@ import xarray as xr
 
 from toolkit.checks import check_count, check_instance
 
-SCHEMA_VERSION = 2  # 2: g_min, g_max
+SCHEMA_VERSION = 3  # 2: g_min, g_max; 3: indices "step" of layers, "evaluation_step"
 
 REFERENCES = (
     "Huang, Hoskins, Daniels, Stiles, Adam: Low-Rank Gradient Descent for Memory-Efficient "
@@ -75,9 +75,8 @@ TRAINING = (
     _training("pulses", "1", "programming pulses issued so far, all arrays", "int64"),
 )
 
-_evaluation = _over("evaluation", recorded=EVERY_EPOCH)
+_evaluation = _over("evaluation_step", recorded=EVERY_EPOCH)
 EVALUATION = (
-    _evaluation("evaluation_step", "1", "training steps done at the evaluation", "int64"),
     _evaluation("test_loss", "1", "cross-entropy on the test set"),
     _evaluation("test_accuracy", "1", "fraction of the test set classified correctly"),
 )
@@ -90,10 +89,10 @@ EVENTS = (
     _event("new", "", "its value after, as JSON", "str"),
 )
 
-_spectrum = _over("record", "component", recorded=EVERY_RECORD)
-_scalar = _over("record", recorded=EVERY_RECORD)
-_range = _over("record", recorded=IN_CELLS)
-_pairs = _over("record", "polarity", "output", "input", recorded=IN_CELLS)
+_spectrum = _over("step", "component", recorded=EVERY_RECORD)
+_scalar = _over("step", recorded=EVERY_RECORD)
+_range = _over("step", recorded=IN_CELLS)
+_pairs = _over("step", "polarity", "output", "input", recorded=IN_CELLS)
 LAYER = (
     _spectrum("singular_value", "1", "singular values of the true gradient"),
     _spectrum("sigma", "1", "sigma of the rank-k estimate, sorted"),
@@ -101,7 +100,7 @@ LAYER = (
     _scalar("optimal_energy", "1", "the most any estimate of that rank captures"),
     _scalar("largest_angle", "degree", "largest principal angle to the optimal subspace"),
     _scalar("rank", "1", "rank of the applied update", "int64"),
-    _over("record", "output", "input", recorded=EVERY_RECORD)(
+    _over("step", "output", "input", recorded=EVERY_RECORD)(
         "weight", "1", "weights that the array stands for", "float32"
     ),
     _pairs("conductance", "S", "conductance of the pair", "float32"),
@@ -112,6 +111,9 @@ LAYER = (
 
 POLARITY = Variable("polarity", ("polarity",), "", "cell of the pair", "str", "once")
 STEP = _training("step", "1", "training steps done, this one included", "int64")
+EVALUATION_STEP = _evaluation(
+    "evaluation_step", "1", "training steps done at the evaluation", "int64"
+)
 RECORD_STEP = _scalar("step", "1", "training steps done at the record", "int64")
 
 _of_run = _over(recorded="at the end of the run")
@@ -126,12 +128,12 @@ SWEEP = (
     _epoch("samples_seen", "1", "samples trained on so far"),
     _epoch("pulses", "1", "programming pulses issued so far, all arrays"),
     _of_run("status", "1", "0: not run yet, 1: done, 2: failed", "int64"),
-    _of_run("error", "", "what a failed run died of", "str"),
+    _of_run("error", "", "why the run failed", "str"),
 )
 
 
 GROUPS: dict[str, tuple[Variable, ...]] = {
-    "training": (STEP, *TRAINING, *EVALUATION),
+    "training": (STEP, *TRAINING, EVALUATION_STEP, *EVALUATION),
     "events": EVENTS,
     "layers/<name>": (RECORD_STEP, *LAYER, POLARITY),
 }

@@ -99,7 +99,7 @@ class Stream:
             for variable in schema.group_variables(group).values():
                 if len(variable.dims) == 1 and variable.recorded not in (schema.IN_CELLS, "once"):
                     self._column(group, variable, ())
-            write_metadata(self._root / group, group_metadata(_of_group(group)))
+            write_metadata(self._root / group, group_metadata({}))
         self.commit()
 
     def append(self, group: str, row: Mapping[str, Any]) -> None:
@@ -130,7 +130,7 @@ class Stream:
             column.write(whole=complete)
             group, _ = name.rsplit("/", 1)
             column.metadata["shape"][0] = self._lengths.get((group, column.variable.dims[0]), 0)
-        below = {group: group_metadata(_of_group(group), {}) for group in self._groups}
+        below = {group: group_metadata({}, {}) for group in self._groups}
         below |= {name: column.metadata for name, column in self._columns.items()}
         attributes = dict(self._attributes()) | {"complete": int(complete)}
         write_metadata(self._root, group_metadata(attributes, below))
@@ -263,8 +263,3 @@ def _rounded(values: np.ndarray, bits: int) -> np.ndarray:
     mask = np.uint32(0xFFFFFFFF ^ ((1 << dropped) - 1))
     rounded: np.ndarray = ((whole + half) & mask).view(np.float32)
     return rounded
-
-
-def _of_group(group: str) -> dict[str, str]:
-    """Attributes of a group; "step" of a layer is a coordinate though no dim has its name."""
-    return {"coordinates": "step"} if group.startswith("layers/") else {}

@@ -1,6 +1,8 @@
 """Zarr v3 metadata and files, written directly: what the stores that grow have in common.
 
-Zarr's own calls take some 2.5 ms for each array that is touched; a file takes 0.1 ms.
+Zarr's own calls take some 2.5 ms for each array that is touched; a file takes 0.1 ms. A record of
+two layers (128 x 65, 10 x 129) takes 7.4 ms so, and 71 ms by ``to_zarr(append_dim="step")``; twenty
+records at a time take 16.5 ms each, but are lost together where the process is killed.
 """
 
 from __future__ import annotations

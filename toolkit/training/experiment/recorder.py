@@ -7,7 +7,7 @@ It computes spectra from the factors alone. What the variables mean is declared 
 from __future__ import annotations
 
 import json
-from array import array as typed_array
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -26,14 +26,13 @@ from toolkit.lowrank import (
 )
 from toolkit.results import schema
 from toolkit.results.stream import Stream
+from toolkit.training.experiment.series import Series
 
 MAX_RECORDS = 200
 MAX_BYTES = 256 * 2**20
 MAX_STEPS = 100_000
 
 _STATE = (
-    "_steps_done",
-    "_step_stride",
     "_evaluations",
     "_events",
     "_layers",
@@ -43,6 +42,7 @@ _STATE = (
     "_provisional",
 )
 _STREAMED = ("step", *(variable.name for variable in schema.TRAINING))
+_EVALUATION = (schema.EVALUATION_STEP, *schema.EVALUATION)
 _STREAMED_OF_LAYER = tuple(variable.name for variable in schema.LAYER)
 
 
@@ -130,21 +130,22 @@ def _padded(values: Tensor, width: int, *, fill: float) -> np.ndarray:
     return padded
 
 
+_OF_STEP = [field.name for field in fields(StepRecord)]
+
+
 class Recorder:
     """Training steps and layer records, both of bounded number.
 
     When there are more layer records than ``MAX_RECORDS``, or they hold more than ``MAX_BYTES``,
     every second one is dropped and from then on only every second one offered is kept: a run of any
-    length keeps an even coverage of its whole past. So it is with the steps: all of them up to
-    ``MAX_STEPS``, then every second one, every fourth and so on. A provisional layer record, made
+    length keeps an even coverage of its whole past. So it is with the steps,
+    of which there are at most ``MAX_STEPS``. A provisional layer record, made
     because somebody asked for results between two of them, gives way to the next.
     A stream gets every step and every layer record, whatever is dropped here.
     """
 
     def __init__(self, layer_names: list[str]) -> None:
-        names = [field.name for field in fields(StepRecord)]
-        self._steps = {name: typed_array("d") for name in names}
-        self._steps_done, self._step_stride = 0, 1
+        self._steps = Series(len(_OF_STEP), MAX_STEPS // 2)
         self._evaluations: list[tuple[int, float, float]] = []
         self._events: list[tuple[int, str, Any, Any]] = []
         self._layers: dict[str, list[dict[str, Any]]] = {name: [] for name in layer_names}
@@ -156,22 +157,15 @@ class Recorder:
 
     def step(self, record: StepRecord) -> None:
         """Take note of one training step."""
-        self._steps_done = record.step
+        self._steps.add([getattr(record, name) for name in _OF_STEP])
         if self._stream is not None:
             self._stream.append("training", {name: getattr(record, name) for name in _STREAMED})
-        if (record.step - 1) % self._step_stride:
-            return
-        for name, column in self._steps.items():
-            column.append(getattr(record, name))
-        if len(self._steps["step"]) > MAX_STEPS:
-            self._steps = {name: column[::2] for name, column in self._steps.items()}
-            self._step_stride *= 2
 
     def evaluation(self, step: int, loss: float, accuracy: float) -> None:
         """Keep one evaluation on the test set."""
         self._evaluations.append((step, loss, accuracy))
         if self._stream is not None:
-            self._stream.append("training", _row(schema.EVALUATION, self._evaluations[-1]))
+            self._stream.append("training", _row(_EVALUATION, self._evaluations[-1]))
             self._stream.commit()
 
     def event(self, step: int, knob: str, old: Any, new: Any) -> None:
@@ -228,7 +222,7 @@ class Recorder:
         for values in zip(*(self.column(name) for name in _STREAMED), strict=True):
             stream.append("training", dict(zip(_STREAMED, values, strict=True)))
         for found in self._evaluations:
-            stream.append("training", _row(schema.EVALUATION, found))
+            stream.append("training", _row(_EVALUATION, found))
         for event in self._events:
             stream.append("events", _event_row(event))
         kept = len(self._record_steps) - self._provisional
@@ -239,7 +233,7 @@ class Recorder:
     def finish_stream(self, spectra: dict[str, Spectrum], arrays: dict[str, Array]) -> None:
         """Give the present state to the stream, as its last record."""
         records = {name: vars(found) | _copy_of(arrays[name]) for name, found in spectra.items()}
-        self._stream_records(self._steps_done, records)
+        self._stream_records(self.step_count, records)
 
     def _stream_records(self, step: int, records: dict[str, dict[str, Any]]) -> None:
         """Weights are left out where conductances say the same."""
@@ -265,7 +259,7 @@ class Recorder:
     @property
     def step_count(self) -> int:
         """Training steps done, whether kept or not."""
-        return self._steps_done
+        return self._steps.count
 
     @property
     def last_layer_step(self) -> int:
@@ -274,7 +268,7 @@ class Recorder:
 
     def column(self, name: str) -> np.ndarray:
         """One column of the steps kept as float64, a copy."""
-        return np.array(self._steps[name])
+        return self._steps.column(_OF_STEP.index(name))
 
     @property
     def evaluations(self) -> np.ndarray:
@@ -289,35 +283,28 @@ class Recorder:
     def state_dict(self) -> dict[str, Any]:
         """Everything kept, for a checkpoint."""
         return {name: getattr(self, name) for name in _STATE} | {
-            "_steps": {name: self.column(name) for name in self._steps}
+            "_steps": {name: self.column(name) for name in _OF_STEP},
+            "_steps_done": self._steps.count,
+            "_step_stride": self._steps.stride,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state_dict` gave."""
         for name in _STATE:
             setattr(self, name, state[name])
-        self._steps = {name: typed_array("d", column) for name, column in state["_steps"].items()}
+        columns = np.stack([state["_steps"][name] for name in _OF_STEP], axis=1)
+        self._steps.restore(columns, state["_step_stride"], state["_steps_done"])
 
     def training(self) -> xr.Dataset:
         """The ``/training`` group."""
-        names = [variable.name for variable in schema.TRAINING]
-        steps = schema.dataset(
-            schema.TRAINING,
-            {name: self.column(name) for name in names},
-            coords={"step": schema.labelled(schema.STEP, self.column("step"))},
-        )
-        return steps.merge(
-            schema.dataset(
-                schema.EVALUATION,
-                dict(
-                    zip(
-                        (variable.name for variable in schema.EVALUATION),
-                        self.evaluations.T,
-                        strict=True,
-                    )
-                ),
-            )
-        )
+        step, *evaluation = self.evaluations.T
+        coords = {
+            "step": schema.labelled(schema.STEP, self.column("step")),
+            "evaluation_step": schema.labelled(schema.EVALUATION_STEP, step),
+        }
+        columns = {variable.name: self.column(variable.name) for variable in schema.TRAINING}
+        columns |= _row(schema.EVALUATION, evaluation)
+        return schema.dataset((*schema.TRAINING, *schema.EVALUATION), columns, coords=coords)
 
     def events_dataset(self) -> xr.Dataset:
         """The ``/events`` group."""
@@ -355,7 +342,7 @@ def _copy_of(array: Array) -> dict[str, np.ndarray | float | None]:
     return copied | dict(zip(("g_min", "g_max"), limits, strict=True))
 
 
-def _row(variables: tuple[schema.Variable, ...], values: tuple[Any, ...]) -> dict[str, Any]:
+def _row(variables: tuple[schema.Variable, ...], values: Sequence[Any]) -> dict[str, Any]:
     return {variable.name: value for variable, value in zip(variables, values, strict=True)}
 
 

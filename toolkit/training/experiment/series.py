@@ -33,8 +33,19 @@ class Series:
     @property
     def rows(self) -> np.ndarray:
         """A copy of what is kept and of the newest row, (rows, columns)."""
-        return self._rows[: min(self._kept + self._newest_is_extra, self.count)].copy()
+        return self._held.copy()
+
+    def column(self, index: int) -> np.ndarray:
+        """A copy of one column of :attr:`rows`."""
+        return self._held[:, index].copy()
 
     @property
-    def _newest_is_extra(self) -> bool:
-        return self.count > 0 and (self.count - 1) % self.stride != 0
+    def _held(self) -> np.ndarray:
+        newest_is_extra = self.count > 0 and (self.count - 1) % self.stride != 0
+        return self._rows[: self._kept + newest_is_extra]
+
+    def restore(self, rows: np.ndarray, stride: int, count: int) -> None:
+        """Go on from :attr:`rows`, ``stride`` and ``count`` as they were."""
+        self.stride, self.count = stride, count
+        self._kept = min(len(rows), -(-count // stride))
+        self._rows = np.concatenate([rows, np.empty((1, rows.shape[1]))])
