@@ -60,13 +60,13 @@ def test_steps_are_bounded_and_cover_the_past_evenly(monkeypatch, count):
     assert min(count, 5) <= len(steps) <= 12
     assert steps[0] == 1 and steps[-1] == count  # the newest is always there
     assert len(set(np.diff(steps)[:-1])) <= 1
+    np.testing.assert_array_equal(kept.column("loss"), 10 * steps)
+    np.testing.assert_array_equal(kept.training()["step"], steps)
     again = Recorder([])
     again.load_state_dict(kept.state_dict())
     for one in (kept, again):
         one.step(StepRecord(count + 1, 1, 10.0 * count + 10, 0.5, 0.1, 2, 8, 8 * count + 8, 0))
     np.testing.assert_array_equal(kept.column("step"), again.column("step"))
-    np.testing.assert_array_equal(kept.column("loss"), 10 * steps)
-    np.testing.assert_array_equal(kept.training()["step"], steps)
 
 
 def test_asking_for_results_leaves_the_records_as_they_were():
