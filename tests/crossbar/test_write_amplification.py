@@ -13,11 +13,10 @@ from torch.nn.functional import one_hot
 from toolkit.crossbar import Crossbar, get_device
 from toolkit.lowrank import NMF, TruncatedSVD
 
-STEPS = 20
 
-
-def make_gradients():
-    """Errors and activations of both layers of a 64-128-10 network, new and after some steps."""
+@pytest.fixture(scope="module")
+def gradients():
+    """Errors and activations of both layers of a 64-128-10 network, new and after 20 steps."""
     generator = torch.Generator().manual_seed(0)
     images, labels = (torch.as_tensor(part) for part in load_digits(return_X_y=True))
     first, second = (
@@ -25,13 +24,13 @@ def make_gradients():
         for rows, columns, scale in ((128, 64, (2 / 64) ** 0.5), (10, 128, (1 / 128) ** 0.5))
     )
     found = []
-    for step in range(STEPS + 1):
+    for step in range(21):
         batch = torch.randint(len(images), (64,), generator=generator)
         pixels = images[batch] / 16.0
         hidden = (pixels @ first.T).relu()
         errors = ((hidden @ second.T).softmax(1) - one_hot(labels[batch], 10)) / 64
         back = (errors @ second) * (hidden > 0)
-        if step in (0, STEPS):
+        if step in (0, 20):
             found += [(back, pixels), (errors, hidden)]
         first, second = first - 0.5 * back.T @ pixels, second - 0.5 * errors.T @ hidden
     return found
@@ -50,11 +49,6 @@ def counted(update, scheme):
     rate = 4.0 * array.w_max / device.levels_up / float(update.dense().abs().mean())
     array.apply(update, learning_rate=rate, scheme=scheme)
     return int(array.pulse_count.sum())
-
-
-@pytest.fixture(scope="module")
-def gradients():
-    return make_gradients()
 
 
 @pytest.mark.parametrize(("rank", "least", "most"), [(1, 1.0, 1.0), (3, 1.35, 1.5), (10, 1.9, 2.1)])
