@@ -9,7 +9,7 @@ import torch
 from tests.crossbar.arrays import outer_update, zeros
 from toolkit.crossbar import Coincidence, Crossbar, WholePulses, get_device
 from toolkit.crossbar.cells import Cells
-from toolkit.crossbar.pulses import Drive, half_selected, sign_phases
+from toolkit.crossbar.pulses import Wanted, half_selected, levels_of, sign_phases
 from toolkit.lowrank import LowRank
 
 IDEAL = get_device("ideal")
@@ -37,12 +37,12 @@ class Counter:
         start = torch.full(shape, 0.5, dtype=torch.float64)
         self.cells = Cells(start, self.device, torch.Generator().manual_seed(0))
 
-    def issued(self, coding, left, right, drive):
+    def issued(self, coding, left, right, levels):
         """Of one outer product, (polarities, m, n)."""
         cells = self.cells
         cells.state.fill_(0.5)
         cells.pulse_count.zero_()
-        wanted = left[:, None], right[:, None], drive, cells.generator
+        wanted = Wanted(left[:, None], right[:, None], *levels), cells.generator
         if cells.is_compiled:
             (written,) = cells.write(coding.demand(*wanted))
         else:
@@ -72,7 +72,7 @@ def test_rounded_outer_products_have_the_wanted_mean(pair, scale):
         "reference": [up * rise + down * fall],
     }[pair]
     wanted, counter = torch.stack(wanted), Counter(len(wanted), 3, 2)
-    demand = WholePulses(), left, right, Drive.of(pair, UNEVEN)
+    demand = WholePulses(), left, right, levels_of(pair, UNEVEN)
     once = counter.issued(*demand)
     assert bool(((once == wanted.floor()) | (once == wanted.ceil())).all())
     fraction = wanted - wanted.floor()
@@ -89,8 +89,8 @@ def hits(request):
     left, right = (torch.randn(size, generator=generator).double() for size in (24, 30))
     left[5], right[7] = 0.0, 0.0
     left *= request.param / (left.abs().max() * right.abs().max())
-    counter, drive = Counter(2, 24, 30), Drive((1.0, -1.0), (1.0, -1.0))
-    fields = [counter.issued(WholePulses(), left, right, drive).float() for _ in range(3000)]
+    counter, levels = Counter(2, 24, 30), ((1.0, -1.0), (1.0, -1.0))
+    fields = [counter.issued(WholePulses(), left, right, levels).float() for _ in range(3000)]
     wanted = torch.outer(left, right).float()
     return torch.stack(fields), torch.stack([wanted, -wanted])
 
@@ -188,15 +188,15 @@ def test_coincidences_are_binomial(bit_length, management, adapt):
     # as many slots as the train has, each hit with the chance of the wanted number over them
     coding = Coincidence(bit_length, management, adapt)
     left, right = vector(0.9, -0.3, 0.1), vector(0.8, -0.4)
-    levels, repeats = 0.8 * bit_length, 2000
-    counter, drive = Counter(2, 3, 2), Drive((levels, -0.5 * levels), (0.5 * levels, -levels))
-    counts = [counter.issued(coding, left, right, drive) for _ in range(repeats)]
+    full, repeats = 0.8 * bit_length, 2000
+    counter, levels = Counter(2, 3, 2), ((full, -0.5 * full), (0.5 * full, -full))
+    counts = [counter.issued(coding, left, right, levels) for _ in range(repeats)]
     change = torch.outer(left, right)
     rising = torch.stack([change > 0.0, change < 0.0])
-    wanted = torch.where(rising, levels, 0.5 * levels) * change.abs()
+    wanted = torch.where(rising, full, 0.5 * full) * change.abs()
     length = torch.full_like(wanted, bit_length)
     if adapt:  # no more slots than the largest wanted number of the direction
-        length = torch.where(rising, math.ceil(0.72 * levels), math.ceil(0.36 * levels))
+        length = torch.where(rising, math.ceil(0.72 * full), math.ceil(0.36 * full))
     variance = wanted * (1.0 - wanted / length)
     signed = torch.stack(counts) * torch.stack([change, -change]).sign()
     assert float(signed.min()) >= 0.0
@@ -213,16 +213,16 @@ def test_the_share_of_saturated_streams_is_the_closed_form(rows, columns, manage
     generator = torch.Generator().manual_seed(0)
     left = rows * (1.0 + torch.randn(5, generator=generator, dtype=torch.float64))
     right = columns * torch.rand(8, generator=generator, dtype=torch.float64)
-    levels = 200.0
+    full = 200.0
     coding = Coincidence(update_management=management, adapt_length=adapt)
-    counter, drive = Counter(1, 5, 8), Drive((levels,), (levels,))
-    issued = [counter.issued(coding, left, right, drive)[0].abs().sum() for _ in range(600)]
+    counter, levels = Counter(1, 5, 8), ((full,), (full,))
+    issued = [counter.issued(coding, left, right, levels)[0].abs().sum() for _ in range(600)]
     counts = torch.stack(issued).double()
-    wanted = levels * float(torch.outer(left, right).abs().sum())
-    share = coding.written_share(left, right, levels)
+    wanted = full * float(torch.outer(left, right).abs().sum())
+    share = coding.written_share(left, right, full)
     error = float(counts.std()) / len(counts) ** 0.5
     assert abs(float(counts.mean()) - share * wanted) < 4.5 * error + 1e-9
-    most = levels * float(torch.outer(left, right).abs().max())
+    most = full * float(torch.outer(left, right).abs().max())
     if management and most <= 31:
         assert share == pytest.approx(1.0)
     if not management and rows == 1e-4:

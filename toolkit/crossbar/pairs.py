@@ -29,9 +29,10 @@ from toolkit.crossbar.programming import Programming, write_verify
 from toolkit.crossbar.pulses import (
     PAIRS,
     Coding,
-    Drive,
+    Wanted,
     WholePulses,
     half_selected,
+    levels_of,
     sign_phases,
 )
 from toolkit.crossbar.readout.converters import Periphery
@@ -206,18 +207,16 @@ class Crossbar(Array):
 
     def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
         """As :meth:`apply`, of what :meth:`check_apply` has passed."""
-        cells, coding = self._cells, self.coding
-        left, right = self._wanted(update, learning_rate)
-        drive = Drive.of(self.pair, cells.device)
+        cells, coding, wanted = self._cells, self.coding, self._wanted(update, learning_rate)
         if scheme == "rank-sum":
-            self._issue_by_rows(coding.dense(left @ right.T, drive, cells.generator))
+            self._issue_by_rows(coding.dense(wanted, cells.generator))
         elif cells.is_compiled and not self.half_select:
-            demand = coding.demand(left, right, drive, cells.generator)
-            for written, phases in zip(cells.write(demand), sign_phases(left, right), strict=True):
+            every = cells.write(coding.demand(wanted, cells.generator))
+            for written, phases in zip(every, sign_phases(wanted.left, wanted.right), strict=True):
                 self._account(written, phases, coding.slots)
         else:
-            every = coding.counts(left, right, drive, cells.generator)
-            for pulses, phases in zip(every, sign_phases(left, right), strict=True):
+            counts = coding.counts(wanted, cells.generator)
+            for pulses, phases in zip(counts, sign_phases(wanted.left, wanted.right), strict=True):
                 self._issue(pulses, phases, coding.slots)
         if self.pair == "one-sided":
             self.refresh(_FULL)
@@ -348,22 +347,18 @@ class Crossbar(Array):
             "wires": self.wires,
         }
 
-    def _wanted(self, update: LowRank, learning_rate: float) -> tuple[Tensor, Tensor]:
-        """Factors (m, k) and (n, k) of the change wanted of the plus cells' state."""
+    def _wanted(self, update: LowRank, learning_rate: float) -> Wanted:
+        """The change that the update wants of the plus cells' state."""
         state = self._cells.state
         left = (update.left * update.sigma).to(state) * (-learning_rate / (2.0 * self.w_max))
-        return left, update.right.to(state)
+        return Wanted(left, update.right.to(state), *levels_of(self.pair, self.device))
 
     def _check_demand(self, update: LowRank, learning_rate: float) -> None:
-        left, right = self._wanted(update, learning_rate)
-        if left.numel() and right.numel():
-            drive = Drive.of(self.pair, self._cells.device)
-            most = max(map(abs, (*drive.rise, *drive.fall)))
-            peak = left.shape[1] * most * float(left.abs().max()) * float(right.abs().max())
-            if not peak < torch.finfo(left.dtype).max:
-                raise ValueError(
-                    f"learning_rate and update must ask for a finite number of pulses; got {peak:g}"
-                )
+        peak = self._wanted(update, learning_rate).peak
+        if not peak < torch.finfo(self.dtype).max:
+            raise ValueError(
+                f"learning_rate and update must ask for a finite number of pulses; got {peak:g}"
+            )
 
     def _issue_by_rows(self, pulses: Tensor) -> None:
         """Pulse row after row: one SET and one RESET phase each, as long as its longest train."""

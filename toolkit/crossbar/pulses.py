@@ -1,8 +1,7 @@
 """How a wanted change becomes whole pulses: rounding, coincidence of bit streams, half-select.
 
-A wanted change is the change of the state of the plus cells, as a fraction of the range. A
-:class:`Drive` says how many pulses each polarity is asked for; the codings turn it into signed
-pulse counts. What a pulse does is in :mod:`toolkit.crossbar.devices.responses`.
+:class:`Wanted` is what an update wants of the cells; the codings turn it into signed pulse counts.
+What a pulse does is in :mod:`toolkit.crossbar.devices.responses`.
 """
 
 from __future__ import annotations
@@ -27,39 +26,55 @@ SCHEMES = ("rank-sequential", "rank-sum")
 MOST_BITS = 1024
 
 
-@dataclass(frozen=True)
-class Drive:
-    """Signed pulses asked of a cell for a wanted change ``s``: ``rise s`` or, below 0, ``fall s``.
+def levels_of(pair: str, device: Device) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Signed pulses of each polarity that cross the range: for a rise of the weight, for a fall.
 
-    One entry of each for every polarity.
+    Plus cells go up and minus cells down; one-sided: only up, all by one cell of the pair.
+    """
+    up, down = float(device.levels_up), float(device.levels_down)
+    if pair == "one-sided":
+        return (2.0 * up, 0.0), (0.0, -2.0 * up)
+    return ((up,), (down,)) if pair == "reference" else ((up, -down), (down, -up))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A wanted change: outer products of the columns of ``left`` (m, ranks), ``right`` (n, ranks).
+
+    Of the plus cells' state. A change s asks a cell of each polarity for ``rise s`` signed pulses
+    or, below 0, for ``fall s``.
     """
 
+    left: Tensor
+    right: Tensor
     rise: tuple[float, ...]
     fall: tuple[float, ...]
 
     @property
-    def levels(self) -> Iterator[tuple[float, float]]:
-        """Rise and fall, polarity after polarity."""
-        return zip(self.rise, self.fall, strict=True)
+    def peak(self) -> float:
+        """At least as many pulses as any cell is asked for."""
+        if not self.left.numel() or not self.right.numel():
+            return 0.0
+        most = max(map(abs, (*self.rise, *self.fall))) * self.left.shape[1]
+        return most * float(self.left.abs().max()) * float(self.right.abs().max())
 
-    @classmethod
-    def of(cls, pair: str, device: Device) -> Drive:
-        """Plus cells up and minus cells down; one-sided: only up, all by one cell of the pair."""
-        up, down = float(device.levels_up), float(device.levels_down)
-        if pair == "one-sided":
-            return cls((2.0 * up, 0.0), (0.0, -2.0 * up))
-        if pair == "reference":
-            return cls((up,), (down,))
-        return cls((up, -down), (down, -up))
+    def split(self) -> tuple[Tensor, Tensor]:
+        """Lines (ranks, polarities m, 2) and columns (ranks, 2, n): pulses wanted of each cell.
+
+        They are the products ``lines[rank] @ columns[rank]``, of two terms one of which is 0: what
+        is above 0 of the columns calls for other pulses than what is below.
+        """
+        left, right = self.left.T, self.right.T
+        levels = list(zip(self.rise, self.fall, strict=True))
+        above = [torch.where(left > 0.0, rise, fall) * left for rise, fall in levels]
+        below = [torch.where(left > 0.0, fall, rise) * -left for rise, fall in levels]
+        lines = torch.stack([torch.cat(above, 1), torch.cat(below, 1)], 2)
+        return lines, torch.stack([right.clamp(min=0.0), (-right).clamp(min=0.0)], 1)
 
 
 @runtime_checkable
 class Coding(Protocol):
-    """A way to code wanted changes in pulses.
-
-    The change wanted of rank p is the outer product of columns p of ``left`` (m, ranks) and
-    ``right`` (n, ranks).
-    """
+    """A way to code wanted changes in pulses."""
 
     @property
     def schemes(self) -> tuple[str, ...]:
@@ -69,18 +84,14 @@ class Coding(Protocol):
     def slots(self) -> int | None:
         """Pulse slots of a phase; None: as many as its longest train."""
 
-    def demand(
-        self, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
-    ) -> Demand:
+    def demand(self, wanted: Wanted, generator: torch.Generator) -> Demand:
         """All outer products, for a compiled loop."""
 
-    def counts(
-        self, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
-    ) -> Iterator[Tensor]:
+    def counts(self, wanted: Wanted, generator: torch.Generator) -> Iterator[Tensor]:
         """Signed pulses (polarities, m, n) of one outer product after another."""
 
-    def dense(self, wanted: Tensor, drive: Drive, generator: torch.Generator) -> Tensor:
-        """Signed pulses (polarities, m, n) for the change ``wanted`` (m, n)."""
+    def dense(self, wanted: Wanted, generator: torch.Generator) -> Tensor:
+        """Signed pulses (polarities, m, n) for the sum of the outer products."""
 
 
 @dataclass(frozen=True)
@@ -99,51 +110,31 @@ class WholePulses:
     def __post_init__(self) -> None:
         check_choice("rounding", self.rounding, ("stochastic", "deterministic"))
 
-    def demand(
-        self,
-        left: Tensor,
-        right: Tensor,
-        drive: Drive,
-        generator: torch.Generator,  # noqa: ARG002
-    ) -> Demand:
+    def demand(self, wanted: Wanted, generator: torch.Generator) -> Demand:  # noqa: ARG002
         """Outer products that the loop rounds cell by cell."""
-        lines, columns = _signed_factors(left, right, drive)
-        by_rank = lines.numpy(), columns.numpy()
-        return Demand(kernels.rounded_pulses, by_rank, (self.rounding == "stochastic",))
+        lines, columns = wanted.split()
+        is_stochastic = self.rounding == "stochastic"
+        return Demand(kernels.rounded_pulses, (lines.numpy(), columns.numpy()), (is_stochastic,))
 
-    def counts(
-        self, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
-    ) -> Iterator[Tensor]:
+    def counts(self, wanted: Wanted, generator: torch.Generator) -> Iterator[Tensor]:
         """Round the outer products cell by cell."""
-        for line, column in zip(*_signed_factors(left, right, drive), strict=True):
-            wanted = (line @ column).view(len(drive.rise), len(left), len(right))
-            yield self._round(wanted, generator)
+        shape = len(wanted.rise), len(wanted.left), len(wanted.right)
+        for lines, columns in zip(*wanted.split(), strict=True):
+            yield self._round((lines @ columns).view(shape), generator)
 
-    def dense(self, wanted: Tensor, drive: Drive, generator: torch.Generator) -> Tensor:
+    def dense(self, wanted: Wanted, generator: torch.Generator) -> Tensor:
         """Round ``rise s`` or ``fall s`` cell by cell."""
-        above, below = wanted.clamp(min=0.0), wanted.clamp(max=0.0)
-        out = wanted.new_empty(len(drive.rise), *wanted.shape)
-        for pulses, (rise, fall) in zip(out, drive.levels, strict=True):
+        change = wanted.left @ wanted.right.T
+        above, below = change.clamp(min=0.0), change.clamp(max=0.0)
+        out = change.new_empty(len(wanted.rise), *change.shape)
+        for pulses, rise, fall in zip(out, wanted.rise, wanted.fall, strict=True):
             torch.mul(above, rise, out=pulses).add_(below, alpha=fall)
         return self._round(out, generator)
 
-    def _round(self, wanted: Tensor, generator: torch.Generator) -> Tensor:
+    def _round(self, values: Tensor, generator: torch.Generator) -> Tensor:
         if self.rounding == "deterministic":
-            return wanted.add_(0.5).floor_()
-        return round_(wanted, generator)
-
-
-def _signed_factors(left: Tensor, right: Tensor, drive: Drive) -> tuple[Tensor, Tensor]:
-    """Lines (ranks, polarities m, 2) and columns (ranks, 2, n): pulses wanted of each cell.
-
-    They are the products ``lines[rank] @ columns[rank]``, of two terms one of which is 0: what is
-    above 0 of the columns calls for other pulses than what is below.
-    """
-    left, right = left.T, right.T
-    above = [torch.where(left > 0.0, rise, fall) * left for rise, fall in drive.levels]
-    below = [torch.where(left > 0.0, fall, rise) * -left for rise, fall in drive.levels]
-    lines = torch.stack([torch.cat(above, 1), torch.cat(below, 1)], 2)
-    return lines, torch.stack([right.clamp(min=0.0), (-right).clamp(min=0.0)], 1)
+            return values.add_(0.5).floor_()
+        return round_(values, generator)
 
 
 def round_(values: Tensor, generator: torch.Generator) -> Tensor:
@@ -204,16 +195,13 @@ class Coincidence:
     def written_share(self, left: Tensor, right: Tensor, levels: float) -> float:
         r"""The share of the wanted pulses of an outer product that is written, on average.
 
-        .. math:: \frac{BL \sum_i p_i \sum_j q_j}{N \sum_i |l_i| \sum_j |r_j|}
-
-        with the chances p and q of the class, at most 1: what coincides of independent streams.
+        ``BL sum(p) sum(q) / (N sum|left| sum|right|)``, with the chances of the class.
 
         Parameters
         ----------
         left, right
-            (m,) and (n,), so that cell (i, j) wants ``levels * |left[i] right[j]|`` pulses. For an
-            update of weights in a differential pair, left is
-            ``learning_rate * sigma * update.left / (2 w_max)``.
+            (m,) and (n,), so that cell (i, j) wants ``levels * |left[i] right[j]|`` pulses. For a
+            differential pair, left is ``learning_rate * sigma * update.left / (2 w_max)``.
         levels
             N, of the direction.
 
@@ -235,15 +223,14 @@ class Coincidence:
         wanted = levels * float(left.abs().sum()) * float(right.abs().sum())
         if not wanted:
             return 1.0
-        chances, lengths = self._trains(left, right, Drive((levels,), (levels,)))
+        chances, lengths = self._trains(Wanted(left, right, (levels,), (levels,)))
         rows, columns = chances[0, 0, 0].clamp(max=1.0).split([len(left), len(right)])
         return float(lengths[0, 0, 0] * rows.sum() * columns.sum()) / wanted
 
-    def demand(
-        self, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
-    ) -> Demand:
+    def demand(self, wanted: Wanted, generator: torch.Generator) -> Demand:
         """Bits of all streams, for a loop that counts coincidences a word of 64 bits at a time."""
-        chances, lengths = self._trains(left, right, drive)
+        left, right = wanted.left, wanted.right
+        chances, lengths = self._trains(wanted)
         slots = lengths.long().unsqueeze(-1).expand_as(chances).flatten().numpy()
         words = np.empty((*chances.shape, -(-self.bit_length // 64)), np.uint64)
         streams, flat = words.reshape(-1, words.shape[-1]), chances.flatten().numpy()
@@ -253,36 +240,34 @@ class Coincidence:
         )
         rows, columns = words[..., : len(left), :], words[..., len(left) :, :]
         rows = rows.reshape(*rows.shape[:2], -1, rows.shape[-1])
-        signs = left.T.sign().contiguous().numpy(), right.T.sign().contiguous().numpy()
-        senses = torch.tensor([drive.rise, drive.fall]).to(left).sign()
-        senses = (senses * senses.new_tensor([[1.0], [-1.0]])).T.contiguous()
+        signs = (factor.T.sign().contiguous().numpy() for factor in (left, right))
+        senses = torch.tensor([wanted.rise, [-level for level in wanted.fall]]).to(left).sign()
         by_rank = np.ascontiguousarray(rows), np.ascontiguousarray(columns), *signs
-        return Demand(kernels.coincident_pulses, by_rank, (senses.numpy(),))
+        return Demand(kernels.coincident_pulses, by_rank, (senses.T.contiguous().numpy(),))
 
-    def counts(
-        self, left: Tensor, right: Tensor, drive: Drive, generator: torch.Generator
-    ) -> Iterator[Tensor]:
+    def counts(self, wanted: Wanted, generator: torch.Generator) -> Iterator[Tensor]:
         """Count coincidences by matrix products of signed bits."""
-        signs = torch.cat([left, right]).T.sign()
-        for sign, chances, lengths in zip(signs, *self._trains(left, right, drive), strict=True):
-            out = left.new_zeros(len(drive.rise), len(left), len(right))
-            for pulses, levels, chance, length in zip(
-                out, drive.levels, chances.transpose(0, 1), lengths.T.tolist(), strict=True
+        heights = [len(wanted.left), len(wanted.right)]
+        signs = torch.cat([wanted.left, wanted.right]).T.sign()
+        for sign, *trains in zip(signs, *self._trains(wanted), strict=True):
+            polarities = (each.transpose(0, 1) for each in trains)
+            out = sign.new_zeros(len(wanted.rise), *heights)
+            for pulses, chances, lengths, *levels in zip(
+                out, *polarities, wanted.rise, wanted.fall, strict=True
             ):
-                if not chance.any():
+                if not chances.any():
                     continue
-                bits = left.new_empty(len(sign), self.bit_length).uniform_(generator=generator)
-                for level, each, slots, rising in zip(
-                    levels, chance, length, (True, False), strict=True
+                bits = sign.new_empty(len(sign), self.bit_length).uniform_(generator=generator)
+                for way, chance, slots, level in zip(
+                    (1, -1), chances, lengths, levels, strict=True
                 ):
-                    signed = (each.clamp(max=1.0) * sign)[:, None]
-                    fired = (bits[:, : int(slots)] + signed).floor().split([len(left), len(right)])
-                    found = fired[0] @ fired[1].T
-                    found = found.clamp(min=0.0) if rising else found.clamp(max=0.0)
-                    pulses.add_(found, alpha=math.copysign(1.0, level))
+                    signed = (chance.clamp(max=1.0) * sign)[:, None]
+                    rows, columns = (bits[:, : int(slots)] + signed).floor().split(heights)
+                    found = (way * (rows @ columns.T)).clamp(min=0.0)
+                    pulses += way * math.copysign(1.0, level) * found
             yield out
 
-    def dense(self, wanted: Tensor, drive: Drive, generator: torch.Generator) -> Tensor:  # noqa: ARG002
+    def dense(self, wanted: Wanted, generator: torch.Generator) -> Tensor:  # noqa: ARG002
         """Not possible: lines can only write outer products."""
         raise ValueError("coincidence pulses write outer products; use scheme 'rank-sequential'")
 
@@ -291,19 +276,20 @@ class Coincidence:
         """The bit length (an upper bound with ``adapt_length``)."""
         return self.bit_length
 
-    def _trains(self, left: Tensor, right: Tensor, drive: Drive) -> tuple[Tensor, Tensor]:
+    def _trains(self, wanted: Wanted) -> tuple[Tensor, Tensor]:
         """Chances of a bit, of rows then columns, and slots of a train, at least 1.
 
         (ranks, 2, polarities, m + n) and (ranks, 2, polarities), the 2 being changes up and down.
         """
+        left, right = wanted.left, wanted.right
         tallest, widest = left.abs().amax(0), right.abs().amax(0)
         gain = (widest / tallest).sqrt() if self.update_management else torch.ones_like(tallest)
         lines = torch.cat([left * gain, right / gain]).T.abs().nan_to_num_(0.0, 0.0)
-        levels = torch.tensor([drive.rise, drive.fall]).to(lines).abs()
+        levels = torch.tensor([wanted.rise, wanted.fall]).to(lines).abs()
         lengths = torch.full((len(lines), *levels.shape), float(self.bit_length)).to(lines)
         if self.adapt_length:
-            wanted = levels * (tallest * widest)[:, None, None]
-            lengths = wanted.ceil().clamp(1.0, float(self.bit_length))
+            most = levels * (tallest * widest)[:, None, None]
+            lengths = most.ceil().clamp(1.0, float(self.bit_length))
         return (levels / lengths).sqrt().unsqueeze(-1) * lines[:, None, None], lengths
 
 
