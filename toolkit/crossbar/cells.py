@@ -43,9 +43,9 @@ class Cells:
         self.pulse_count = torch.zeros(state.shape, dtype=torch.int64, device=state.device)
         self.generator = generator
         self._seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-        self.settle(device)
+        self.set_device(device)
 
-    def settle(self, device: Device) -> None:
+    def set_device(self, device: Device) -> None:
         """Become cells of ``device`` in the present state, each keeping its own draws."""
         self.device = device
         self._parameters = device.response.cells(device, self.draw)
@@ -71,7 +71,7 @@ class Cells:
         """Replace the cells by unused ones in ``state``."""
         self.state.copy_(state)
         self.pulse_count.zero_()
-        self.settle(self.device)
+        self.set_device(self.device)
 
     def draw(self, index: int) -> Tensor:
         """Standard normals, one per cell: the same for the same index at any time."""
@@ -202,7 +202,7 @@ class Cells:
         self.generator.set_state(state["generator"])
         self.state.copy_(state["state"])
         self.pulse_count.copy_(state["pulse_count"])
-        self.settle(self.device)
+        self.set_device(self.device)
         if not torch.equal(self.state, state["state"].to(self.state)):
             raise ValueError("state must be between the bounds of its cells; got some beyond")
         for name, mine in self._tensors().items():

@@ -50,7 +50,7 @@ class Cost:
         return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
-class Ledger:
+class CostCounter:
     """Running sums behind :class:`Cost`; the energies are formed when asked for."""
 
     def __init__(self, weights: Tensor) -> None:

@@ -86,7 +86,7 @@ class Demand:
 
 
 class CompiledStep:
-    """What pulses do to cells, without noise, compiled when it is first needed. A decorator.
+    """What pulses do to cells, without noise, compiled when it is first needed.
 
     The function is called as ``step(places, pulses, state, parameters, nodes, low, high, after)``
     and fills ``after[i]`` with the state in which ``pulses[i]`` signed pulses leave the cell
@@ -95,7 +95,7 @@ class CompiledStep:
     another one.
     """
 
-    def __init__(self, function: Callable[..., None], *, cache: bool = True) -> None:
+    def __init__(self, function: Callable[..., None], *, cache: bool = False) -> None:
         self._function, self._cache, self._compiled = function, cache, dict[type, Any]()
 
     def address(self, real: type[np.floating]) -> int:

@@ -23,7 +23,7 @@ from toolkit.checks import (
 )
 from toolkit.crossbar.array import Array, check_goal, check_pulses
 from toolkit.crossbar.cells import Cells, Written
-from toolkit.crossbar.cost import Cost, Ledger, Slots
+from toolkit.crossbar.cost import Cost, CostCounter, Slots
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.programming import Programming, write_verify
 from toolkit.crossbar.pulses import (
@@ -74,20 +74,18 @@ class Crossbar(Array):
         *,
         device: Device,
         w_max: float,
+        pair: str,
         generator: torch.Generator,
-        pair: str = "differential",
     ) -> None:
         super().__init__(weights)
-        self._w_max, self._pair = w_max, pair
+        self._w_max, self._pair, self._gain = w_max, pair, _gain(pair, w_max)
         self.coding: Coding = WholePulses()
         self.half_select = 0.0
         self.periphery: Periphery | None = None
         self.wires: Wires | None = None
-        self._gain = _gain(pair, w_max)
         polarities = 1 if pair == "reference" else 2
-        state = torch.full_like(weights, 0.5).repeat(polarities, 1, 1)
-        self._cells = Cells(state, device, generator)
-        self._ledger = Ledger(weights)
+        self._cells = Cells(weights.new_full((polarities, *self.shape), 0.5), device, generator)
+        self._costs = CostCounter(weights)
         self._reference: Tensor
         self._program(weights)
 
@@ -135,12 +133,16 @@ class Crossbar(Array):
         w_max = _check_w_max(w_max, weights)
         check_instance("device", device, Device, "a Device, as get_device gives")
         check_setting("pair", pair)
-        coding = WholePulses() if coding is None else coding
-        settings = dict(coding=coding, half_select=half_select, periphery=periphery, wires=wires)
+        settings = {
+            "coding": WholePulses() if coding is None else coding,
+            "half_select": half_select,
+            "periphery": periphery,
+            "wires": wires,
+        }
         for name, value in settings.items():
             check_setting(name, value)
         generator = as_generator(seed, weights.device)
-        array = cls(weights, device=device, w_max=w_max, generator=generator, pair=pair)
+        array = cls(weights, device=device, w_max=w_max, pair=pair, generator=generator)
         for name, value in settings.items():
             setattr(array, name, value)
         return array
@@ -200,7 +202,7 @@ class Crossbar(Array):
     def device(self, device: Device) -> None:
         check_instance("device", device, Device, "a Device, as get_device gives")
         old, weights = self._cells.device, self.weights
-        self._cells.settle(device)
+        self._cells.set_device(device)
         if (device.g_min, device.g_max) != (old.g_min, old.g_max):
             self._program(weights)
         self._moved()
@@ -295,7 +297,7 @@ class Crossbar(Array):
 
     def cost(self) -> Cost:
         """Energy (joules) and time (seconds) of all reads and writes so far, to first order."""
-        return self._ledger.cost(self._cells.device, self.conductance)
+        return self._costs.cost(self._cells.device, self.conductance)
 
     def state_dict(self) -> dict[str, Any]:
         """State to save: cells, counts, clocks, costs, random generator, ``w_max`` and settings."""
@@ -303,7 +305,7 @@ class Crossbar(Array):
         return {
             "cells": self._cells.state_dict(),
             "reference": self._reference.clone(),
-            "ledger": self._ledger.state_dict(),
+            "ledger": self._costs.state_dict(),
             "w_max": self.w_max,
             "settings": described(self._settings()),
             "solved": wired.progress if wired and wired.wires is self.wires else [],
@@ -327,7 +329,7 @@ class Crossbar(Array):
             )
         self._cells.load_state_dict(state["cells"])
         self._reference = reference.to(self._cells.state).clone()
-        self._ledger.load_state_dict(state["ledger"])
+        self._costs.load_state_dict(state["ledger"])
         self._w_max = w_max
         self._gain = _gain(self.pair, self.w_max)
         self._moved()
@@ -378,7 +380,7 @@ class Crossbar(Array):
 
     def _account(self, written: Written, phases: tuple[int, int], slots: Slots) -> None:
         """Book a write whose phases, SET and RESET, took those slots: see :class:`Cost`."""
-        self._ledger.add_write(written, phases, slots, self._cells.device)
+        self._costs.add_write(written, phases, slots, self._cells.device)
         self._moved()
 
     def _program(self, weights: Tensor) -> None:
@@ -440,7 +442,7 @@ class Crossbar(Array):
             output = self._behind(self.wires).sums(driven, curve, transposed=transposed)
         if self._cells.device.read_noise > 0.0:
             self._add_read_noise(output, signal, transposed=transposed)
-        self._ledger.add_read(signal, transposed=transposed)
+        self._costs.add_read(signal, transposed=transposed)
         if self.periphery is not None:
             output = self.periphery.sense(output, transposed=transposed, generator=generator)
         return output

@@ -152,7 +152,6 @@ class CellParameters:
 _FEW_PULSES, _MOST_EXPONENT = 8, 60.0
 
 
-@CompiledStep
 def _affine(places, pulses, state, parameters, nodes, low, high, after):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """Compiled form of :meth:`Affine.advance`."""
     last = np.uint64(len(parameters) - 1)
@@ -181,7 +180,7 @@ class Affine(Law):
     depression negative.
     """
 
-    compiled = _affine
+    compiled = CompiledStep(_affine, cache=True)
 
     def advance(self, cells: CellParameters, state: Tensor, pulses: Tensor) -> None:
         """The closed form of the class, in place."""
