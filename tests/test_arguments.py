@@ -180,12 +180,11 @@ KNOBS = {
     "wires": ("object or None", None),
 }
 LIMITS = {
-    **dict.fromkeys(("cycle_to_cycle", "device_to_device", "step_noise"), ("number or 0", 0.0)),
+    **dict.fromkeys(("cycle_to_cycle", "step_noise"), ("number or 0", 0.0)),
     **dict.fromkeys(("state_noise", "write_noise", "read_noise"), ("number or 0", 0.0)),
     **dict.fromkeys(("width_up", "width_down", "width_read"), ("number or 0", 1e-7)),
     **dict.fromkeys(("endurance", "endurance_spread"), ("number or 0", 0.0)),
     **dict.fromkeys(("v_up", "v_down", "v_read"), ("number", 1.0)),
-    **dict.fromkeys(("nonlinearity_up", "nonlinearity_down"), ("number", 0.0)),
     **dict.fromkeys(("stuck_low", "stuck_high"), ("share", 0.0)),
     **dict.fromkeys(("g_stuck_low", "g_stuck_high"), ("free", None)),
     **dict.fromkeys(("levels_up", "levels_down"), ("above 0", 10)),
@@ -323,7 +322,9 @@ def cells() -> Iterator[Call]:
     numbers = ("amplitude_up", "amplitude_down", "gamma_up", "gamma_down", "a", "b")
     shaped = {**dict.fromkeys(numbers, ("number", 0.5)), "shape_spread": ("number or 0", 0.0)}
     yield Call("ExpStep", lambda: crossbar.ExpStep, {**SPREADS, **shaped})
-    yield Call("Exponential", lambda: crossbar.Exponential, {})
+    labels = dict.fromkeys(("nonlinearity_up", "nonlinearity_down"), ("number", 0.0))
+    labels["device_to_device"] = "number or 0", 0.0
+    yield Call("Exponential", lambda: crossbar.Exponential, labels)
     jumps = dict.fromkeys(("nodes", "mean", "spread"), ("numbers", (0.0, 1.0)))
     yield Call("Jumps", lambda: crossbar.Jumps, jumps)
     one = crossbar.Jumps(nodes=(0.0, 1.0), mean=(0.1, 0.1), spread=(0.0, 0.0))

@@ -4,6 +4,8 @@ import ast
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,57 +15,101 @@ LIBRARIES = {
     *("bokeh", "dask", "distributed", "h5netcdf", "h5py", "holoviews", "jupyterlab", "panel"),
     *("param", "sklearn", "tqdm", "xarray", "zarr"),
 }
+MOST_FILES = 14
 PAGES = {"bokeh", "dashboards", "holoviews", "panel"}
+# A line imports from itself and from lines above it only; the longest name that fits counts.
+ORDER = """
+toolkit
+toolkit.checks toolkit.writing toolkit.plain_yaml
+toolkit.lowrank
+toolkit.crossbar.kernels
+toolkit.crossbar.devices
+toolkit.crossbar
+toolkit.fitting
+toolkit.results
+toolkit.training.data
+toolkit.training.layers
+toolkit.training.models toolkit.training.distributed
+toolkit.training.experiment
+toolkit.training
+toolkit.plots
+toolkit.teaching toolkit.reproduce
+dashboards
+dashboards.app
+dashboards.playground
+dashboards.race dashboards.devices dashboards.results dashboards.scenarios dashboards.notebook
+toolkit.cli toolkit.__main__
+"""
 FORBIDDEN = {
-    "lowrank": LIBRARIES | {"scipy", "dashboards"},
-    "crossbar": LIBRARIES | {"dashboards"},
-    "fitting": LIBRARIES | {"dashboards"},
-    "training": PAGES,
-    "results": PAGES,
-    "plots": {"dashboards", "panel"},
-    "teaching": {"dashboards"},
+    "toolkit.lowrank": LIBRARIES | {"scipy"},
+    "toolkit.crossbar": LIBRARIES,
+    "toolkit.fitting": LIBRARIES,
+    "toolkit.training": PAGES,
+    "toolkit.results": PAGES,
+    "toolkit.plots": {"panel", "toolkit.training"},
 }
-PARTS_ALLOWED = {
-    "lowrank": {"lowrank"},
-    "crossbar": {"crossbar", "lowrank"},
-    "fitting": {"fitting", "crossbar", "lowrank"},
-    "training": {"training", "fitting", "crossbar", "lowrank", "results"},
-    "results": {"results"},
-    "plots": {
-        "plots",
-        "results",
-        "fitting",
-        "crossbar",
-        "lowrank",
-    },  # figures of devices, not only of runs
-    "teaching": {"teaching", "plots", "training", "fitting", "results", "crossbar", "lowrank"},
-}
-PARTS = {f"toolkit.{part}" for part in (*PARTS_ALLOWED, "cli", "reproduce")}
+
+
+def modules() -> dict[str, Path]:
+    paths = [*(ROOT / "toolkit").rglob("*.py"), *(ROOT / "dashboards").rglob("*.py")]
+    parts = {path: path.relative_to(ROOT).with_suffix("").parts for path in paths}
+    return {".".join(p[: len(p) - (p[-1] == "__init__")]): path for path, p in parts.items()}
 
 
 def imports(path: Path) -> set[str]:
-    """Every module that ``path`` imports, with its parents, at any depth of the code."""
+    """Every module that ``path`` imports, at any depth of the code, for types only included."""
     found: set[str] = set()
-    package = path.relative_to(ROOT).parent.parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            module = ".".join([*base, *([node.module] if node.module else [])])
-            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
-    return {".".join(n.split(".")[:i]) for n in found for i in range(1, n.count(".") + 2)}
+            assert node.level == 0 and node.module, f"{path}: imports are absolute"
+            below = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (below & MODULES.keys()) or {node.module}
+    return found
 
 
-@pytest.mark.parametrize("part", FORBIDDEN)
-def test_imports_point_one_way(part):
-    forbidden = FORBIDDEN[part] | PARTS - {f"toolkit.{name}" for name in PARTS_ALLOWED[part]}
+def place(module: str) -> int:
+    lines = [line.split() for line in ORDER.split("\n")]
+    fits = [
+        (len(name), i)
+        for i, line in enumerate(lines)
+        for name in line
+        if f"{module}.".startswith(f"{name}.")
+    ]
+    return max(fits)[1]
+
+
+MODULES = modules()
+GRAPH = {module: imports(path) for module, path in MODULES.items()}
+
+
+def test_imports_point_down():
+    ours = {(a, b) for a, found in GRAPH.items() for b in found & MODULES.keys()}
+    assert not {f"{a} imports {b}" for a, b in ours if place(b) > place(a)}
+
+
+def test_imports_have_no_circles():
+    """Not even those that only type checkers follow: a sorter refuses circles."""
+    ours = {module: found & MODULES.keys() - {module} for module, found in GRAPH.items()}
+    assert len([*TopologicalSorter(ours).static_order()]) == len(MODULES)
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_a_package_leaves_heavy_libraries_to_those_above(package):
     wrong = {
-        f"{path.relative_to(ROOT)} imports {name}"
-        for path in (ROOT / "toolkit" / part).rglob("*.py")
-        for name in imports(path) & forbidden
+        f"{module} imports {name}"
+        for module, found in GRAPH.items()
+        if f"{module}.".startswith(f"{package}.")
+        for name in found
+        if any(f"{name}.".startswith(f"{foreign}.") for foreign in FORBIDDEN[package])
     }
     assert not wrong
+
+
+def test_a_folder_is_small_enough_to_keep_in_mind():
+    counts = Counter(path.parent for path in MODULES.values() if path.name != "__init__.py")
+    assert {folder.name: n for folder, n in counts.items() if n > MOST_FILES} == {}
 
 
 def test_arrays_are_read_and_written_without_scipy():

@@ -342,8 +342,6 @@ def _trace(device: Any) -> tuple[int, int, Any]:
 
 
 def _print_table(devices: list[Any]) -> None:
-    from toolkit.crossbar import Exponential
-
     columns = (
         "response",
         "g_min",
@@ -357,14 +355,13 @@ def _print_table(devices: list[Any]) -> None:
     print(f"{'device':<16}" + "".join(f"{name:>15}" for name in columns) + "  source")
     print(f"{'':<16}" + "".join(f"{unit:>15}" for unit in units))
     for device in devices:
-        curved = isinstance(device.response, Exponential)
-        labels = f"{device.nonlinearity_up:g}/{device.nonlinearity_down:g}"
+        labels = [getattr(device, f"nonlinearity_{way}", None) for way in ("up", "down")]
         cells = (
             type(device.response).__name__,
             f"{device.g_min:.3g}",
             f"{device.g_max:.3g}",
             f"{device.levels_up:.0f}/{device.levels_down:.0f}",
-            labels if curved else "-",
+            "-" if None in labels else "/".join(f"{label:g}" for label in labels),
             f"{device.cycle_to_cycle:.1%}",
             f"{device.read_noise:.1%}",
         )

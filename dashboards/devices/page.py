@@ -29,12 +29,13 @@ from toolkit.plots.devices import (
     response_bands,
     response_columns,
 )
+from toolkit.training import Settings
+from toolkit.training.experiment.knobs import knobs_of
 
 TABS = ("curves", "write", "measured")
 _HEIGHT = "max(340px, calc(100vh - 350px))"  # what the widgets above leave of the window
 _MOST_OVERLAID = 12
-_RUN_KNOBS = ("nonlinearity_up", "nonlinearity_down", "cycle_to_cycle", "device_to_device",
-              "read_noise", "stuck_low", "stuck_high")  # fmt: skip
+_RUN_KNOBS = tuple(knobs_of(Settings, sets="device"))
 
 
 class Devices:

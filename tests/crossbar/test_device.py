@@ -1,13 +1,16 @@
 """Responses and presets against published values and closed forms."""
 
+import copy
 import dataclasses
 import math
+import pickle
 
 import pytest
 import torch
 
 from toolkit.crossbar import (
     Device,
+    Exponential,
     ExpStep,
     LinearStep,
     PiecewiseStep,
@@ -339,3 +342,20 @@ def test_shapes_of_steps_differ_from_cell_to_cell():
                 assert float(found[cell]) == pytest.approx(float(alone), abs=1e-12)
     symmetric = spread.cells(base, draws).symmetry_point()
     assert symmetric.shape == (40,) and float(symmetric.std()) > 0.01
+
+
+def test_parameters_of_the_response_are_the_devices_too():
+    """Given, replaced and read by the device; refused where its response has none of that name."""
+    row = {"name": "mine", "g_min": 1e-6, "g_max": 1e-5, "levels_up": 50, "levels_down": 50}
+    device = Device(**row, nonlinearity_up=2.0)
+    assert device == Device(**row, response=Exponential(nonlinearity_up=2.0))
+    changed = dataclasses.replace(device, device_to_device=0.3)
+    assert changed.response == Exponential(nonlinearity_up=2.0, device_to_device=0.3)
+    assert (changed.nonlinearity_up, changed.device_to_device) == (2.0, 0.3)
+    soft = dataclasses.replace(device, response=SoftBounds(zero=0.4))
+    assert soft.zero == 0.4 and not hasattr(soft, "nonlinearity_up")
+    with pytest.raises(TypeError, match=r"nonlinearity_up does not apply to mine, .* SoftBounds"):
+        dataclasses.replace(soft, nonlinearity_up=1.0)
+    with pytest.raises(ValueError, match="nonlinearity_up must be"):
+        dataclasses.replace(device, nonlinearity_up=9.5)
+    assert copy.deepcopy(changed) == pickle.loads(pickle.dumps(changed)) == changed

@@ -71,8 +71,8 @@ def test_a_replaced_parameter_reaches_the_row_or_the_formula():
     ("values", "message"),
     [
         ({"gamma_up": 1.0}, "gamma_up is no parameter of FeFET"),
-        ({"cycle_to_cycle": -0.1}, "cycle_to_cycle must be from 0 to 0.3; got -0.1"),
-        ({"cycle_to_cycle": float("nan")}, "cycle_to_cycle must be from 0 to 0.3; got nan"),
+        ({"cycle_to_cycle": -0.1}, "cycle_to_cycle must be from 0 to 0.5; got -0.1"),
+        ({"cycle_to_cycle": float("nan")}, "cycle_to_cycle must be from 0 to 0.5; got nan"),
         ({"g_min": 1e-2}, "g_max must be above g_min"),
         ({"levels_up": 1e9}, "levels_up must be from 1 to 20000; got 1e"),
     ],
@@ -137,7 +137,7 @@ def test_the_whole_page_is_in_its_address():
     [
         ("device=../etc", "device must be one of"),
         ("device=FeFET&gamma_up=1", "'gamma_up' is no parameter of FeFET"),
-        ("device=FeFET&cycle_to_cycle=nan", "cycle_to_cycle must be a number from 0 to 0.3"),
+        ("device=FeFET&cycle_to_cycle=nan", "cycle_to_cycle must be a number from 0 to 0.5"),
         ("device=FeFET&g_min=0.01", "g_max must be above g_min"),
         ("pulses=100000", "pulses must be a number from 1 to 200; got '100000'"),
         ("cycles=2.5", "cycles must be a whole number; got 2.5"),

@@ -77,7 +77,7 @@ def test_a_preset_stays_itself_unless_overridden(device):
     assert Settings(device=device).device_with_overrides() == get_device(device)
     changed = Settings(device=device, levels=77, read_noise=0.2).device_with_overrides()
     assert (changed.levels_up, changed.levels_down, changed.read_noise) == (77, 77, 0.2)
-    assert changed.nonlinearity_up == get_device(device).nonlinearity_up
+    assert changed.response == get_device(device).response
 
 
 def test_plain_weights_have_no_device():

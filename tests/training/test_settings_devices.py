@@ -9,7 +9,6 @@ from toolkit.crossbar import get_device
 from toolkit.results import open_results
 from toolkit.training import Experiment, Settings
 from toolkit.training.experiment.knobs import knobs_of
-from toolkit.training.experiment.physics import LABELS
 
 
 def test_a_nonlinearity_label_is_refused_where_the_response_has_none():
@@ -26,7 +25,11 @@ def test_a_nonlinearity_label_is_refused_where_the_response_has_none():
 def test_only_nonidealities_that_apply_are_in_force():
     every = set(knobs_of(Settings, sets="device"))
     assert set(Settings(device="Ag:a-Si").nonidealities()) == every
-    assert set(Settings(device="EcRam").nonidealities()) == every - set(LABELS)
+    assert set(Settings(device="EcRam").nonidealities()) == every - {
+        "nonlinearity_up",
+        "nonlinearity_down",
+        "device_to_device",
+    }
     assert Settings(device="digital").nonidealities() == {}
 
 

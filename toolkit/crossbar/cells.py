@@ -14,7 +14,7 @@ from toolkit.checks import all_finite, check_count
 from toolkit.crossbar import kernels
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.responses import clip_, like
-from toolkit.crossbar.devices.retention import endurance_limits, stuck_bounds
+from toolkit.crossbar.devices.wear import endurance_limits, stuck_bounds
 from toolkit.crossbar.states import load_whole
 
 

@@ -13,11 +13,14 @@ from torch import Tensor
 
 from toolkit.checks import shortened
 from toolkit.crossbar.devices.device import Device
+from toolkit.crossbar.devices.responses import Exponential
 
 # What earlier versions did not save.
 _SINCE = {"settings", "w_max", "bias", "kernel_size"}
 # Attributes by which a device is known, not by which it works.
 _NAMES = {"name", "source"}
+# What the exponential response has, and devices had in states of earlier versions.
+_LABELS = ("nonlinearity_up", "nonlinearity_down", "device_to_device")
 
 
 def load_whole(
@@ -103,15 +106,43 @@ def check_same(saved: Any, present: Mapping[str, Any]) -> None:
     ``present`` holds the settings themselves, ``saved`` their descriptions or, as earlier versions
     had it, what ``repr`` gives of them.
     """
+    saved = _as_described_today(saved)
     for name, mine in present.items():
         theirs = saved.get(name) if isinstance(saved, Mapping) else None
-        if isinstance(theirs, str) and theirs == repr(mine):
+        if isinstance(theirs, str) and theirs in (repr(mine), _former_repr(mine)):
             continue
         if different := _difference(name, theirs, described(mine)):
             path, got, wanted = different
             raise ValueError(
                 f"state must be of an array with {path} {_shown(wanted)}; got {_shown(got)}"
             )
+
+
+def _as_described_today(saved: Any) -> Any:
+    """With labels in the exponential response, which were the device's once."""
+    if isinstance(saved, list):
+        return [_as_described_today(item) for item in saved]
+    if not isinstance(saved, Mapping):
+        return saved
+    saved = {key: _as_described_today(item) for key, item in saved.items()}
+    if saved.get("class") == "Device" and _LABELS[0] in saved:
+        labels = {name: saved.pop(name) for name in _LABELS}
+        if saved["response"] == {"class": "Exponential"}:
+            saved["response"] |= labels
+    return saved
+
+
+def _former_repr(value: Any) -> str:
+    """What ``repr`` gave when labels were the device's."""
+    if not isinstance(value, Device):
+        return repr(value)
+    parts = {field.name: repr(getattr(value, field.name)) for field in fields(value)}
+    up, down, between = (repr(getattr(value, name, 0.0)) for name in _LABELS)
+    if isinstance(value.response, Exponential):
+        parts["response"] = "Exponential()"
+    parts["levels_down"] += f", {_LABELS[0]}={up}, {_LABELS[1]}={down}"
+    parts["cycle_to_cycle"] += f", {_LABELS[2]}={between}"
+    return f"Device({', '.join(f'{name}={text}' for name, text in parts.items())})"
 
 
 def _difference(path: str, one: Any, other: Any) -> tuple[str, Any, Any] | None:

@@ -6,25 +6,23 @@ The formulas of the responses are in :mod:`toolkit.crossbar.devices.responses`, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from toolkit.checks import all_finite, check_count, check_instance, check_real, check_tensor
-from toolkit.crossbar.devices.responses import MAX_LABEL, Exponential, Response, clip_
+from toolkit.crossbar.devices.parameter import About, check_numbers, number, share
+from toolkit.crossbar.devices.responses import Exponential, Response, clip_
 from toolkit.crossbar.devices.retention import Retention
 
-# What a number may be: least, most.
-_LIMITS: dict[str, tuple[float, ...]] = {
-    **dict.fromkeys(("levels_up", "levels_down"), (1.0,)),
-    **dict.fromkeys(("nonlinearity_up", "nonlinearity_down"), (-MAX_LABEL, MAX_LABEL)),
-    **dict.fromkeys(("v_up", "v_down", "v_read"), ()),
-    **dict.fromkeys(("cycle_to_cycle", "device_to_device", "step_noise", "state_noise"), (0.0,)),
-    **dict.fromkeys(("write_noise", "read_noise", "endurance", "endurance_spread"), (0.0,)),
-    **dict.fromkeys(("width_up", "width_down", "width_read"), (0.0,)),
-    **dict.fromkeys(("stuck_low", "stuck_high"), (0.0, 1.0)),
-}
+_LEVELS = (1, 2, 3, 5, 8, 16, 32, 50, 64, 100, 128, 200, 256, 500, 512, 1000, 2000, 5000, 10_000)
+_SIEMENS = tuple(
+    float(f"{digit}e{power}") for power in range(-9, -3) for digit in (1, 1.5, 2, 3, 5, 7)
+)
 #: Most pulses of a trace in one direction: 80 MB.
 MOST_TRACED = 10_000_000
 
@@ -41,12 +39,8 @@ class Device:
         Conductance range, siemens.
     levels_up, levels_down
         Pulses from one end of the range to the other: potentiation, depression.
-    nonlinearity_up, nonlinearity_down
-        NeuroSim nonlinearity labels, -9..9, 0 is a straight line; used by the exponential response.
     cycle_to_cycle
         Standard deviation of one pulse as a fraction of the range; n pulses give sqrt(n) of it.
-    device_to_device
-        Standard deviation of the nonlinearity labels from cell to cell.
     step_noise
         Standard deviation of one pulse relative to that pulse's own change; adds to the above.
     state_noise
@@ -63,7 +57,8 @@ class Device:
     v_read, width_read
         Voltage of an input of 1 and length of a read: volts, seconds. Only energies use them.
     response
-        The formula of one pulse.
+        The formula of one pulse, with parameters of its own. These may be given, replaced and read
+        as the device's, too: ``Device(nonlinearity_up=2.4, ...)``, ``device.nonlinearity_up``.
     retention
         How conductance changes with time alone; None: it does not.
     endurance, endurance_spread
@@ -82,18 +77,62 @@ class Device:
     """
 
     name: str
-    g_min: float
-    g_max: float
-    levels_up: float
-    levels_down: float
-    nonlinearity_up: float = 0.0
-    nonlinearity_down: float = 0.0
-    cycle_to_cycle: float = 0.0
-    device_to_device: float = 0.0
-    step_noise: float = 0.0
-    state_noise: float = 0.0
-    write_noise: float = 0.0
-    read_noise: float = 0.0
+    g_min: float = number(
+        About(
+            "G_min", "Lowest conductance of the range.", 1e-10, 0.1, 0.0, _SIEMENS, "S", above=0.0
+        )
+    )
+    g_max: float = number(
+        About(
+            "G_max", "Highest conductance of the range.", 1e-10, 0.1, 0.0, _SIEMENS, "S", above=0.0
+        )
+    )
+    levels_up: float = number(
+        About("Levels up", "Pulses from G_min to G_max.", 1, 20_000, 0, _LEVELS, "pulses", 1.0)
+    )
+    levels_down: float = number(
+        About("Levels down", "Pulses from G_max to G_min.", 1, 20_000, 0, _LEVELS, "pulses", 1.0)
+    )
+    cycle_to_cycle: float = number(
+        share(
+            "Cycle-to-cycle",
+            "Standard deviation of one pulse, as a fraction of the range; √n of it for n pulses.",
+            0.5,
+            0.0005,
+            unit="of range",
+        ),
+        0.0,
+    )
+    step_noise: float = number(
+        share(
+            "Step noise", "Standard deviation of one pulse relative to its own change.", 10.0, 0.02
+        ),
+        0.0,
+    )
+    state_noise: float = number(
+        share("State noise", "Standard deviation of one pulse relative to the state.", 0.5, 0.001),
+        0.0,
+    )
+    write_noise: float = number(
+        share(
+            "Write noise",
+            "Standard deviation, as a fraction of the range, of an offset drawn at every write.",
+            0.5,
+            0.001,
+            unit="of range",
+        ),
+        0.0,
+    )
+    read_noise: float = number(
+        share(
+            "Read noise",
+            "Relative standard deviation of a cell's current, drawn anew at every read.",
+            0.5,
+            0.001,
+            unit="of current",
+        ),
+        0.0,
+    )
     v_up: float = 1.0
     v_down: float = -1.0
     width_up: float = 1e-7
@@ -104,8 +143,28 @@ class Device:
     retention: Retention | None = None
     endurance: float = 0.0
     endurance_spread: float = 0.0
-    stuck_low: float = 0.0
-    stuck_high: float = 0.0
+    stuck_low: float = number(
+        share(
+            "Stuck low",
+            "Fraction of the cells stuck at their low end.",
+            0.5,
+            0.01,
+            unit="of cells",
+            most=1.0,
+        ),
+        0.0,
+    )
+    stuck_high: float = number(
+        share(
+            "Stuck high",
+            "Fraction of the cells stuck at their high end.",
+            0.5,
+            0.01,
+            unit="of cells",
+            most=1.0,
+        ),
+        0.0,
+    )
     g_stuck_low: float | None = None
     g_stuck_high: float | None = None
     source: str = ""
@@ -113,11 +172,13 @@ class Device:
     def __post_init__(self) -> None:
         for name in ("name", "source"):
             check_instance(name, getattr(self, name), str, "text")
-        check_real("g_min", self.g_min, above=0.0)
-        if check_real("g_max", self.g_max) <= self.g_min:
+        check_numbers(self)
+        if self.g_max <= self.g_min:
             raise ValueError(f"g_max must be above g_min={self.g_min}; got {self.g_max}")
-        for name, limits in _LIMITS.items():
-            check_real(name, getattr(self, name), *limits)
+        for name in ("v_up", "v_down", "v_read"):
+            check_real(name, getattr(self, name))
+        for name in ("width_up", "width_down", "width_read", "endurance", "endurance_spread"):
+            check_real(name, getattr(self, name), 0.0)
         if self.stuck_low + self.stuck_high > 1.0:
             both = f"{self.stuck_low} + {self.stuck_high}"
             raise ValueError(f"stuck_low + stuck_high must be at most 1; got {both}")
@@ -128,6 +189,12 @@ class Device:
         if self.retention is not None:
             law = "a law such as PowerLawDrift(nu=0.05), or None"
             check_instance("retention", self.retention, Retention, law)
+
+    def __getattr__(self, name: str) -> Any:
+        response = vars(self).get("response")
+        if response is not None and name in _parameters_of(response):
+            return getattr(response, name)
+        raise AttributeError(f"Device {vars(self).get('name', '')!r} has no {name!r}")
 
     @property
     def on_off(self) -> float:
@@ -181,3 +248,30 @@ class Device:
         rise = torch.cat([origin, self.step(origin, torch.arange(1.0, up + 1.0).double())])
         fall = self.step(rise[-1:], -torch.arange(1.0, down + 1.0).double())
         return torch.cat([rise, fall])
+
+
+def _parameters_of(response: Any) -> set[str]:
+    return {f.name for f in fields(response)} if is_dataclass(response) else set()
+
+
+def _taking_parameters_of_the_response(init: Callable[..., None]) -> Callable[..., None]:
+    """``Device.__init__`` that hands what is no field of a device to its response."""
+    own = {f.name for f in fields(Device)}
+
+    @functools.wraps(init)
+    def initialise(self: Device, **row: Any) -> None:
+        response = row.setdefault("response", Exponential())
+        given = {name: row.pop(name) for name in [*row] if name not in own}
+        if foreign := sorted(set(given) - _parameters_of(response)):
+            raise TypeError(
+                f"{foreign[0]} does not apply to {row.get('name')}, whose response is "
+                f"{type(response).__name__}"
+            )
+        if given:
+            row["response"] = replace(response, **given)
+        init(self, **row)
+
+    return initialise
+
+
+Device.__init__ = _taking_parameters_of_the_response(Device.__init__)  # type: ignore[method-assign]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from toolkit.checks import check_instance, check_real, check_reals
-from toolkit.crossbar.devices.responses import CellParameters, Draw, Parameter
+from toolkit.checks import check_instance, check_reals
+from toolkit.crossbar.devices.parameter import check_numbers, spread
+from toolkit.crossbar.devices.responses import CellParameters, Draw, Parameter, Row
 from toolkit.crossbar.devices.stepwise import Tabulated, both_ways
-
-if TYPE_CHECKING:
-    from toolkit.crossbar.devices.device import Device
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +47,14 @@ class JumpTable(Tabulated):
 
     up: Jumps
     down: Jumps
-    scale_spread: float = 0.0
+    scale_spread: float = spread("Step spread", "all steps of a cell", 1.5)
 
     def __post_init__(self) -> None:
         check_instance("up", self.up, Jumps, "Jumps")
         check_instance("down", self.down, Jumps, "Jumps")
-        check_real("scale_spread", self.scale_spread, 0.0)
+        check_numbers(self)
 
-    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:  # noqa: ARG002
+    def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:  # noqa: ARG002
         """Cells pulsed one pulse after another."""
         scale: Parameter = 1.0
         if draw is not None and self.scale_spread > 0.0:

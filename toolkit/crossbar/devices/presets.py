@@ -6,7 +6,7 @@ from typing import Any
 
 from toolkit.checks import check_choice
 from toolkit.crossbar.devices.device import Device
-from toolkit.crossbar.devices.responses import Response
+from toolkit.crossbar.devices.responses import Exponential, Response
 from toolkit.crossbar.devices.retention import PCMDrift, Relaxation
 from toolkit.crossbar.devices.steps import LinearStep, SoftBounds
 from toolkit.crossbar.devices.stepwise import ExpStep
@@ -32,8 +32,7 @@ def _neurosim(
         g_min=1.0 / on_resistance / on_off,
         levels_up=states[0],
         levels_down=states[1],
-        nonlinearity_up=labels[0],
-        nonlinearity_down=labels[1],
+        response=Exponential(nonlinearity_up=labels[0], nonlinearity_down=labels[1]),
         cycle_to_cycle=cycle_to_cycle,
         v_up=up[0],
         width_up=up[1],

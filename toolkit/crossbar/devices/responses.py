@@ -16,16 +16,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from toolkit.crossbar.devices.parameter import About, check_numbers, number, share
 from toolkit.crossbar.kernels import CompiledStep
-
-if TYPE_CHECKING:
-    from toolkit.crossbar.devices.device import Device
 
 #: Largest nonlinearity label of the NeuroSim tables.
 MAX_LABEL = 9.0
@@ -36,11 +34,35 @@ Draw = Callable[[int], Tensor]
 Parameter = Tensor | float
 
 
+class Row(Protocol):
+    """What responses and laws of retention may read of their device."""
+
+    @property
+    def g_min(self) -> float:
+        """Lowest conductance, siemens."""
+
+    @property
+    def g_max(self) -> float:
+        """Highest conductance, siemens."""
+
+    @property
+    def span(self) -> float:
+        """Their difference."""
+
+    @property
+    def levels_up(self) -> float:
+        """Pulses from ``g_min`` to ``g_max``."""
+
+    @property
+    def levels_down(self) -> float:
+        """Pulses back."""
+
+
 @runtime_checkable
 class Response(Protocol):
     """A kind of device. ``cells`` turns a device row into the parameters of its cells."""
 
-    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:
+    def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
         """Nominal cells (``draw`` absent) or cells spread by the standard normals ``draw(i)``."""
 
 
@@ -205,25 +227,62 @@ class Affine(Law):
         return torch.where(slope == 0.0, math.nan, -step / slope)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Exponential(Affine):
     r"""The NeuroSim curve ``G(P) = B (1 - exp(-P/A)) + G_min``, LTP and LTD each with its own A.
 
     ``B = (G_max - G_min) / (1 - exp(-P_max/A))``; a pulse moves P by one on the curve of its
     direction, from wherever the present G lies, so ``x -> T + (x - T) exp(-n/A)`` with
-    ``T = B/(G_max - G_min)``. The labels are the device's ``nonlinearity_up`` and
-    ``nonlinearity_down``, P_max its levels; a negative depression label (A < 0) is the usual fast
-    drop from G_max. Device to device, each label is drawn as N(label, device_to_device), kept
-    within -9..9.
+    ``T = B/(G_max - G_min)``. P_max are the device's levels; A follows from the labels -9..9
+    ``nonlinearity_up`` and ``nonlinearity_down``, of which 0 is a straight line. A negative
+    depression label (A < 0) is the usual fast drop from G_max. Device to device, each label is
+    drawn as N(label, device_to_device), kept within -9..9.
 
     Source: Chen, Peng and Yu, NeuroSim V3.0 manual; label rule: :func:`curvature_from_label`.
     """
 
-    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:
+    nonlinearity_up: float = number(
+        About(
+            "Nonlinearity up",
+            "NeuroSim label of potentiation; 0 is a straight line.",
+            -MAX_LABEL,
+            MAX_LABEL,
+            0.02,
+            least=-MAX_LABEL,
+            most=MAX_LABEL,
+        ),
+        0.0,
+    )
+    nonlinearity_down: float = number(
+        About(
+            "Nonlinearity down",
+            "NeuroSim label of depression; negative: large steps near G_max first.",
+            -MAX_LABEL,
+            MAX_LABEL,
+            0.02,
+            least=-MAX_LABEL,
+            most=MAX_LABEL,
+        ),
+        0.0,
+    )
+    device_to_device: float = number(
+        share(
+            "Device-to-device",
+            "Standard deviation of the nonlinearity labels from cell to cell.",
+            5.0,
+            0.02,
+        ),
+        0.0,
+    )
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+
+    def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
         """Steps and slopes of both directions from the labels (and their spread)."""
-        spread = device.device_to_device if draw is not None else 0.0
-        up = _exponential(device.nonlinearity_up, spread, draw, 0, device.levels_up)
-        down = _exponential(device.nonlinearity_down, spread, draw, 1, -device.levels_down)
+        spread = self.device_to_device if draw is not None else 0.0
+        up = _exponential(self.nonlinearity_up, spread, draw, 0, device.levels_up)
+        down = _exponential(self.nonlinearity_down, spread, draw, 1, -device.levels_down)
         return CellParameters(self, up, down)
 
 

@@ -11,15 +11,12 @@ in :mod:`toolkit.crossbar.devices.stepwise`, the NeuroSim curve in
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from toolkit.checks import check_flag, check_real
-from toolkit.crossbar.devices.responses import Affine, CellParameters, Draw, Parameter
-
-if TYPE_CHECKING:
-    from toolkit.crossbar.devices.device import Device
+from toolkit.checks import check_flag
+from toolkit.crossbar.devices.parameter import About, check_numbers, number, share, spread
+from toolkit.crossbar.devices.responses import Affine, CellParameters, Draw, Parameter, Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,27 +30,43 @@ class StepModel:
     relative to them.
     """
 
-    zero: float = 0.5
-    asymmetry: float = 0.0
-    step_spread: float = 0.0
+    zero: float = number(
+        About(
+            "Zero",
+            "State at which a step has its nominal size.",
+            0.0,
+            1.0,
+            0.001,
+            least=0.0,
+            most=1.0,
+        ),
+        0.5,
+    )
+    asymmetry: float = number(
+        About(
+            "Asymmetry",
+            "Above 0 a step down is smaller, below 0 a step up.",
+            -0.99,
+            0.99,
+            0.005,
+            most=1.0,
+            above=-1.0,
+        ),
+        0.0,
+    )
+    step_spread: float = spread("Step spread", "the size of a step", 1.5)
     step_log_normal: bool = False
-    asymmetry_spread: float = 0.0
-    high_spread: float = 0.0
-    low_spread: float = 0.0
+    asymmetry_spread: float = spread("Asymmetry spread", "the asymmetry", 0.5)
+    high_spread: float = spread("Upper-bound spread", "the upper bound", 1.0)
+    low_spread: float = spread("Lower-bound spread", "the lower bound", 1.0)
 
     def __post_init__(self) -> None:
-        check_real("zero", self.zero, 0.0, 1.0)
-        if check_real("asymmetry", self.asymmetry, most=1.0, above=-1.0) == 1.0:
+        check_numbers(self)
+        if self.asymmetry == 1.0:
             raise ValueError("asymmetry must be below 1; got 1")
-        self.check_not_negative("step_spread", "asymmetry_spread", "high_spread", "low_spread")
         check_flag("step_log_normal", self.step_log_normal)
 
-    def check_not_negative(self, *names: str) -> None:
-        """ValueError if one of these fields is below 0."""
-        for name in names:
-            check_real(name, getattr(self, name), 0.0)
-
-    def sizes(self, device: Device, draw: Draw | None) -> tuple[Parameter, Parameter]:
+    def sizes(self, device: Row, draw: Draw | None) -> tuple[Parameter, Parameter]:
         """Step sizes at ``zero`` (both positive): up, down."""
         up: Parameter = min(self.asymmetry, 0.0)
         down: Parameter = -max(self.asymmetry, 0.0)
@@ -95,17 +108,32 @@ class LinearStep(StepModel, Affine):
     are 0.
     """
 
-    decrease_up: float = 0.0
-    decrease_down: float = 0.0
-    decrease_spread: float = 0.0
+    decrease_up: float = number(
+        share(
+            "Decrease up",
+            "By which share a step up shrinks on the way to the upper bound.",
+            2.0,
+            0.01,
+        ),
+        0.0,
+    )
+    decrease_down: float = number(
+        share(
+            "Decrease down",
+            "By which share a step down shrinks on the way to the lower bound.",
+            2.0,
+            0.01,
+        ),
+        0.0,
+    )
+    decrease_spread: float = spread("Decrease spread", "both decreases", 1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_not_negative("decrease_up", "decrease_down", "decrease_spread")
         if (self.decrease_up or self.decrease_down) and self.zero in (0.0, 1.0):
             raise ValueError(f"zero must be inside 0 to 1 where steps decrease; got {self.zero}")
 
-    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:
+    def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
         """Affine cells: the closed form for many pulses applies."""
         up, down = self.sizes(device, draw)
         low, high = self.bounds(draw)
@@ -123,7 +151,7 @@ class SoftBounds(StepModel, Affine):
     point (``pair="reference"`` of an array) it is the SoftBoundsReference model.
     """
 
-    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:
+    def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
         """Affine cells: the closed form for many pulses applies."""
         bounds = self.bounds(draw)
         return CellParameters(

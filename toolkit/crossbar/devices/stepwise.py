@@ -10,20 +10,18 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numba.extending import register_jitable
 from torch import Tensor
 
-from toolkit.checks import check_real, check_reals
-from toolkit.crossbar.devices.responses import CellParameters, Draw, Law, like
+from toolkit.checks import check_reals
+from toolkit.crossbar.devices.parameter import About, number, share, spread
+from toolkit.crossbar.devices.responses import CellParameters, Draw, Law, Row, like
 from toolkit.crossbar.devices.steps import StepModel, absolute, positive, spread_around
 from toolkit.crossbar.kernels import CompiledStep
-
-if TYPE_CHECKING:
-    from toolkit.crossbar.devices.device import Device
 
 
 class Stepwise(Law):
@@ -125,23 +123,29 @@ class ExpStep(StepModel, Stepwise):
     them, of the amplitudes and gammas, each for itself.
     """
 
-    amplitude_up: float
-    amplitude_down: float
-    gamma_up: float
-    gamma_down: float
-    a: float = 1.0
-    b: float = 0.0
-    shape_spread: float = 0.0
+    amplitude_up: float = number(
+        About("Amplitude up (A)", "A in the step 1 − A exp(γz) of potentiation.", -40.0, 5.0, 0.01)
+    )
+    amplitude_down: float = number(
+        About("Amplitude down (A)", "A in the step 1 − A exp(−γz) of depression.", -40.0, 5.0, 0.01)
+    )
+    gamma_up: float = number(
+        About("Exponent up (γ)", "Exponent γ of the step up.", 0.0, 20.0, 0.05)
+    )
+    gamma_down: float = number(
+        About("Exponent down (γ)", "Exponent γ of the step down.", 0.0, 20.0, 0.05)
+    )
+    a: float = number(
+        About("Slope a", "a in z = 2 a w / (w_max − w_min) + b.", -2.0, 2.0, 0.01), 1.0
+    )
+    b: float = number(
+        About("Offset b", "b in z = 2 a w / (w_max − w_min) + b.", -2.0, 2.0, 0.01), 0.0
+    )
+    shape_spread: float = spread("Shape spread", "the formula's numbers, relative to them", 1.0)
 
     compiled = pulse_by_pulse(_exponential)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("amplitude_up", "amplitude_down", "gamma_up", "gamma_down", "a", "b"):
-            check_real(name, getattr(self, name))
-        self.check_not_negative("shape_spread")
-
-    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:
+    def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
         """Cells pulsed one pulse after another."""
         nominal = (self.amplitude_up, self.amplitude_down, self.gamma_up, self.gamma_down)
         amplitude_up, amplitude_down, gamma_up, gamma_down = (
@@ -175,17 +179,17 @@ class PowStep(StepModel, Stepwise):
     their signs are dropped.
     """
 
-    gamma_up: float = 1.0
-    gamma_down: float = 1.0
-    gamma_spread: float = 0.0
+    gamma_up: float = number(
+        share("Exponent up (γ)", "Exponent γ of the step up.", 20.0, 0.05), 1.0
+    )
+    gamma_down: float = number(
+        share("Exponent down (γ)", "Exponent γ of the step down.", 20.0, 0.05), 1.0
+    )
+    gamma_spread: float = spread("Exponent spread", "both exponents", 1.0)
 
     compiled = pulse_by_pulse(_power)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_not_negative("gamma_up", "gamma_down", "gamma_spread")
-
-    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:
+    def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
         """Cells pulsed one pulse after another."""
         up, down = self.sizes(device, draw)
         low, high = self.bounds(draw)
@@ -257,7 +261,7 @@ class PiecewiseStep(StepModel, Tabulated):
         for name in ("nodes_up", "nodes_down"):
             check_reals(name, getattr(self, name), count=2)
 
-    def cells(self, device: Device, draw: Draw | None = None) -> CellParameters:
+    def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
         """Cells pulsed one pulse after another."""
         up, down = self.sizes(device, draw)
         low, high = self.bounds(draw)

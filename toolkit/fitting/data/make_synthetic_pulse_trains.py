@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from toolkit.crossbar.devices.device import Device
+from toolkit.crossbar.devices.responses import Exponential
 from toolkit.fitting.trains import EXAMPLE_CSV, PulseTrains
 
 #: The device behind the example; a fit should find its numbers again.
@@ -12,10 +13,8 @@ DEVICE = Device(
     g_max=10e-6,
     levels_up=60,
     levels_down=50,
-    nonlinearity_up=2.0,
-    nonlinearity_down=-3.0,
     cycle_to_cycle=0.005,
-    device_to_device=0.2,
+    response=Exponential(nonlinearity_up=2.0, nonlinearity_down=-3.0, device_to_device=0.2),
     source="invented",
 )
 COMMENT = """SYNTHETIC pulse trains, made by make_synthetic_pulse_trains.py: no measurement.

@@ -12,19 +12,18 @@ from typing import Any
 from toolkit.crossbar import (
     Converter,
     Device,
-    Exponential,
     Periphery,
     PowerLawDrift,
     Wires,
 )
 from toolkit.crossbar.pulses import Coding, make_coding
 
-LABELS = ("nonlinearity_up", "nonlinearity_down", "device_to_device")
+_SEVERAL = {"levels", "drift"}  # knobs that stand for other parameters of a device
 
 
 def applies(name: str, device: Device) -> bool:
-    """Whether the device's response has that nonideality: labels are the exponential one's."""
-    return name not in LABELS or isinstance(device.response, Exponential)
+    """Whether the device, or its response, has that nonideality."""
+    return name in _SEVERAL or hasattr(device, name)
 
 
 def overridden(preset: Device, knobs: Mapping[str, Any]) -> Device:

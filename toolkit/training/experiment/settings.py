@@ -13,7 +13,8 @@ from typing import Any
 import param
 from torch import nn
 
-from toolkit.crossbar import PAIRS, SCHEMES, Device, device_names, get_device
+from toolkit.crossbar import PAIRS, SCHEMES, Device, Exponential, device_names, get_device
+from toolkit.crossbar.devices.parameter import about
 from toolkit.crossbar.pulses import CODINGS, MOST_BITS
 from toolkit.lowrank import ESTIMATORS, estimator_names
 from toolkit.training.data.dataset import Dataset
@@ -37,6 +38,16 @@ _LEVELS = (2, 4, 8, 16, 32, 64, 97, 128, 256, 512, 1000, 2000, 5000, 10_000)
 _POWERS = tuple(2**i for i in range(11))
 _NEW, _GRADIENT, _DEVICE, _CELLS = "New run", "Gradient", "Device", "Cells"
 _LINES, _FURTHER = "Lines and converters", "Estimators, further"
+
+
+_OF_CELLS = about(Device) | about(Exponential)
+
+
+def _of_cells(name: str, **shown: Any) -> Real:
+    """The knob that overrides this parameter of the device or of its response."""
+    one = _OF_CELLS[name]
+    described = {"label": one.label, "doc": one.doc, "unit": one.unit}
+    return Real(None, bounds=(one.low, one.high), sets="device", **described, **shown)
 
 
 class Settings(param.Parameterized):
@@ -176,52 +187,37 @@ class Settings(param.Parameterized):
         notebook=10,
         doc="Cell of the crossbar, or plain weights.",
     )
-    nonlinearity_up = Real(
-        None,
-        bounds=(-9.0, 9.0),
+    nonlinearity_up = _of_cells(
+        "nonlinearity_up",
         step=0.1,
         group=_DEVICE,
-        sets="device",
         symbol="NL_up",
         latex="NL_\\mathrm{up}",
         notebook=10,
-        doc="Curvature label of potentiation; 0 is a straight line.",
     )
-    nonlinearity_down = Real(
-        None,
-        bounds=(-9.0, 9.0),
+    nonlinearity_down = _of_cells(
+        "nonlinearity_down",
         step=0.1,
         group=_DEVICE,
-        sets="device",
         symbol="NL_down",
         latex="NL_\\mathrm{down}",
         notebook=10,
-        doc="Curvature label of depression; 0 is a straight line.",
     )
-    cycle_to_cycle = Real(
-        None,
-        label="Cycle-to-cycle",
-        bounds=(0.0, 0.5),
+    cycle_to_cycle = _of_cells(
+        "cycle_to_cycle",
         step=0.005,
-        unit="of range",
         group=_DEVICE,
-        sets="device",
         symbol="σ_c2c",
         latex="\\sigma_\\mathrm{c2c}",
         notebook=10,
-        doc="Noise of one pulse, standard deviation; grows with the square root of pulses.",
     )
-    device_to_device = Real(
-        None,
-        label="Device-to-device",
-        bounds=(0.0, 5.0),
+    device_to_device = _of_cells(
+        "device_to_device",
         step=0.05,
         group=_DEVICE,
-        sets="device",
         symbol="σ_d2d",
         latex="\\sigma_\\mathrm{d2d}",
         notebook=10,
-        doc="Spread of the nonlinearity label between cells, fixed when the array is made.",
     )
     levels = Whole(
         None,
@@ -235,38 +231,16 @@ class Settings(param.Parameterized):
         notebook=10,
         doc="Pulses across the whole conductance range.",
     )
-    read_noise = Real(
-        None,
-        bounds=(0.0, 0.5),
+    read_noise = _of_cells(
+        "read_noise",
         step=0.005,
-        unit="of current",
         group=_CELLS,
-        sets="device",
         symbol="σ_read",
         latex="\\sigma_\\mathrm{read}",
         notebook=2,
-        doc="Noise of a cell's current from read to read, standard deviation.",
     )
-    stuck_low = Real(
-        None,
-        bounds=(0.0, 0.5),
-        step=0.005,
-        unit="of cells",
-        group=_CELLS,
-        sets="device",
-        notebook=12,
-        doc="Share of the cells that stay at the lowest conductance.",
-    )
-    stuck_high = Real(
-        None,
-        bounds=(0.0, 0.5),
-        step=0.005,
-        unit="of cells",
-        group=_CELLS,
-        sets="device",
-        notebook=12,
-        doc="Share of the cells that stay at the highest conductance.",
-    )
+    stuck_low = _of_cells("stuck_low", step=0.005, group=_CELLS, notebook=12)
+    stuck_high = _of_cells("stuck_high", step=0.005, group=_CELLS, notebook=12)
     drift = Real(
         None,
         bounds=(0.0, 1.0),

@@ -1,0 +1,55 @@
+"""Parameters of devices and responses, each declared once: what is allowed, and how it is shown."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from toolkit.checks import check_real
+
+
+@dataclass(frozen=True)
+class About:
+    """A number of a cell: its label, doc and unit, what is allowed, and what a slider spans.
+
+    ``least``, ``most`` and ``above`` are the bounds that hold; ``low`` and ``high`` those of
+    sliders and knobs, moved in ``step`` or between ``stops``.
+    """
+
+    label: str
+    doc: str
+    low: float
+    high: float
+    step: float = 0.0
+    stops: tuple[float, ...] = ()
+    unit: str = "1"
+    least: float = -math.inf
+    most: float = math.inf
+    above: float | None = None
+
+
+def number(about: About, default: Any = MISSING) -> Any:
+    """A field of a dataclass that holds such a number."""
+    return field(default=default, metadata={"about": about})
+
+
+def about(of: Any) -> dict[str, About]:
+    """The numbers that a dataclass, or an object of one, declares."""
+    return {f.name: f.metadata["about"] for f in fields(of) if "about" in f.metadata}
+
+
+def check_numbers(of: Any) -> None:
+    """TypeError or ValueError, naming it, for a number that is not allowed."""
+    for name, one in about(of).items():
+        check_real(name, getattr(of, name), one.least, one.most, above=one.above)
+
+
+def share(label: str, doc: str, high: float, step: float, **more: Any) -> About:
+    """A number of 0 or more."""
+    return About(label, doc, 0.0, high, step, least=0.0, **more)
+
+
+def spread(label: str, of: str, high: float) -> Any:
+    """A field for the standard deviation of something from cell to cell, 0 by default."""
+    return number(share(label, f"Standard deviation from cell to cell of {of}.", high, 0.005), 0.0)
