@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.crossbar.arrays import Quadratic
 from toolkit.crossbar import (
     PAIRS,
     Coincidence,
@@ -31,11 +32,12 @@ from toolkit.training import Experiment, LowRankSGD, to_crossbar, to_digital
 needs_card = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
 
 SIZE, SEEDS = 48, 8
-# one for each response, with all kinds of noise between them; GST PCM also drifts
+# one for each response, one from outside included, with all kinds of noise; GST PCM also drifts
 DEVICES = {
     name: get_device(name) for name in ("ideal", "Ag:a-Si", "GST PCM", "EcRam", "ReRamSB", "PCM")
 } | {
     "jump table": fit_csv(EXAMPLE_CSV, model="jump-table").device,
+    "quadratic": dataclasses.replace(get_device("EpiRAM"), response=Quadratic()),
     "power": dataclasses.replace(
         get_device("EpiRAM"), response=PowStep(gamma_up=1.4, gamma_down=0.6, step_spread=0.2)
     ),

@@ -1,7 +1,11 @@
-"""Weights, updates and cells for tests of arrays."""
+"""Weights, updates and a response for tests of arrays."""
+
+import dataclasses
 
 import torch
 
+from toolkit.crossbar.devices.responses import CellParameters
+from toolkit.crossbar.devices.stepwise import Stepwise, pulse_by_pulse
 from toolkit.lowrank import LowRank
 
 
@@ -36,3 +40,22 @@ def same_change(rows, columns, value):
 def pulses_each(array, pulses):
     """An update that asks each cell of a differential pair for ``pulses``."""
     return same_change(*array.shape, 2.0 * array.w_max * pulses / array.device.levels_up)
+
+
+def square(u, own, nodes, line):  # noqa: ARG001
+    return u * u
+
+
+@dataclasses.dataclass(frozen=True)
+class Quadratic(Stepwise):
+    """A response from outside: pulse by pulse along a curve."""
+
+    compiled = pulse_by_pulse(square)
+
+    def cells(self, device, draw=None):
+        scale = 1.0 if draw is None else 1.0 + 0.1 * draw(0)
+        up, down = scale / device.levels_up, -scale / device.levels_down
+        return CellParameters(self, (up, 1.0, -1.0), (down, 0.0, 1.0))
+
+    def curve(self, u, *shape):  # noqa: ARG002
+        return u * u

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numba.core.errors import TypingError
 
-from tests.crossbar.arrays import pulses_each
+from tests.crossbar.arrays import Quadratic, pulses_each
 from toolkit.crossbar import (
     Coincidence,
     Crossbar,
@@ -22,28 +22,8 @@ from toolkit.crossbar import (
 from toolkit.crossbar.cells import Cells
 from toolkit.crossbar.devices.jumps import Jumps
 from toolkit.crossbar.devices.responses import CellParameters, Law
-from toolkit.crossbar.devices.stepwise import Stepwise, pulse_by_pulse
 from toolkit.crossbar.kernels import CompiledStep
 from toolkit.lowrank import LowRank
-
-
-def square(u, own, nodes, line):  # noqa: ARG001
-    return u * u
-
-
-@dataclasses.dataclass(frozen=True)
-class Quadratic(Stepwise):
-    """A response from outside: pulse by pulse along a curve."""
-
-    compiled = pulse_by_pulse(square)
-
-    def cells(self, device, draw=None):
-        scale = 1.0 if draw is None else 1.0 + 0.1 * draw(0)
-        up, down = scale / device.levels_up, -scale / device.levels_down
-        return CellParameters(self, (up, 1.0, -1.0), (down, 0.0, 1.0))
-
-    def curve(self, u, *shape):  # noqa: ARG002
-        return u * u
 
 
 @dataclasses.dataclass(frozen=True)
