@@ -23,7 +23,7 @@ from toolkit.checks import (
 )
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.pulses import SCHEMES
-from toolkit.crossbar.states import load_whole
+from toolkit.crossbar.states import check_same, described, load_whole
 from toolkit.lowrank import LowRank
 
 
@@ -132,9 +132,10 @@ class Array(ABC):
     def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
         """As :meth:`apply`, of what :meth:`check_apply` has passed."""
 
-    @abstractmethod
     def state_dict(self) -> dict[str, Any]:
         """State to save: all that the same bits need from then on, and the settings."""
+        settings = self._settings()
+        return self._saved() | ({"settings": described(settings)} if settings else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave: the same bits from then on.
@@ -147,16 +148,29 @@ class Array(ABC):
         """
         load_whole(state, self.state_dict, self._load)
 
+    def _load(self, state: Mapping[str, Any]) -> None:
+        if settings := self._settings():
+            check_same(state["settings"], settings)
+        self._restore(state)
+
+    def _settings(self) -> dict[str, Any]:
+        """What the state's meaning depends on; not to be loaded, but compared."""
+        return {}
+
+    @abstractmethod
+    def _saved(self) -> dict[str, Any]:
+        """The state without the settings."""
+
+    @abstractmethod
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        """Take what :meth:`_saved` gave; ValueError if something does not fit."""
+
     @abstractmethod
     def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
         """A checked read."""
 
     def _check_demand(self, update: LowRank, learning_rate: float) -> None:  # noqa: B027
         """ValueError if more is wanted than there are numbers for."""
-
-    @abstractmethod
-    def _load(self, state: Mapping[str, Any]) -> None:
-        """Take a state that has all entries; ValueError if one does not fit."""
 
 
 def check_pulses(pulses: Tensor, shape: tuple[int, int], pair: str) -> None:

@@ -24,7 +24,6 @@ from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.pairs import Crossbar
 from toolkit.crossbar.programming import Programming
-from toolkit.crossbar.states import check_same, described
 from toolkit.lowrank import LowRank
 
 
@@ -167,13 +166,10 @@ class TiledCrossbar(Composite):
         ]
         return Programming.of_all(reports, [math.prod(array.shape) for array in self.parts])
 
-    def state_dict(self) -> dict[str, Any]:
-        """State of every tile, row by row, and how the matrix is cut."""
-        tiles = [array.state_dict() for array in self.parts]
-        return {"tiles": tiles, "settings": described(self._settings())}
+    def _saved(self) -> dict[str, Any]:
+        return {"tiles": [array.state_dict() for array in self.parts]}
 
-    def _load(self, state: Mapping[str, Any]) -> None:
-        check_same(state["settings"], self._settings())
+    def _restore(self, state: Mapping[str, Any]) -> None:
         for array, saved in zip(self.parts, state["tiles"], strict=True):
             array.load_state_dict(saved)
 
@@ -318,17 +314,11 @@ class TikiTaka(Composite):
         if self._updates % self.every == 0:
             self._transfer((self._updates // self.every - 1) % self.shape[1])
 
-    def state_dict(self) -> dict[str, Any]:
-        """State of both arrays, the number of updates so far and the settings."""
-        return {
-            "fast": self.fast.state_dict(),
-            "slow": self.slow.state_dict(),
-            "updates": self._updates,
-            "settings": described(self._settings()),
-        }
+    def _saved(self) -> dict[str, Any]:
+        parts = {"fast": self.fast.state_dict(), "slow": self.slow.state_dict()}
+        return parts | {"updates": self._updates}
 
-    def _load(self, state: Mapping[str, Any]) -> None:
-        check_same(state["settings"], self._settings())
+    def _restore(self, state: Mapping[str, Any]) -> None:
         self._updates = check_count("updates", state["updates"], least=0)
         self.fast.load_state_dict(state["fast"])
         self.slow.load_state_dict(state["slow"])

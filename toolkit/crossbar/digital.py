@@ -54,14 +54,13 @@ class DigitalArray(Array):
         scaled = update.left * update.sigma
         self._weights.addmm_(scaled, update.right.T, alpha=-learning_rate)
 
-    def state_dict(self) -> dict[str, Any]:
-        """State to save: the weights."""
+    def _saved(self) -> dict[str, Any]:
         return {"weights": self._weights.clone()}
 
     def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
         return signal @ (self._weights if transposed else self._weights.T)
 
-    def _load(self, state: Mapping[str, Any]) -> None:
+    def _restore(self, state: Mapping[str, Any]) -> None:
         weights = check_matrix("weights", state["weights"])
         for name in ("shape", "dtype"):
             mine, saved = (getattr(each, name) for each in (self._weights, weights))

@@ -38,7 +38,6 @@ from toolkit.crossbar.pulses import (
 from toolkit.crossbar.readout.converters import Periphery
 from toolkit.crossbar.readout.pair import WiredPair
 from toolkit.crossbar.readout.wires import Wires
-from toolkit.crossbar.states import check_same, described
 from toolkit.lowrank import LowRank
 
 # One-sided pairs are refreshed when a cell passes this share of its range.
@@ -299,26 +298,24 @@ class Crossbar(Array):
         """Energy (joules) and time (seconds) of all reads and writes so far, to first order."""
         return self._costs.cost(self._cells.device, self.conductance)
 
-    def state_dict(self) -> dict[str, Any]:
-        """State to save: cells, counts, clocks, costs, random generator, ``w_max`` and settings."""
-        wired = self._wired
-        return {
-            "cells": self._cells.state_dict(),
-            "reference": self._reference.clone(),
-            "ledger": self._costs.state_dict(),
-            "w_max": self.w_max,
-            "settings": described(self._settings()),
-            "solved": wired.progress if wired and wired.wires is self.wires else [],
-        }
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` gave, ``w_max`` included: see :class:`Array`."""
         if isinstance(state, Mapping):
             state = {"solved": [], **state}  # earlier versions did not save it
         super().load_state_dict(state)
 
-    def _load(self, state: Mapping[str, Any]) -> None:
-        check_same(state["settings"], self._settings())
+    def _saved(self) -> dict[str, Any]:
+        """Cells, counts, clocks, costs, random generator, ``w_max``."""
+        wired = self._wired
+        return {
+            "cells": self._cells.state_dict(),
+            "reference": self._reference.clone(),
+            "ledger": self._costs.state_dict(),
+            "w_max": self.w_max,
+            "solved": wired.progress if wired and wired.wires is self.wires else [],
+        }
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
         w_max, reference = state["w_max"], state["reference"]
         w_max = _check_w_max(w_max, self._reference)
         is_state = reference.shape == self._reference.shape and all_finite(reference)
@@ -337,7 +334,6 @@ class Crossbar(Array):
             self._behind(self.wires).progress = state["solved"]
 
     def _settings(self) -> dict[str, Any]:
-        """What the state's meaning and what follows depend on."""
         return {
             "shape": str(self.shape),
             "dtype": str(self._cells.state.dtype),
