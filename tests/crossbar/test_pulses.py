@@ -9,7 +9,8 @@ import torch
 from tests.crossbar.arrays import outer_update, zeros
 from toolkit.crossbar import Coincidence, Crossbar, WholePulses, get_device
 from toolkit.crossbar.cells import Cells
-from toolkit.crossbar.pulses import Wanted, half_selected, levels_of, sign_phases
+from toolkit.crossbar.pairs import Pair
+from toolkit.crossbar.pulses import Wanted, half_selected, sign_phases
 from toolkit.lowrank import LowRank
 
 IDEAL = get_device("ideal")
@@ -72,7 +73,7 @@ def test_rounded_outer_products_have_the_wanted_mean(pair, scale):
         "reference": [up * rise + down * fall],
     }[pair]
     wanted, counter = torch.stack(wanted), Counter(len(wanted), 3, 2)
-    demand = WholePulses(), left, right, levels_of(pair, UNEVEN)
+    demand = WholePulses(), left, right, Pair(pair, 1.0).levels(UNEVEN)
     once = counter.issued(*demand)
     assert bool(((once == wanted.floor()) | (once == wanted.ceil())).all())
     fraction = wanted - wanted.floor()

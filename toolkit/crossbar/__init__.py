@@ -3,6 +3,7 @@
 from toolkit.crossbar.array import Array
 from toolkit.crossbar.composite import TikiTaka, TiledCrossbar
 from toolkit.crossbar.cost import Cost
+from toolkit.crossbar.crossbar import Crossbar
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.jumps import Jumps, JumpTable
 from toolkit.crossbar.devices.presets import device_names, get_device
@@ -11,8 +12,8 @@ from toolkit.crossbar.devices.retention import PCMDrift, PowerLawDrift, Relaxati
 from toolkit.crossbar.devices.steps import LinearStep, SoftBounds
 from toolkit.crossbar.devices.stepwise import ExpStep, PiecewiseStep, PowStep
 from toolkit.crossbar.digital import DigitalArray
-from toolkit.crossbar.pairs import Crossbar
-from toolkit.crossbar.pulses import PAIRS, SCHEMES, Coincidence, WholePulses
+from toolkit.crossbar.pairs import PAIRS
+from toolkit.crossbar.pulses import SCHEMES, Coincidence, WholePulses
 from toolkit.crossbar.readout.converters import Converter, Periphery
 from toolkit.crossbar.readout.wires import Wires, line_currents
 

@@ -21,8 +21,8 @@ from toolkit.checks import (
 )
 from toolkit.crossbar.array import Array, check_goal, check_pulses
 from toolkit.crossbar.cost import Cost
+from toolkit.crossbar.crossbar import Crossbar
 from toolkit.crossbar.devices.device import Device
-from toolkit.crossbar.pairs import Crossbar
 from toolkit.crossbar.programming import Programming
 from toolkit.lowrank import LowRank
 

@@ -17,24 +17,11 @@ from torch import Tensor
 
 from toolkit.checks import check_choice, check_count, check_flag, check_real, check_tensor
 from toolkit.crossbar import kernels
-from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.kernels import Demand
 
-PAIRS = ("differential", "one-sided", "reference")
 SCHEMES = ("rank-sequential", "rank-sum")
 #: Longest bit stream of a coincidence write.
 MOST_BITS = 1024
-
-
-def levels_of(pair: str, device: Device) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Signed pulses of each polarity that cross the range: for a rise of the weight, for a fall.
-
-    Plus cells go up and minus cells down; one-sided: only up, all by one cell of the pair.
-    """
-    up, down = float(device.levels_up), float(device.levels_down)
-    if pair == "one-sided":
-        return (2.0 * up, 0.0), (0.0, -2.0 * up)
-    return ((up,), (down,)) if pair == "reference" else ((up, -down), (down, -up))
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toolkit.checks import check_choice
+from toolkit.crossbar.crossbar import Crossbar
 from toolkit.crossbar.devices.device import Device
-from toolkit.crossbar.pairs import Crossbar
 from toolkit.crossbar.pulses import SCHEMES, Coding, Coincidence, WholePulses
 from toolkit.lowrank import LowRank
 

@@ -31,7 +31,7 @@ from toolkit.crossbar import (
     device_names,
     get_device,
 )
-from toolkit.crossbar.pairs import check_setting
+from toolkit.crossbar.crossbar import check_setting
 from toolkit.training.layers.capture import PlainLayer, is_capture, matrix_layers
 from toolkit.training.layers.convolution import Geometry
 from toolkit.training.layers.guards import crossbar_layers, guard, unguard

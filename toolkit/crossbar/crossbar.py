@@ -1,0 +1,449 @@
+"""The crossbar: weights held as pairs of cells, read through lines and written through pulses.
+
+How a wanted change becomes pulses is in :mod:`toolkit.crossbar.pulses`, what pulses and time do to
+cells in :mod:`toolkit.crossbar.cells`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toolkit.checks import (
+    all_finite,
+    as_generator,
+    check_choice,
+    check_instance,
+    check_matrix,
+    check_real,
+)
+from toolkit.crossbar.array import Array, check_goal, check_pulses
+from toolkit.crossbar.cells import Cells, Written
+from toolkit.crossbar.cost import Cost, CostCounter, Slots
+from toolkit.crossbar.devices.device import Device
+from toolkit.crossbar.pairs import PAIRS, Pair, check_w_max
+from toolkit.crossbar.programming import Programming, write_verify
+from toolkit.crossbar.pulses import (
+    Coding,
+    Wanted,
+    WholePulses,
+    half_selected,
+    sign_phases,
+)
+from toolkit.crossbar.readout.converters import Periphery
+from toolkit.crossbar.readout.pair import WiredPair
+from toolkit.crossbar.readout.wires import Wires
+from toolkit.lowrank import LowRank
+
+# One-sided pairs are refreshed when a cell passes this share of its range.
+_FULL = 0.9
+
+
+class Crossbar(Array):
+    """An array of pairs of cells, each pair a weight: see :class:`~toolkit.crossbar.pairs.Pair`.
+
+    With one-sided pairs :meth:`apply` ends with a :meth:`refresh` of those that come near the end
+    of the range.
+
+    ``n`` pulses in one write carry noise of standard deviation ``sqrt(n)`` times that of one:
+    ``cycle_to_cycle + step_noise |dx| + state_noise x`` of the range, after which the state is
+    clipped to the bounds of the cell.
+
+    Make one with :meth:`from_weights`. Attributes: ``w_max``, ``pair``, ``periphery``, ``wires``,
+    and, to be set at any time, ``coding`` and ``half_select``.
+    """
+
+    def __init__(
+        self,
+        weights: Tensor,
+        *,
+        device: Device,
+        w_max: float,
+        pair: str,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__(weights)
+        self._pair = Pair(pair, w_max)
+        self.coding: Coding = WholePulses()
+        self.half_select = 0.0
+        self.periphery: Periphery | None = None
+        self.wires: Wires | None = None
+        state = weights.new_full((self._pair.polarities, *self.shape), 0.5)
+        self._cells = Cells(state, device, generator)
+        self._costs = CostCounter(weights)
+        self._reference: Tensor
+        self._program(weights)
+
+    @classmethod
+    def from_weights(
+        cls,
+        weights: Tensor,
+        *,
+        device: Device,
+        w_max: float = 1.0,
+        seed: int | torch.Generator = 0,
+        pair: str = "differential",
+        coding: Coding | None = None,
+        half_select: float = 0.0,
+        periphery: Periphery | None = None,
+        wires: Wires | None = None,
+    ) -> Crossbar:
+        """Program ``weights`` (m, n) onto new cells, exactly, clipped to what a pair can hold.
+
+        Parameters
+        ----------
+        weights
+            (m, n) floating point; the array keeps its dtype and torch device.
+        device
+            The kind of cell.
+        w_max
+            Weight at the end of the range.
+        seed
+            Of all randomness of this array: an int, or a generator on the device of ``weights``.
+        pair
+            "differential", "one-sided" or "reference".
+        coding
+            How wanted changes become pulses: ``WholePulses()`` (default) or ``Coincidence()``.
+        half_select
+            Share of a pulse's step that a half-selected cell makes (V/2 scheme), 0 to 1.
+        periphery, wires
+            Converters and line resistance of the read path; None: ideal. May be set at any time.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``weights`` is not a finite floating-point matrix or another value is not allowed.
+        """
+        weights = check_matrix("weights", weights)
+        w_max = check_w_max(w_max, weights)
+        check_instance("device", device, Device, "a Device, as get_device gives")
+        check_choice("pair", pair, PAIRS)
+        settings = {
+            "coding": WholePulses() if coding is None else coding,
+            "half_select": half_select,
+            "periphery": periphery,
+            "wires": wires,
+        }
+        for name, value in settings.items():
+            check_setting(name, value)
+        generator = as_generator(seed, weights.device)
+        array = cls(weights, device=device, w_max=w_max, pair=pair, generator=generator)
+        for name, value in settings.items():
+            setattr(array, name, value)
+        return array
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        check_setting(name, value)
+        super().__setattr__(name, value)
+
+    @property
+    def w_max(self) -> float:
+        """Weight at the end of the range."""
+        return self._pair.w_max
+
+    @property
+    def pair(self) -> str:
+        """How two cells hold a weight: "differential", "one-sided" or "reference"."""
+        return self._pair.kind
+
+    @property
+    def weights(self) -> Tensor:
+        """The weights now held, (m, n), without read noise: a copy."""
+        return self._weights().clone()
+
+    @property
+    def conductance(self) -> Tensor:
+        """(2, m, n) siemens, plus then minus."""
+        device = self._cells.device
+        return self._visible() * device.span + device.g_min
+
+    @property
+    def pulse_count(self) -> Tensor:
+        """(2, m, n) int64: pulses issued to each cell so far, plus then minus."""
+        return self._pair.both(self._cells.pulse_count.clone(), 0)
+
+    @property
+    def pulses(self) -> int:
+        """Pulses issued so far, to all cells together."""
+        counts: np.ndarray = self._cells.pulse_count.cpu().numpy()  # ten times torch's sum of ints
+        return int(counts.sum(dtype=np.int64))
+
+    @property
+    def stuck(self) -> Tensor:
+        """(2, m, n) bool: cells that no longer move, stuck from the start or worn out."""
+        return self._pair.both(self._cells.stuck, True)
+
+    @property
+    def device(self) -> Device:
+        """The kind of cell; may be set at any time.
+
+        With the same conductance range the conductances stay and the response changes, each cell
+        keeping its own standard-normal draws; with another, the present weights are programmed onto
+        new cells, whose pulse counts start at zero.
+        """
+        return self._cells.device
+
+    @device.setter
+    def device(self, device: Device) -> None:
+        check_instance("device", device, Device, "a Device, as get_device gives")
+        old, weights = self._cells.device, self.weights
+        self._cells.set_device(device)
+        if (device.g_min, device.g_max) != (old.g_min, old.g_max):
+            self._program(weights)
+        self._moved()
+
+    def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
+        """As :meth:`apply`, of what :meth:`check_apply` has passed."""
+        cells, coding, wanted = self._cells, self.coding, self._wanted(update, learning_rate)
+        if scheme == "rank-sum":
+            self._issue_by_rows(coding.dense(wanted, cells.generator))
+        elif cells.is_compiled and not self.half_select:
+            every = cells.write(coding.demand(wanted, cells.generator))
+            for written, phases in zip(every, sign_phases(wanted.left, wanted.right), strict=True):
+                self._account(written, phases, coding.slots)
+        else:
+            counts = coding.counts(wanted, cells.generator)
+            for pulses, phases in zip(counts, sign_phases(wanted.left, wanted.right), strict=True):
+                self._issue(pulses, phases, coding.slots)
+        if self.pair == "one-sided":
+            self.refresh(_FULL)
+
+    def check_scheme(self, scheme: str) -> None:
+        """ValueError if the scheme is unknown, or the coding cannot write it."""
+        super().check_scheme(scheme)
+        if scheme not in self.coding.schemes:
+            raise ValueError(
+                f"scheme must be {' or '.join(self.coding.schemes)} with coding {self.coding}; "
+                f"got {scheme}"
+            )
+
+    def pulse(self, pulses: Tensor) -> None:
+        """Issue signed whole pulses cell by cell: (2, m, n), positive potentiates.
+
+        Raises
+        ------
+        ValueError
+            If the shape differs, a number is not whole, or pulses are meant for a reference cell.
+        """
+        check_pulses(pulses, self.shape, self.pair)
+        self._issue_by_rows(pulses[: len(self._cells.state)].to(self._cells.state))
+
+    def program(
+        self, weights: Tensor, *, tolerance: float = 0.01, max_pulses: int = 1000
+    ) -> Programming:
+        """Program ``weights`` (m, n) by write-verify: pulse, read, pulse again.
+
+        Every cell is pulsed towards its target until a (noisy) read finds it within ``tolerance``
+        of the range, or it has had ``max_pulses``. A reference cell is not touched.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``weights`` does not fit, or the tolerance or the budget is not positive.
+        """
+        weights = check_goal(weights, self.shape, tolerance, max_pulses).to(self._cells.state)
+        targets = self._targets(weights)
+        return write_verify(self._cells, targets, tolerance, max_pulses, self._issue_by_rows)
+
+    def refresh(self, threshold: float) -> int:
+        """Set back pairs with a cell above ``threshold`` of the range; returns how many.
+
+        Both cells are reset and the difference is programmed anew, exactly (as a write-verify would
+        leave it), counted as one pulse of each cell. For one-sided pairs, which otherwise fill up.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If ``threshold`` is not between 0 and 1.
+        """
+        check_real("threshold", threshold, 0.0, 1.0)
+        full = (self._cells.state > threshold).any(0, keepdim=True).expand_as(self._cells.state)
+        pairs = int(full[0].sum())
+        if pairs:
+            self._cells.pulse_count += full
+            self._cells.put(full, self._targets(self._weights()))
+            self._moved()
+        return pairs
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass: conductances follow the device's ``retention`` law, if it has one.
+
+        Waiting twice is waiting once for the sum; a write starts the clock of the cells it pulses
+        anew. Conductances stay within the bounds of their cells.
+
+        Raises
+        ------
+        ValueError
+            If ``seconds`` is negative or not finite.
+        """
+        check_real("seconds", seconds, 0.0)
+        self._cells.wait(seconds)
+        self._moved()
+
+    def cost(self) -> Cost:
+        """Energy (joules) and time (seconds) of all reads and writes so far, to first order."""
+        return self._costs.cost(self._cells.device, self.conductance)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` gave, ``w_max`` included: see :class:`Array`."""
+        if isinstance(state, Mapping):
+            state = {"solved": [], **state}  # earlier versions did not save it
+        super().load_state_dict(state)
+
+    def _saved(self) -> dict[str, Any]:
+        """Cells, counts, clocks, costs, random generator, ``w_max``."""
+        wired = self._wired
+        return {
+            "cells": self._cells.state_dict(),
+            "reference": self._reference.clone(),
+            "ledger": self._costs.state_dict(),
+            "w_max": self.w_max,
+            "solved": wired.progress if wired and wired.wires is self.wires else [],
+        }
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        w_max, reference = state["w_max"], state["reference"]
+        w_max = check_w_max(w_max, self._reference)
+        is_state = reference.shape == self._reference.shape and all_finite(reference)
+        if not is_state or bool((reference != reference.clamp(0.0, 1.0)).any()):
+            raise ValueError(
+                f"reference of the state must be {tuple(self._reference.shape)}, between 0 and 1; "
+                "got another"
+            )
+        self._cells.load_state_dict(state["cells"])
+        self._reference = reference.to(self._cells.state).clone()
+        self._costs.load_state_dict(state["ledger"])
+        self._pair = Pair(self.pair, w_max)
+        self._moved()
+        if self.wires is not None and state["solved"]:
+            self._behind(self.wires).progress = state["solved"]
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "shape": str(self.shape),
+            "dtype": str(self._cells.state.dtype),
+            "pair": self.pair,
+            "device": self.device,
+            "coding": self.coding,
+            "half_select": float(self.half_select),
+            "periphery": self.periphery,
+            "wires": self.wires,
+        }
+
+    def _wanted(self, update: LowRank, learning_rate: float) -> Wanted:
+        """The change that the update wants of the plus cells' state."""
+        state = self._cells.state
+        left = (update.left * update.sigma).to(state) * (-learning_rate / (2.0 * self.w_max))
+        return Wanted(left, update.right.to(state), *self._pair.levels(self.device))
+
+    def _check_demand(self, update: LowRank, learning_rate: float) -> None:
+        peak = self._wanted(update, learning_rate).peak
+        if not peak < torch.finfo(self.dtype).max:
+            raise ValueError(
+                f"learning_rate and update must ask for a finite number of pulses; got {peak:g}"
+            )
+
+    def _issue_by_rows(self, pulses: Tensor) -> None:
+        """Pulse row after row: one SET and one RESET phase each, as long as its longest train."""
+        by_row = pulses.transpose(0, 1).flatten(1)
+        rises, falls = by_row.amax(1).clamp(min=0.0), (-by_row.amin(1)).clamp(min=0.0)
+        phases = int((rises > 0.0).sum()), int((falls > 0.0).sum())
+        mean = float(rises.sum()) / max(phases[0], 1), float(falls.sum()) / max(phases[1], 1)
+        self._issue(pulses, phases, mean)
+
+    def _issue(self, pulses: Tensor, phases: tuple[int, int], slots: Slots) -> None:
+        """Pulse all cells, in that many SET and RESET phases."""
+        if self.half_select > 0.0:
+            for sign in (1.0, -1.0):
+                part = (sign * pulses).clamp_(min=0.0)
+                self._cells.disturb(half_selected(part).mul_(sign * self.half_select))
+        self._account(self._cells.pulse(pulses), phases, slots)
+
+    def _account(self, written: Written, phases: tuple[int, int], slots: Slots) -> None:
+        """Book a write whose phases, SET and RESET, took those slots: see :class:`Cost`."""
+        self._costs.add_write(written, phases, slots, self._cells.device)
+        self._moved()
+
+    def _program(self, weights: Tensor) -> None:
+        """New cells that hold ``weights``."""
+        self._reference = self._reference_states()
+        self._cells.renew(self._targets(weights))
+        self._moved()
+
+    def _reference_states(self) -> Tensor:
+        return self._pair.reference(self._cells)
+
+    def _targets(self, weights: Tensor) -> Tensor:
+        """States that hold ``weights``."""
+        return self._pair.states(weights, self._reference)
+
+    def _moved(self) -> None:
+        """Forget what was worked out from the conductances."""
+        self._cache: Tensor | None = None
+        self._wired: WiredPair | None = None
+
+    def _visible(self) -> Tensor:
+        return self._pair.both(self._cells.visible(), self._reference)
+
+    def _weights(self) -> Tensor:
+        """The weights, computed once between writes. Not to be changed."""
+        if self._cache is None:
+            plus, minus = self._visible()
+            self._cache = torch.sub(plus, minus).mul_(self._pair.gain)
+        return self._cache
+
+    def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
+        """Through converters, wires and read noise."""
+        generator, curve = self._cells.generator, None
+        if self.periphery is not None:
+            curve = self.periphery.curve(signal, transposed=transposed)
+            signal = self.periphery.drive(signal, transposed=transposed, generator=generator)
+        driven, signal = signal, signal if curve is None else curve(signal)
+        if self.wires is None:
+            weights = self._weights()
+            output = signal @ (weights if transposed else weights.T)
+        else:
+            output = self._behind(self.wires).sums(driven, curve, transposed=transposed)
+        if self._cells.device.read_noise > 0.0:
+            self._add_read_noise(output, signal, transposed=transposed)
+        self._costs.add_read(signal, transposed=transposed)
+        if self.periphery is not None:
+            output = self.periphery.sense(output, transposed=transposed, generator=generator)
+        return output
+
+    def _behind(self, wires: Wires) -> WiredPair:
+        """The present conductances behind ``wires``, worked out once between writes."""
+        if self._wired is None or self._wired.wires is not wires:
+            self._wired = WiredPair(self.conductance, wires, self._pair.gain / self.device.span)
+        return self._wired
+
+    def _add_read_noise(self, output: Tensor, signal: Tensor, *, transposed: bool) -> None:
+        """Every cell's current is ``V G (1 + N(0, read_noise))``, drawn anew for every vector.
+
+        The sum over a line is drawn as one normal of the summed variance, which is the same thing.
+        With wires V is taken as driven, not as it arrives at the cell, so the noise is too large by
+        about the share of the current that is lost.
+        """
+        device = self._cells.device
+        power = (self._visible() + device.g_min / device.span).square().sum(0)
+        variance = signal.square() @ (power if transposed else power.T)
+        noise = torch.empty_like(output).normal_(generator=self._cells.generator)
+        output.addcmul_(noise, variance.sqrt_(), value=device.read_noise * self._pair.gain)
+
+
+def check_setting(name: str, value: Any) -> None:
+    """An error unless the attribute ``name`` of an array may be ``value``."""
+    if name == "half_select":
+        check_real(name, value, 0.0, 1.0)
+    elif name == "pair":
+        check_choice(name, value, PAIRS)
+    elif name == "coding":
+        check_instance(name, value, Coding, "a coding such as WholePulses() or Coincidence()")
+    elif name == "periphery" and value is not None:
+        check_instance(name, value, Periphery, "a Periphery or None")
+    elif name == "wires" and value is not None:
+        check_instance(name, value, Wires, "Wires or None")
