@@ -20,8 +20,8 @@ from dashboards.devices.parameters import limits_of, parameters, python_of, slid
 from dashboards.devices.write_steps import WriteSteps
 from toolkit.checks import check_choice
 from toolkit.crossbar import Device, device_names, get_device
+from toolkit.crossbar.trains import Trains, cycled, up_and_down
 from toolkit.plots import LiveFigure
-from toolkit.plots.cells import Trains, cycled, up_and_down
 from toolkit.plots.devices import (
     SCALES,
     cycling,

@@ -13,10 +13,10 @@ from dashboards.app import site
 from dashboards.app.address import Watched
 from dashboards.app.figure_pane import BELOW_TABS, FigurePane, facts, grid
 from toolkit.crossbar import SCHEMES, Device
+from toolkit.crossbar.phases import Write, make_update, write_phases
 from toolkit.crossbar.pulses import CODINGS, make_coding
 from toolkit.plots import LiveFigure, heat_map
 from toolkit.plots.devices import drive_columns, line_drive
-from toolkit.plots.writing import Write, make_update, write_phases
 
 _HEIGHT = "max(212px, calc(50vh - 168px))"  # two rows in what the widgets leave of the window
 SHAPE = (8, 6)

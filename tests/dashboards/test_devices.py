@@ -15,8 +15,8 @@ from dashboards.devices.page import Devices
 from dashboards.devices.parameters import limits_of, parameters, python_of, with_parameters
 from tests.dashboards.driving import beside
 from toolkit.crossbar import Exponential, device_names, get_device
+from toolkit.crossbar.trains import up_and_down
 from toolkit.fitting import EXAMPLE_CSV, fit_csv
-from toolkit.plots.cells import up_and_down
 from toolkit.plots.devices import response_columns
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from toolkit.crossbar import device_names, get_device
+from toolkit.crossbar.trains import cycled, up_and_down
 from toolkit.fitting import EXAMPLE_CSV, PulseTrains, fit_csv
 from toolkit.plots import LiveFigure
-from toolkit.plots.cells import cycled, up_and_down
 from toolkit.plots.devices import (
     STYLES,
     cycling,

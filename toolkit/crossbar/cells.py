@@ -97,6 +97,14 @@ class Cells:
         """The state that a read sees: write noise included. Not to be changed."""
         return self.state if self._offset is None else self.state + self._offset
 
+    def read(self) -> Tensor:
+        """States that a read of every cell shows: conductances times ``1 + N(0, read_noise)``."""
+        seen, device = self.visible(), self.device
+        if device.read_noise == 0.0:
+            return seen.clone()
+        noise = self.normal(seen).mul_(device.read_noise)
+        return seen + (seen + device.g_min / device.span) * noise
+
     @property
     def is_compiled(self) -> bool:
         """Whether compiled loops do the writing: on a CPU, where the response has a step."""

@@ -53,7 +53,7 @@ def write_verify(
     rounds = 0
     while True:
         rounds += 1
-        error = targets - _measured(cells)
+        error = targets - cells.read()
         levels = torch.where(error > 0.0, float(device.levels_up), float(device.levels_down))
         wanted = (error.abs() * levels / 2.0).floor().clamp(min=1.0)
         wanted = torch.minimum(wanted, max_pulses - spent) * (error.abs() > tolerance)
@@ -68,12 +68,3 @@ def write_verify(
         pulses=int(spent.sum()),
         rounds=rounds,
     )
-
-
-def _measured(cells: Cells) -> Tensor:
-    """One read of every cell: ``G (1 + N(0, read_noise))`` as a state."""
-    if cells.device.read_noise == 0.0:
-        return cells.visible()
-    ground = cells.device.g_min / cells.device.span
-    noise = cells.normal(cells.state).mul_(cells.device.read_noise)
-    return cells.visible() + noise * (cells.visible() + ground)

@@ -140,9 +140,7 @@ class PulseTrains:
         for cycle in range(cycles):
             for pulse, sign in enumerate(polarity):
                 simulated.pulse(torch.full_like(simulated.state, float(sign)))
-                noise = torch.randn(cells, generator=generator, dtype=torch.float64)
-                level = simulated.visible() * device.span + device.g_min
-                readings[:, cycle, pulse] = level * (1.0 + device.read_noise * noise)
+                readings[:, cycle, pulse] = simulated.read() * device.span + device.g_min
         cell, cycle_number, pulse_number = np.indices(readings.shape)
         columns = {
             "cell": [str(number) for number in cell.ravel()],

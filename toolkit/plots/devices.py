@@ -1,6 +1,6 @@
 """Figures of device responses: potentiation and depression, cycling, and the fit to measurements.
 
-The numbers come from :mod:`toolkit.plots.cells` and the fits of ``toolkit.crossbar``. The
+The numbers come from :mod:`toolkit.crossbar.trains` and the fits of ``toolkit.crossbar``. The
 ``*_columns`` functions give what a :class:`toolkit.plots.live.LiveFigure` of the same element is
 to show next, glyph after glyph.
 """
@@ -15,8 +15,8 @@ import holoviews as hv
 import numpy as np
 
 from toolkit.crossbar.devices.device import Device
+from toolkit.crossbar.trains import Floats, Trains, nominal
 from toolkit.fitting import Fit, PulseTrains
-from toolkit.plots.cells import Floats, Trains, nominal
 from toolkit.plots.elements import _FRAME, _LEGEND, BLUE, GREEN, GREY, ORANGE, siemens_prefix
 
 _POINTS = 200
@@ -73,7 +73,7 @@ def response_bands(
     Parameters
     ----------
     bands
-        By name: the device and its cells as :func:`toolkit.plots.cells.up_and_down` follows them.
+        By name: the device and its cells as ``crossbar.trains.up_and_down`` follows them.
     scale
         "share of the range" (linear) or "siemens" (logarithmic).
     """

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from toolkit.crossbar import get_device
-from toolkit.plots.cells import cycled, follow, nominal, split, up_and_down
+from toolkit.crossbar.trains import cycled, follow, nominal, split, up_and_down
 
 
 def test_without_noise_every_cell_follows_the_closed_form():

@@ -1,8 +1,4 @@
-"""An update written into a small array phase by phase: the numbers behind that figure.
-
-The array and its pulses are ``toolkit.crossbar``'s; here one write is taken apart into the phases
-in which the lines are driven, each applied to the array by itself.
-"""
+"""One write of an update taken apart into the phases in which lines are driven."""
 
 from __future__ import annotations
 

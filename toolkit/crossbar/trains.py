@@ -1,7 +1,4 @@
-"""What many cells of a device show under pulse trains: the numbers behind the device figures.
-
-The cells themselves are ``toolkit.crossbar``'s; here they are followed and averaged.
-"""
+"""What many cells of a device show under pulse trains."""
 
 from __future__ import annotations
 
@@ -78,10 +75,10 @@ def follow(
         raise ValueError(f"start must be between 0 and 1; got {start}")
     generator = torch.Generator().manual_seed(seed)
     simulated = Cells(torch.full((cells,), start, dtype=torch.float64), device, generator)
-    readings = [_read(simulated)]
+    readings = [simulated.read()]
     for count in trains:
         simulated.pulse(torch.full_like(simulated.state, float(count)))
-        readings.append(_read(simulated))
+        readings.append(simulated.read())
     return Trains(
         pulses=np.abs(np.concatenate([[0.0], np.asarray(trains, dtype=float)])).cumsum(),
         nominal=nominal(device, trains, start),
@@ -133,12 +130,3 @@ def split(pulses: int, parts: int) -> list[int]:
     """``pulses`` as at most ``parts`` whole numbers, none 0, as equal as can be."""
     edges = np.linspace(0, pulses, min(pulses, parts) + 1).round().astype(int)
     return np.diff(edges).tolist()
-
-
-def _read(cells: Cells) -> torch.Tensor:
-    """States that a noisy read of every cell shows; the noise is relative to the conductance."""
-    device, seen = cells.device, cells.visible()
-    if device.read_noise == 0.0:
-        return seen.clone()
-    noise = device.read_noise * cells.normal(seen)
-    return seen + (seen + device.g_min / device.span) * noise

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from toolkit.crossbar import Coincidence, WholePulses, get_device
+from toolkit.crossbar.phases import drive, make_update, write_phases
 from toolkit.lowrank import LowRank
-from toolkit.plots.writing import drive, make_update, write_phases
 
 SHAPE = (8, 6)
 FINE = replace(get_device("ideal"), levels_up=10_000, levels_down=10_000)

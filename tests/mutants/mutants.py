@@ -1,0 +1,309 @@
+"""Faults that a test must notice: file, what stands there, what the fault is, and the test."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """``old`` stands once in ``file``; with ``new`` in its place ``test`` has to fail."""
+
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+LOWRANK = "tests/lowrank/"
+CELLS = "tests/crossbar/"
+MUTANTS = [
+    # estimators
+    Mutant(
+        "toolkit/lowrank/sbpca.py",
+        "seen += d.shape[0]",
+        "seen += block",
+        f"{LOWRANK}test_recursions.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/sbpca.py",
+        "w = d.shape[0] / seen",
+        "w = 1.0 / (2.0 + start)",
+        f"{LOWRANK}test_recursions.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/sbpca.py",
+        "past = 0.0 if self._fresh else self.history * block",
+        "past = self.history * block",
+        f"{LOWRANK}test_sbpca.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/sbpca.py",
+        "torch.add(past, new, alpha=w)",
+        "torch.add(past, new, alpha=1.0)",
+        f"{LOWRANK}test_recursions.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/sbpca.py",
+        "turned = past @ (right @ new_right.T)",
+        "turned = past",
+        f"{LOWRANK}test_sbpca_variants.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/sbpca.py",
+        "sigma * (past / (past + batch))",
+        "sigma",
+        f"{LOWRANK}test_sbpca.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/recursions.py",
+        "keep, weight = real(1.0 - count / seen), real(batch / seen)",
+        "keep, weight = real(1.0 - count / seen), real(count / seen)",
+        f"{LOWRANK}test_recursions.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/recursions.py",
+        "left[i] *= np.copysign(real(1.0), sigma[i])",
+        "left[i] *= real(1.0)",
+        f"{LOWRANK}test_recursions.py",
+    ),
+    Mutant("toolkit/lowrank/sbe.py", "w = 1 / j", "w = 1 / (j + 1)", f"{LOWRANK}test_sbe.py"),
+    Mutant(
+        "toolkit/lowrank/sbe.py",
+        "zip(batch * errors, activations",
+        "zip(errors, activations",
+        f"{LOWRANK}test_sbe.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/feedback.py",
+        "self.decay * sigma[k:]",
+        "sigma[k:]",
+        f"{LOWRANK}test_feedback.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/feedback.py",
+        "self._memory_rank or max(8, 3 * self.rank)",
+        "self._memory_rank or self.rank",
+        f"{LOWRANK}test_feedback.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/lrt.py",
+        "np.full(p, total / p)",
+        "np.full(p, total / count)",
+        f"{LOWRANK}test_lrt.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/lrt.py",
+        "mixed = rows[:, first:] * signs[first:]",
+        "mixed = rows[:, first:]",
+        f"{LOWRANK}test_lrt.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/nmf.py",
+        "torch.stack([part, -part])",
+        "torch.stack([part, part])",
+        f"{LOWRANK}test_nmf.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/power.py",
+        "self._residual = update.add_to(gradient, alpha=-1.0)",
+        "self._residual = update.add_to(gradient, alpha=-0.9)",
+        f"{LOWRANK}test_power.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/svd.py",
+        "factored_svd(errors, activations, self.rank)",
+        "factored_svd(errors, activations, self.rank + 1)",
+        f"{LOWRANK}test_svd.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/spectrum.py",
+        "(2.0 * inner - own) / energy",
+        "inner / energy",
+        f"{LOWRANK}test_spectrum.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/spectrum.py",
+        "squares[:rank].sum()) / total",
+        "squares[: rank + 1].sum()) / total",
+        f"{LOWRANK}test_spectrum.py",
+    ),
+    # kernels and the physics of cells
+    Mutant(
+        "toolkit/crossbar/kernels.py",
+        "is_up = values[entry] - low > real(",
+        "is_up = values[entry] - low >= real(0.5) + 0 * real(",
+        f"{CELLS}test_pulses.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/kernels.py",
+        "want[entry] = np.floor(want[entry] + want.dtype.type(0.5))",
+        "want[entry] = np.floor(want[entry])",
+        f"{CELLS}test_pulses.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/kernels.py",
+        "radius = np.sqrt(_F(-2.0) * min(log, _F(0.0)))",
+        "radius = np.sqrt(_F(-1.9) * min(log, _F(0.0)))",
+        f"{CELLS}test_noise.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/cells.py",
+        "deviation = root * (device.cycle_to_cycle",
+        "deviation = count * (device.cycle_to_cycle",
+        f"{CELLS}test_cells.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/cells.py",
+        "worn, self._arrays = self.pulse_count >= self._limit, None",
+        "worn, self._arrays = self.pulse_count > 2 * self._limit, None",
+        f"{CELLS}test_ageing.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/cells.py",
+        "        self._age += seconds\n",
+        "        self._age += 2 * seconds\n",
+        f"{CELLS}test_ageing.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/devices/responses.py",
+        "height = 0.07 * math.sqrt(2.0) * label.abs()",
+        "height = 0.07 * label.abs()",
+        f"{CELLS}test_device.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/devices/responses.py",
+        "slope = math.expm1(-bend / levels)",
+        "slope = math.expm1(-bend / (levels + 1))",
+        f"{CELLS}test_device.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/devices/responses.py",
+        "reached += step + slope * reached",
+        "reached += step",
+        f"{CELLS}test_device.py {CELLS}test_cells.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/devices/steps.py",
+        "up, down = up + lean, down - lean",
+        "up, down = up + lean, down + lean",
+        f"{CELLS}test_device.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/devices/wear.py",
+        "quantile > 1.0 - device.stuck_high",
+        "quantile > 1.0 - device.stuck_low",
+        f"{CELLS}test_ageing.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/cost.py",
+        "each = learning_rate / (2 * w_max)",
+        "each = learning_rate / w_max",
+        "tests/dashboards/test_snapshot.py",
+    ),
+    # results
+    Mutant(
+        "toolkit/results/opening.py",
+        'for dim, index in (("record", "step"), ("evaluation", "evaluation_step")):',
+        'for dim, index in (("record", "step"),):',
+        "tests/results/test_opening.py",
+    ),
+    Mutant(
+        "toolkit/results/opening.py",
+        "if not 1 <= version <= schema.SCHEMA_VERSION:",
+        "if not 1 <= version:",
+        "tests/results/test_files.py",
+    ),
+    Mutant(
+        "toolkit/results/foreign.py",
+        "if item.is_virtual or item.external:",
+        "if item.external:",
+        "tests/results/test_foreign.py",
+    ),
+    Mutant(
+        "toolkit/results/foreign.py",
+        'codec.get("name") not in _CODECS',
+        "False",
+        "tests/results/test_foreign.py",
+    ),
+    Mutant(
+        "toolkit/results/stream.py",
+        "half = np.uint32((1 << dropped) >> 1)",
+        "half = np.uint32(0)",
+        "tests/results/test_stream.py",
+    ),
+    Mutant(
+        "toolkit/results/grid.py",
+        "if there != sweep:",
+        "if not there:",
+        "tests/results/test_grid.py tests/training/test_sweeps.py",
+    ),
+    # training
+    Mutant(
+        "toolkit/training/layers/updates.py",
+        "past = (velocity.left * (momentum * velocity.sigma)).to(left)",
+        "past = (velocity.left * velocity.sigma).to(left)",
+        "tests/training/test_optimiser.py",
+    ),
+    Mutant(
+        "toolkit/training/layers/updates.py",
+        "wanted *= self.capture.positions",
+        "wanted *= 1",
+        "tests/training/test_networks.py",
+    ),
+    Mutant(
+        "toolkit/training/experiment/series.py",
+        "self._rows[: self._kept : 2]",
+        "self._rows[1 : self._kept + 1 : 2]",
+        "tests/dashboards/test_snapshot.py tests/training/test_recorder.py",
+    ),
+    Mutant(
+        "toolkit/training/experiment/run.py",
+        "self._earlier_pulses = self.pulses\n",
+        "pass\n",
+        "tests/training/test_live_changes.py",
+    ),
+    # addresses
+    Mutant(
+        "dashboards/app/settings_text.py",
+        "if not name.startswith(prefix) or name in others:",
+        "if name in others:",
+        "tests/dashboards/test_state.py",
+    ),
+    Mutant(
+        "dashboards/app/settings_text.py",
+        "if weights > MAX_WEIGHTS:",
+        "if weights > 1000 * MAX_WEIGHTS:",
+        "tests/dashboards/test_state.py tests/dashboards/test_playground.py",
+    ),
+    Mutant(
+        "dashboards/app/site.py",
+        'return "/" if key == next(iter(pages())) else key',
+        "return key",
+        "tests/dashboards/test_site.py",
+    ),
+    # exercises
+    Mutant(
+        "toolkit/teaching/checks/spectra.py",
+        "if not close(answer, (5 / 21) ** 0.5, relative=1e-2):",
+        "if not close(answer, (5 / 21) ** 0.5, relative=1):",
+        "tests/teaching/test_spectra.py",
+    ),
+    Mutant(
+        "toolkit/teaching/checks/spectra.py",
+        "if answer != 9:",
+        "if answer > 9:",
+        "tests/teaching/test_spectra.py",
+    ),
+    Mutant(
+        "toolkit/teaching/checks/sbpca.py",
+        "if not close(right, expected[2]):",
+        "if False:",
+        "tests/teaching/test_sbpca.py",
+    ),
+    Mutant(
+        "toolkit/teaching/checks/sbpca.py",
+        "if not close(sigma, expected[1]):",
+        "if False:",
+        "tests/teaching/test_sbpca.py",
+    ),
+]
