@@ -83,12 +83,12 @@ def some_pulses(share, shape=(2, 40, 50)):
 def test_writes_are_the_devices_steps_at_every_density(share, noise):
     pulses = some_pulses(share)
     start = torch.rand(pulses.shape, generator=seeded(2)).double()
-    device = dataclasses.replace(QUIET, cycle_to_cycle=noise)
+    device = dataclasses.replace(QUIET, cycle_to_cycle=noise, write_noise=noise)
     cells = Cells(start.clone(), device, seeded(3))
     written = cells.pulse(pulses)
     expected = QUIET.step(start, pulses)
     assert torch.allclose(cells.state, expected, rtol=0.0, atol=1e-10)
-    assert torch.equal(cells.state[pulses == 0.0], start[pulses == 0.0])
+    assert torch.equal(cells.visible()[pulses == 0.0], start[pulses == 0.0])
     assert torch.equal(cells.pulse_count, pulses.abs().int())
     sums = [pulses, pulses.abs(), pulses * expected, pulses.abs() * expected]
     assert written.sums == pytest.approx([float(each.sum()) for each in sums], abs=1e-7)
