@@ -189,6 +189,8 @@ def test_devices_lists_every_preset(capsys):
         assert f"{device.g_max:.3g}" in line
         assert f"{device.levels_up:.0f}/{device.levels_down:.0f}" in line
         assert device.source in line
+        for noise in ("cycle_to_cycle", "step_noise", "state_noise", "write_noise", "read_noise"):
+            assert not getattr(device, noise) or f" {getattr(device, noise):.3g} " in line
 
 
 def test_help_names_the_commands_and_the_knobs(capsys):

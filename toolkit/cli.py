@@ -18,6 +18,7 @@ from textwrap import shorten
 from typing import Any, NoReturn
 
 MOST_THREADS = 1024
+_NOISES = ("cycle_to_cycle", "step_noise", "state_noise", "write_noise", "read_noise")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -342,17 +343,13 @@ def _trace(device: Any) -> tuple[int, int, Any]:
 
 
 def _print_table(devices: list[Any]) -> None:
-    columns = (
-        "response",
-        "g_min",
-        "g_max",
-        "levels",
-        "nonlinearity",
-        "cycle-to-cycle",
-        "read noise",
-    )
-    units = ("", "S", "S", "up/down", "up/down", "of range", "of current")
-    print(f"{'device':<16}" + "".join(f"{name:>15}" for name in columns) + "  source")
+    from toolkit.crossbar.devices.parameter import about
+
+    noises = {name: about(devices[0])[name] for name in _NOISES}
+    heads = ("response", "G_min", "G_max", "levels", "nonlinearity")
+    names = (*heads, *(one.label for one in noises.values()))
+    units = ("", "S", "S", "up/down", "up/down", *(one.unit for one in noises.values()))
+    print(f"{'device':<16}" + "".join(f"{name:>15}" for name in names) + "  source")
     print(f"{'':<16}" + "".join(f"{unit:>15}" for unit in units))
     for device in devices:
         labels = [getattr(device, f"nonlinearity_{way}", None) for way in ("up", "down")]
@@ -362,8 +359,7 @@ def _print_table(devices: list[Any]) -> None:
             f"{device.g_max:.3g}",
             f"{device.levels_up:.0f}/{device.levels_down:.0f}",
             "-" if None in labels else "/".join(f"{label:g}" for label in labels),
-            f"{device.cycle_to_cycle:.1%}",
-            f"{device.read_noise:.1%}",
+            *(f"{value:.3g}" if (value := getattr(device, name)) else "-" for name in noises),
         )
         print(
             f"{device.name:<16}" + "".join(f"{cell:>15}" for cell in cells) + f"  {device.source}"

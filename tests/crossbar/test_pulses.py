@@ -397,3 +397,12 @@ def test_write_verify_keeps_its_budget():
     assert report.within_tolerance < 0.5
     with pytest.raises(ValueError, match="tolerance"):
         array.program(zeros(5, 5), tolerance=0.0)
+
+
+@pytest.mark.parametrize("pair", ["differential", "one-sided", "reference"])
+def test_write_verify_reports_weights_out_of_reach_as_missed(pair):
+    array = Crossbar.from_weights(zeros(5, 5), device=get_device("ideal"), pair=pair)
+    report = array.program(zeros(5, 5) + 1.5, tolerance=0.01)
+    torch.testing.assert_close(array.weights, zeros(5, 5) + 1.0, atol=0.02, rtol=0.0)
+    assert report.within_tolerance <= 0.5 and report.rms_error > 0.2
+    assert report.pulses == int(array.pulse_count.sum()) <= 2 * 25 * 1000

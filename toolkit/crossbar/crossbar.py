@@ -246,7 +246,7 @@ class Crossbar(Array):
             If ``weights`` does not fit, or the tolerance or the budget is not positive.
         """
         weights = check_goal(weights, self.shape, tolerance, max_pulses).to(self._cells.state)
-        targets = self._targets(weights)
+        targets = self._pair.states(weights, self._reference)
         return write_verify(self._cells, targets, tolerance, max_pulses, self._issue_by_rows)
 
     def refresh(self, threshold: float) -> int:
@@ -378,8 +378,8 @@ class Crossbar(Array):
         return self._pair.reference(self._cells)
 
     def _targets(self, weights: Tensor) -> Tensor:
-        """States that hold ``weights``."""
-        return self._pair.states(weights, self._reference)
+        """States that hold ``weights``, clipped to the range."""
+        return self._pair.states(weights, self._reference).clamp_(0.0, 1.0)
 
     def _moved(self) -> None:
         """Forget what was worked out from the conductances."""

@@ -63,14 +63,13 @@ class Pair:
         return torch.where(point.isnan(), middle, point).clamp(0.0, 1.0)
 
     def states(self, weights: Tensor, reference: Tensor) -> Tensor:
-        """States (polarities, m, n) that hold ``weights``, clipped to the range."""
+        """States (polarities, m, n) that hold ``weights``; out of 0..1 for those out of range."""
         share = weights / self.gain
         if self.kind == "reference":
-            return (reference + share).clamp_(0.0, 1.0)
+            return reference + share
         if self.kind == "one-sided":
-            return torch.stack([share.clamp(0.0, 1.0), (-share).clamp(0.0, 1.0)])
-        half = (share / 2.0).clamp(-0.5, 0.5)
-        return torch.stack([0.5 + half, 0.5 - half])
+            return torch.stack([share.clamp(min=0.0), (-share).clamp(min=0.0)])
+        return torch.stack([0.5 + share / 2.0, 0.5 - share / 2.0])
 
     def both(self, cells: Tensor, reference: float | Tensor) -> Tensor:
         """Values of plus and minus cells: ``cells``, or them and the ``reference``'s."""

@@ -44,6 +44,9 @@ def write_verify(
 ) -> Programming:
     """Pulse ``cells`` towards ``targets``; ``issue`` sends pulses.
 
+    Targets outside 0..1 cannot be reached: pulses go to the end of the range, the report counts
+    the whole miss.
+
     Each round reads every cell (read noise included) and gives those outside the tolerance half of
     the pulses that a straight line would need, at least one, so that steep parts of a curve are
     not overshot. Ends when all reads are within the tolerance or no cell has pulses left.
@@ -53,7 +56,7 @@ def write_verify(
     rounds = 0
     while True:
         rounds += 1
-        error = targets - cells.read()
+        error = targets.clamp(0.0, 1.0) - cells.read()
         levels = torch.where(error > 0.0, float(device.levels_up), float(device.levels_down))
         wanted = (error.abs() * levels / 2.0).floor().clamp(min=1.0)
         wanted = torch.minimum(wanted, max_pulses - spent) * (error.abs() > tolerance)
