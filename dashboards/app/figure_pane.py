@@ -6,7 +6,9 @@ browser has the page already and Panel has not heard of it yet.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
+from itertools import zip_longest
 from typing import Any
 
 import panel as pn
@@ -72,27 +74,49 @@ def facts(items: dict[str, Any]) -> str:
     return f'<dl style="display:flex;flex-wrap:wrap;gap:4px 26px;margin:2px 0">{cells}</dl>'
 
 
-def table(headers: list[str], rows: list[list[Any]], caption: str = "") -> str:
-    """A table, as HTML; numbers belong there as text already."""
-    head = "".join(f'<th scope="col" style="{_CELL}">{escape(name)}</th>' for name in headers)
+def table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    caption: str = "",
+    *,
+    numbers: bool = False,
+    colours: Sequence[str] = (),
+) -> str:
+    """A table, as HTML; numbers belong there as text already.
+
+    With ``numbers`` all columns but the first, the rows' names, stand to the right. ``colours`` are
+    those of a bar before each row.
+    """
+    side = "right" if numbers else "left"
+    sides = ["left", *[side] * (len(headers) - 1)]
+    head = "".join(
+        f'<th scope="col" style="{_CELL}text-align:{aside}">{escape(name)}</th>'
+        for aside, name in zip(sides, headers, strict=True)
+    )
     body = "".join(
-        "<tr>"
+        f"<tr>{_first(str(row[0]), numbers, colour)}"
         + "".join(
-            f'<td style="{_CELL}{_WRAP if column else _WHOLE}">{escape(str(item))}</td>'
-            for column, item in enumerate(row)
+            f'<td style="{_CELL}text-align:{side};overflow-wrap:anywhere">{escape(str(item))}</td>'
+            for item in row[1:]
         )
         + "</tr>"
-        for row in rows
+        for row, colour in zip_longest(rows, colours[: len(rows)])
     )
     title = f'<caption style="text-align:left;font-weight:600">{escape(caption)}</caption>'
     return (
-        f'<table style="border-collapse:collapse;font-variant-numeric:tabular-nums">'
+        '<table style="border-collapse:collapse;font-variant-numeric:tabular-nums">'
         f"{title if caption else ''}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
 
 
-_CELL = "text-align:left;padding:2px 12px 2px 0;border-bottom:1px solid #8884;vertical-align:top;"
-_WRAP, _WHOLE = "overflow-wrap:anywhere", "white-space:nowrap"
+def _first(text: str, is_name: bool, colour: str | None) -> str:
+    kind = 'th scope="row"' if is_name else "td"
+    bar = f"border-left:6px solid {colour};padding-left:8px;" if colour else ""
+    style = f"{_CELL}text-align:left;font-weight:400;white-space:nowrap;{bar}"
+    return f'<{kind} style="{style}">{escape(text)}</{kind[:2]}>'
+
+
+_CELL = "padding:2px 12px 2px 0;border-bottom:1px solid #8884;vertical-align:top;"
 
 
 def _caption(text: str) -> str:

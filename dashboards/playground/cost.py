@@ -8,6 +8,7 @@ from operator import add
 
 import torch
 
+from dashboards.app.figure_pane import table
 from dashboards.app.site import Text
 from dashboards.playground.view import View
 from toolkit.crossbar import Crossbar
@@ -86,21 +87,11 @@ def cost_html(spending: Spending, pulses: int) -> str:
             ("Time of writes †", _seconds(cost.write_time), "–"),
             ("Time of reads †", _seconds(cost.read_time), "–"),
         ]
-    body = "".join(
-        f'<tr><th scope="row" style="text-align:left;font-weight:400">{name}</th>'
-        f"<td>{mine}</td><td>{theirs}</td></tr>"
-        for name, mine, theirs in rows
-    )
     note = "* computed, not simulated: the same samples, one outer product each"
     if spending.cost is not None:
         note += "; pulses: the average of stochastic rounding.<br>† cells only, since programmed"
-    return (
-        "<style>td,thead th{text-align:right;padding:3px 8px;font-variant-numeric:tabular-nums}"
-        "</style>"
-        '<table style="border-collapse:collapse;font-size:13px;width:100%"><thead><tr><td></td>'
-        '<th scope="col">this run</th><th scope="col">full gradient</th></tr></thead>'
-        f'<tbody>{body}</tbody></table><p style="font-size:12px;margin:6px 0">{note}.</p>'
-    )
+    shown = table(["", "this run", "full gradient"], rows, numbers=True)
+    return f'{shown}<p style="font-size:12px;margin:6px 0">{note}.</p>'
 
 
 def _joules(value: float) -> str:

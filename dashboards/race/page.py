@@ -16,7 +16,7 @@ import panel as pn
 import panel_material_ui as pmui
 
 from dashboards.app import site
-from dashboards.app.figure_pane import FigurePane, grid
+from dashboards.app.figure_pane import FigurePane, grid, table
 from dashboards.app.settings_text import knobs_of_query, query_of
 from dashboards.app.site import Text
 from dashboards.app.widgets import live_widgets, moving_along, show
@@ -251,22 +251,8 @@ def standings_html(lanes: Sequence[Lane]) -> str:
             _percent(lane.track.accuracy_at("seconds", math.inf)),
             *(_percent(reached[i]) for _, reached in budgets.values()),
         ]
-        first, *rest = (escape(cell) for cell in cells)
-        style = f"border-left:6px solid {RUN_STYLES[i][0]};padding-left:8px;text-align:left"
-        rows.append(
-            f'<tr><th scope="row" style="{style}">{first}</th>'
-            + "".join(f'<td style="padding:2px 12px">{cell}</td>' for cell in rest)
-            + "</tr>"
-        )
-    head = "".join(
-        f'<th scope="col" style="padding:2px 12px;font-weight:500">{escape(name)}</th>'
-        for name in heads
-    )
-    return (
-        '<table style="font-variant-numeric:tabular-nums;text-align:right;'
-        'border-collapse:collapse">'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-    )
+        rows.append(cells)
+    return table(heads, rows, numbers=True, colours=[style[0] for style in RUN_STYLES])
 
 
 def _percent(fraction: float) -> str:
