@@ -9,7 +9,7 @@ VENV := .venv
 RUN  := $(VENV)/bin/python
 PIP  := $(RUN) -m pip install --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help dashboard test notebooks html lint format benchmark clean
+.PHONY: help dashboard test mutants notebooks html lint format benchmark clean
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/.dev ## run the whole test suite (ARGS="-k sbpca" runs a part)
 	$(RUN) -m pytest --numprocesses auto --dist worksteal -m "not alone" $(ARGS) || [ $$? -eq 5 ] # 5: ARGS left none
 	$(RUN) -m pytest -m alone $(ARGS) || [ $$? -eq 5 ]
+
+mutants: $(VENV)/.dev ## see that a test notices each of the known faults (ARGS="lowrank" some of them)
+	$(RUN) tests/mutants/run.py $(ARGS)
 
 notebooks: $(VENV)/.runtime ## open the tutorials in JupyterLab
 	$(RUN) -m jupyterlab notebooks/00_contents.ipynb $(ARGS)

@@ -1,6 +1,7 @@
 """The shape of the house: which part imports what, and what is under version control."""
 
 import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from tests.mutants.mutants import MUTANTS
 
 ROOT = Path(__file__).parent.parent
 LIBRARIES = {
@@ -105,6 +108,28 @@ def test_a_package_leaves_heavy_libraries_to_those_above(package):
         if any(f"{name}.".startswith(f"{foreign}.") for foreign in FORBIDDEN[package])
     }
     assert not wrong
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_the_tree_of_a_page_is_the_real_one(page):
+    """Every folder named is there; all of the toolkit's are named, in CONTRIBUTING those below."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"^([a-z]+(?:/[a-z]+)*)/ ", text, re.MULTILINE))
+    assert not {name for name in named if not (ROOT / name).is_dir()}
+    deepest = 3 if page == "CONTRIBUTING.md" else 2
+    there = {path.parent.relative_to(ROOT) for path in (ROOT / "toolkit").rglob("__init__.py")}
+    wanted = {path.as_posix() for path in there if len(path.parts) == deepest}
+    inner = {"toolkit/teaching/checks", "toolkit/reproduce/claims"}  # on their parents' lines
+    assert wanted - inner <= named
+
+
+def test_mutants_stand_where_their_list_says():
+    """Each once in its file; that tests kill them takes ``make mutants``."""
+    for mutant in MUTANTS:
+        text = (ROOT / mutant.file).read_text(encoding="utf-8")
+        assert text.count(mutant.old) == 1 and mutant.new != mutant.old, mutant
+        assert all((ROOT / name).is_file() for name in mutant.test.split())
+    assert len(MUTANTS) >= 40
 
 
 def test_a_folder_is_small_enough_to_keep_in_mind():

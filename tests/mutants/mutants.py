@@ -138,7 +138,7 @@ MUTANTS = [
         "toolkit/crossbar/kernels.py",
         "want[entry] = np.floor(want[entry] + want.dtype.type(0.5))",
         "want[entry] = np.floor(want[entry])",
-        f"{CELLS}test_pulses.py",
+        f"{CELLS}test_phases.py {CELLS}test_array.py",
     ),
     Mutant(
         "toolkit/crossbar/kernels.py",
@@ -186,7 +186,7 @@ MUTANTS = [
         "toolkit/crossbar/devices/steps.py",
         "up, down = up + lean, down - lean",
         "up, down = up + lean, down + lean",
-        f"{CELLS}test_device.py",
+        f"{CELLS}test_ageing.py",
     ),
     Mutant(
         "toolkit/crossbar/devices/wear.py",
@@ -260,7 +260,7 @@ MUTANTS = [
         "toolkit/training/experiment/run.py",
         "self._earlier_pulses = self.pulses\n",
         "pass\n",
-        "tests/training/test_live_changes.py",
+        "tests/training/test_experiment.py",
     ),
     # addresses
     Mutant(
