@@ -204,11 +204,7 @@ def line_drive(drive: Floats, *, rows: bool, label: str) -> hv.Rectangles:
     )
     corners = ("left", "bottom", "right", "top")
     return hv.Rectangles(tuple(bars[corner] for corner in corners), list(corners)).opts(
-        color=ORANGE,
-        line_alpha=0,
-        title="Rows" if rows else "Columns",
-        **axes,
-        **_FRAME,
+        color=ORANGE, line_alpha=0, title="Rows" if rows else "Columns", **axes, **_FRAME
     )
 
 

@@ -47,11 +47,7 @@ def accuracy_curve(
     curve = hv.Curve(data, "step", "accuracy").opts(color=GREEN, line_width=1.5)
     points = hv.Scatter(data, "step", "accuracy").opts(color=GREEN, size=4)
     return (curve * points * _marks(changes)).opts(
-        ylim=(0, 100),
-        xlabel="training step",
-        ylabel="correct (%)",
-        title="Test accuracy",
-        **_FRAME,
+        ylim=(0, 100), xlabel="training step", ylabel="correct (%)", title="Test accuracy", **_FRAME
     )
 
 

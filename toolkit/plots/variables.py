@@ -28,11 +28,7 @@ from toolkit.plots.elements import (
 _MOST_POINTS = 2000
 # Coordinates, or variables beside the one shown, that say where along a dimension we are
 _PLACES = {"event": "event_step"}
-AXES = {
-    "step": "training step",
-    "samples_seen": "samples seen",
-    "pulses": "programming pulses",
-}
+AXES = {"step": "training step", "samples_seen": "samples seen", "pulses": "programming pulses"}
 
 
 class Recorded(NamedTuple):

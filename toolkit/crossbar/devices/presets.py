@@ -12,6 +12,17 @@ from toolkit.crossbar.devices.steps import LinearStep, SoftBounds
 from toolkit.crossbar.devices.stepwise import ExpStep
 
 _NEUROSIM = "NeuroSim V3.0 manual, Table II"
+_NOTES = {
+    "PCMO": "; cycle-to-cycle printed as < 1 %, its bound is used",
+    # Both labels are printed positive and taken so, as NeuroSim does (A keeps the label's sign):
+    # RESET is gentle near g_max, where the molten volume is still small, and steepens below.
+    "GST PCM": "; states 100-120 read as 100 up, 120 down; depression label positive as printed:"
+    " small steps near g_max, larger below",
+    # Equal signs: depression runs back down nearly the curve of potentiation, which is why a
+    # device of such nonlinearity still trains well.
+    "FeFET": "; HZO; cycle-to-cycle printed as < 0.5 %, its bound is used; depression label"
+    " positive as printed: depression retraces nearly the potentiation curve",
+}
 
 
 def _neurosim(
@@ -23,7 +34,6 @@ def _neurosim(
     up: tuple[float, float],
     down: tuple[float, float],
     cycle_to_cycle: float,
-    note: str = "",
 ) -> Device:
     """A row of the table: g_max = 1/R_on, g_min = g_max/(on/off); pulses are (volts, seconds)."""
     return Device(
@@ -38,7 +48,7 @@ def _neurosim(
         width_up=up[1],
         v_down=down[0],
         width_down=down[1],
-        source=f"{_NEUROSIM}{note}",
+        source=_NEUROSIM + _NOTES.get(name, ""),
     )
 
 
@@ -55,9 +65,6 @@ def _weight_units(
 ) -> Device:
     """A row given, as in aihwkit, in weight units: dw_min, (w_min, w_max), noise in dw_min."""
     width = bounds[1] - bounds[0]
-    ranges = {"g_min": 1e-6, "g_max": 1e-5} | {
-        key: more.pop(key) for key in ("g_min", "g_max") if key in more
-    }
     return Device(
         name=name,
         levels_up=width / step,
@@ -66,9 +73,18 @@ def _weight_units(
         write_noise=write_noise * step / width,
         source=f"{origin}, as in aihwkit's preset of that name; conductance range and pulses"
         f" nominal{note}",
-        **ranges,
-        **more,
+        **{"g_min": 1e-6, "g_max": 1e-5, **more},
     )
+
+
+def _spreads(asymmetry: float, step: float, high: float, low: float) -> dict[str, Any]:
+    """From cell to cell: of the asymmetry, the size of a step and the bounds."""
+    return {
+        "asymmetry_spread": asymmetry,
+        "step_spread": step,
+        "high_spread": high,
+        "low_spread": low,
+    }
 
 
 _GONG_2018 = "Gong et al., Nat. Commun. 9, 2102 (2018)"
@@ -92,65 +108,26 @@ _ROWS = (
     _neurosim(
         "TaOx/HfOx", (128, 128), (0.04, -0.63), 100e3, 10.0, (1.6, 50e-9), (-1.6, 50e-9), 0.037
     ),
-    _neurosim(
-        "PCMO",
-        (50, 50),
-        (3.68, -6.76),
-        23e6,
-        6.84,
-        (-2.0, 1e-3),
-        (2.0, 1e-3),
-        0.01,
-        "; cycle-to-cycle printed as < 1 %, its bound is used",
-    ),
+    _neurosim("PCMO", (50, 50), (3.68, -6.76), 23e6, 6.84, (-2.0, 1e-3), (2.0, 1e-3), 0.01),
     _neurosim(
         "AlOx/HfO2", (40, 40), (1.94, -0.61), 16.9e3, 4.43, (0.9, 100e-6), (-1.0, 100e-6), 0.05
     ),
-    # Both labels are printed positive and taken so, as NeuroSim does (A keeps the label's sign):
-    # RESET is gentle near g_max, where the molten volume is still small, and steepens below.
-    _neurosim(
-        "GST PCM",
-        (100, 120),
-        (0.105, 2.4),
-        4.71e3,
-        19.8,
-        (0.7, 6e-6),
-        (3.0, 125e-9),
-        0.015,
-        "; states 100-120 read as 100 up, 120 down; depression label positive as printed:"
-        " small steps near g_max, larger below",
-    ),
+    _neurosim("GST PCM", (100, 120), (0.105, 2.4), 4.71e3, 19.8, (0.7, 6e-6), (3.0, 125e-9), 0.015),
     _neurosim("EpiRAM", (64, 64), (0.5, -0.5), 81e3, 50.2, (5.0, 5e-6), (-3.0, 5e-6), 0.02),
-    # Equal signs: depression runs back down nearly the curve of potentiation, which is why a
-    # device of such nonlinearity still trains well.
-    _neurosim(
-        "FeFET",
-        (32, 32),
-        (1.75, 1.46),
-        559e3,
-        45.0,
-        (3.65, 75e-9),
-        (-2.95, 75e-9),
-        0.005,
-        "; HZO; cycle-to-cycle printed as < 0.5 %, its bound is used; depression label positive as"
-        " printed: depression retraces nearly the potentiation curve",
-    ),
+    _neurosim("FeFET", (32, 32), (1.75, 1.46), 559e3, 45.0, (3.65, 75e-9), (-2.95, 75e-9), 0.005),
     _weight_units(
         "ReRamES",
         0.00135,
         (-1.0, 1.0),
         ExpStep(
             asymmetry=0.259359,
-            asymmetry_spread=0.05,
-            step_spread=0.2,
-            high_spread=0.3,
-            low_spread=0.3,
             amplitude_up=-1.18445,
             amplitude_down=-0.081404,
             gamma_up=5.0,
             gamma_down=5.0,
             a=-0.5,
             b=-0.5,
+            **_spreads(0.05, 0.2, 0.3, 0.3),
         ),
         _GONG_2018,
         step_noise=5.0,
@@ -160,9 +137,7 @@ _ROWS = (
         "ReRamSB",
         0.002,
         (-0.75, 1.25),
-        SoftBounds(
-            zero=0.375, asymmetry_spread=0.01, step_spread=0.3, high_spread=0.24, low_spread=0.4
-        ),
+        SoftBounds(zero=0.375, **_spreads(0.01, 0.3, 0.24, 0.4)),
         _GONG_2018,
         cycle_to_cycle=3.75 * 0.002 / 2.0,
         write_noise=56.0,
@@ -176,10 +151,7 @@ _ROWS = (
             decrease_up=0.05,
             decrease_down=0.05,
             decrease_spread=0.01,
-            asymmetry_spread=0.06,
-            step_spread=0.1,
-            high_spread=0.07,
-            low_spread=0.07,
+            **_spreads(0.06, 0.1, 0.07, 0.07),
         ),
         "Li et al., VLSI Technology (2018)",
         step_noise=0.3,
@@ -195,10 +167,7 @@ _ROWS = (
             decrease_up=0.1153,
             decrease_down=0.5085,
             decrease_spread=0.05,
-            asymmetry_spread=0.01,
-            step_spread=0.1,
-            high_spread=0.05,
-            low_spread=0.05,
+            **_spreads(0.01, 0.1, 0.05, 0.05),
         ),
         _TANG_2018,
         step_noise=0.3,
@@ -212,10 +181,7 @@ _ROWS = (
             decrease_up=0.4152,
             decrease_down=0.7342,
             decrease_spread=0.05,
-            asymmetry_spread=0.01,
-            step_spread=0.1,
-            high_spread=0.05,
-            low_spread=0.05,
+            **_spreads(0.01, 0.1, 0.05, 0.05),
         ),
         "Kim et al., IEDM (2019)",
         step_noise=2.0,
@@ -224,7 +190,7 @@ _ROWS = (
         "Idealized",
         0.0002,
         (-1.0, 1.0),
-        LinearStep(step_spread=0.3, high_spread=0.3, low_spread=0.3),
+        LinearStep(**_spreads(0.0, 0.3, 0.3, 0.3)),
         "a GokmenVlasov cell with finer, symmetric steps",
         step_noise=0.3,
     ),
@@ -232,7 +198,7 @@ _ROWS = (
         "GokmenVlasov",
         0.0016,
         (-1.0, 1.0),
-        LinearStep(asymmetry_spread=0.01, step_spread=0.3, high_spread=0.3, low_spread=0.3),
+        LinearStep(**_spreads(0.01, 0.3, 0.3, 0.3)),
         "Gokmen and Vlasov, Front. Neurosci. 10, 333 (2016)",
         step_noise=0.3,
     ),
@@ -242,14 +208,12 @@ _ROWS = (
         (0.0, 2.0),
         ExpStep(
             zero=0.0,
-            asymmetry_spread=0.05,
-            step_spread=0.2,
-            high_spread=0.1,
             amplitude_up=-27.235,
             amplitude_down=-2.235,
             gamma_up=2.5,
             gamma_down=2.5,
             a=-1.0,
+            **_spreads(0.05, 0.2, 0.1, 0.0),
         ),
         "Nandakumar et al., Front. Neurosci. 14, 406 (2020)",
         g_min=1e-7,
@@ -264,13 +228,7 @@ _ROWS = (
         "ReRamArrayOM",
         0.0949,
         (-1.0, 1.0),
-        SoftBounds(
-            asymmetry_spread=0.01,
-            step_spread=0.7829,
-            step_log_normal=True,
-            high_spread=0.3499,
-            low_spread=0.5695,
-        ),
+        SoftBounds(step_log_normal=True, **_spreads(0.01, 0.7829, 0.3499, 0.5695)),
         _GONG_2022,
         step_noise=0.4158,
         write_noise=1.4113,
@@ -280,13 +238,7 @@ _ROWS = (
         "ReRamArrayHfO2",
         0.4622,
         (-1.0, 1.0),
-        SoftBounds(
-            asymmetry_spread=0.01,
-            step_spread=0.7125,
-            step_log_normal=True,
-            high_spread=0.4295,
-            low_spread=0.5990,
-        ),
+        SoftBounds(step_log_normal=True, **_spreads(0.01, 0.7125, 0.4295, 0.5990)),
         _GONG_2022,
         step_noise=0.2174,
         write_noise=0.5841,
