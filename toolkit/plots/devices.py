@@ -17,7 +17,7 @@ import numpy as np
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.trains import Floats, Trains, nominal
 from toolkit.fitting import Fit, PulseTrains
-from toolkit.plots.elements import _FRAME, _LEGEND, BLUE, GREEN, GREY, ORANGE, siemens_prefix
+from toolkit.plots.elements import BLUE, GREEN, GREY, ORANGE, framed, siemens_prefix
 
 _POINTS = 200
 # Okabe and Ito's colours but for the one of the explored device; dashes tell apart what repeats
@@ -25,6 +25,8 @@ _COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7f7f7f")
 _DASHES = ("solid", "dashed", "dotted", "dashdot")
 STYLES = tuple((colour, dash) for dash, colour in product(_DASHES, _COLOURS))
 SCALES = ("share of the range", "siemens")
+_LEVELS = "pulses / levels (0 to 1: potentiation, 1 to 2: depression)"
+_STATE = "(G − G_min) / (G_max − G_min)"
 _ALONE = 3  # cells shown one by one
 _MOST_READINGS = 4000
 
@@ -42,17 +44,10 @@ def response_curves(traces: Mapping[str, tuple[int, int, np.ndarray]]) -> hv.NdO
         pulses in units of ``up`` and ``down``: 0 to 1 is potentiation, 1 to 2 depression.
     """
     curves = {name: _curve(*trace) for name, trace in traces.items()}
-    return hv.NdOverlay(curves, kdims="device", sort=False).opts(
-        hv.opts.Curve(color=hv.Cycle("Category20"), line_width=1.5),
-        hv.opts.NdOverlay(
-            responsive=True,
-            height=560,
-            legend_position="right",
-            show_grid=True,
-            xlabel="pulses / levels (up to 1: potentiation, from 1: depression)",
-            ylabel="(G − g_min) / (g_max − g_min)",
-            title="Device responses, noiseless",
-        ),
+    every = hv.NdOverlay(curves, kdims="device", sort=False)
+    every = every.opts(hv.opts.Curve(color=hv.Cycle("Category20"), line_width=1.5))
+    return framed(
+        every, "Device responses, noiseless", _LEVELS, _STATE, height=560, legend_position="right"
     )
 
 
@@ -96,14 +91,13 @@ def response_bands(
             ),
         ]
     siemens = scale == "siemens"
-    return hv.Overlay(elements).opts(
+    return framed(
+        hv.Overlay(elements),
+        "Potentiation and depression",
+        _LEVELS,
+        "conductance G (µS)" if siemens else _STATE,
+        legend="bottom_right" if siemens else "top_left",
         logy=siemens,
-        legend_position="bottom_right" if siemens else "top_left",
-        **_LEGEND,
-        xlabel="pulses / levels (0 to 1: potentiation, 1 to 2: depression)",
-        ylabel="conductance G (µS)" if siemens else "(G − G_min) / (G_max − G_min)",
-        title="Potentiation and depression",
-        **_FRAME,
     )
 
 
@@ -134,13 +128,8 @@ def cycling(device: Device, trains: Trains) -> hv.Overlay:
     ]
     curve = hv.Curve((mean["x"], mean["y"]), "x", "y").opts(color=BLUE, line_width=2.5)
     line = hv.HLines(point["y"]).opts(color=GREY, line_dash="dashed", line_width=1.5)
-    return hv.Overlay([area, curve, *cells, line]).opts(
-        xlabel="pulses given",
-        ylabel="(G − G_min) / (G_max − G_min)",
-        title="Repeated cycles",
-        show_legend=False,
-        **_FRAME,
-    )
+    every = hv.Overlay([area, curve, *cells, line])
+    return framed(every, "Repeated cycles", "pulses given", _STATE, show_legend=False)
 
 
 def cycling_columns(device: Device, trains: Trains) -> Columns:
@@ -167,14 +156,8 @@ def fit_curve(trains: PulseTrains, fit: Fit) -> hv.Overlay:
     curve = hv.Curve((np.arange(len(predicted)), predicted), "pulse", "G", label="fitted").opts(
         color=ORANGE, line_width=2.5
     )
-    return (measured * curve).opts(
-        legend_position="top_right",
-        **_LEGEND,
-        xlabel="pulse of the train",
-        ylabel=f"conductance G ({unit})",
-        title="Measured and fitted",
-        **_FRAME,
-    )
+    labels = "Measured and fitted", "pulse of the train", f"conductance G ({unit})"
+    return framed(measured * curve, *labels, legend="top_right")
 
 
 def fit_residuals(fit: Fit) -> hv.Overlay:
@@ -184,28 +167,20 @@ def fit_residuals(fit: Fit) -> hv.Overlay:
     points = hv.Scatter((np.arange(len(percent))[::every], percent[::every]), "step", "residual")
     rms = 100.0 * fit.rms
     lines = hv.HLines(np.array([-rms, rms])).opts(color=GREY, line_dash="dashed", line_width=1.5)
-    return (points.opts(color=BLUE, size=3, alpha=0.5) * lines).opts(
-        xlabel="step used in the fit",
-        ylabel="residual (% of the range)",
-        title="Residuals",
-        show_legend=False,
-        **_FRAME,
-    )
+    shown = points.opts(color=BLUE, size=3, alpha=0.5) * lines
+    labels = "Residuals", "step used in the fit", "residual (% of the range)"
+    return framed(shown, *labels, show_legend=False)
 
 
 def line_drive(drive: Floats, *, rows: bool, label: str) -> hv.Rectangles:
     """Signed drive of each line as a bar: rows lie on their sides, row 0 on top."""
     bars = drive_columns(drive, rows=rows)
-    ends = (0, len(drive))
-    axes = (
-        {"xlabel": label, "ylabel": "output (row)", "ylim": ends, "invert_yaxis": True}
-        if rows
-        else {"ylabel": label, "xlabel": "input (column)", "xlim": ends}
-    )
-    corners = ("left", "bottom", "right", "top")
-    return hv.Rectangles(tuple(bars[corner] for corner in corners), list(corners)).opts(
-        color=ORANGE, line_alpha=0, title="Rows" if rows else "Columns", **axes, **_FRAME
-    )
+    corners, ends = ["left", "bottom", "right", "top"], (0, len(drive))
+    every = hv.Rectangles(tuple(bars[corner] for corner in corners), corners)
+    every = every.opts(color=ORANGE, line_alpha=0)
+    if rows:
+        return framed(every, "Rows", label, "output (row)", ylim=ends, invert_yaxis=True)
+    return framed(every, "Columns", "input (column)", label, xlim=ends)
 
 
 def drive_columns(drive: Floats, *, rows: bool) -> dict[str, Floats]:
@@ -214,9 +189,8 @@ def drive_columns(drive: Floats, *, rows: bool) -> dict[str, Floats]:
     start: Floats = place + 0.1
     end: Floats = place + 0.9
     nothing: Floats = np.zeros(len(drive))
-    if rows:
-        return {"left": nothing, "right": drive, "bottom": start, "top": end}
-    return {"left": start, "right": end, "bottom": nothing, "top": drive}
+    sides = (nothing, drive, start, end) if rows else (start, end, nothing, drive)
+    return dict(zip(("left", "right", "bottom", "top"), sides, strict=True))
 
 
 def band_columns(x: Floats, low: Floats, high: Floats) -> dict[str, Floats]:

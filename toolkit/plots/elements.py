@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import holoviews as hv
 import holoviews.plotting.bokeh  # registers the backend; hv.extension would load it from a CDN
 import numpy as np
@@ -24,8 +26,15 @@ RUN_STYLES = (
 )
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
 _FONTS = {"title": "11pt", "labels": "10pt", "ticks": "9pt", "legend": "9pt", "cticks": "9pt"}
-_LEGEND = {"legend_opts": {"background_fill_alpha": 0.6, "padding": 3, "spacing": 0}}
 _FRAME = {"responsive": True, "height": 270, "show_grid": True, "fontsize": _FONTS}
+_LEGEND = {"background_fill_alpha": 0.6, "padding": 3, "spacing": 0}
+
+
+def framed(element: Any, title: str, x: str, y: str, *, legend: str = "", **options: Any) -> Any:
+    """The element with its title and the labels of its axes, in the frame of all figures."""
+    if legend:
+        options |= {"legend_position": legend, "legend_opts": _LEGEND}
+    return element.opts(title=title, xlabel=x, ylabel=y, **{**_FRAME, **options})
 
 
 def loss_curve(
@@ -33,9 +42,8 @@ def loss_curve(
 ) -> hv.Overlay:
     """Training loss over steps, on a log axis; a vertical line marks each knob change."""
     curve = hv.Curve((steps, losses), "step", "loss").opts(color=BLUE, line_width=1.5)
-    return (curve * _marks(changes)).opts(
-        logy=True, xlabel="training step", ylabel="cross-entropy (nat)", title="Loss", **_FRAME
-    )
+    marked = curve * _marks(changes)
+    return framed(marked, "Loss", "training step", "cross-entropy (nat)", logy=True)
 
 
 def accuracy_curve(
@@ -46,9 +54,8 @@ def accuracy_curve(
     data = (steps, percent)
     curve = hv.Curve(data, "step", "accuracy").opts(color=GREEN, line_width=1.5)
     points = hv.Scatter(data, "step", "accuracy").opts(color=GREEN, size=4)
-    return (curve * points * _marks(changes)).opts(
-        ylim=(0, 100), xlabel="training step", ylabel="correct (%)", title="Test accuracy", **_FRAME
-    )
+    marked = curve * points * _marks(changes)
+    return framed(marked, "Test accuracy", "training step", "correct (%)", ylim=(0, 100))
 
 
 def _marks(changes: np.ndarray | None) -> hv.VLines:
@@ -62,43 +69,24 @@ def spectrum_points(singular_value: np.ndarray, sigma: np.ndarray) -> hv.Overlay
     points = hv.Scatter(spectrum_columns(sigma), "component", "value", label="sigma").opts(
         color=ORANGE, size=7
     )
-    return (curve * points).opts(
-        logy=True,
-        legend_position="top_right",
-        **_LEGEND,
-        xlabel="component",
-        ylabel="singular value",
-        title="Gradient spectrum",
-        **_FRAME,
-    )
+    labels = "Gradient spectrum", "component", "singular value"
+    return framed(curve * points, *labels, legend="top_right", logy=True)
 
 
 def energy_curves(steps: np.ndarray, captured: np.ndarray, optimal: np.ndarray) -> hv.Overlay:
     """Energy (percent of |G|^2) that the estimate captures, and the most that its rank can."""
     best = hv.Curve((steps, 100 * np.asarray(optimal)), "step", "energy", label="optimal")
     found = hv.Curve((steps, 100 * np.asarray(captured)), "step", "energy", label="captured")
-    return (best.opts(color=GREY) * found.opts(color=ORANGE)).opts(
-        ylim=(-5, 105),
-        legend_position="bottom_right",
-        **_LEGEND,
-        xlabel="training step",
-        ylabel="gradient energy (%)",
-        title="Captured energy",
-        **_FRAME,
-    )
+    both = best.opts(color=GREY) * found.opts(color=ORANGE)
+    labels = "Captured energy", "training step", "gradient energy (%)"
+    return framed(both, *labels, legend="bottom_right", ylim=(-5, 105))
 
 
 def angle_curve(steps: np.ndarray, degrees: np.ndarray) -> hv.Curve:
     """Largest principal angle between the estimate's subspaces and the optimal ones."""
-    return hv.Curve((steps, degrees), "step", "angle").opts(
-        color=ORANGE,
-        line_width=1.5,
-        ylim=(0, 92),
-        xlabel="training step",
-        ylabel="largest angle (degrees)",
-        title="Angle to the optimum",
-        **_FRAME,
-    )
+    curve = hv.Curve((steps, degrees), "step", "angle").opts(color=ORANGE, line_width=1.5)
+    labels = "Angle to the optimum", "training step", "largest angle (degrees)"
+    return framed(curve, *labels, ylim=(0, 92))
 
 
 def conductance_shares(centre: np.ndarray, plus: np.ndarray, minus: np.ndarray) -> hv.Overlay:
@@ -107,14 +95,8 @@ def conductance_shares(centre: np.ndarray, plus: np.ndarray, minus: np.ndarray) 
         hv.Curve((centre, share), "conductance", "share", label=name).opts(color=colour)
         for name, share, colour in (("G+", plus, BLUE), ("G−", minus, ORANGE))
     ]
-    return (curves[0] * curves[1]).opts(
-        legend_position="top_right",
-        **_LEGEND,
-        xlabel="conductance (S)",
-        ylabel="cells per bin (%)",
-        title="Conductance histogram",
-        **_FRAME,
-    )
+    labels = "Conductance histogram", "conductance (S)", "cells per bin (%)"
+    return framed(curves[0] * curves[1], *labels, legend="top_right")
 
 
 def heat_map(
@@ -126,20 +108,27 @@ def heat_map(
     diverging: bool = False,
 ) -> hv.Image:
     """A matrix (outputs, inputs) as colours between fixed ``limits``, row 0 on top."""
+    labels = title, "input (column)", "output (row)"
+    return coloured(values, *labels, unit=unit, limits=limits, diverging=diverging)
+
+
+def coloured(
+    values: np.ndarray,
+    *labels: str,
+    unit: str,
+    limits: tuple[float, float],
+    diverging: bool,
+) -> hv.Image:
+    """A matrix as colours, row 0 on top; ``labels`` are title, x and y."""
     rows, columns = values.shape
-    return hv.Image(
-        values[::-1], kdims=["input", "output"], vdims=["value"], bounds=(0, 0, columns, rows)
-    ).opts(
+    image = hv.Image(values[::-1], ["x", "y"], "value", bounds=(0, 0, columns, rows)).opts(
         cmap=DIVERGING if diverging else SEQUENTIAL,
         clim=limits,
         colorbar=True,
         clabel=unit,
         invert_yaxis=True,
-        xlabel="input (column)",
-        ylabel="output (row)",
-        title=title,
-        **{**_FRAME, "show_grid": False},
     )
+    return framed(image, *labels, show_grid=False)
 
 
 def siemens_prefix(largest: float) -> tuple[float, str]:

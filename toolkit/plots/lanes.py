@@ -5,11 +5,13 @@ The data are columns from :class:`dashboards.race.track.Track`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import holoviews as hv
 import numpy as np
 from bokeh.models import NumeralTickFormatter
 
-from toolkit.plots.elements import RUN_STYLES
+from toolkit.plots.elements import RUN_STYLES, framed
 
 AXES = {
     "samples": "training samples seen",
@@ -17,24 +19,14 @@ AXES = {
     "pulses": "pulses written",
     "seconds": "seconds of training",
 }
-_FONTS = {"title": "11pt", "labels": "10pt", "ticks": "9pt"}
 
 
-def lane_curves(runs: int, *, title: str, ylabel: str, **options: object) -> hv.Overlay:
+def lane_curves(runs: int, *, title: str, ylabel: str, **options: Any) -> hv.Overlay:
     """``runs`` empty curves "x", "y" in one frame, to be filled by a LiveFigure."""
     none = np.zeros(0)
     curves = [
         hv.Curve((none, none), "x", "y").opts(color=colour, line_dash=dash, line_width=2)
         for colour, dash in RUN_STYLES[:runs]
     ]
-    return hv.Overlay(curves).opts(
-        title=title,
-        xlabel=AXES["samples"],
-        xformatter=NumeralTickFormatter(format="0,0.[0]a"),
-        ylabel=ylabel,
-        responsive=True,
-        height=270,
-        show_grid=True,
-        fontsize=_FONTS,
-        **options,
-    )
+    options["xformatter"] = NumeralTickFormatter(format="0,0.[0]a")
+    return framed(hv.Overlay(curves), title, AXES["samples"], ylabel, **options)

@@ -15,15 +15,7 @@ import numpy as np
 import xarray as xr
 from bokeh.models import NumeralTickFormatter
 
-from toolkit.plots.elements import (
-    _FRAME,
-    _LEGEND,
-    BLUE,
-    DIVERGING,
-    RUN_STYLES,
-    SEQUENTIAL,
-    siemens_prefix,
-)
+from toolkit.plots.elements import BLUE, RUN_STYLES, coloured, framed, siemens_prefix
 
 _MOST_POINTS = 2000
 # Coordinates, or variables beside the one shown, that say where along a dimension we are
@@ -92,7 +84,7 @@ def variable_figure(dataset: xr.Dataset, name: str, at: Mapping[str, int]) -> hv
         return _image(left, limits(array), *readable(array))
     if left.ndim == 1:
         return _curve(dataset, left, *readable(array))
-    return hv.Curve([], "x", "y").opts(title=f"{name}: {value_text(left)}", **_FRAME)
+    return framed(hv.Curve([], "x", "y"), f"{name}: {value_text(left)}", "x", "y")
 
 
 def value_text(value: xr.DataArray) -> str:
@@ -157,15 +149,14 @@ def comparison(
         keep = np.isfinite(y) & (y > 0.0) if log else np.isfinite(y)
         line = hv.Curve((x[keep], y[keep]), "x", "y", label=run)
         lines.append(line.opts(color=colour, line_dash=dash, line_width=1.7))
-    return hv.Overlay(lines or [hv.Curve([], "x", "y")]).opts(
+    return framed(
+        hv.Overlay(lines or [hv.Curve([], "x", "y")]),
+        f"{name} over {AXES[over]}",
+        AXES[over],
+        label,
+        legend="top_right" if falls else "bottom_right",
         logy=log,
-        legend_position="top_right" if falls else "bottom_right",
-        **_LEGEND,
         xformatter=NumeralTickFormatter(format="0,0.[0]a"),
-        xlabel=AXES[over],
-        ylabel=label,
-        title=f"{name} over {AXES[over]}",
-        **_FRAME,
     )
 
 
@@ -200,32 +191,20 @@ def _curve(dataset: xr.Dataset, line: xr.DataArray, factor: float, unit: str) ->
     x, y = thinned(x.astype(float), factor * line.values.astype(float))
     curve = hv.Curve((x, y), "x", "y").opts(color=BLUE, line_width=1.5)
     points = hv.Scatter((x, y), "x", "y").opts(color=BLUE, size=4 if len(x) < 200 else 0)
-    return (curve * points).opts(
-        xlabel=_label(place) if place is not None and numbers else f"{dim} (index)",
-        ylabel=_label(line, unit),
-        title=f"{line.name} over {dim}",
-        **_FRAME,
-    )
+    along = _label(place) if place is not None and numbers else f"{dim} (index)"
+    return framed(curve * points, f"{line.name} over {dim}", along, _label(line, unit))
 
 
 def _image(image: xr.DataArray, range_: tuple[float, float], factor: float, unit: str) -> hv.Image:
     down, across = map(str, image.dims)
-    rows, columns = image.shape
-    return hv.Image(
-        factor * image.values[::-1].astype(np.float32),
-        kdims=["across", "down"],
-        vdims=["value"],
-        bounds=(0, 0, columns, rows),
-    ).opts(
-        cmap=DIVERGING if range_[0] < 0.0 < range_[1] else SEQUENTIAL,
-        clim=range_,
-        colorbar=True,
-        clabel=unit or "1",
-        invert_yaxis=True,
-        xlabel=f"{across} (index)",
-        ylabel=f"{down} (index)",
-        title=_label(image, unit),
-        **{**_FRAME, "show_grid": False},
+    return coloured(
+        factor * image.values.astype(np.float32),
+        _label(image, unit),
+        f"{across} (index)",
+        f"{down} (index)",
+        unit=unit or "1",
+        limits=range_,
+        diverging=range_[0] < 0.0 < range_[1],
     )
 
 
