@@ -13,17 +13,12 @@ import numpy as np
 
 hv.Store.set_current_backend("bokeh")
 
-# Okabe and Ito's colours, told apart by colour-blind readers
+# Okabe and Ito's colours, told apart by colour-blind readers; grey for what is only a reference
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7f7f7f"
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Runs in one figure, in their order: colour and dash
-RUN_STYLES = (
-    (BLUE, "solid"),
-    (ORANGE, "dashed"),
-    (GREEN, "dotdash"),
-    ("#CC79A7", "dotted"),
-    ("#E69F00", "solid"),
-    ("#56B4E9", "dashed"),
-)
+_DASHES = ("solid", "dashed", "dotdash", "dotted", "solid", "dashed")
+RUN_STYLES = tuple(zip(COLOURS, _DASHES, strict=False))
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
 _FONTS = {"title": "11pt", "labels": "10pt", "ticks": "9pt", "legend": "9pt", "cticks": "9pt"}
 _FRAME = {"responsive": True, "height": 270, "show_grid": True, "fontsize": _FONTS}

@@ -1,4 +1,4 @@
-"""Figures that the notebooks draw again and again: named curves and named bars, with units.
+"""Figures that the notebooks draw again and again: named curves, bands and bars, with units.
 
 What is drawn is computed elsewhere.
 """
@@ -9,16 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import holoviews as hv
-import holoviews.plotting.bokeh  # registers the backend; hv.extension would load it from a CDN
 import numpy as np
 
-hv.Store.set_current_backend("bokeh")
+from toolkit.plots.elements import COLOURS, GREY, framed
 
-# Okabe and Ito's colours, told apart by colour-blind readers; grey for what is only a reference
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-GREY = "#7f7f7f"
-_FONTS = {"title": "11pt", "labels": "10pt", "ticks": "9pt", "legend": "9pt"}
-_LEGEND = {"background_fill_alpha": 0.6, "padding": 3, "spacing": 0}
 Limits = tuple[float, float]
 
 
@@ -43,27 +37,47 @@ def named_curves(
     ``ylim`` the frame stands still while a slider moves. On a log axis what is not above 0 is
     left out.
     """
-    dims = {"kdims": [hv.Dimension("x", label=x)], "vdims": [hv.Dimension("y", label=y)]}
     colours = dict(zip(curves, COLOURS, strict=False))
     layers = []
     for name, (along, values) in {**curves, **(references or {})}.items():
         data = _shown(along, values, logx=logx, logy=logy)
         dash = "solid" if name in colours else "dashed"
         style = {"color": colours.get(name, GREY), "line_width": 2, "line_dash": dash}
-        layers.append(hv.Curve(data, label=name, **dims).opts(**style))
+        layers.append(hv.Curve(data, "x", "y", label=name).opts(**style))
         if points and name in colours:
-            layers.append(hv.Scatter(data, label=name, **dims).opts(color=colours[name], size=6))
+            dots = hv.Scatter(data, "x", "y", label=name)
+            layers.append(dots.opts(color=colours[name], size=6))
     limits = {key: value for key, value in (("xlim", xlim), ("ylim", ylim)) if value is not None}
-    return hv.Overlay(layers).opts(
-        title=title,
-        logx=logx,
-        logy=logy,
-        legend_position=legend,
-        legend_opts=_LEGEND,
-        show_legend=len(layers) > 1,
-        **limits,
-        **_frame(width),
-    )
+    many = len(layers) > 1
+    options = {"logx": logx, "logy": logy, "show_legend": many, **limits, **_fixed(width)}
+    return framed(hv.Overlay(layers), title, x, y, legend=legend, **options)
+
+
+def named_bands(
+    bands: Mapping[str, tuple[Any, Any, Any]],
+    *,
+    x: str,
+    y: str,
+    title: str = "",
+    ylim: Limits | None = None,
+    legend: str = "bottom_right",
+    width: int = 560,
+    svg: bool = False,
+) -> hv.Overlay:
+    """Curves by name, each (x values, means, half-widths), with a band from mean - to mean + half.
+
+    ``svg`` makes the save button of the figure's toolbar write an SVG file, for print.
+    """
+    layers: list[Any] = []
+    for (name, (along, mean, half)), colour in zip(bands.items(), COLOURS, strict=False):
+        data = tuple(np.asarray(part, dtype=float) for part in (along, mean, half))
+        spread = hv.Spread(data, "x", ["y", "half"], label=name)
+        layers.append(spread.opts(color=colour, fill_alpha=0.2, line_alpha=0.0))
+        curve = hv.Curve(data[:2], "x", "y", label=name)
+        layers.append(curve.opts(color=colour, line_width=2))
+    options = {"backend_opts": {"plot.output_backend": "svg" if svg else "canvas"}}
+    options |= _fixed(width, height=360) | ({} if ylim is None else {"ylim": ylim})
+    return framed(hv.Overlay(layers), title, x, y, legend=legend, **options)
 
 
 def named_bars(
@@ -77,19 +91,14 @@ def named_bars(
 ) -> hv.Bars:
     """One bar for each name; ``y`` labels the axis, with its unit."""
     data = {"name": list(bars), "value": [float(value) for value in bars.values()]}
-    shown = hv.Bars(data, hv.Dimension("name", label=x or " "), hv.Dimension("value", label=y))
     turned = max(map(len, bars), default=0) * len(bars) > width // 9
-    return shown.opts(
-        title=title,
-        color=COLOURS[0],
-        xrotation=35 if turned else 0,
-        **({} if ylim is None else {"ylim": ylim}),
-        **_frame(width),
-    )
+    options = _fixed(width) | ({} if ylim is None else {"ylim": ylim})
+    shown = hv.Bars(data, "name", "value").opts(color=COLOURS[0], xrotation=35 if turned else 0)
+    return framed(shown, title, x or " ", y, **options)
 
 
-def _frame(width: int) -> dict[str, Any]:
-    return {"width": width, "height": 300, "show_grid": True, "fontsize": _FONTS}
+def _fixed(width: int, height: int = 300) -> dict[str, Any]:
+    return {"responsive": False, "width": width, "height": height}
 
 
 def _shown(
