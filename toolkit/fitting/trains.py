@@ -10,12 +10,12 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 
@@ -94,10 +94,7 @@ class PulseTrains:
         ValueError
             Naming the line and column of what is missing or malformed.
         """
-        header, rows, places = _read_text(check_file("path", path))
-        columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
-        chosen, scale = _choose_columns(header)
-        return cls._of({name: columns[chosen[name]] for name in COLUMNS if rows}, scale, places)
+        return cls._of(*_chosen(_read_text(check_file("path", path))))
 
     @classmethod
     def from_table(cls, table: Any) -> PulseTrains:
@@ -113,11 +110,7 @@ class PulseTrains:
         ValueError
             Naming the row (counted from 0) and column of what is missing or malformed.
         """
-        table, units = _as_columns(table)
-        chosen, scale = _choose_columns([str(name) for name in table], units)
-        columns = {name: list(table[chosen[name]]) for name in COLUMNS}
-        places = [f"row {number}" for number in range(len(columns["cell"]))]
-        return cls._of(columns, scale, places)
+        return cls._of(*_chosen(*_as_frame(table)))
 
     @classmethod
     def simulated(
@@ -141,29 +134,22 @@ class PulseTrains:
             for pulse, sign in enumerate(polarity):
                 simulated.pulse(torch.full_like(simulated.state, float(sign)))
                 readings[:, cycle, pulse] = simulated.read() * device.span + device.g_min
-        cell, cycle_number, pulse_number = np.indices(readings.shape)
-        columns = {
-            "cell": [str(number) for number in cell.ravel()],
-            "cycle": cycle_number.ravel(),
-            "pulse": pulse_number.ravel(),
-            "polarity": np.broadcast_to(polarity, readings.shape).ravel(),
-            "conductance": readings.ravel(),
-        }
-        return cls._of(columns, 1.0, [f"row {number}" for number in range(readings.size)])
+        names = (*COLUMNS[:3], "polarity")
+        numbers = [*np.indices(readings.shape), np.broadcast_to(polarity, readings.shape)]
+        columns = {name: each.ravel() for name, each in zip(names, numbers, strict=True)}
+        return cls._of(pd.DataFrame(columns | {"conductance": readings.ravel()}), 1.0)
 
     def to_csv(self, path: str | Path, *, comment: str = "") -> None:
         """Write every digit of the readings (siemens), under ``comment`` as ``#`` lines."""
         check_path_like("path", path)
         check_instance("comment", comment, str, "text")
-        with (
-            beside(Path(path)) as scratch,
-            scratch.open("w", encoding="utf-8", newline="") as file,
-        ):
-            file.writelines(f"# {line}\n" for line in comment.splitlines())
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow((*COLUMNS[:-1], "conductance_S"))
-            columns = (getattr(self, name).tolist() for name in COLUMNS)
-            writer.writerows(zip(*columns, strict=True))
+        table = pd.DataFrame({name: getattr(self, name) for name in COLUMNS})
+        lines = "".join(f"# {line}\n" for line in comment.splitlines())
+        text = table.rename(columns={"conductance": "conductance_S"}).to_csv(
+            index=False, lineterminator="\n"
+        )
+        with beside(Path(path)) as scratch:
+            scratch.write_text(lines + text, encoding="utf-8", newline="")
 
     def steps(self) -> Steps:
         """The single pulses of all trains."""
@@ -179,28 +165,32 @@ class PulseTrains:
         )
 
     @classmethod
-    def _of(
-        cls, columns: Mapping[str, Sequence[Any]], scale: float, places: list[str]
-    ) -> PulseTrains:
-        if not places:
+    def _of(cls, raw: pd.DataFrame, scale: float) -> PulseTrains:
+        """Check columns as they came, their index saying where each row stands."""
+        if raw.empty:
             raise ValueError("the table holds no readings")
-        cell = np.array([_label(v, w) for v, w in zip(columns["cell"], places, strict=True)])
-        whole = {name: _whole(name, columns[name], places) for name in ("cycle", "pulse")}
-        polarity = np.array([_sign(v, w) for v, w in zip(columns["polarity"], places, strict=True)])
-        conductance = _conductances(columns["conductance"], scale, places)
-        order, train = _arrange(cell, whole["cycle"], whole["pulse"], polarity, places)
-        return cls(
-            cell=cell[order],
-            cycle=whole["cycle"][order],
-            pulse=whole["pulse"][order],
-            polarity=polarity[order],
-            conductance=conductance[order],
-            train=train,
-        )
+        table = pd.DataFrame(index=raw.index)
+        table["cell"] = raw["cell"].map(_label).astype(object)
+        _refuse(table["cell"].str.lower().isin(["", "nan"]), raw["cell"], "must have a name")
+        for name in ("cycle", "pulse"):
+            numbers = _numbers(raw[name])
+            is_whole = (numbers % 1 == 0) & (numbers.abs() <= 2**53)
+            _refuse(~is_whole, numbers.astype(float), "must be a whole number", plain=True)
+            table[name] = numbers.astype(np.int64)
+        table["polarity"] = _signs(raw["polarity"])
+        table["conductance"] = _conductances(raw["conductance"], scale)
+        keys = ["cell", "cycle"]
+        if table.duplicated([*keys, "pulse"]).any():  # numbers start anew with each polarity
+            keys.append("polarity")
+        table = table.sort_values([*keys, "pulse"], kind="stable")
+        table["train"] = table.groupby(keys, sort=False).ngroup()
+        _check_trains(table)
+        arrays = {name: table[name].to_numpy() for name in (*COLUMNS, "train")}
+        return cls(**arrays | {"cell": np.array(table["cell"], dtype=str)})
 
 
-def _read_text(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
-    """Header, fields row by row, and where each row stands."""
+def _read_text(path: Path) -> pd.DataFrame:
+    """Fields as text, row by row, indexed by where each row stands."""
     lines = [
         (f"{path.name} line {number}", line)
         for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)
@@ -219,11 +209,11 @@ def _read_text(path: Path) -> tuple[list[str], list[list[str]], list[str]]:
     for place, row in zip(places, rows, strict=True):
         if len(row) != len(header):
             raise ValueError(f"{place}: {len(row)} fields, the header has {len(header)}")
-    return header, rows, places
+    return pd.DataFrame(rows, index=places, columns=header, dtype=object)
 
 
-def _as_columns(table: Any) -> tuple[Any, str | None]:
-    """A mapping of columns, and the units attribute of the conductance."""
+def _as_frame(table: Any) -> tuple[pd.DataFrame, str | None]:
+    """A table with its rows numbered, and the units attribute of the conductance."""
     units = None
     if hasattr(table, "to_dataframe"):  # xarray, which this package does not import
         variables = getattr(table, "variables", {})
@@ -237,7 +227,8 @@ def _as_columns(table: Any) -> tuple[Any, str | None]:
             "table must be a pandas DataFrame, an xarray Dataset or a mapping of columns; "
             f"got {type(table).__name__}"
         )
-    return table, units
+    frame = pd.DataFrame({name: list(table[name]) for name in table}, dtype=object)
+    return frame.set_axis([f"row {number}" for number in range(len(frame))]), units
 
 
 def _name(header: str) -> tuple[str, str | None]:
@@ -251,117 +242,85 @@ def _name(header: str) -> tuple[str, str | None]:
     return (name, None) if known else ("", None)
 
 
-def _choose_columns(headers: list[str], units: str | None = None) -> tuple[dict[str, str], float]:
-    """Header of every column that is needed, and siemens per unit of the conductance."""
-    chosen: dict[str, str] = {}
-    for header in headers:
+def _chosen(table: pd.DataFrame, units: str | None = None) -> tuple[pd.DataFrame, float]:
+    """The columns that are needed, under their names, and siemens per unit of the conductance."""
+    headers = [str(header) for header in table.columns]
+    chosen: dict[str, int] = {}
+    for place, header in enumerate(headers):
         name, unit = _name(header)
         if name in chosen:
-            raise ValueError(f"{name} is given twice: {chosen[name]!r} and {header!r}")
+            raise ValueError(f"{name} is given twice: {headers[chosen[name]]!r} and {header!r}")
         if name:
-            chosen[name] = header
+            chosen[name] = place
         if unit is not None and units is not None and unit != units.lower():
             raise ValueError(f"mixed units: column {header!r} has the attribute units={units!r}")
         units = units if unit is None else unit
-    missing = [name for name in COLUMNS if name not in chosen]
-    if missing:
+    if missing := [name for name in COLUMNS if name not in chosen]:
         raise ValueError(
             f"missing column {', '.join(missing)}; the header has {', '.join(headers)}"
         )
     scale = _UNITS.get("s" if units is None else units.lower())
     if scale is None:
         raise ValueError(f"unit of conductance must be S, mS, uS, nS or pS; got {units!r}")
-    return chosen, scale
+    return table.iloc[:, [chosen[name] for name in COLUMNS]].set_axis([*COLUMNS], axis=1), scale
 
 
-def _label(value: Any, place: str) -> str:
-    label = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-    if not label.strip() or label.strip().lower() == "nan":
-        raise ValueError(f"{place}: cell must have a name; got {value!r}")
-    return label.strip()
+def _refuse(wrong: pd.Series, raw: pd.Series, words: str, *, plain: bool = False) -> None:
+    """ValueError about the first row where ``wrong`` holds."""
+    if wrong.any():
+        row = int(np.argmax(wrong.to_numpy()))
+        got = raw.iloc[row]
+        raise ValueError(f"{raw.index[row]}: {raw.name} {words}; got {got if plain else repr(got)}")
 
 
-def _number(name: str, value: Any, place: str) -> float:
+def _label(value: Any) -> str:
+    is_whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if is_whole else value).strip()
+
+
+def _numbers(raw: pd.Series) -> pd.Series:
+    numbers = raw.map(_float)
+    _refuse(~np.isfinite(numbers), raw, "must be a finite number")
+    return numbers
+
+
+def _float(value: Any) -> float:
     try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(f"{place}: {name} must be a finite number; got {value!r}")
-    return number
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
-def _whole(name: str, values: Sequence[Any], places: list[str]) -> Integers:
-    numbers = [_number(name, value, place) for value, place in zip(values, places, strict=True)]
-    for number, place in zip(numbers, places, strict=True):
-        if not number.is_integer() or abs(number) > 2**53:
-            raise ValueError(f"{place}: {name} must be a whole number; got {number}")
-    return np.array(numbers).astype(np.int64)
+def _signs(raw: pd.Series) -> pd.Series:
+    text = raw.astype(str).str.strip().str.lower()
+    signs = text.map(_POLARITIES).fillna(text.map(_float))
+    words = "must be +1/-1, up/down or SET/RESET (0: no pulse)"
+    _refuse(~signs.isin([1.0, -1.0, 0.0]), raw, words)
+    return signs.astype(np.int64)
 
 
-def _sign(value: Any, place: str) -> int:
-    text = str(value).strip().lower()
-    if text in _POLARITIES:
-        return _POLARITIES[text]
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if number not in (1.0, -1.0, 0.0):
-        raise ValueError(
-            f"{place}: polarity must be +1/-1, up/down or SET/RESET (0: no pulse); got {value!r}"
-        )
-    return int(number)
-
-
-def _conductances(values: Sequence[Any], scale: float, places: list[str]) -> Floats:
-    found = [
-        _number("conductance", value, place) for value, place in zip(values, places, strict=True)
-    ]
-    siemens = np.array(found) * scale
+def _conductances(raw: pd.Series, scale: float) -> pd.Series:
+    siemens = _numbers(raw) * scale
     for wrong, why in (
         (siemens <= 0.0, "must be above 0"),
         (siemens > 1.0, "is above 1 S; name its unit in the header, as in conductance_uS"),
         (siemens > _WIDEST * siemens.min(), f"is over {_WIDEST:g} x the smallest: mixed units?"),
     ):
-        if wrong.any():
-            place = int(np.argmax(wrong))
-            raise ValueError(f"{places[place]}: conductance {why}; got {values[place]}")
+        _refuse(wrong, raw, why, plain=True)
     return siemens
 
 
-def _arrange(
-    cell: NDArray[np.str_], cycle: Integers, pulse: Integers, polarity: Integers, places: list[str]
-) -> tuple[Integers, Integers]:
-    """Order of the rows and the number of the train of each, in that order."""
-    order = np.lexsort((pulse, cycle, cell))
-    if _same(order, cell, cycle, pulse).any():  # numbers start anew with each polarity
-        order = np.lexsort((pulse, polarity, cycle, cell))
-        inside = _same(order, cell, cycle, polarity)
-    else:
-        inside = _same(order, cell, cycle)
-    train = np.concatenate([[0], np.cumsum(~inside)])
-    _check_trains(train, pulse[order], polarity[order], [places[row] for row in order])
-    return order, train
-
-
-def _same(order: Integers, *columns: NDArray[Any]) -> Booleans:
-    """Where two rows in succession agree in all ``columns``."""
-    return np.logical_and.reduce([column[order][1:] == column[order][:-1] for column in columns])
-
-
-def _check_trains(train: Integers, pulse: Integers, polarity: Integers, places: list[str]) -> None:
-    alone = np.flatnonzero(np.bincount(train)[train] == 1)
-    if alone.size:
-        raise ValueError(f"{places[alone[0]]}: a train of one reading; a step needs two")
-    inside = train[1:] == train[:-1]
-    gaps = np.flatnonzero(inside & (np.diff(pulse) != 1))
-    if gaps.size:
-        row = gaps[0] + 1
+def _check_trains(table: pd.DataFrame) -> None:
+    """ValueError unless pulses rise by 1 in trains of two readings or more."""
+    trains = table.groupby("train")
+    if (alone := trains["train"].transform("size") == 1).any():
+        raise ValueError(f"{alone.idxmax()}: a train of one reading; a step needs two")
+    if (gaps := trains["pulse"].diff().fillna(1) != 1).any():
+        row = int(np.argmax(gaps.to_numpy()))
+        pulse = table["pulse"].iloc
         raise ValueError(
-            f"{places[row]}: pulse must rise by 1 within a train; "
+            f"{table.index[row]}: pulse must rise by 1 within a train; "
             f"got {pulse[row]} after {pulse[row - 1]}"
         )
-    idle = np.flatnonzero(inside & (polarity[1:] == 0))
-    if idle.size:
-        raise ValueError(f"{places[idle[0] + 1]}: polarity 0 is for the first reading of a train")
+    if (idle := (table["polarity"] == 0) & (trains.cumcount() > 0)).any():
+        raise ValueError(f"{idle.idxmax()}: polarity 0 is for the first reading of a train")
