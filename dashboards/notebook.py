@@ -1,4 +1,4 @@
-"""The playground in a notebook cell: the same widgets and figures, with no server behind them.
+"""The Playground in a notebook cell: the same widgets and figures, without a server.
 
 A server sends on by itself what changes in a figure; a notebook has to be told, frame by frame.
 That, and stopping when nobody is looking, is all there is to it.
@@ -16,8 +16,8 @@ import panel as pn
 
 from dashboards.playground.page import FRAME_MS, Playground
 
-# Panel 1.9's notebook connection sends every change back to where it came from: with figures that
-# move, knobs wait behind the echo and old data come back. What arrived is marked as not to be sent.
+# Panel 1.9's notebook connection echoes every change: with moving figures, knobs wait behind the
+# echo and old data return. Mark what has arrived so that it is not sent again.
 _NO_ECHO = """<script>
 const connection = Bokeh.Models.get("panel.models.comm_manager.CommManager").prototype
 if (connection.sent_on === undefined) {
@@ -32,7 +32,7 @@ _LONG = 100_000  # characters
 
 
 def said_once(html: str) -> str:
-    """The output of a cell with every long string of its script in one place.
+    """The output of a cell with each long string of its script stored once.
 
     With ``inline=True`` Panel 1.9 repeats the code of its widgets, 1.5 MB, in every widget: a
     playground would be an output of 74 MB.
@@ -48,7 +48,7 @@ def said_once(html: str) -> str:
 
 
 class _Output(pn.Row):
-    """A row that hears of its widgets between two frames, never during one.
+    """A row that handles widget events between frames, never during one.
 
     JupyterLab has messages from widgets handled in a thread of their own (a subshell of the
     kernel); what they send back would end up in the middle of a frame.
@@ -89,14 +89,14 @@ class NotebookView:
         return bundle, metadata
 
     async def _show_frames(self) -> None:
-        """Frames without end, resting at least as long as each one took: knobs are heard then."""
+        """Draw frames forever, resting after each as long as it took so that knobs are handled."""
         while self.page.run.alive:
             began = time.monotonic()
             self.frame()
             await asyncio.sleep(max(FRAME_MS / 1000, time.monotonic() - began))
 
     def frame(self) -> None:
-        """Show what is new, and pause a run that has gone on for long enough."""
+        """Draw one frame, and pause a run after its time limit."""
         with self.view.lock:
             with pn.io.block_comm():
                 self.page.refresh()

@@ -1,4 +1,4 @@
-"""What a page's widgets show, as the query of its address, and back; checked against the widgets.
+"""Widgets to URL query and back, checked against the widgets.
 
 Settings of a run are checked by their own declarations, in ``state.py``.
 """
@@ -16,14 +16,14 @@ _MOST_FIELDS = 100
 
 
 class Watched:
-    """Widgets of a page by the name that each has in the address."""
+    """The widgets of a page by their names in the URL."""
 
     def __init__(self, widgets: Mapping[str, Any]) -> None:
         self.widgets = dict(widgets)
         self._defaults = {name: widget.value for name, widget in widgets.items()}
 
     def pairs(self) -> list[tuple[str, str]]:
-        """Name and text of every widget that does not show its default."""
+        """Name and text of every widget that is not at its default."""
         return [
             (name, as_text(widget.value))
             for name, widget in self.widgets.items()
@@ -31,7 +31,7 @@ class Watched:
         ]
 
     def take(self, asked: dict[str, str]) -> None:
-        """Set the widgets that ``asked`` names, and take those names out of it.
+        """Set the widgets named in ``asked`` and remove those names from it.
 
         Raises
         ------
@@ -110,5 +110,5 @@ def _one_of(name: str, options: Any, text: str) -> Any:
 
 
 def as_text(value: Any) -> str:
-    """A value as it stands in an address; the items of a list between commas."""
+    """A value as URL text; list items are separated by commas."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

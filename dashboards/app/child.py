@@ -1,4 +1,4 @@
-"""Work on what a visitor sent, in a process of its own with limits of memory and time.
+"""Processes with limits on memory and time, for work on uploads.
 
 Checks before reading cannot know what a decoder will make of a few bytes; the limits hold anyway.
 """
@@ -24,7 +24,7 @@ DEADLINE_S = 30.0  # importing the readers takes some seconds of it on a busy ma
 AT_ONCE = 2  # processes; what else is sent waits in line
 
 _waits = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="child")
-# Forked off a server that has imported the readers once, a child begins within milliseconds.
+# Forked from a server that has already imported the readers, a child starts within milliseconds.
 _context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
 _READERS = [
     "dashboards.results.run_files",
@@ -34,13 +34,13 @@ _READERS = [
 
 
 async def read_beside(function: Callable[..., Any], *given: Any) -> Any:
-    """As :func:`in_child`, beside the event loop and its other threads, which may all wait."""
+    """As :func:`in_child`, without blocking the event loop or its thread pool."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_waits, partial(in_child, function, *given))
 
 
 def in_child(function: Callable[..., Any], *given: Any, deadline: float = DEADLINE_S) -> Any:
-    """Return ``function(*given)``, computed by another process; waits for it.
+    """Compute ``function(*given)`` in another process and wait for the result.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def in_child(function: Callable[..., Any], *given: Any, deadline: float = DEADLI
 
 
 def stop() -> None:
-    """End all children, and let no further one begin: the server ends."""
+    """Stop all children and start no more: the server is shutting down."""
     _waits.shutdown(wait=False, cancel_futures=True)
     for child in multiprocessing.active_children():
         child.kill()
@@ -91,7 +91,7 @@ def _work(sender: Connection, function: Callable[..., Any], given: tuple[Any, ..
 
 
 def _line(text: str) -> str:
-    """One line of bounded length: messages quote what was sent."""
+    """One short line: messages quote what was uploaded."""
     return " ".join(text[:2000].split())[:500]
 
 

@@ -1,4 +1,4 @@
-"""Files that visitors take home, made beside the pages' own thread."""
+"""Downloads, prepared outside the thread that serves pages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _threads = ThreadPoolExecutor(2, thread_name_prefix="download")
 
 
 class Download(pmui.FileDownload):
-    """A button that downloads the bytes that ``make`` returns, and says that it prepares them.
+    """A button that downloads the bytes that ``make`` returns, and shows that it is preparing them.
 
     ``make`` is awaited: whatever takes time in it goes to another thread. Where it raises,
     ``say`` is given one line for the visitor.

@@ -1,4 +1,4 @@
-"""Figures as files: the browser draws what it shows once more, as PNG or SVG, with no help."""
+"""Export of figures: the browser saves what it shows as PNG or SVG, without a server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ for (const document_ of Bokeh.documents) {
 
 
 def export_buttons(pane: FigurePane, name: str) -> pn.Row:
-    """Buttons that save the pane's figure, whichever it shows by then, as ``name``.png and .svg."""
+    """Buttons that save the pane's current figure as ``name``.png and ``name``.svg."""
     pane.name_figure(name)
     buttons = []
     for kind in ("png", "svg"):

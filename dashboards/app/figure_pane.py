@@ -1,4 +1,4 @@
-"""Figures under captions, side by side as the window allows; what they show is the page's.
+"""Figures with captions, side by side as far as the window allows.
 
 Pages here change figures without ``pn.io.hold``: Panel 1.9 drops what is held while a visitor's
 browser has the page already and Panel has not heard of it yet.
@@ -16,7 +16,7 @@ import panel as pn
 from dashboards.app.site import Text
 from toolkit.plots import LiveFigure
 
-# as high as what it holds: text below that grows late would else find the figures drawn too high
+# as high as its content: figures drawn too high would overlap text that appears later
 WHOLE = {"flex": "0 0 auto", "height": "auto", "min-height": "fit-content"}
 BELOW_TABS = (8, 0, 0, 0)  # labels of the first row stand half above their boxes
 
@@ -41,11 +41,11 @@ class FigurePane:
         self._pane.object = live.figure
 
     def name_figure(self, name: str) -> None:
-        """Give this and every later figure a name, by which the browser finds it."""
+        """Name this and every later figure for the browser."""
         self._name = self.live.figure.name = name
 
     def caption(self, text: str) -> None:
-        """Say ``text`` over the figure."""
+        """Set the caption."""
         self._caption.object = _caption(text)
 
 
@@ -82,10 +82,10 @@ def table(
     numbers: bool = False,
     colours: Sequence[str] = (),
 ) -> str:
-    """A table, as HTML; numbers belong there as text already.
+    """A table as HTML. Format numbers as text first.
 
-    With ``numbers`` all columns but the first, the rows' names, stand to the right. ``colours`` are
-    those of a bar before each row.
+    With ``numbers``, the first column names the rows and the others are right-aligned. ``colours``
+    draws a bar before each row.
     """
     side = "right" if numbers else "left"
     sides = ["left", *[side] * (len(headers) - 1)]

@@ -1,4 +1,4 @@
-"""The door: one password for all visitors, asked for by Panel's own log-in.
+"""Log-in with one password for all visitors, on Panel's own log-in page.
 
 Panel's keeps visitors apart by signed cookies and refuses pages and sockets without one. What it
 does with a wrong password (an error of the server, in 1.9) is done here instead, and whoever sends
@@ -25,7 +25,7 @@ _LARGEST = 10_000  # addresses remembered
 
 
 def read_password(path: Path) -> str:
-    """The first line of a file: a file, for a command line is seen by everybody on the machine.
+    """The first line of a file; a password on the command line would be visible to all users.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def read_password(path: Path) -> str:
 
 
 def locked(password: str, prefix: str) -> dict[str, Any]:
-    """Options of ``pn.serve`` that put the door before all pages; cookies end with the server."""
+    """Options of ``pn.serve`` that require log-in; cookies expire with the server."""
     return {
         "auth_provider": Door(password),
         "cookie_secret": secrets.token_hex(32),
@@ -59,7 +59,7 @@ def locked(password: str, prefix: str) -> dict[str, Any]:
 
 
 class Door(BasicAuthProvider):
-    """Lets in who knows the password."""
+    """Grants access to visitors with the password."""
 
     def __init__(self, password: str) -> None:
         self._password = password  # first: the base class asks for the handler
@@ -67,7 +67,7 @@ class Door(BasicAuthProvider):
 
     @property
     def login_handler(self) -> type[BasicLoginHandler]:
-        """The form's handler; Bokeh asks for a class."""
+        """The handler of the form, as the class that Bokeh requires."""
         known = {
             "password": self._password.encode(),
             "wrong": defaultdict(deque),
@@ -77,13 +77,13 @@ class Door(BasicAuthProvider):
 
 
 class Form(BasicLoginHandler):
-    """Panel's log-in, for one password: a wrong one is counted, and cookies stay on this site."""
+    """Panel's log-in with one password, a limit on wrong ones and same-site cookies."""
 
     password: bytes
     wrong: dict[str, deque[float]]  # times of wrong passwords, by address
 
     def set_cookie(self, name: str, value: str | bytes, *given: Any, **options: Any) -> None:
-        """As Tornado's; pages of other sites cannot send the cookie, scripts cannot read it."""
+        """As in Tornado, but other sites cannot send the cookie and scripts cannot read it."""
         options |= {"samesite": "Lax", "httponly": True}
         super().set_cookie(name, value, *given, **options)
 
@@ -91,7 +91,7 @@ class Form(BasicLoginHandler):
         return compare_digest(password.encode(), self.password)
 
     def post(self) -> None:
-        """Let in whoever knows the password; 403 for a wrong one, 429 after ten of them."""
+        """Log in with the right password; 403 for a wrong one, 429 after ten of them."""
         now, address = time.monotonic(), self.request.remote_ip or ""
         if len(self.wrong) > _LARGEST:
             self.wrong.clear()

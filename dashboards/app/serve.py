@@ -1,4 +1,4 @@
-"""The server: which page stands at which address, and how it begins and ends."""
+"""The server: its routes, start and shutdown."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ MAX_MESSAGE_BYTES = 64 * 2**20  # a visitor's: the largest upload, which the pag
 MAX_SESSIONS = 200
 MOST_WAITING = 100  # who ask for a page
 MAX_URL = 4000  # characters; Panel fails on numbers of more than 4300 digits
-# What the server answers with. Panel also brings a handler that imports whatever module the URL
-# names, and one that lists the pages: nothing here needs them.
+# The handlers that the server keeps. Panel also has one that imports any module named in the URL,
+# and one that lists the pages; neither is needed.
 HANDLERS = (IcoHandler, WSHandler, DocHandler, AutoloadJsHandler, Form, LogoutHandler)
 
 
 def prepare() -> None:
-    """Set up Panel and torch for pages that train: everything from this server, one torch thread.
+    """Set up Panel and torch for pages that train: no files from CDNs, one torch thread.
 
     Layers of a page's size run fastest on one thread, and several visitors share the processor.
     """
@@ -89,7 +89,7 @@ def serve(
     door = locked(read_password(password_file), prefix) if password_file else {}
     if not door and address in ("0.0.0.0", "::", ""):
         print(
-            "Warning: everybody on the network can open these pages; "
+            "Warning: everyone on the network can open these pages; "
             "--password-file FILE asks for a password.",
             file=sys.stderr,
         )
@@ -135,7 +135,7 @@ def serve(
 
 
 def checked_prefix(prefix: str) -> str:
-    """``prefix`` with one slash before it and none behind; empty if it names no path.
+    """``prefix`` with a leading slash and no trailing one; empty if it names no path.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def checked_prefix(prefix: str) -> str:
 
 
 def keep_routes(router: ReversibleRuleRouter) -> None:
-    """Drop every route that does not lead to static files or to one of ``HANDLERS``."""
+    """Remove every route except those to static files and to ``HANDLERS``."""
     for rule in list(router.rules):
         if isinstance(rule.target, ReversibleRuleRouter):
             keep_routes(rule.target)
@@ -161,7 +161,7 @@ def keep_routes(router: ReversibleRuleRouter) -> None:
 
 
 class PageHandler(DocHandler):
-    """Panel's page, one at a time: after each, as long is left to the pages that are there.
+    """Panel's handler, making one page at a time and then pausing as long as that took.
 
     The time that it takes to make pages is the server's own: asking for many must not stop it.
     """
@@ -170,12 +170,12 @@ class PageHandler(DocHandler):
     _is_gone = False
 
     def on_connection_close(self) -> None:
-        """Whoever asked has left."""
+        """Note that the client has disconnected."""
         self._is_gone = True
         super().on_connection_close()
 
     async def get(self, *given: Any, **named: Any) -> None:
-        """The page, in its turn; 503 where too many wait already."""
+        """Send the page in turn; 503 if too many requests are waiting."""
         kind = PageHandler
         if kind._waiting >= MOST_WAITING:
             self.set_status(503)
@@ -205,7 +205,7 @@ def _is_allowed(handler: type) -> bool:
 
 
 def _page_function(key: str, sessions: Callable[[], int]) -> Callable[[], Any]:
-    """Make a page when it is first asked for: modules of pages nobody visits are not imported."""
+    """Import a page's module and create the page on its first request."""
 
     def make() -> Any:
         if sessions() > MAX_SESSIONS:
@@ -216,7 +216,7 @@ def _page_function(key: str, sessions: Callable[[], int]) -> Callable[[], Any]:
 
 
 def websocket_origins(address: str, port: int) -> list[str]:
-    """Names under which a visitor may ask for pages; an address on all networks has several."""
+    """The host names that visitors may use; a server on all networks has several."""
     hosts = {address, "localhost", "127.0.0.1"}
     if address in ("0.0.0.0", ""):
         hosts |= {socket.gethostname(), socket.getfqdn(), _own_address()}
@@ -224,7 +224,7 @@ def websocket_origins(address: str, port: int) -> list[str]:
 
 
 def _own_address() -> str:
-    """Address of this machine towards other networks; nothing is sent to find out."""
+    """The address of this machine on the network; nothing is sent to find out."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # an address reserved for documentation
@@ -234,6 +234,6 @@ def _own_address() -> str:
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Report what went wrong, except that a visitor left while a frame was on its way."""
+    """Report errors, except a visitor leaving while a frame is being sent."""
     if not isinstance(context.get("exception"), WebSocketClosedError):
         loop.default_exception_handler(context)

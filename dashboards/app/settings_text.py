@@ -1,4 +1,4 @@
-"""Settings of a run as text: in an address, in a YAML file, as the Python that repeats the run.
+"""Settings of a run as text: URL query, YAML file, Python code.
 
 What comes from a visitor is checked here by the knobs' own declarations, and by bounds that a
 server needs besides. No widgets and no page here.
@@ -45,7 +45,7 @@ def changed(knobs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def validated(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """The same knobs, if a run on a server may have them.
+    """The same knobs, if a server allows them.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def query_of(knobs: Mapping[str, Any], *, prefix: str = "") -> str:
 
 
 def knobs_of_query(query: str, *, prefix: str = "", beside: Iterable[str] = ()) -> dict[str, Any]:
-    """The knobs that a query names, checked; all others have their defaults.
+    """The knobs in a query, checked; knobs that are not named keep their defaults.
 
     With a ``prefix``, names that do not begin with it are somebody else's; so are those in
     ``beside``.
@@ -163,7 +163,7 @@ def _shortened(value: Any) -> str:
 def python_of(
     knobs: Mapping[str, Any], changes: Sequence[tuple[int, Mapping[str, Any]]], steps: int
 ) -> str:
-    """A few lines that repeat a run bit for bit: ``run`` is the experiment after ``steps`` steps.
+    """Python code that repeats a run bit for bit: ``run`` is the experiment after ``steps`` steps.
 
     Parameters
     ----------

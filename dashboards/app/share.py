@@ -1,4 +1,4 @@
-"""What a visitor takes home from a run, and brings back: files, the address, Python.
+"""Sharing a run: downloads, the upload of settings, the link and Python code.
 
 Reads what there is through a ``LiveRun``; settings that come back are checked in ``state.py``.
 """
@@ -79,7 +79,7 @@ class Share:
         self.code.jscallback(text=_DECODE + _COPY)
 
     def parts(self) -> list[Any]:
-        """The widgets, in their order."""
+        """The widgets in order."""
         return [
             self.netcdf,
             self.zarr,
@@ -91,7 +91,7 @@ class Share:
         ]
 
     def show_python(self) -> None:
-        """Show the lines that repeat the run up to now, and copy them."""
+        """Show and copy the code that repeats the run so far."""
         now = self._run.snapshot
         code = python_of(now.first_knobs, now.changes, now.step)
         self.code.object = ""
@@ -101,7 +101,7 @@ class Share:
         )
 
     async def _file(self, write: Callable[[xr.DataTree], bytes]) -> bytes:
-        """The run as a file; its worker answers after the step that it is at."""
+        """The run as a file, taken after the present step."""
         answer = asyncio.wrap_future(self._run.ask_results())
         try:
             tree = await asyncio.wait_for(answer, LONGEST_WAIT_S)

@@ -1,7 +1,4 @@
-"""The site: which pages there are, and the frame, links and small parts that all of them share.
-
-What stands on a page is the page's own module; how the pages are served is ``serve.py``'s business.
-"""
+"""The list of pages, and the frame, links and small widgets that all pages share."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ _REPLACE_ADDRESS = (
     "const query = cb_obj.text.replaceAll('&amp;', '&');"
     "history.replaceState(history.state, '', query ? '?' + query : location.pathname)"
 )
-# Material UI names the icons of tooltips, but leaves out the role without which a name is void.
+# Material UI names the icons of tooltips but omits the role that makes the names count.
 _NAMED_ICONS = """
 const set = Element.prototype.setAttribute
 Element.prototype.setAttribute = function (name, value) {
@@ -95,7 +92,7 @@ def page(key: str, *, sidebar: list[Any], main: list[Any]) -> pmui.Page:
 
 
 def _forget_notifications(session_context: Any) -> None:
-    """Let go of a session that has ended: Panel 1.9 keeps its notices, and so the whole page."""
+    """Free an ended session: Panel 1.9 keeps its notifications, and with them the whole page."""
     views = pn.state._views
     for ref, (view, _, document, _) in list(views.items()):
         if document is session_context._document and isinstance(view, NotificationAreaBase):
@@ -103,12 +100,12 @@ def _forget_notifications(session_context: Any) -> None:
 
 
 def title(key: str) -> str:
-    """What the browser's tab says."""
+    """Title of the browser tab."""
     return f"{pages()[key]} · {NAME}"
 
 
 def notify(text: str, kind: str = "error", *, also: Text | None = None) -> None:
-    """Say ``text`` in a passing notice; in ``also`` where there are none (a notebook)."""
+    """Show ``text`` as a notification, and in ``also`` where there are none (a notebook)."""
     if pn.state.notifications is not None:
         getattr(pn.state.notifications, kind)(text, duration=NOTICE_MS)
     elif also is not None:
@@ -127,7 +124,7 @@ def button(label: str, outline: str = "", **style: Any) -> pmui.Button:
 
 
 class _Calm(param.Parameterized):
-    """Stands in for the server's state where a page asks whether it is busy."""
+    """Replaces the server's state where a page asks whether it is busy."""
 
     busy = param.Boolean(False)
 
@@ -143,13 +140,13 @@ class Text(pn.pane.HTML):
 
 
 class Visitor:
-    """Whether somebody still looks at the page; ask once a frame."""
+    """Tells whether the page is still open; call it once per frame."""
 
     def __init__(self) -> None:
         self._absent_since: float | None = None
 
     def gone(self) -> bool:
-        """Whether nobody has been connected to this session for ``ABSENT_S``."""
+        """Whether the session has had no connection for ``ABSENT_S``."""
         context = pn.state.curdoc.session_context if pn.state.curdoc else None
         session = getattr(context, "session", None)
         if session is None or session.connection_count > 0:
@@ -161,15 +158,15 @@ class Visitor:
 
 
 def run_limit() -> RunLimit:
-    """The server's own: how many runs train at once (``serve`` says), over all its sessions."""
+    """The server's limit on runs that train at once, over all sessions."""
     found: RunLimit = pn.state.cache.setdefault("run limit", RunLimit(MAX_RUNS))
     return found
 
 
 class Address(Text):
-    """The page's own address, kept in step with what stands on it: put it anywhere on the page.
+    """The URL of the page, which holds the page's settings. Put it anywhere on the page.
 
-    A turned knob replaces the address in place, so that the browser's Back leaves the page.
+    A changed knob replaces the URL in place, so the Back button leaves the page.
     """
 
     def __init__(self) -> None:
@@ -177,12 +174,12 @@ class Address(Text):
         self.jscallback(text=_REPLACE_ADDRESS)
 
     def keep(self, query: str) -> None:
-        """Make ``query`` the part of the address behind the question mark."""
+        """Set the query of the URL."""
         self.object = query
 
 
 def query_asked() -> str:
-    """What stands behind the question mark of the address that the visitor asked for."""
+    """The query of the requested URL."""
     location = pn.state.location
     return (location.search or "").removeprefix("?") if location else ""
 

@@ -1,4 +1,4 @@
-"""Files that visitors send: their size, and how they are read without trusting them.
+"""Uploads: limits on their size, and reading them without trusting them.
 
 Names of files are shown, never opened. Nothing here unpickles or evaluates what was sent.
 """
@@ -13,7 +13,7 @@ MEBI = 2**20
 
 
 class Upload(pmui.FileInput):
-    """A button to upload a file, whose limit holds on the server, too.
+    """An upload button whose size limit the server enforces, too.
 
     ``max_file_size`` is in bytes and needed. A file that is too long is dropped as it comes in.
     """

@@ -1,7 +1,4 @@
-"""Widgets made from knobs: one a knob, with the knob's own doc, bounds and unit.
-
-Which widget suits which kind of knob is decided here; what turning one does is the page's business.
-"""
+"""One widget per knob, with the knob's doc, bounds and unit."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from toolkit.training.experiment.knobs import (
 )
 from toolkit.training.experiment.settings import Settings
 
-# A knob that does not apply is still to be read.
+# A disabled knob must stay readable.
 _READABLE = {"& .MuiFormLabel-root.Mui-disabled": {"color": "text.secondary"}}
 
 
@@ -43,7 +40,7 @@ def fixed_widgets() -> dict[str, Any]:
 
 
 def fixed_value(name: str, widget: Any) -> Any:
-    """What the widget of a fixed knob says; text that is no number stays text."""
+    """The value of a fixed knob's widget; text that is not a number stays text."""
     knob, value = knobs_of(Settings)[name], widget.value
     if isinstance(knob, Choice | Flag):
         return value
@@ -75,9 +72,9 @@ def groups(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def moving_along(name: str, value: Any, block_size: int) -> dict[str, Any]:
-    """A turned knob with what has to move along.
+    """The changed knob and those that must change with it.
 
-    A block is at most a batch; another device comes with its own nonidealities.
+    A block is at most a batch; a new device brings its own nonidealities.
     """
     if name == "batch_size" and block_size > value:
         return {name: value, "block_size": value}
@@ -87,7 +84,7 @@ def moving_along(name: str, value: Any, block_size: int) -> dict[str, Any]:
 
 
 def show(widget: Any, value: Any) -> None:
-    """Set a widget to ``value``, adding a stop to its slider where it has none there."""
+    """Set a widget to ``value``, adding a slider stop if needed."""
     if isinstance(widget, pmui.DiscreteSlider) and value not in widget.options:
         widget.options = sorted([*widget.options, value])
     widget.value = value
@@ -142,7 +139,7 @@ def _fixed_widget(knob: Knob) -> Any:
         return pmui.Checkbox(value=knob.default, **common)
     if isinstance(knob, Choice):
         return pmui.Select(options=list(knob.objects), value=knob.default, **common)
-    # text, not pmui's number inputs: the buttons of those have no names
+    # text inputs: the buttons of pmui's number inputs have no accessible names
     return pmui.TextInput(value=_text(knob.default), **common)
 
 

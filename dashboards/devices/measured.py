@@ -35,7 +35,7 @@ _HELP = (
 
 
 class MeasuredData:
-    """An uploaded table, what a model makes of it, and what can be done with the result.
+    """An uploaded table, a fit of it, and actions on the result.
 
     ``explore`` takes the fitted device, ``say`` a message for the visitor.
     """
@@ -70,7 +70,7 @@ class MeasuredData:
         self._model = pmui.Select(
             label="Model",
             options=list(model_names()),
-            description="The formula that is fitted, or a table of mean steps.",
+            description="The formula to fit, or a table of mean steps.",
             width=150,
             **small,
         )
@@ -100,7 +100,7 @@ class MeasuredData:
         return pn.Column(*parts, sizing_mode="stretch_both", margin=BELOW_TABS)
 
     async def load(self, data: bytes, filename: str) -> None:
-        """Read a table and fit it; one message, and what was there stays, if that fails."""
+        """Read a table and fit it; on failure show one message and keep the last result."""
         await self._fit(data, device_name(filename), about=filename)
 
     async def _fit(self, table: bytes, name: str, *, about: str) -> None:
@@ -178,7 +178,7 @@ def read_trains(data: bytes) -> PulseTrains:
 
 
 def device_name(filename: str) -> str:
-    """A name for the device of that file: short, and without anything but plain characters."""
+    """A short name for the device, of plain characters only."""
     stem = re.sub(r"[^\w .+-]", "", filename.rsplit(".", 1)[0])[:40].strip()
     return f"measured: {stem or 'table'}"
 

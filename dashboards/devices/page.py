@@ -1,4 +1,4 @@
-"""The Devices page: one kind of cell, its curves and noises, one write, and a fit to measurements.
+"""The Devices page: one kind of cell with its curves and noise, a write, and a fit to measurements.
 
 The sliders are ``parameters.py``'s; the physics is ``toolkit.crossbar``'s, followed by
 ``toolkit.plots``. This module joins them and keeps the page's address.
@@ -39,7 +39,7 @@ _RUN_KNOBS = tuple(knobs_of(Settings, sets="device"))
 
 
 class Devices:
-    """One visitor's page. ``query`` is what its address names."""
+    """The page of one visitor, set up from the query of its URL."""
 
     def __init__(self, query: str = "") -> None:
         self.address = site.Address()
@@ -66,7 +66,7 @@ class Devices:
             label="Device",
             options=device_names(),
             value="Ag:a-Si",
-            description="The kind of cell that is explored; the sliders are its parameters.",
+            description="The cell to explore; the sliders set its parameters.",
             width=250,
             size="small",
         )
@@ -75,14 +75,14 @@ class Devices:
             options=device_names(),
             value=["ideal", "EpiRAM"],
             max_items=_MOST_OVERLAID,
-            description="Drawn beside the explored device, each as its source gives it.",
+            description="Presets to draw beside the explored device, unchanged.",
             sizing_mode="stretch_width",
             margin=(6, 6),
         )
         self._scale = pmui.Select(
             label="Conductance as",
             options=list(SCALES),
-            description="The share of each device's own range, or siemens on a log axis.",
+            description="A share of each device's range, or siemens on a log axis.",
             width=190,
             **small,
         )
@@ -92,11 +92,11 @@ class Devices:
             start=1,
             end=200,
             value=20,
-            description="Potentiating, then as many depressing pulses make a cycle.",
+            description="A cycle is this many potentiating pulses, then as many depressing ones.",
             **cycle,
         )
         self._cycles_count = pmui.IntSlider(
-            label="Cycles", start=1, end=50, value=10, description="How often.", **cycle
+            label="Cycles", start=1, end=50, value=10, description="Number of cycles.", **cycle
         )
         self._start = pmui.FloatSlider(
             label="Start",
@@ -112,7 +112,7 @@ class Devices:
             start=0,
             end=99,
             value=0,
-            description="Of the cells and of all noise; the same seed gives the same cells.",
+            description="Seed of the cells and all noise; the same seed gives the same cells.",
             **cycle,
         )
         self._sliders = pn.Column(margin=0)
@@ -122,7 +122,7 @@ class Devices:
             lambda: beside(lambda: python_of(self.device).encode()),
             label="Python (.py)",
             filename="device.py",
-            description="A few lines that make this device in a notebook or script.",
+            description="Code that creates this device in a notebook or script.",
         )
         self._link = site.Text("", margin=(4, 6))
         self._about = site.Text("", sizing_mode="stretch_width", margin=(0, 6))
@@ -184,7 +184,7 @@ class Devices:
         self._seed.param.watch(lambda _: self._reseed(), "value")
 
     def _choose(self) -> None:
-        """Explore another device, or the present one as it was."""
+        """Explore another device, or reset the present one."""
         self._overrides.clear()
         self._set_up()
         self._redraw_bands()
@@ -203,7 +203,7 @@ class Devices:
         self._redraw()
 
     def _explore(self, device: Device) -> None:
-        """Take a measured device up into the list and explore it."""
+        """Add a measured device to the list and explore it."""
         self.measured[device.name] = device
         self._pick.options = [*device_names(), *self.measured]
         if self._pick.value == device.name:
@@ -223,7 +223,7 @@ class Devices:
         return self.measured.get(name) or get_device(name)
 
     def _set_up(self) -> None:
-        """Sliders and text for the chosen device with what is overridden."""
+        """Update sliders and text for the device with its overrides."""
         self.device = with_parameters(self._base(), self._overrides)
         self._sliders.objects = sliders(self.device, self.turn)
         self._describe()
@@ -270,7 +270,7 @@ class Devices:
         self._keep_address()
 
     def _redraw_bands(self) -> None:
-        """The curves anew: other presets or another axis."""
+        """Redraw the curves for other presets or another axis."""
         self._panes[0].replace(self._curves())
         self._keep_address()
 
@@ -291,7 +291,7 @@ class Devices:
         return self.device, up_and_down(self.device, seed=self._state.number("cells"))
 
     def _chosen(self) -> dict[str, tuple[Device, Trains]]:
-        """The explored device, then the overlaid presets, which are followed once."""
+        """The explored device, then the overlaid presets, each simulated once."""
         seed, overlaid = self._state.number("cells"), (self._overlay.value or [])[:_MOST_OVERLAID]
         for name in overlaid:
             if name not in self._bands:
@@ -315,7 +315,7 @@ class Devices:
     # --- the address -------------------------------------------------------------------------
 
     def query(self) -> str:
-        """The whole state of the page; a measured device is not in it, its readings are not."""
+        """The query that holds the page's state; a measured device cannot be part of it."""
         pairs: list[tuple[str, str]] = []
         if self._pick.value not in self.measured:
             pairs += [("device", self._pick.value)]
@@ -328,7 +328,7 @@ class Devices:
         self.address.keep(self.query())
 
     def _take(self, query: str) -> None:
-        """Set the page up as its address says; one message where that is not possible."""
+        """Set up the page from its URL, or show one message if that fails."""
         self._tab = 0
         try:
             asked = parse(query)
@@ -341,7 +341,7 @@ class Devices:
             overrides = _overrides(preset, asked)
             with_parameters(preset, overrides)
         except ValueError as error:
-            self._say(f"This address is not understood: {error}")
+            self._say(f"This URL is not valid: {error}")
             return
         self._tab, self._pick.value, self._overrides = TABS.index(tab), name, overrides
 
@@ -350,7 +350,7 @@ class Devices:
 
 
 def _overrides(preset: Device, asked: dict[str, str]) -> dict[str, float | bool]:
-    """Parameters that the address gives: all that it names besides the page's own widgets."""
+    """Parameters in the URL: every name that is not one of the page's widgets."""
     known, found = parameters(preset), {}
     for name, text in asked.items():
         if name not in known:
@@ -362,5 +362,5 @@ def _overrides(preset: Device, asked: dict[str, str]) -> dict[str, float | bool]
 
 
 def devices() -> pmui.Page:
-    """A fresh page for one session."""
+    """Create the page of one session."""
     return Devices(site.query_asked()).page()

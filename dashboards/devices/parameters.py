@@ -1,4 +1,4 @@
-"""Sliders for the parameters of a device: those of its row and those of its response's formula.
+"""Sliders for the parameters of a device and of its response.
 
 Labels, limits and docs are those of the declarations in ``toolkit.crossbar.devices``; a parameter
 of a response from elsewhere that declares none gets limits around its value.
@@ -23,7 +23,7 @@ _FIRST, _LAST = ("levels_up", "levels_down"), ("g_min", "g_max")
 
 
 def parameters(device: Device) -> dict[str, float | bool]:
-    """The numbers that make up the response and its noises: the formula's own come first."""
+    """The parameters of the device and its response, the response's first."""
     response: Any = device.response
     found = {item.name: getattr(response, item.name) for item in fields(response)}
     formula = {name: value for name, value in found.items() if isinstance(value, int | float)}
@@ -69,7 +69,7 @@ def limits_of(device: Device, name: str) -> About:
 
 
 def _is_stepwise(device: Device) -> bool:
-    """Whether every pulse has to be followed by itself, which takes its time."""
+    """Whether pulses must be simulated one by one, which is slow."""
     return isinstance(device.response.cells(device).law, Stepwise)
 
 
@@ -84,7 +84,7 @@ def sliders(device: Device, turn: Callable[[str, Any], None]) -> list[Any]:
 
 
 def python_of(device: Device) -> str:
-    """A few lines of Python that make ``device``; run, they give an equal one."""
+    """Python code that creates an equal device."""
     kinds = {"Device", type(device.response).__name__}
     lines = ["device = Device("]
     for item in fields(device):

@@ -24,7 +24,7 @@ _NEXT, _PREVIOUS = "M9 5l8 7-8 7z", "M15 5l-8 7 8 7z"
 
 
 class WriteSteps:
-    """The update's settings, the phase that is shown, and its figures.
+    """The settings of the update, the phase shown, and its figures.
 
     ``changed`` is called whenever a setting is. Nothing is drawn before the first :meth:`use`.
     """
@@ -54,7 +54,7 @@ class WriteSteps:
                     end=1.0,
                     step=0.01,
                     value=0.3,
-                    description="Largest wanted change of a weight, as a share of w_max.",
+                    description="The largest change of a weight, as a share of w_max.",
                     **small,
                 ),
                 "scheme": pmui.Select(
@@ -66,7 +66,7 @@ class WriteSteps:
                 "coding": pmui.Select(
                     label="Coding",
                     options=list(CODINGS),
-                    description="Each cell its own whole pulses, or coincident bits of the lines.",
+                    description="Whole pulses, or coincidences of bit streams on the lines.",
                     **small,
                 ),
                 "seed": pmui.IntSlider(
@@ -74,7 +74,7 @@ class WriteSteps:
                     start=0,
                     end=99,
                     value=0,
-                    description="Of the update, the weights, the cells and all pulses.",
+                    description="Seed of the update, the weights, the cells and all pulses.",
                     **small,
                 ),
                 "bit_length": pmui.IntSlider(
@@ -91,7 +91,7 @@ class WriteSteps:
                     start=0,
                     end=32,
                     value=8,
-                    description="Phases done so far; 0: nothing is written yet.",
+                    description="Phases done so far; at 0 nothing is written yet.",
                     sizing_mode="stretch_width",
                     size="small",
                     margin=(6, 12),

@@ -1,4 +1,4 @@
-"""The playground's grid of views: which are shown, under which captions, in how many columns."""
+"""The Playground's grid of live views with their captions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _GAP = 6
 
 
 class Figures:
-    """At most six views whose data follow the snapshots; made when first shown, then kept."""
+    """Up to six live views, created when first shown and then kept."""
 
     def __init__(self, shown: Sequence[str] = DEFAULT) -> None:
         self.drawings: dict[str, Any] = {}  # figures or panes
@@ -56,7 +56,7 @@ class Figures:
         self.grid.objects = [self._cells[name] for name in self.shown]
 
     def wanted(self) -> dict[str, Callable[[Look], Any]]:
-        """What snapshots have to hold for the views shown: what takes it."""
+        """The functions that take the data of the views shown."""
         takes = {name: VIEWS[name].take for name in self.shown}
         return {name: take for name, take in takes.items() if take}
 
@@ -87,7 +87,7 @@ class Figures:
 
 
 def checked(names: Sequence[str]) -> list[str]:
-    """The views of these names in the order in which they stand on the page."""
+    """These views in the order of the page."""
     if unknown := sorted(set(names) - set(VIEWS)):
         raise ValueError(f"views must be of {', '.join(VIEWS)}; got {unknown[0][:40]!r}")
     if not 1 <= len(set(names)) <= MOST:

@@ -1,4 +1,4 @@
-"""The playground: one live run whose knobs are turned while it trains.
+"""The Playground: one live run whose knobs change while it trains.
 
 ``python -m toolkit dashboard`` serves it, and so does ``panel serve dashboards/playground.py``.
 The run itself is a ``toolkit.training.experiment.live.LiveRun``; this module shows its snapshots.
@@ -40,7 +40,7 @@ SPEEDS = {"none": 0} | {f"{n} steps/s": n for n in (1, 2, 5, 10, 30, 100)}
 
 
 class Playground:
-    """One visitor's page: controls, views, a status line and the frame loop that joins them.
+    """The page of one visitor: controls, views, a status line and the frame loop.
 
     ``query`` is what stands behind the question mark of the address; ``knobs`` are those of the
     experiment to begin with where it names none.
@@ -67,7 +67,7 @@ class Playground:
         except (ValueError, OSError) as error:
             if not query:
                 raise
-            self._refused = f"This address asks for what cannot be: {error}. Defaults stand here."
+            self._refused = f"This URL is not valid: {error}. The page shows the defaults."
             return LiveRun(limit=limit, **knobs)
 
     def _views_asked(self, query: str) -> list[str]:
@@ -133,7 +133,7 @@ class Playground:
         self.begin_new.on_click(lambda _: self._begin_as_chosen())
 
     def _make_panels(self) -> None:
-        """Three panels that open below the buttons, one at a time."""
+        """Three panels below the buttons, of which one is open at a time."""
         row: dict[str, Any] = {
             "sizing_mode": "stretch_width",
             "visible": False,
@@ -169,7 +169,7 @@ class Playground:
         )
 
     def page(self) -> pmui.Page:
-        """The whole page; the run stops when the session ends."""
+        """The whole page. The run stops when the session ends."""
         if pn.state.curdoc:
             # Bokeh's own: Panel's marks the page busy at each tick, which costs more than the frame
             pn.state.curdoc.add_periodic_callback(self.refresh, FRAME_MS)
@@ -181,7 +181,7 @@ class Playground:
     # --- from the visitor to the run ---------------------------------------------------------
 
     def _turn(self, name: str, value: Any) -> None:
-        """Hand one moved knob to the run, with the knobs that have to move along."""
+        """Pass a changed knob to the run, with the knobs that must change with it."""
         if self._following:
             return
         changes = moving_along(name, value, self.widgets["block_size"].value)
@@ -191,7 +191,7 @@ class Playground:
         self._show_knobs(changes)
 
     def begin(self, knobs: dict[str, Any]) -> None:
-        """Begin anew with these knobs, if a server may have them."""
+        """Restart with these knobs, if the server allows them."""
         try:
             present = dict(self.run.snapshot.knobs)
             validated(present | knobs)
@@ -210,12 +210,12 @@ class Playground:
         try:
             self.figures.show(names)
         except ValueError:
-            self._notify(f"Between one and {MOST} views find room on the page.", "info")
+            self._notify(f"Choose one to {MOST} views.", "info")
             self.choice.value = list(self.figures.shown)
         self._look()
 
     def _look(self) -> None:
-        """Ask the run for what the views show; the next snapshot has it."""
+        """Request the data of the views; the next snapshot has them."""
         self.run.look(self.layer.value, self.figures.wanted())
 
     def _limit_speed(self) -> None:
@@ -223,13 +223,13 @@ class Playground:
         self._keep_address(self.run.snapshot)
 
     def _open(self, title: str, _: Any) -> None:
-        """Open a panel and close the others; close it if it is open."""
+        """Open a panel and close the others, or close it if it is open."""
         for other, panel in self.panels.items():
             panel.visible = other == title and not panel.visible
             self.openers[other].label = f"{other} {'▴' if panel.visible else '▾'}"
 
     def _show_knobs(self, changes: dict[str, Any]) -> None:
-        """Bring the widgets in line with knobs that moved along."""
+        """Update the widgets of knobs that changed with another."""
         self._following = True
         for name, value in changes.items():
             if value is not None or knobs_of(Settings)[name].none != "preset":
@@ -247,7 +247,7 @@ class Playground:
     # --- from the run to the visitor ---------------------------------------------------------
 
     def refresh(self) -> None:
-        """Show the newest snapshot and every message: one frame."""
+        """Draw one frame: the newest snapshot and any messages."""
         if self._visitor.gone():
             self.run.pause()
         refused = self._show_messages()
@@ -273,7 +273,7 @@ class Playground:
         self.address.keep(self._query(snapshot))
 
     def _query(self, snapshot: Snapshot) -> str:
-        """What the address says: knobs, and views, layer and speed where they are not as usual."""
+        """The query of the URL: knobs, views, layer and speed that are not the defaults."""
         parts = [query_of(snapshot.knobs)]
         if tuple(self.figures.shown) != DEFAULT:
             parts.append("views=" + ",".join(self.figures.shown))
@@ -346,7 +346,7 @@ def _state(snapshot: Snapshot) -> str:
 
 
 def playground() -> pmui.Page:
-    """A fresh page for one session."""
+    """Create the page of one session."""
     return Playground(site.query_asked()).page()
 
 

@@ -31,7 +31,7 @@ _NONE = np.zeros(0)
 
 
 def change_marks(snapshot: Snapshot) -> dict[str, Any]:
-    """One mark a step at which knobs were turned: its place, and in words what changed."""
+    """One mark per step with changed knobs: its position, and what changed."""
     words: dict[int, list[str]] = {}
     for step, knob, old, new in snapshot.events:
         words.setdefault(step, []).append(f"{knob} {_name(old)} → {_name(new)}")

@@ -38,7 +38,7 @@ DEFAULTS: tuple[dict[str, Any], ...] = ({}, {"method": "sgd"})
 
 
 class Lane:
-    """One run of the race: its widgets and where it has been."""
+    """One run of the race: its widgets and its record so far."""
 
     def __init__(self, letter: str, knobs: dict[str, Any], **run: Any) -> None:
         self.letter, self.name = letter, f"Run {letter.upper()}"
@@ -63,18 +63,18 @@ class Lane:
         return pn.Column(heading, knobs, self.others, margin=(0, 8), sizing_mode="stretch_width")
 
     def follow(self, knobs: Any) -> None:
-        """Set the widgets to what the run has."""
+        """Set the widgets to the run's values."""
         self._following = True
         for name, widget in self.widgets.items():
             show(widget, knobs[name])
         self._following = False
 
     def begin_anew(self, **shared: Any) -> None:
-        """Back to the start, with these knobs for all lanes."""
+        """Restart with these knobs in every lane."""
         self.run.reset(**shared)
 
     def look(self, snapshot: Snapshot) -> None:
-        """Take down where the run stands; its clock goes while it trains."""
+        """Record the run's progress; its clock runs while it trains."""
         self.others.object = others_html(snapshot.knobs)
         now = time.monotonic()
         if snapshot.running:
@@ -181,7 +181,7 @@ class Race:
             getattr(lane.run, action)()
 
     def _reset(self, more: int = 0) -> None:
-        """Back to the start, all with the same seed: the present one, or one that is ``more``."""
+        """Restart all runs with one seed: the present one, or that plus ``more``."""
         seed = (self.lanes[0].run.snapshot.knobs["seed"] + more) % 2**32
         for lane in self.lanes:
             lane.begin_anew(seed=seed)
@@ -189,7 +189,7 @@ class Race:
     # --- what the runs do --------------------------------------------------------------------
 
     def refresh(self) -> None:
-        """Show the newest snapshots and every message: one frame."""
+        """Draw one frame: the newest snapshots and any messages."""
         if self._visitor.gone():
             self._each("pause")
         for lane in self.lanes:
@@ -232,7 +232,7 @@ class Race:
 
 
 def standings_html(lanes: Sequence[Lane]) -> str:
-    """Where each run stands: now, and when all had used up equal samples, pulses and seconds."""
+    """Each run's accuracy now, and at equal samples, pulses and seconds."""
     budgets = {budget: standings([lane.track for lane in lanes], budget) for budget in BUDGETS}
     words = {"samples": "samples", "pulses": "pulses", "seconds": "s of training"}
     heads = ["run", "state", "step", "samples", "pulses", "test accuracy now"]
@@ -260,7 +260,7 @@ def _percent(fraction: float) -> str:
 
 
 def others_html(knobs: Any) -> str:
-    """The live knobs that have no widget in a lane, where they differ from their defaults."""
+    """The live knobs without a widget in a lane whose values are not the defaults."""
     texts = [
         f"{knob.label} {knobs[name]}"
         for name, knob in knobs_of(Settings).items()
@@ -270,7 +270,7 @@ def others_html(knobs: Any) -> str:
 
 
 def counts_html(lanes: Sequence[Any], along: str = "samples") -> str:
-    """Links to the same race with another number of runs; a new one is like the first."""
+    """Links to the same race with more or fewer runs; a new run copies the first."""
     links = []
     for count in range(2, len(LETTERS) + 1):
         wanted = [*lanes[:count], *[lanes[0]] * (count - len(lanes))]
@@ -313,7 +313,7 @@ def lanes_of_query(query: str) -> list[dict[str, Any]]:
 
 
 def axis_of_query(query: str) -> str:
-    """The axis along which a query compares.
+    """The axis along which the runs are compared, from a query.
 
     Raises
     ------
@@ -327,7 +327,7 @@ def axis_of_query(query: str) -> str:
 
 
 def race() -> pmui.Page:
-    """A fresh page for one session, as its address says."""
+    """Create the page of one session from its URL."""
     query, along = site.query_asked(), "samples"
     try:
         lanes, along, wrong = lanes_of_query(query), axis_of_query(query), ""

@@ -1,4 +1,4 @@
-"""What runs had reached after so many samples, pulses or seconds, and how they compare.
+"""Progress of runs over samples, pulses and seconds, and how they compare.
 
 Fed from snapshots; no widgets here.
 """
@@ -17,7 +17,7 @@ BUDGETS = ("samples", "pulses", "seconds")
 
 
 class Point(NamedTuple):
-    """A run at one moment: what it has used up, and what it has reached.
+    """A run at one moment: what it has used, and how well it does.
 
     ``seconds`` are those it was training; ``accuracy`` (fraction, NaN before the first) is of the
     last evaluation on the test set.
@@ -39,7 +39,7 @@ class Track:
         self._last: Point | None = None
 
     def add(self, point: Point) -> None:
-        """Keep ``point``, unless the run stands where it stood."""
+        """Keep ``point`` if the run has moved on."""
         if self._last is None or point.step > self._last.step:
             self._points.add(point)
             self._last = point
@@ -49,20 +49,20 @@ class Track:
         return self._points.column(Point._fields.index(name))
 
     def accuracy_at(self, budget: str, amount: float) -> float:
-        """Accuracy of the last evaluation when ``amount`` of a budget was used up; NaN if none."""
+        """Accuracy at the last evaluation within ``amount`` of a budget; NaN before the first."""
         reached = np.searchsorted(self.column(budget), amount, side="right")
         return float(self.column("accuracy")[reached - 1]) if reached else float("nan")
 
     def used(self, budget: str) -> float:
-        """How much of a budget the run has used up so far."""
+        """How much of a budget the run has used so far."""
         return float(getattr(self._last, budget)) if self._last else 0.0
 
 
 def standings(tracks: Sequence[Track], budget: str) -> tuple[float, list[float]]:
-    """The most that every run has used up of a budget, and each one's accuracy at that point.
+    """The amount of a budget that every run has used, and the accuracy of each at that amount.
 
-    A run that has used nothing of it (plain weights write no pulses) has NaN, and does not count
-    for what all have used up.
+    A run that has used nothing of it (plain weights write no pulses) gets NaN and is left out of
+    the common amount.
 
     Raises
     ------

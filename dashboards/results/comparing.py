@@ -1,4 +1,4 @@
-"""Several runs over one another: part of the Results page."""
+"""Comparison of several runs: part of the Results page."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ class Comparison:
     # --- the address -------------------------------------------------------------------------
 
     def pairs(self) -> list[tuple[str, str]]:
-        """What differs from the defaults, for the address."""
+        """The settings that are not the defaults, for the URL."""
         pairs = [
             (f"compare_{side}", widget.value)
             for side, widget, default in zip(_NAMES, self.variables, _DEFAULTS, strict=True)
@@ -153,7 +153,7 @@ class Comparison:
         return pairs + ([("log", logs or "none")] if logs != "left" else [])
 
     def take(self, asked: dict[str, str]) -> None:
-        """Set up what an address asks for, and take it out of ``asked``.
+        """Apply the settings in ``asked`` from the URL, and remove them from it.
 
         Raises
         ------

@@ -37,7 +37,7 @@ NOTHING = (
 
 
 class Explorer:
-    """What of a run is shown: group, variable, view and the places along the other dims.
+    """The choice of what to show: group, variable, view and position along the other dims.
 
     ``changed`` is called whenever the visitor changes one of them. What an address asks for waits
     until a run is there that has it.
@@ -62,7 +62,7 @@ class Explorer:
         self.variable = pmui.Select(
             label="Variable",
             options=[],
-            description="What was recorded there, and its dimensions.",
+            description="A recorded variable and its dimensions.",
             width=400,
             **small,
         )
@@ -104,7 +104,7 @@ class Explorer:
     # --- choosing ----------------------------------------------------------------------------
 
     def use(self, tree: xr.DataTree | None) -> None:
-        """Show a run (None: nothing), the same variable of it if it has that."""
+        """Show a run, keeping the chosen variable if it has that; None shows nothing."""
         self._tree = tree
         self._choices.visible = tree is not None
         self._found = {one.path: one for one in recorded(tree)} if tree is not None else {}
@@ -169,7 +169,7 @@ class Explorer:
             self._changed()
 
     def _make_sliders(self) -> None:
-        """One slider for every dim that is not on an axis; names where places have names."""
+        """One slider for each dim that is not on an axis, with labels if positions have names."""
         self._places = {}
         array, dataset = self.array(), self.dataset()
         if array is not None and dataset is not None and self.as_.value is not None:
@@ -182,7 +182,7 @@ class Explorer:
         count, place = dataset.sizes[dim], place_of(dataset, dim)
         index = min(self._last.get(dim, count if dim == "step" else 0), count - 1)
         small = {"label": dim, "size": "small", "width": 240, "margin": (6, 6)}
-        where = "Where along this dimension"
+        where = "Position along this dimension"
         if place is not None and count <= 200:
             name = f"{place.name} " if place.name != dim else ""
             options = {f"{name}{place.values[i]} ({dim} {i})": i for i in range(count)}
@@ -198,7 +198,7 @@ class Explorer:
         return widget
 
     def _move(self) -> None:
-        """A slider moved: other data in the same figure."""
+        """Redraw for a moved slider: other data in the same figure."""
         self._last |= self.places()
         self._draw(moved=True)
         self._changed()
@@ -254,7 +254,7 @@ class Explorer:
                 self._place(live)
 
     def _update(self, live: LiveFigure, array: xr.DataArray, shown: xr.DataArray) -> None:
-        """Put new data into the figure that stands there."""
+        """Put new data into the present figure."""
         assert self._pane is not None
         if shown.ndim == 2:
             image, unit = live.columns(0)["image"][0], readable(array)[1] or "1"
@@ -294,7 +294,7 @@ class Explorer:
     # --- the address -------------------------------------------------------------------------
 
     def pairs(self) -> list[tuple[str, str]]:
-        """What is shown, for the address; what it asked for, as long as no run is open."""
+        """What is shown, for the URL; until a run is open, what the URL asked for."""
         if self._tree is None:
             return list(self._asked.items())
         if not self.path:
@@ -303,7 +303,7 @@ class Explorer:
         return [("variable", self.path), ("as", self.as_.value or ""), *places]
 
     def take(self, asked: dict[str, str]) -> None:
-        """Keep what an address asks for until a run is there, and take it out of ``asked``.
+        """Keep the settings in ``asked`` until a run is open, and remove them from it.
 
         Raises
         ------

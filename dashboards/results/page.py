@@ -1,4 +1,4 @@
-"""The Results page: saved runs, every variable in them, runs compared, figures and data to keep.
+"""The Results page: open saved runs, explore their variables, compare and export them.
 
 What a file may hold is judged in ``run_files.py``; how a variable looks is ``toolkit.plots``'.
 """
@@ -42,7 +42,7 @@ _HELP = (
 
 
 class Results:
-    """One visitor's page. ``query`` is what its address names."""
+    """The page of one visitor, set up from the query of its URL."""
 
     def __init__(self, query: str = "") -> None:
         self.address = site.Address()
@@ -110,7 +110,7 @@ class Results:
         return pn.Column(self.address, self.notice, self.tabs, sizing_mode="stretch_both", margin=0)
 
     def page(self) -> pmui.Page:
-        """The whole page; examples that the address asks for open once it is there."""
+        """The whole page. Examples named in the URL are opened once it has loaded."""
         page = site.page("results", sidebar=[self.controls()], main=[self.view()])
         if self._examples_asked:
             pn.state.onload(self._open_asked)
@@ -141,7 +141,7 @@ class Results:
         self._list()
 
     def open_examples(self) -> None:
-        """Open the two example runs; trained on the spot the first time."""
+        """Open the two example runs, training them the first time."""
         for name, tree in examples().items():
             if len(self.runs) < MOST_RUNS:
                 self.runs[name] = tree
@@ -167,7 +167,7 @@ class Results:
         await self._open_examples(None)
 
     def _new_name(self, filename: str) -> str:
-        """A short, plain and new name for the list; it never names a file here."""
+        """A short new name for the list, never used as a file name."""
         stem = re.sub(r"[^\w .+-]", "", filename.rsplit(".", 1)[0])[:40].strip() or "run"
         name, number = stem, 2
         while name in self.runs:
@@ -177,7 +177,7 @@ class Results:
     # --- what the page shows -----------------------------------------------------------------
 
     def _list(self) -> None:
-        """Bring the list in line with the runs that are open."""
+        """Update the list to the open runs."""
         names, before = list(self.runs), self.pick.value
         self.pick.options = names
         self.pick.value = before if before in names else (names[0] if names else None)
@@ -201,7 +201,7 @@ class Results:
     # --- the address -------------------------------------------------------------------------
 
     def query(self) -> str:
-        """The state of the page; of the runs only the examples are in it."""
+        """The query that holds the page's state; of the runs, only the examples."""
         pairs = [("tab", TABS[self._tab])] if self._tab else []
         pairs += [("runs", "example")] if self._examples_asked else []
         return join(pairs + self.explorer.pairs() + self.comparison.pairs())
@@ -220,9 +220,9 @@ class Results:
             self.comparison.take(asked)
             self.explorer.take(asked)
             if asked:
-                raise ValueError(f"{next(iter(asked))[:40]!r} is nothing of this page.")
+                raise ValueError(f"{next(iter(asked))[:40]!r} is not a setting of this page.")
         except ValueError as error:
-            self._say(f"This address is not understood: {error}")
+            self._say(f"This URL is not valid: {error}")
             return
         self._tab, self._examples_asked = TABS.index(tab), runs == "example"
 
@@ -231,7 +231,7 @@ class Results:
 
 
 async def attempt(data: bytes) -> xr.DataTree | ValueError:
-    """The run in a file, or what is wrong with it."""
+    """The run in a file, or the error that reading it gave."""
     try:
         tree: xr.DataTree = await read_beside(read_run, data)
     except ValueError as error:
@@ -241,7 +241,7 @@ async def attempt(data: bytes) -> xr.DataTree | ValueError:
 
 @functools.cache
 def examples() -> dict[str, xr.DataTree]:
-    """Two short runs on the digits, from the same seed; the rank of one is raised on the way."""
+    """Two short runs on the digits with one seed; the rank of one is raised midway."""
     trees = {}
     for name, knobs in _EXAMPLES:
         run = Experiment(device="EpiRAM", hidden=[32], record_every=20, **knobs)
@@ -275,5 +275,5 @@ def about_html(tree: xr.DataTree) -> str:
 
 
 def results() -> pmui.Page:
-    """A fresh page for one session."""
+    """Create the page of one session."""
     return Results(site.query_asked()).page()

@@ -1,4 +1,4 @@
-"""Runs that visitors send: netCDF or a zipped Zarr store, read without trusting either.
+"""Uploaded runs, netCDF or a zipped Zarr store, read without trusting either.
 
 What a file may hold is judged in :mod:`toolkit.results.foreign`; here is what a zip may. What the
 file is called plays no part.
@@ -58,7 +58,7 @@ def _read_zip(data: bytes) -> xr.DataTree:
 
 
 def _unpack(data: bytes, store: Path) -> None:
-    """Write the entries of a zip below ``store``, as plain files, the store's own folder left out.
+    """Extract a zip to ``store`` as plain files, without the top folder of the store.
 
     Raises
     ------

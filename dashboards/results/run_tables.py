@@ -15,7 +15,7 @@ _MOST_ROWS = 500
 
 
 def settings_of(tree: xr.DataTree) -> dict[str, Any]:
-    """The settings that a run was saved with; none if it holds no such thing."""
+    """The settings saved with a run; empty if there are none."""
     try:
         found = json.loads(str(tree.attrs.get("settings", "{}")))
     except ValueError:
@@ -53,7 +53,7 @@ def provenance_table(tree: xr.DataTree) -> Table:
 
 
 def differences(trees: dict[str, xr.DataTree]) -> Table:
-    """How far each run got, and the settings in which the runs differ."""
+    """The progress of each run, and the settings in which the runs differ."""
     settings = {name: settings_of(tree) for name, tree in trees.items()}
     names = dict.fromkeys(key for one in settings.values() for key in one)
     differ = [key for key in names if len({str(s.get(key)) for s in settings.values()}) > 1]
@@ -62,7 +62,7 @@ def differences(trees: dict[str, xr.DataTree]) -> Table:
         training = tree["training"].to_dataset() if "training" in tree else xr.Dataset()
         rows.append([name, *_state(training), *(str(settings[name].get(key)) for key in differ)])
     headers = ["run", "steps", "samples", "pulses", "test accuracy", *differ]
-    return headers, rows, "Where they stand, and the settings in which they differ"
+    return headers, rows, "Progress, and the settings that differ"
 
 
 def _state(training: xr.Dataset) -> list[str]:

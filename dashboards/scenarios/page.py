@@ -1,4 +1,4 @@
-"""Scenarios: known-good settings with a paragraph each, one click away from a page that runs them.
+"""The Scenarios page: settings worth a look, each with a paragraph and a link that runs them.
 
 A scenario is one entry of ``SCENARIOS``. One run opens in the Playground, several in the Race.
 ``python -m benchmarks.scenarios`` trains them all and prints the figures that the texts name.
@@ -33,7 +33,7 @@ class Scenario:
 
     @property
     def address(self) -> str:
-        """Where it runs, relative to the site."""
+        """The link that opens it, relative to the site."""
         if len(self.runs) == 1:
             return site.link("playground", query_of(self.runs[0]))
         return site.link("race", query_of_lanes(self.runs))
@@ -185,7 +185,7 @@ class Scenarios:
     """All scenarios as cards, each with a link that opens it."""
 
     def view(self) -> pn.viewable.Viewable:
-        """The cards, as many beside each other as fit."""
+        """The cards, as many per row as fit."""
         cards = "".join(_card(scenario) for scenario in SCENARIOS)
         return Text(
             '<div style="display:grid;gap:14px;padding:10px;'
@@ -214,5 +214,5 @@ def _card(scenario: Scenario) -> str:
 
 
 def scenarios() -> pmui.Page:
-    """A fresh page for one session."""
+    """Create the page of one session."""
     return Scenarios().page()

@@ -142,7 +142,7 @@ def test_views_are_chosen_and_kept_within_bounds(playground):
     assert len(playground.figures.grid.objects) == 2
     playground.choice.value = []
     assert playground.choice.value == ["loss", "stuck"]
-    assert "Between one and 6 views" in playground.notice.object
+    assert "Choose one to 6 views" in playground.notice.object
     with pytest.raises(ValueError, match=r"views must be of loss, .*; got 'speed'"):
         playground.figures.show(["speed"])
 

@@ -324,7 +324,7 @@ def test_the_whole_page_is_in_its_address(opened):
         ("record=" + "9" * 30, "record must be a whole number"),
         ("over=time", "over must be one of step, samples_seen, pulses"),
         ("log=both", "log must name left, right or none"),
-        ("%3Cscript%3E=1", "'<script>' is nothing of this page"),
+        ("%3Cscript%3E=1", "'<script>' is not a setting of this page"),
     ],
 )
 def test_an_address_that_makes_no_sense_is_one_message(query, message):
