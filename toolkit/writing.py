@@ -1,4 +1,4 @@
-"""Files written whole: beside and renamed, flushed to the disk, one writer at a time."""
+"""Atomic files: written beside and renamed, flushed to disk, one writer at a time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def beside(target: Path) -> Iterator[Path]:
 
 
 def check_target(target: Path) -> None:
-    """Raise now what :func:`beside` would raise before it writes a file."""
+    """Raise the errors that :func:`beside` would raise before writing a file."""
     with suppress(_Unwritten), beside(target):
         if target.is_dir():
             raise ValueError(f"path {str(target)!r} is a folder already; it is left alone")

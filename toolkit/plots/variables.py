@@ -177,7 +177,7 @@ def compared(training: xr.Dataset, name: str, over: str) -> tuple[np.ndarray, np
 
 
 def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every so manyth point of long curves, the last one included."""
+    """Every n-th point of long curves, including the last one."""
     every = -(-len(x) // _MOST_POINTS) if len(x) else 1
     shown = slice((len(x) - 1) % every, None, every) if len(x) else slice(None)
     return x[shown], y[shown]

@@ -1,4 +1,4 @@
-"""Results written whole: netCDF (through h5netcdf) and Zarr, beside and renamed.
+"""Writing of results: netCDF (through h5netcdf) and Zarr, each replaced atomically.
 
 What a tree holds is declared in ``schema.py``; ``stream.py`` writes a run while it goes, and
 ``opening.py`` reads.

@@ -1,4 +1,4 @@
-"""Files that somebody else may have made, judged by their metadata before anything is read.
+"""Untrusted files, checked by their metadata before anything is read.
 
 A file can name other files (HDF5 links, external and virtual data), programs (Zarr filters that
 unpickle) and sizes far beyond its own. All of these are refused.

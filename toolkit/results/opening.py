@@ -197,7 +197,7 @@ def _check_group(node: xr.DataTree, shown: str) -> None:
 
 
 def _together(paths: Sequence[str | os.PathLike[str]], group: str, *, lazy: bool) -> xr.Dataset:
-    """One group of many runs along the settings in which they differ, NaN where there is no run."""
+    """One group of many runs along the settings that differ, NaN where there is no run."""
     if not paths:
         raise ValueError("source must name at least one run; got none.")
     trees = [open_one(path, lazy=lazy) for path in paths]
@@ -227,7 +227,7 @@ def _group(tree: xr.DataTree, group: str, path: str | os.PathLike[str]) -> xr.Da
 
 
 def _indexed(data: xr.Dataset) -> xr.Dataset:
-    """With an index on every dim, so that runs of different lengths can stand side by side."""
+    """Add an index to every dim, so that runs of different lengths can be aligned."""
     numbers = {dim: np.arange(n) for dim, n in data.sizes.items() if dim not in data.indexes}
     return data.assign_coords(numbers)
 
@@ -254,6 +254,6 @@ def _along_settings(
 
 
 def _common(attributes: list[dict[Any, Any]]) -> dict[Any, Any]:
-    """What all of them say."""
+    """The attributes that all of them share."""
     first, *others = attributes
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}

@@ -140,7 +140,7 @@ class Stream:
                 write_metadata(self._root / name, column.metadata)
 
     def close(self) -> None:
-        """Write what is left, to the disk, and mark the store as complete."""
+        """Write the remaining rows, flush to disk and mark the store as complete."""
         try:
             self.commit(complete=True)
             flush_all(self._root)
@@ -155,7 +155,7 @@ class Stream:
         return self._columns[name]
 
     def _conductance(self, group: str, value: np.ndarray) -> np.ndarray:
-        """What is kept of it; the first one brings its coordinate along."""
+        """Round the value if asked; the first one adds the coordinate."""
         if f"{group}/polarity" not in self._columns:
             for polarity in ("plus", "minus"):
                 self.append(group, {"polarity": polarity})
@@ -205,7 +205,7 @@ class _Column:
         self._new = range(self._new.start if self._new else place, place + 1)
 
     def write(self, *, whole: bool = False) -> None:
-        """Write what is new of the chunk; numbers, which are not compressed, where they belong.
+        """Write the new rows of the chunk; uncompressed numbers go in place.
 
         A chunk that rows will still come to is compressed quickly, a ``whole`` one well.
         """

@@ -1,4 +1,4 @@
-"""Zarr v3 metadata and files, written directly: what the stores that grow have in common.
+"""Zarr v3 metadata and files, written directly, for stores that grow.
 
 Zarr's own calls take some 2.5 ms for each array that is touched; a file takes 0.1 ms. A record of
 two layers (128 x 65, 10 x 129) takes 7.4 ms so, and 71 ms by ``to_zarr(append_dim="step")``; twenty
@@ -79,7 +79,7 @@ def overwrite(path: Path, offset: int, data: bytes) -> None:
 
 
 def replace(path: Path, data: bytes) -> None:
-    """Write beside and rename: ``path`` holds the old bytes or all of the new ones.
+    """Replace a file atomically: ``path`` holds the old bytes or all of the new ones.
 
     Over a file that is there it may take some ms: file systems then write to the disk at once.
     """

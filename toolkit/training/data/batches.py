@@ -35,7 +35,7 @@ class SampleOrder:
         return picked
 
     def state_dict(self) -> dict[str, Any]:
-        """Where in the stream it stands."""
+        """Its position in the stream."""
         state = self._generator.get_state()
         return {"generator": state, "left": self._left.clone(), "taken": self._taken}
 

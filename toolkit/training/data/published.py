@@ -26,7 +26,7 @@ Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Collection:
-    """What is known of a published data set.
+    """A published data set: its files, checksums and format.
 
     ``files`` maps every file that is needed to its SHA-256, and ``archive`` is (name, SHA-256) of
     a tar file that holds them; ``folders`` beneath the data folder are where to look, in order.

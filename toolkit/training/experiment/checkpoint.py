@@ -23,7 +23,7 @@ _ARRAY = "numpy array"
 
 
 def save_checkpoint(state: dict[str, Any], path: str | os.PathLike[str]) -> Path:
-    """Write ``state`` to ``path``, beside and renamed: the old file or the whole new one.
+    """Write ``state`` to ``path`` atomically: a crash leaves the old file or the whole new one.
 
     Raises
     ------

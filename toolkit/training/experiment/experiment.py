@@ -48,7 +48,7 @@ class Experiment(Run):
 
     def results(self) -> xr.DataTree:
         """Everything recorded so far, the present state included (``toolkit.results.schema``)."""
-        # after a resume there is no update to look at until the next step
+        # after a resume there is no update to record until the next step
         if self._latest and self.record.last_layer_step < self.step_count:
             self._record_layers(provisional=True)
         return build_tree(
@@ -66,7 +66,7 @@ class Experiment(Run):
     def stream(
         self, path: str | os.PathLike[str], *, conductance_bits: int | None = None
     ) -> Iterator[Stream]:
-        """Within ``with run.stream("run.zarr"):``, write what is recorded while it is recorded.
+        """Write records to a store as they are made: ``with run.stream("run.zarr"): ...``.
 
         The store is whole at any moment: a process that is killed leaves everything up to its last
         layer record. Unlike :meth:`results` it drops nothing of a long run. What was recorded

@@ -53,7 +53,7 @@ class _Numeric(_Declared):
     __slots__ = ()
 
     def _validate(self, val: Any) -> None:
-        """Refuse what the declaration refuses, booleans and NaN, all in the same words."""
+        """Refuse values outside the declaration, booleans and NaN with one message."""
         try:
             super()._validate(val)  # type: ignore[misc]
             fits = val is None or (not isinstance(val, bool) and math.isfinite(val))

@@ -77,7 +77,7 @@ class LiveRun:
         self._ask(lambda: self._change(knobs))
 
     def look(self, layer: str, views: Mapping[str, Callable[[Look], Any]]) -> None:
-        """Have snapshots hold what these functions take from that layer, by their names."""
+        """Make snapshots hold what these functions return for that layer, by name."""
         focus = Focus(layer, dict(views))
         self._ask(lambda: self._look(focus))
 
@@ -95,7 +95,7 @@ class LiveRun:
         self._ask(lambda: setattr(self, "_shortest_step", shortest))
 
     def reset(self, **knobs: Any) -> None:
-        """Begin anew, paused, with these knobs (and the present values of the others)."""
+        """Restart, paused, with these knobs and the present values of the others."""
         self._ask(lambda: self._begin(self._experiment.knob_values() | knobs))
 
     def results(self, timeout: float = 30.0) -> xr.DataTree:
@@ -123,7 +123,7 @@ class LiveRun:
             self._requests.put(request)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Stop the worker thread, and wait for it so many seconds at most."""
+        """Stop the worker thread, waiting for it at most ``timeout`` seconds."""
         _shut_down(self._closing, self._requests, self._thread, timeout)
 
     @property
@@ -147,7 +147,7 @@ class LiveRun:
                 self._requests.get_nowait()
 
     def _work_a_shift(self) -> None:
-        """Train for a while, as long as nobody asks for anything and no snapshot is due."""
+        """Train until the shift is over, a request arrives or a snapshot is due."""
         with self._shift():
             end = time.monotonic() + SHIFT_S
             self._attempt(self._train)
@@ -178,7 +178,7 @@ class LiveRun:
         return idle and self._running and not self._shortest_step
 
     def _serve_requests(self) -> None:
-        """Serve every request that waits; sleep until there is one while there is nothing to do."""
+        """Handle all waiting requests; without work to do, sleep until one arrives."""
         try:
             request = self._next_request()
             while not self._closing.is_set():
@@ -309,12 +309,12 @@ class _Pace:
         self._last_step = time.monotonic()
 
     def took(self, seconds: float, training: int = 1) -> None:
-        """A snapshot took that long, and so many runs train: the next may have to wait."""
+        """Set the interval to the next snapshot from the time that this one took."""
         fair = min(seconds / SNAPSHOT_SHARE, SLOWEST_S)
         self._interval = max(1 / SNAPSHOTS_PER_SECOND, training / SNAPSHOTS_TOGETHER, fair)
 
     def hurry(self) -> None:
-        """Somebody waits to see something: the next snapshot is due now."""
+        """Make the next snapshot due now."""
         self._interval = 0.0
 
     @property

@@ -1,7 +1,4 @@
-"""What the settings of a crossbar mean: from knobs to cells, pulses, converters and wires.
-
-The knobs are declared in ``settings.py``; the physics itself is ``toolkit.crossbar``'s.
-"""
+"""Knobs to physics: the cells, pulses, converters and wires that the settings describe."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""The recorder: keeps what a run measures, within bounds, and hands it out as xarray.
+"""The recorder: a bounded record of a run's measurements, as xarray.
 
-It computes spectra from the factors alone. What the variables mean is declared in
-``toolkit.results.schema``; when to record is the experiment's choice.
+Spectra are computed from factors alone. ``toolkit.results.schema`` declares the variables.
 """
 
 from __future__ import annotations
@@ -215,7 +214,7 @@ class Recorder:
         return self._last_streamed
 
     def stream_to(self, stream: Stream | None) -> None:
-        """Write everything to ``stream`` from now on, what is kept already first; None ends it."""
+        """Write the record so far, then every new one, to ``stream``; None ends that."""
         self._stream, self._last_streamed = stream, 0
         if stream is None:
             return

@@ -365,7 +365,7 @@ def _layer_updates(optimizer: LowRankSGD) -> list[LayerUpdate]:
 
 
 def _slots(layers: dict[str, CrossbarLayer]) -> dict[str, tuple[CrossbarLayer, int]]:
-    """Where each array stands: its layer and its place there."""
+    """The layer of each array, and its index there."""
     return {
         _array_name(name, layer, i): (layer, i)
         for name, layer in layers.items()

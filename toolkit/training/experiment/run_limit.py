@@ -14,7 +14,7 @@ OVERDUE_S = 0.25  # a shift that takes longer leaves its thread to others, and g
 
 
 class RunLimit:
-    """Lets at most ``most`` runs train at once; the others wait in the order of their coming.
+    """Lets at most ``most`` runs train at once; the others wait in the order in which they came.
 
     Runs that train take shifts on at most ``threads`` threads, which leaves the interpreter to the
     pages. The run that has worked least has the next shift, so that all get the same time however
@@ -83,7 +83,7 @@ class RunLimit:
             self._changed.notify_all()
 
     def place_of(self, who: object) -> int:
-        """The place of ``who`` in the queue, where it stands from now on; 0: it may train."""
+        """Queue ``who`` if needed, and return its place in the queue; 0 means it may train."""
         with self._lock:
             if who not in self._queue:
                 self._queue.append(who)

@@ -1,4 +1,4 @@
-"""A series: what a run of any length measured, evenly spaced, in bounded room."""
+"""Series: measurements of a run of any length, evenly spaced and bounded in number."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Series:
 
     @property
     def rows(self) -> np.ndarray:
-        """A copy of what is kept and of the newest row, (rows, columns)."""
+        """A copy of the rows kept and the newest one, (rows, columns)."""
         return self._held.copy()
 
     def column(self, index: int) -> np.ndarray:

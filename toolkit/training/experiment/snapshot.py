@@ -1,6 +1,6 @@
-"""Snapshots: what a run looks like at one moment, as immutable copies that any thread may read.
+"""Snapshots: immutable copies of a run's present state, which any thread may read.
 
-Views of the run are not known here: each hands in a function that takes what it shows.
+A view hands in a function that takes its data from the run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ COMPONENTS = 64  # of a spectrum of the past, at most
 
 @dataclass(frozen=True)
 class Look:
-    """What a view takes its data from, in the thread that trains.
+    """The source of a view's data, in the thread that trains.
 
     ``first`` are the layer's weights at the start, ``past_values`` (points, 1 + components) step
     and singular values of its past. ``outer_products`` counts those written so far, and those of
@@ -49,7 +49,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Focus:
-    """What is looked at: a layer (None: the first), and views by name: what takes their data."""
+    """A layer (None: the first) and the functions that take the data of views, by name."""
 
     layer: str | None = None
     views: Mapping[str, Callable[[Look], Any]] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class _Past:
 
 
 class SnapshotTaker:
-    """Takes snapshots of one experiment and remembers what a single moment does not hold."""
+    """Takes snapshots of one experiment and keeps the history that they show."""
 
     def __init__(self, run: Experiment) -> None:
         self._run = run
@@ -147,7 +147,7 @@ class SnapshotTaker:
         waiting: int = 0,
         diverged: bool = False,
     ) -> Snapshot:
-        """Copy what there is to see; to be called from the thread that trains.
+        """Copy the present state; call this from the thread that trains.
 
         While training goes on as it was, snapshots share the work: of ``LOOKS_EVERY`` in a row one
         looks at the spectrum of the layer in focus, one at that of another layer, one at the views.

@@ -47,7 +47,7 @@ MOST_EPOCHS, MOST_WORKERS = 100_000, 1024
 
 @dataclass(frozen=True)
 class Plan:
-    """What is swept: the knobs that vary with their values, ``seed`` last, and those that do not.
+    """A grid of runs: the knobs that vary with their values, ``seed`` last, and the fixed ones.
 
     Make one by :func:`plan_of` or :func:`read_plan`, which check it.
     """

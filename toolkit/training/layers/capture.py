@@ -1,4 +1,4 @@
-"""What a layer saw since the last update: its inputs, and the errors that came back to its outputs.
+"""Capture of a layer's samples since the last update: inputs, and errors of the outputs.
 
 Nothing is computed on the way but for one reference to each; samples are made when asked for.
 """
@@ -179,7 +179,7 @@ def attached(layer: nn.Module) -> Capture | None:
 
 
 def has_samples(parameter: Tensor) -> bool:
-    """Whether samples in place of the parameter's gradient wait for who will use them."""
+    """Whether unused samples wait in place of the parameter's gradient."""
     capture = _CAPTURES.get(parameter)
     return parameter.requires_grad and capture is not None and bool(capture.calls)
 

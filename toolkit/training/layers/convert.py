@@ -207,7 +207,7 @@ def to_crossbar(
 
 
 def to_digital(model: Model) -> Model:
-    """A copy of the model with torch's Linear and Conv2d, holding what the arrays hold now.
+    """A copy of the model with torch's Linear and Conv2d, which hold the arrays' weights.
 
     Raises
     ------

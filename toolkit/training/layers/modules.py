@@ -24,7 +24,7 @@ from toolkit.training.layers.convolution import Geometry, Patches, Samples
 
 
 class CrossbarLayer(nn.Module):
-    """What the layers have in common: arrays, their samples and their state.
+    """The common part of the layers: arrays, their samples and their state.
 
     ``arrays`` holds one array of (outputs, inputs) for each group; with ``bias`` the last column
     of each is the bias, the weight of an input that is always 1. ``anchor`` is an empty parameter
@@ -55,7 +55,7 @@ class CrossbarLayer(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """What the arrays hold now, in the shape of torch's layer: a copy, to be read only."""
+        """A read-only copy of the arrays' weights, in the shape of torch's layer."""
         matrix = torch.cat([array.weights for array in self.arrays])
         weights = matrix[:, : matrix.shape[1] - self.has_bias]
         kernel = () if self.geometry is None else self.geometry.kernel_size
@@ -63,7 +63,7 @@ class CrossbarLayer(nn.Module):
 
     @property
     def bias(self) -> Tensor | None:
-        """What the arrays hold now of the bias, (outputs,): a copy; None without a bias."""
+        """A copy of the arrays' bias, (outputs,); None without a bias."""
         if not self.has_bias:
             return None
         return self._as_held(torch.cat([array.weights[:, -1] for array in self.arrays]))
@@ -208,7 +208,7 @@ class CrossbarLinear(CrossbarLayer):
         return self.capture.tap(inputs, outputs, self.anchor)
 
     def _product(self, inputs: Tensor, matrix: Tensor) -> Tensor:
-        """The same by torch's linear layer, without a column of ones beside the inputs."""
+        """The same with torch's linear layer, without a column of ones."""
         columns = matrix.shape[1] - self.has_bias
         check_signal("inputs", inputs.detach(), columns)
         bias = matrix[:, -1] if self.has_bias else None
@@ -335,7 +335,7 @@ class _Read(torch.autograd.Function):
 
 
 class _Held(torch.autograd.Function):
-    """What arrays hold, with a gradient that is refused rather than lost."""
+    """The arrays' weights, whose gradient is refused rather than lost."""
 
     @staticmethod
     def forward(_ctx: Any, values: Tensor, _anchor: Tensor) -> Tensor:

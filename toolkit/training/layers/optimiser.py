@@ -167,7 +167,7 @@ class LowRankSGD(torch.optim.Optimizer):
         return [layer.name for layers in self._layers for layer in layers]
 
     def grouped_layers(self) -> list[Group]:
-        """Each group of ``param_groups`` beside its layers trained at low rank."""
+        """Each group of ``param_groups`` with its layers trained at low rank."""
         return list(zip(self.param_groups, self._layers, strict=True))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -259,7 +259,7 @@ class LowRankSGD(torch.optim.Optimizer):
                 layer.capture.check_finite(layer.name)
 
     def _descend_others(self, group: dict[str, Any], decayed: set[int]) -> None:
-        """Plain SGD for what autograd has left: a low-rank weight's other uses among them."""
+        """Plain SGD for autograd's gradients, including other uses of a low-rank weight."""
         lr, momentum = group["lr"], group["momentum"]
         for parameter in group["params"]:
             if (step := parameter.grad) is None:
@@ -281,7 +281,7 @@ class LowRankSGD(torch.optim.Optimizer):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """As every optimiser's, with the state of estimators and velocities."""
+        """The state of any optimiser, and that of estimators and velocities."""
         layers = [[layer.state_dict() for layer in layers] for layers in self._layers]
         return {**super().state_dict(), "layers": layers}
 

@@ -60,12 +60,12 @@ class LayerUpdate:
             return [e.update(*pair) for e, pair in zip(self.estimators, samples, strict=False)]
 
     def options(self) -> list[Any]:
-        """The estimators' method and knobs, but for seeds and what the group decides."""
+        """The estimators' method and knobs, except seeds and those that the group sets."""
         own = sorted(self._knobs - {"seed", "rank", "block_size"})
         return [self.name, self.estimators[0].name, [getattr(self.estimators[0], k) for k in own]]
 
     def steps(self, updates: Sequence[LowRank], group: Mapping[str, Any]) -> list[LowRank]:
-        """What is to be written for one update of each matrix, momentum included.
+        """The writes for one update of each matrix, momentum included.
 
         ``group`` holds "lr", "rank", "momentum", "momentum_rank" and "scheme". Nothing changes yet.
 
@@ -171,7 +171,7 @@ def write_all(layers: Sequence[tuple[LayerUpdate, list[LowRank], Mapping[str, An
 
 @contextmanager
 def in_layer(name: str) -> Iterator[None]:
-    """Have a ValueError say of which layer it is."""
+    """Name the layer in a ValueError."""
     try:
         yield
     except ValueError as error:
