@@ -14,7 +14,7 @@ from torch import Tensor
 from toolkit.checks import check_choice
 from toolkit.crossbar.crossbar import Crossbar
 from toolkit.crossbar.devices.device import Device
-from toolkit.crossbar.pulses import SCHEMES, Coding, Coincidence, WholePulses
+from toolkit.crossbar.pulses import SCHEMES, Coding, Coincidence, Wanted, WholePulses
 from toolkit.lowrank import LowRank
 
 Floats = NDArray[np.float64]
@@ -111,44 +111,29 @@ def write_phases(
         before, asked = array.pulse_count, asked + part.dense()
         descending = LowRank(-part.left, part.sigma, part.right)
         array.apply(descending, learning_rate=1.0, scheme=scheme)
-        rows, columns = (
-            _row_drive(part, device) if scheme == "rank-sum" else drive(part, device, coding)
-        )
-        phases.append(
-            Phase(
-                title=title,
-                rows=rows,
-                columns=columns,
-                pulses=(array.pulse_count - before).numpy(),
-                wanted=asked.numpy().copy(),
-                written=(array.weights - first).numpy(),
-            )
-        )
+        by_row = scheme == "rank-sum"
+        lines = _row_drive(part, device) if by_row else drive(part, device, coding)
+        pulses, written = array.pulse_count - before, array.weights - first
+        phases.append(Phase(title, *lines, pulses.numpy(), asked.numpy(), written.numpy()))
     return Write(update.dense().numpy(), tuple(phases))
 
 
 def drive(part: LowRank, device: Device, coding: Coding) -> tuple[Floats, Floats]:
     """Signed drive of rows and columns for an outer product of one sign: see :class:`Phase`.
 
-    Both are scaled so that their largest magnitudes are equal (the update management of
-    :class:`toolkit.crossbar.Coincidence`).
+    Whole pulses are scaled like coincidences with update management in a single slot: so that the
+    largest magnitudes of both are equal.
     """
-    left, right = part.left[:, 0] * part.sigma[0] / 2.0, part.right[:, 0]
+    left, right = part.left[:, :1] * part.sigma[:1] / 2.0, part.right[:, :1]
     raises = float(left.sum()) * float(right.sum()) > 0.0
-    levels = device.levels_up if raises else device.levels_down
-    tall, wide = float(left.abs().max()), float(right.abs().max())
-    scale = math.sqrt(levels)
-    gain = math.sqrt(wide / tall)
-    if isinstance(coding, Coincidence):
-        slots = coding.bit_length
-        if coding.adapt_length:
-            slots = max(1, min(slots, math.ceil(levels * tall * wide)))
-        scale /= math.sqrt(slots)
-    most = 1.0 if isinstance(coding, Coincidence) else math.inf
-    rows, columns = (
-        line.clamp(-most, most).numpy() for line in (left * gain * scale, right / gain * scale)
-    )
-    return rows, columns
+    levels = (device.levels_up if raises else device.levels_down,)
+    most, streams = 1.0, coding
+    if not isinstance(streams, Coincidence):
+        most, streams = math.inf, Coincidence(bit_length=1, adapt_length=False)
+    chances = streams.trains(Wanted(left, right, levels, levels))[0][0, 0, 0]
+    signed = chances.clamp(max=most) * torch.cat([left, right])[:, 0].sign()
+    rows, columns = signed.split([len(left), len(right)])
+    return rows.numpy(), columns.numpy()
 
 
 def _row_drive(part: LowRank, device: Device) -> tuple[Floats, Floats]:

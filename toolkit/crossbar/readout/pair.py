@@ -5,7 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from toolkit.checks import check_reals
-from toolkit.crossbar.readout.wires import Curve, Wires
+from toolkit.crossbar.readout.converters import SinhCurve
+from toolkit.crossbar.readout.wires import Wires
 
 
 class WiredPair:
@@ -17,7 +18,7 @@ class WiredPair:
         self.solvers = [wires.solver(cells) for cells in conductance.clamp(min=0.0)]
         self._effective: Tensor | None = None
 
-    def sums(self, driven: Tensor, curve: Curve | None, *, transposed: bool) -> Tensor:
+    def sums(self, driven: Tensor, curve: SinhCurve | None, *, transposed: bool) -> Tensor:
         """What the lines give for driven inputs, through the cells' I-V curve if there is one."""
         if curve is None and all(solver.is_direct for solver in self.solvers):
             effective = self._as_matrix()

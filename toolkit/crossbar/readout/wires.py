@@ -30,9 +30,9 @@ in short ``x = x0 - K G x`` with K symmetric and positive definite and ``x0[i,j]
 
 It is solved in one of two ways. *Iterative*: conjugate gradients on ``(1 + S K S) y = S x0``,
 ``S = sqrt(G)``, whose eigenvalues begin at 1, so that a few steps do where little is lost.
-*Direct*: :mod:`~toolkit.crossbar.readout.dissection`
- gives the effective conductance, the linear map from
-driving voltages to sensed currents, after which every read, either way, is one matrix product.
+*Direct*: :mod:`~toolkit.crossbar.readout.dissection` gives the effective conductance, the linear
+map from driving voltages to sensed currents, after which every read, either way, is one matrix
+product.
 
 Cells with a curved I-V are solved by Newton's method, each step of it iteratively.
 """
@@ -42,12 +42,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from toolkit.checks import check_choice, check_flag, check_matrix, check_real, check_signal
+from toolkit.crossbar.readout.converters import SinhCurve
 from toolkit.crossbar.readout.dissection import dissect
 
 METHODS = ("auto", "direct", "iterative")
@@ -64,19 +64,6 @@ _CHUNK = 2**18
 _NEWTON_TOLERANCE, _NEWTON_STEPS = 1e-10, 50
 
 Resistance = float | tuple[float, float]
-
-
-class Curve(Protocol):
-    """Current per conductance of cells, a rising function of the voltage, for a batch of inputs."""
-
-    def __call__(self, signal: Tensor) -> Tensor:
-        """Currents per conductance at voltages (batch, m, n)."""
-
-    def slope(self, signal: Tensor) -> Tensor:
-        """Derivative by the voltage."""
-
-    def part(self, batch: slice) -> Curve:
-        """The curve for some inputs of the batch."""
 
 
 def line_currents(
@@ -126,25 +113,9 @@ def line_currents(
 def effective_conductance(conductance: Tensor, wire_resistance: Resistance) -> Tensor:
     """The map M from driving voltages to sensed currents: ``I = V M.T``, transposed ``I = V M``.
 
-    One matrix serves both, as the terminals are the same and the network is reciprocal. It takes
-    of the order of ``30 (m n)^1.5`` multiplications and ``50 m n`` numbers of memory.
-
-    Parameters
-    ----------
-    conductance
-        (m, n) siemens, not negative.
-    wire_resistance
-        Ohm per segment, or a pair: of the word lines, of the bit lines.
-
-    Returns
-    -------
-    Tensor
-        (m, n) siemens, float64. Without wire resistance, ``conductance``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As :func:`line_currents`.
+    One matrix (m, n), siemens, float64, serves both, as the network is reciprocal. It takes of the
+    order of ``30 (m n)^1.5`` multiplications and ``50 m n`` numbers of memory. Parameters and
+    errors as :func:`line_currents`.
     """
     return Wires(wire_resistance=wire_resistance).solver(conductance).effective
 
@@ -277,24 +248,19 @@ class WireSolver:
         """(batch, n) volts -> (batch, m) amperes; transposed, (batch, m) -> (batch, n)."""
         driving = self._driving(voltages, transposed)
         if self._iterates(len(driving)):
-            chunks = driving.split(max(1, _CHUNK // self._conductance.numel()))
-            return torch.cat([self._iterated(chunk, transposed) for chunk in chunks]).to(voltages)
+            return self._in_parts(driving, None, transposed).to(voltages)
         effective = self.effective if transposed else self.effective.T
         return (driving @ effective).to(voltages.dtype)
 
     def curved_currents(
-        self, voltages: Tensor, curve: Curve, *, transposed: bool = False
+        self, voltages: Tensor, curve: SinhCurve, *, transposed: bool = False
     ) -> Tensor:
         """As :meth:`currents`, of cells whose current is ``G curve(x)`` at the voltage x over them.
 
         By Newton's method: every step is an iterative solution with the slopes of the curve at the
         voltages of the step before. Some times slower than :meth:`currents`, and never direct.
         """
-        driving = self._driving(voltages, transposed)
-        size = max(1, _CHUNK // self._conductance.numel())
-        batches = [slice(start, start + size) for start in range(0, len(driving), size)]
-        found = [self._curved(driving[one], curve.part(one), transposed) for one in batches]
-        return torch.cat(found).to(voltages)
+        return self._in_parts(self._driving(voltages, transposed), curve, transposed).to(voltages)
 
     def cell_voltages(self, voltages: Tensor, *, transposed: bool = False) -> Tensor:
         """Voltage over every cell, volts, (batch, m, n), found iteratively."""
@@ -314,20 +280,28 @@ class WireSolver:
         self._worked += self.iterations * batch
         return self._worked <= _DIRECT_COST * math.sqrt(self._conductance.numel())
 
-    def _iterated(self, driving: Tensor, transposed: bool) -> Tensor:
-        """Currents by the iterative method."""
-        over = self._solve(self._given(driving, transposed), self._conductance.sqrt())
-        return (self._conductance * over).sum(-2 if transposed else -1)
+    def _in_parts(self, driving: Tensor, curve: SinhCurve | None, transposed: bool) -> Tensor:
+        """Currents by the iterative method, some inputs at a time."""
+        size, found = max(1, _CHUNK // self._conductance.numel()), []
+        for start in range(0, max(1, len(driving)), size):
+            part = slice(start, start + size)
+            given = self._given(driving[part], transposed)
+            if curve is None:
+                through = self._conductance * self._solve(given, self._conductance.sqrt())
+            else:
+                through = self._curved(given, curve.part(part))
+            found.append(through.sum(-2 if transposed else -1))
+        return torch.cat(found)
 
-    def _curved(self, driving: Tensor, curve: Curve, transposed: bool) -> Tensor:
-        given = self._given(driving, transposed)
+    def _curved(self, given: Tensor, curve: SinhCurve) -> Tensor:
+        """Currents of the cells by Newton's method."""
         over, largest = given, given.abs().amax((-2, -1), keepdim=True)
         for _ in range(_NEWTON_STEPS):
             slope = self._conductance * curve.slope(over)
             rest = self._conductance * curve(over) - slope * over
             before, over = over, self._solve(given - self._drops(rest), slope.sqrt())
             if bool(((over - before).abs() <= _NEWTON_TOLERANCE * largest).all()):
-                return (self._conductance * curve(over)).sum(-2 if transposed else -1)
+                return self._conductance * curve(over)
         raise RuntimeError(f"no solution with the I-V curve after {_NEWTON_STEPS} Newton steps")
 
     def _given(self, driving: Tensor, transposed: bool) -> Tensor:
