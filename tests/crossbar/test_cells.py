@@ -126,6 +126,16 @@ def test_a_response_from_outside_is_written_like_any_other(response, coding):
     assert device.trace(up=3, down=0)[-1] > 0.0
 
 
+@pytest.mark.parametrize("response", [Quadratic(), RESPONSES["power"]])
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_fraction_of_a_pulse_is_that_fraction_of_a_step(response, way):
+    device = dataclasses.replace(get_device("ideal"), response=response)
+    start, quarter = torch.tensor(0.5).double(), torch.tensor(0.25 * way)
+    one = device.step(start, torch.tensor(way))
+    torch.testing.assert_close(device.step(start, quarter), start + 0.25 * (one - start))
+    torch.testing.assert_close(device.step(start, way + quarter), device.step(one, quarter))
+
+
 def test_a_copy_of_cells_has_memory_of_its_own():
     array = Crossbar.from_weights(torch.zeros(4, 5), device=QUIET)
     array.pulse(torch.ones(2, 4, 5))
