@@ -14,7 +14,7 @@ from torch import Tensor
 from toolkit.checks import check_choice
 from toolkit.crossbar.crossbar import Crossbar
 from toolkit.crossbar.devices.device import Device
-from toolkit.crossbar.pulses import SCHEMES, Coding, Coincidence, Wanted, WholePulses
+from toolkit.crossbar.pulses import SCHEMES, Coding, Coincidence, Wanted, WholePulses, bit_trains
 from toolkit.lowrank import LowRank
 
 Floats = NDArray[np.float64]
@@ -130,7 +130,7 @@ def drive(part: LowRank, device: Device, coding: Coding) -> tuple[Floats, Floats
     most, streams = 1.0, coding
     if not isinstance(streams, Coincidence):
         most, streams = math.inf, Coincidence(bit_length=1, adapt_length=False)
-    chances = streams.trains(Wanted(left, right, levels, levels))[0][0, 0, 0]
+    chances = bit_trains(streams, Wanted(left, right, levels, levels))[0][0, 0, 0]
     signed = chances.clamp(max=most) * torch.cat([left, right])[:, 0].sign()
     rows, columns = signed.split([len(left), len(right)])
     return rows.numpy(), columns.numpy()

@@ -210,14 +210,14 @@ class Coincidence:
         wanted = levels * float(left.abs().sum()) * float(right.abs().sum())
         if not wanted:
             return 1.0
-        chances, lengths = self.trains(Wanted(left, right, (levels,), (levels,)))
+        chances, lengths = bit_trains(self, Wanted(left, right, (levels,), (levels,)))
         rows, columns = chances[0, 0, 0].clamp(max=1.0).split([len(left), len(right)])
         return float(lengths[0, 0, 0] * rows.sum() * columns.sum()) / wanted
 
     def demand(self, wanted: Wanted, generator: torch.Generator) -> Demand:
         """Bits of all streams, for a loop that counts coincidences a word of 64 bits at a time."""
         left, right = wanted.left, wanted.right
-        chances, lengths = self.trains(wanted)
+        chances, lengths = bit_trains(self, wanted)
         slots = lengths.long().unsqueeze(-1).expand_as(chances).flatten().numpy()
         words = np.empty((*chances.shape, -(-self.bit_length // 64)), np.uint64)
         streams, flat = words.reshape(-1, words.shape[-1]), chances.flatten().numpy()
@@ -236,7 +236,7 @@ class Coincidence:
         """Count coincidences by matrix products of signed bits."""
         heights = [len(wanted.left), len(wanted.right)]
         signs = torch.cat([wanted.left, wanted.right]).T.sign()
-        for sign, *trains in zip(signs, *self.trains(wanted), strict=True):
+        for sign, *trains in zip(signs, *bit_trains(self, wanted), strict=True):
             polarities = (each.transpose(0, 1) for each in trains)
             out = sign.new_zeros(len(wanted.rise), *heights)
             for pulses, chances, lengths, *levels in zip(
@@ -263,21 +263,22 @@ class Coincidence:
         """The bit length (an upper bound with ``adapt_length``)."""
         return self.bit_length
 
-    def trains(self, wanted: Wanted) -> tuple[Tensor, Tensor]:
-        """Chances of a bit, of rows then columns, and slots of a train, at least 1.
 
-        (ranks, 2, polarities, m + n) and (ranks, 2, polarities), the 2 being changes up and down.
-        """
-        left, right = wanted.left, wanted.right
-        tallest, widest = left.abs().amax(0), right.abs().amax(0)
-        gain = (widest / tallest).sqrt() if self.update_management else torch.ones_like(tallest)
-        lines = torch.cat([left * gain, right / gain]).T.abs().nan_to_num_(0.0, 0.0)
-        levels = torch.tensor([wanted.rise, wanted.fall]).to(lines).abs()
-        lengths = torch.full((len(lines), *levels.shape), float(self.bit_length)).to(lines)
-        if self.adapt_length:
-            most = levels * (tallest * widest)[:, None, None]
-            lengths = most.ceil().clamp(1.0, float(self.bit_length))
-        return (levels / lengths).sqrt().unsqueeze(-1) * lines[:, None, None], lengths
+def bit_trains(coding: Coincidence, wanted: Wanted) -> tuple[Tensor, Tensor]:
+    """Chances of a bit, of rows then columns, and slots of a train, at least 1.
+
+    (ranks, 2, polarities, m + n) and (ranks, 2, polarities), the 2 being changes up and down.
+    """
+    left, right = wanted.left, wanted.right
+    tallest, widest = left.abs().amax(0), right.abs().amax(0)
+    gain = (widest / tallest).sqrt() if coding.update_management else torch.ones_like(tallest)
+    lines = torch.cat([left * gain, right / gain]).T.abs().nan_to_num_(0.0, 0.0)
+    levels = torch.tensor([wanted.rise, wanted.fall]).to(lines).abs()
+    lengths = torch.full((len(lines), *levels.shape), float(coding.bit_length)).to(lines)
+    if coding.adapt_length:
+        most = levels * (tallest * widest)[:, None, None]
+        lengths = most.ceil().clamp(1.0, float(coding.bit_length))
+    return (levels / lengths).sqrt().unsqueeze(-1) * lines[:, None, None], lengths
 
 
 def half_selected(pulses: Tensor) -> Tensor:

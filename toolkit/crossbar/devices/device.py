@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from toolkit.checks import all_finite, check_count, check_instance, check_real, check_tensor
-from toolkit.crossbar.devices.parameter import About, check_numbers, number, share
+from toolkit.crossbar.devices.parameter import check_numbers, number, share
 from toolkit.crossbar.devices.responses import Exponential, Response, clip_
 from toolkit.crossbar.devices.retention import Retention
 
@@ -78,60 +78,51 @@ class Device:
 
     name: str
     g_min: float = number(
-        About(
-            "G_min", "Lowest conductance of the range.", 1e-10, 0.1, 0.0, _SIEMENS, "S", above=0.0
-        )
+        "G_min", "Lowest conductance of the range.", 1e-10, 0.1, 0.0, _SIEMENS, "S", above=0.0
     )
     g_max: float = number(
-        About(
-            "G_max", "Highest conductance of the range.", 1e-10, 0.1, 0.0, _SIEMENS, "S", above=0.0
-        )
+        "G_max", "Highest conductance of the range.", 1e-10, 0.1, 0.0, _SIEMENS, "S", above=0.0
     )
     levels_up: float = number(
-        About("Levels up", "Pulses from G_min to G_max.", 1, 20_000, 0, _LEVELS, "pulses", 1.0)
+        "Levels up", "Pulses from G_min to G_max.", 1, 20_000, 0, _LEVELS, "pulses", 1.0
     )
     levels_down: float = number(
-        About("Levels down", "Pulses from G_max to G_min.", 1, 20_000, 0, _LEVELS, "pulses", 1.0)
+        "Levels down", "Pulses from G_max to G_min.", 1, 20_000, 0, _LEVELS, "pulses", 1.0
     )
-    cycle_to_cycle: float = number(
-        share(
-            "Cycle-to-cycle",
-            "Standard deviation of one pulse, as a fraction of the range; √n of it for n pulses.",
-            0.5,
-            0.0005,
-            unit="of range",
-        ),
-        0.0,
+    cycle_to_cycle: float = share(
+        "Cycle-to-cycle",
+        "Standard deviation of one pulse, as a fraction of the range; √n of it for n pulses.",
+        0.5,
+        0.0005,
+        unit="of range",
     )
-    step_noise: float = number(
-        share(
-            "Step noise", "Standard deviation of one pulse relative to its own change.", 10.0, 0.02
-        ),
-        0.0,
+    step_noise: float = share(
+        "Step noise",
+        "Standard deviation of one pulse relative to its own change.",
+        10.0,
+        0.02,
+        unit="of step",
     )
-    state_noise: float = number(
-        share("State noise", "Standard deviation of one pulse relative to the state.", 0.5, 0.001),
-        0.0,
+    state_noise: float = share(
+        "State noise",
+        "Standard deviation of one pulse relative to the state.",
+        0.5,
+        0.001,
+        unit="of state",
     )
-    write_noise: float = number(
-        share(
-            "Write noise",
-            "Standard deviation, as a fraction of the range, of an offset drawn at every write.",
-            0.5,
-            0.001,
-            unit="of range",
-        ),
-        0.0,
+    write_noise: float = share(
+        "Write noise",
+        "Standard deviation, as a fraction of the range, of an offset drawn at every write.",
+        0.5,
+        0.001,
+        unit="of range",
     )
-    read_noise: float = number(
-        share(
-            "Read noise",
-            "Relative standard deviation of a cell's current, drawn anew at every read.",
-            0.5,
-            0.001,
-            unit="of current",
-        ),
-        0.0,
+    read_noise: float = share(
+        "Read noise",
+        "Relative standard deviation of a cell's current, drawn anew at every read.",
+        0.5,
+        0.001,
+        unit="of current",
     )
     v_up: float = 1.0
     v_down: float = -1.0
@@ -143,27 +134,21 @@ class Device:
     retention: Retention | None = None
     endurance: float = 0.0
     endurance_spread: float = 0.0
-    stuck_low: float = number(
-        share(
-            "Stuck low",
-            "Fraction of the cells stuck at their low end.",
-            0.5,
-            0.01,
-            unit="of cells",
-            most=1.0,
-        ),
-        0.0,
+    stuck_low: float = share(
+        "Stuck low",
+        "Fraction of the cells stuck at their low end.",
+        0.5,
+        0.01,
+        unit="of cells",
+        most=1.0,
     )
-    stuck_high: float = number(
-        share(
-            "Stuck high",
-            "Fraction of the cells stuck at their high end.",
-            0.5,
-            0.01,
-            unit="of cells",
-            most=1.0,
-        ),
-        0.0,
+    stuck_high: float = share(
+        "Stuck high",
+        "Fraction of the cells stuck at their high end.",
+        0.5,
+        0.01,
+        unit="of cells",
+        most=1.0,
     )
     g_stuck_low: float | None = None
     g_stuck_high: float | None = None

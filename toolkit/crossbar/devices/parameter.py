@@ -29,9 +29,9 @@ class About:
     above: float | None = None
 
 
-def number(about: About, default: Any = MISSING) -> Any:
+def number(*about: Any, default: Any = MISSING, **more: Any) -> Any:
     """A field of a dataclass that holds such a number."""
-    return field(default=default, metadata={"about": about})
+    return field(default=default, metadata={"about": About(*about, **more)})
 
 
 def about(of: Any) -> dict[str, About]:
@@ -45,11 +45,13 @@ def check_numbers(of: Any) -> None:
         check_real(name, getattr(of, name), one.least, one.most, above=one.above)
 
 
-def share(label: str, doc: str, high: float, step: float, **more: Any) -> About:
-    """A number of 0 or more."""
-    return About(label, doc, 0.0, high, step, least=0.0, **more)
+def share(
+    label: str, doc: str, high: float, step: float, *, default: float = 0.0, **more: Any
+) -> Any:
+    """A field for a number of 0 or more."""
+    return number(label, doc, 0.0, high, step, default=default, least=0.0, **more)
 
 
 def spread(label: str, of: str, high: float) -> Any:
-    """A field for the standard deviation of something from cell to cell, 0 by default."""
-    return number(share(label, f"Standard deviation from cell to cell of {of}.", high, 0.005), 0.0)
+    """A field for the standard deviation of something from cell to cell."""
+    return share(label, f"Standard deviation from cell to cell of {of}.", high, 0.005)

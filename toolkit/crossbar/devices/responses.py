@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toolkit.crossbar.devices.parameter import About, check_numbers, number, share
+from toolkit.crossbar.devices.parameter import check_numbers, number, share
 from toolkit.crossbar.kernels import CompiledStep
 
 #: Largest nonlinearity label of the NeuroSim tables.
@@ -242,37 +242,30 @@ class Exponential(Affine):
     """
 
     nonlinearity_up: float = number(
-        About(
-            "Nonlinearity up",
-            "NeuroSim label of potentiation; 0 is a straight line.",
-            -MAX_LABEL,
-            MAX_LABEL,
-            0.02,
-            least=-MAX_LABEL,
-            most=MAX_LABEL,
-        ),
-        0.0,
+        "Nonlinearity up",
+        "NeuroSim label of potentiation; 0 is a straight line.",
+        -MAX_LABEL,
+        MAX_LABEL,
+        0.02,
+        default=0.0,
+        least=-MAX_LABEL,
+        most=MAX_LABEL,
     )
     nonlinearity_down: float = number(
-        About(
-            "Nonlinearity down",
-            "NeuroSim label of depression; negative: large steps near G_max first.",
-            -MAX_LABEL,
-            MAX_LABEL,
-            0.02,
-            least=-MAX_LABEL,
-            most=MAX_LABEL,
-        ),
-        0.0,
+        "Nonlinearity down",
+        "NeuroSim label of depression; negative: large steps near G_max first.",
+        -MAX_LABEL,
+        MAX_LABEL,
+        0.02,
+        default=0.0,
+        least=-MAX_LABEL,
+        most=MAX_LABEL,
     )
-    device_to_device: float = number(
-        share(
-            "Device-to-device",
-            "Standard deviation of the nonlinearity labels from cell to cell.",
-            5.0,
-            0.02,
-        ),
-        0.0,
+    device_to_device: float = share(
+        "Device-to-device",
+        "Standard deviation of the nonlinearity labels from cell to cell.",
+        5.0,
+        0.02,
     )
 
     def __post_init__(self) -> None:

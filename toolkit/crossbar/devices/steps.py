@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from toolkit.checks import check_flag
-from toolkit.crossbar.devices.parameter import About, check_numbers, number, share, spread
+from toolkit.crossbar.devices.parameter import check_numbers, number, share, spread
 from toolkit.crossbar.devices.responses import Affine, CellParameters, Draw, Parameter, Row
 
 
@@ -31,28 +31,24 @@ class StepModel:
     """
 
     zero: float = number(
-        About(
-            "Zero",
-            "State at which a step has its nominal size.",
-            0.0,
-            1.0,
-            0.001,
-            least=0.0,
-            most=1.0,
-        ),
-        0.5,
+        "Zero",
+        "State at which a step has its nominal size.",
+        0.0,
+        1.0,
+        0.001,
+        default=0.5,
+        least=0.0,
+        most=1.0,
     )
     asymmetry: float = number(
-        About(
-            "Asymmetry",
-            "Above 0 a step down is smaller, below 0 a step up.",
-            -0.99,
-            0.99,
-            0.005,
-            most=1.0,
-            above=-1.0,
-        ),
-        0.0,
+        "Asymmetry",
+        "Above 0 a step down is smaller, below 0 a step up.",
+        -0.99,
+        0.99,
+        0.005,
+        default=0.0,
+        most=1.0,
+        above=-1.0,
     )
     step_spread: float = spread("Step spread", "the size of a step", 1.5)
     step_log_normal: bool = False
@@ -108,23 +104,14 @@ class LinearStep(StepModel, Affine):
     are 0.
     """
 
-    decrease_up: float = number(
-        share(
-            "Decrease up",
-            "By which share a step up shrinks on the way to the upper bound.",
-            2.0,
-            0.01,
-        ),
-        0.0,
+    decrease_up: float = share(
+        "Decrease up", "By which share a step up shrinks on the way to the upper bound.", 2.0, 0.01
     )
-    decrease_down: float = number(
-        share(
-            "Decrease down",
-            "By which share a step down shrinks on the way to the lower bound.",
-            2.0,
-            0.01,
-        ),
-        0.0,
+    decrease_down: float = share(
+        "Decrease down",
+        "By which share a step down shrinks on the way to the lower bound.",
+        2.0,
+        0.01,
     )
     decrease_spread: float = spread("Decrease spread", "both decreases", 1.0)
 

@@ -18,7 +18,7 @@ from numba.extending import register_jitable
 from torch import Tensor
 
 from toolkit.checks import check_reals
-from toolkit.crossbar.devices.parameter import About, number, share, spread
+from toolkit.crossbar.devices.parameter import number, share, spread
 from toolkit.crossbar.devices.responses import CellParameters, Draw, Law, Row, like
 from toolkit.crossbar.devices.steps import StepModel, absolute, positive, spread_around
 from toolkit.crossbar.kernels import CompiledStep
@@ -124,22 +124,18 @@ class ExpStep(StepModel, Stepwise):
     """
 
     amplitude_up: float = number(
-        About("Amplitude up (A)", "A in the step 1 − A exp(γz) of potentiation.", -40.0, 5.0, 0.01)
+        "Amplitude up (A)", "A in the step 1 − A exp(γz) of potentiation.", -40.0, 5.0, 0.01
     )
     amplitude_down: float = number(
-        About("Amplitude down (A)", "A in the step 1 − A exp(−γz) of depression.", -40.0, 5.0, 0.01)
+        "Amplitude down (A)", "A in the step 1 − A exp(−γz) of depression.", -40.0, 5.0, 0.01
     )
-    gamma_up: float = number(
-        About("Exponent up (γ)", "Exponent γ of the step up.", 0.0, 20.0, 0.05)
-    )
-    gamma_down: float = number(
-        About("Exponent down (γ)", "Exponent γ of the step down.", 0.0, 20.0, 0.05)
-    )
+    gamma_up: float = number("Exponent up (γ)", "Exponent γ of the step up.", 0.0, 20.0, 0.05)
+    gamma_down: float = number("Exponent down (γ)", "Exponent γ of the step down.", 0.0, 20.0, 0.05)
     a: float = number(
-        About("Slope a", "a in z = 2 a w / (w_max − w_min) + b.", -2.0, 2.0, 0.01), 1.0
+        "Slope a", "a in z = 2 a w / (w_max − w_min) + b.", -2.0, 2.0, 0.01, default=1.0
     )
     b: float = number(
-        About("Offset b", "b in z = 2 a w / (w_max − w_min) + b.", -2.0, 2.0, 0.01), 0.0
+        "Offset b", "b in z = 2 a w / (w_max − w_min) + b.", -2.0, 2.0, 0.01, default=0.0
     )
     shape_spread: float = spread("Shape spread", "the formula's numbers, relative to them", 1.0)
 
@@ -179,11 +175,11 @@ class PowStep(StepModel, Stepwise):
     their signs are dropped.
     """
 
-    gamma_up: float = number(
-        share("Exponent up (γ)", "Exponent γ of the step up.", 20.0, 0.05), 1.0
+    gamma_up: float = share(
+        "Exponent up (γ)", "Exponent γ of the step up.", 20.0, 0.05, default=1.0
     )
-    gamma_down: float = number(
-        share("Exponent down (γ)", "Exponent γ of the step down.", 20.0, 0.05), 1.0
+    gamma_down: float = share(
+        "Exponent down (γ)", "Exponent γ of the step down.", 20.0, 0.05, default=1.0
     )
     gamma_spread: float = spread("Exponent spread", "both exponents", 1.0)
 
