@@ -1,6 +1,6 @@
 """Widgets to URL query and back, checked against the widgets.
 
-Settings of a run are checked by their own declarations, in ``state.py``.
+Settings of a run are checked by their own declarations, in ``settings_text.py``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,37 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
+import panel as pn
 import panel_material_ui as pmui
 
-_MOST_FIELDS = 100
+from dashboards.app.site import Text
+
+_MOST_FIELDS = 200
+_REPLACE_ADDRESS = (
+    "const query = cb_obj.text.replaceAll('&amp;', '&');"
+    "history.replaceState(history.state, '', query ? '?' + query : location.pathname)"
+)
+
+
+class Address(Text):
+    """The URL of the page, which holds the page's settings. Put it anywhere on the page.
+
+    A changed knob replaces the URL in place, so the Back button leaves the page.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("", styles={"display": "none"})
+        self.jscallback(text=_REPLACE_ADDRESS)
+
+    def keep(self, query: str) -> None:
+        """Set the query of the URL."""
+        self.object = query
+
+
+def query_asked() -> str:
+    """The query of the requested URL."""
+    location = pn.state.location
+    return (location.search or "").removeprefix("?") if location else ""
 
 
 class Watched:
@@ -20,14 +48,14 @@ class Watched:
 
     def __init__(self, widgets: Mapping[str, Any]) -> None:
         self.widgets = dict(widgets)
-        self._defaults = {name: widget.value for name, widget in widgets.items()}
+        self.defaults = {name: widget.value for name, widget in widgets.items()}
 
     def pairs(self) -> list[tuple[str, str]]:
         """Name and text of every widget that is not at its default."""
         return [
             (name, as_text(widget.value))
             for name, widget in self.widgets.items()
-            if widget.value != self._defaults[name]
+            if widget.value != self.defaults[name]
         ]
 
     def take(self, asked: dict[str, str]) -> None:
@@ -56,7 +84,7 @@ def parse(query: str) -> dict[str, str]:
     Raises
     ------
     ValueError
-        If it has more than 100 fields.
+        If it has more than 200 fields.
     """
     try:
         return dict(parse_qsl(query.removeprefix("?"), max_num_fields=_MOST_FIELDS))
@@ -70,17 +98,17 @@ def join(pairs: list[tuple[str, str]]) -> str:
 
 
 def value_of(name: str, widget: Any, text: str) -> Any:
-    """What ``text`` means to a widget.
+    """The value that ``text`` is to a widget.
 
     Raises
     ------
     ValueError
         If the widget cannot show that.
     """
-    if isinstance(widget, pmui.MultiChoice):
-        return [_one_of(name, widget.options, part) for part in text.split(",") if part]
+    if isinstance(widget.value, list):
+        return [one_of(name, widget.options, part) for part in text.split(",") if part]
     if hasattr(widget, "options"):
-        return _one_of(name, widget.options, text)
+        return one_of(name, widget.options, text)
     value = number(name, text, widget.start, widget.end)
     if isinstance(widget, pmui.IntSlider | pmui.IntInput):
         if not value.is_integer():
@@ -100,7 +128,8 @@ def number(name: str, text: str, low: float, high: float) -> float:
     return value
 
 
-def _one_of(name: str, options: Any, text: str) -> Any:
+def one_of(name: str, options: Any, text: str) -> Any:
+    """The option that reads ``text``; ValueError if there is none."""
     known = list(options.values()) if isinstance(options, dict) else list(options)
     for option in known:
         if str(option) == text:

@@ -22,16 +22,19 @@ BELOW_TABS = (8, 0, 0, 0)  # labels of the first row stand half above their boxe
 
 
 class FigurePane:
-    """A figure under its caption, in one cell of a grid."""
+    """A figure, or anything else that Panel shows, under its caption: one cell of a grid."""
 
-    def __init__(self, live: LiveFigure, *, height: str = "290px") -> None:
-        self.live = live
+    def __init__(self, drawing: Any, title: str = "", *, height: str = "290px") -> None:
+        self.live = drawing  # usually a LiveFigure
         self._name: str | None = None
-        self._caption = Text(_caption(live.title), margin=0)
-        self._pane = pn.pane.Bokeh(live.figure, sizing_mode="stretch_both")
-        self.view = pn.Column(
-            self._caption, self._pane, sizing_mode="stretch_both", styles={"min-height": height}
-        )
+        self._caption = Text("", sizing_mode="stretch_width", margin=0)
+        if isinstance(drawing, LiveFigure):
+            title = title or drawing.title
+            drawing = pn.pane.Bokeh(drawing.figure, sizing_mode="stretch_both")
+        self._pane = drawing
+        self.view = pn.Column(self._caption, drawing, sizing_mode="stretch_both")
+        self.caption(title)
+        self.set_height(height)
 
     def replace(self, live: LiveFigure) -> None:
         """Show another figure in its place."""
@@ -44,34 +47,47 @@ class FigurePane:
         """Name this and every later figure for the browser."""
         self._name = self.live.figure.name = name
 
+    def set_height(self, css: str) -> None:
+        """Set the least height of figure and caption, a CSS length."""
+        self.view.styles = {"min-height": css}
+
     def caption(self, text: str) -> None:
-        """Set the caption."""
-        self._caption.object = _caption(text)
+        """Show ``text`` above the figure; if it is too long, its end is in the tooltip only."""
+        self._caption.object = (
+            '<h2 style="margin:0 0 0 58px;font-size:14px;white-space:nowrap;overflow:hidden;'
+            f'text-overflow:ellipsis" title="{escape(text)}">{escape(text)}</h2>'
+        )
 
 
 def grid(*panes: FigurePane, least: str = "320px", share: str = "30%") -> pn.Column:
     """The panes in rows, each at least ``least`` wide and a ``share`` of the row."""
-    return pn.Column(
-        *(pane.view for pane in panes),
-        sizing_mode="stretch_both",
-        styles={
-            "display": "grid",
-            "grid-template-columns": f"repeat(auto-fit, minmax(max({least}, {share}), 1fr))",
-            "gap": "6px",
-            "min-height": "fit-content",  # several rows push what stands below further down
-        },
-    )
+    column = pn.Column(sizing_mode="stretch_both")
+    fill_grid(column, panes, least=least, share=share)
+    return column
 
 
-def facts(items: dict[str, Any]) -> str:
-    """A line of named values, as HTML."""
+def fill_grid(
+    column: pn.Column, panes: Sequence[FigurePane], *, least: str = "320px", share: str = "30%"
+) -> None:
+    """Put these panes into a grid, in place of what it shows."""
+    column.styles = {
+        "display": "grid",
+        "grid-template-columns": f"repeat(auto-fit, minmax(max({least}, {share}), 1fr))",
+        "gap": "6px",
+        "min-height": "fit-content",  # several rows push what stands below further down
+    }
+    column.objects = [pane.view for pane in panes]
+
+
+def facts(items: dict[str, Any], widths: Sequence[int] = ()) -> str:
+    """A line of named values, as HTML; each at least as many characters wide as ``widths`` says."""
     cells = "".join(
-        f'<div><dt style="font-size:11px;opacity:.75">{escape(name)}</dt>'
-        '<dd style="margin:0;font-weight:600;font-variant-numeric:tabular-nums">'
+        f'<div style="min-width:{width}ch"><dt style="font-size:11px;opacity:.85">{escape(name)}'
+        '</dt><dd style="margin:0;font-weight:600;font-variant-numeric:tabular-nums">'
         f"{escape(str(value))}</dd></div>"
-        for name, value in items.items()
+        for (name, value), width in zip(items.items(), [*widths, *[0] * len(items)], strict=False)
     )
-    return f'<dl style="display:flex;flex-wrap:wrap;gap:4px 26px;margin:2px 0">{cells}</dl>'
+    return f'<dl style="display:flex;flex-wrap:wrap;gap:4px 18px;margin:2px 0">{cells}</dl>'
 
 
 def table(
@@ -117,7 +133,3 @@ def _first(text: str, is_name: bool, colour: str | None) -> str:
 
 
 _CELL = "padding:2px 12px 2px 0;border-bottom:1px solid #8884;vertical-align:top;"
-
-
-def _caption(text: str) -> str:
-    return f'<h2 style="margin:0 0 0 58px;font-size:14px">{escape(text)}</h2>'

@@ -6,14 +6,13 @@ server needs besides. No widgets and no page here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import Any
-from urllib.parse import parse_qsl
 
 import yaml
 
-from dashboards.app.address import as_text, join
+from dashboards.app.address import as_text, join, parse
 from toolkit.checks import shortened
 from toolkit.plain_yaml import read_plain_yaml
 from toolkit.training.experiment.knobs import Choice, Flag, Knob, Real, Whole, Widths, knobs_of
@@ -83,23 +82,18 @@ def query_of(knobs: Mapping[str, Any], *, prefix: str = "") -> str:
     return join([(prefix + name, as_text(value)) for name, value in changed(knobs).items()])
 
 
-def knobs_of_query(query: str, *, prefix: str = "", beside: Iterable[str] = ()) -> dict[str, Any]:
-    """The knobs in a query, checked; knobs that are not named keep their defaults.
+def knobs_of_query(query: str | Mapping[str, str], *, prefix: str = "") -> dict[str, Any]:
+    """The knobs in a query (text or parsed), checked; other knobs keep their defaults.
 
-    With a ``prefix``, names that do not begin with it are somebody else's; so are those in
-    ``beside``.
+    Names that do not begin with ``prefix`` are left out.
 
     Raises
     ------
     ValueError
         One message: the first knob that is unknown or has a value that is not allowed.
     """
-    others = set(beside)
-    found: dict[str, str] = {}
-    for name, text in parse_qsl(query.removeprefix("?"), max_num_fields=100):
-        if not name.startswith(prefix) or name in others:
-            continue
-        found[name.removeprefix(prefix)] = text
+    asked = parse(query) if isinstance(query, str) else query
+    found = {n.removeprefix(prefix): text for n, text in asked.items() if n.startswith(prefix)}
     return validated({n: _value(n, text) for n, text in present_names(found).items()})
 
 

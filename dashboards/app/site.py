@@ -28,10 +28,6 @@ _LINK = (
     "color:#fff;text-decoration:none;padding:5px 10px;border-radius:4px;font-size:15px;"
     "white-space:nowrap;"
 )
-_REPLACE_ADDRESS = (
-    "const query = cb_obj.text.replaceAll('&amp;', '&');"
-    "history.replaceState(history.state, '', query ? '?' + query : location.pathname)"
-)
 # Material UI names the icons of tooltips but omits the role that makes the names count.
 _NAMED_ICONS = """
 const set = Element.prototype.setAttribute
@@ -161,27 +157,6 @@ def run_limit() -> RunLimit:
     """The server's limit on runs that train at once, over all sessions."""
     found: RunLimit = pn.state.cache.setdefault("run limit", RunLimit(MAX_RUNS))
     return found
-
-
-class Address(Text):
-    """The URL of the page, which holds the page's settings. Put it anywhere on the page.
-
-    A changed knob replaces the URL in place, so the Back button leaves the page.
-    """
-
-    def __init__(self) -> None:
-        super().__init__("", styles={"display": "none"})
-        self.jscallback(text=_REPLACE_ADDRESS)
-
-    def keep(self, query: str) -> None:
-        """Set the query of the URL."""
-        self.object = query
-
-
-def query_asked() -> str:
-    """The query of the requested URL."""
-    location = pn.state.location
-    return (location.search or "").removeprefix("?") if location else ""
 
 
 def _header(key: str) -> str:

@@ -12,7 +12,7 @@ import panel as pn
 import panel_material_ui as pmui
 
 from dashboards.app import site
-from dashboards.app.address import Watched, join, number, parse
+from dashboards.app.address import Address, Watched, join, number, one_of, parse, query_asked
 from dashboards.app.downloads import Download, beside
 from dashboards.app.figure_pane import BELOW_TABS, FigurePane, grid
 from dashboards.devices.measured import MeasuredData
@@ -42,7 +42,7 @@ class Devices:
     """The page of one visitor, set up from the query of its URL."""
 
     def __init__(self, query: str = "") -> None:
-        self.address = site.Address()
+        self.address = Address()
         self.notice = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.measured: dict[str, Device] = {}
         self._overrides: dict[str, float | bool] = {}
@@ -332,9 +332,8 @@ class Devices:
         self._tab = 0
         try:
             asked = parse(query)
-            tab, name = asked.pop("tab", TABS[0]), asked.pop("device", self._pick.value)
-            if tab not in TABS:
-                raise ValueError(f"tab must be one of {', '.join(TABS)}; got {tab[:40]!r}")
+            tab = TABS.index(one_of("tab", TABS, asked.pop("tab", TABS[0])))
+            name = asked.pop("device", self._pick.value)
             preset = get_device(check_choice("device", name, device_names()))
             self._state.take(asked)
             self.write.state.take(asked)
@@ -343,7 +342,7 @@ class Devices:
         except ValueError as error:
             self._say(f"This URL is not valid: {error}")
             return
-        self._tab, self._pick.value, self._overrides = TABS.index(tab), name, overrides
+        self._tab, self._pick.value, self._overrides = tab, name, overrides
 
     def _say(self, text: str) -> None:
         site.notify(text, also=self.notice)
@@ -363,4 +362,4 @@ def _overrides(preset: Device, asked: dict[str, str]) -> dict[str, float | bool]
 
 def devices() -> pmui.Page:
     """Create the page of one session."""
-    return Devices(site.query_asked()).page()
+    return Devices(query_asked()).page()

@@ -7,24 +7,20 @@ from typing import Any
 
 import panel as pn
 
-from dashboards.app.site import Text
+from dashboards.app.figure_pane import FigurePane, fill_grid
 from dashboards.playground.views import VIEWS
-from toolkit.plots import LiveFigure
 from toolkit.training.experiment.snapshot import LOOKS_EVERY, Look, Snapshot
 
 DEFAULT = ("loss", "accuracy", "energy", "spectrum", "waterfall", "weight")
 MOST = 6
 ALWAYS = ("loss",)
-_GAP = 6
 
 
 class Figures:
     """Up to six live views, created when first shown and then kept."""
 
     def __init__(self, shown: Sequence[str] = DEFAULT) -> None:
-        self.drawings: dict[str, Any] = {}  # figures or panes
-        self._captions: dict[str, Text] = {}
-        self._cells: dict[str, pn.Column] = {}
+        self.panes: dict[str, FigurePane] = {}
         self._turn = 0
         self._drawn: tuple[object, ...] = ()
         self.grid = pn.Column(sizing_mode="stretch_both")
@@ -39,21 +35,15 @@ class Figures:
             If a name is unknown, or there are none or more than six.
         """
         self.shown = checked(names)
-        for name in self.shown:
-            if name not in self.drawings:
-                self._make(name)
         columns = {1: 1, 2: 2, 4: 2}.get(len(self.shown), 3)
         rows = -(-len(self.shown) // columns)
+        height = f"max(250px, min(36vw, (100vh - 172px) / {rows} - 6px))"
         for name in self.shown:
-            height = f"max(250px, min(36vw, (100vh - 172px) / {rows} - {_GAP}px))"
-            self._cells[name].styles = {"min-height": height}
-        each = f"max(240px, {100 // columns - 3}%)"
-        self.grid.styles = {
-            "display": "grid",
-            "grid-template-columns": f"repeat(auto-fit, minmax({each}, 1fr))",
-            "gap": f"{_GAP}px",
-        }
-        self.grid.objects = [self._cells[name] for name in self.shown]
+            if name not in self.panes:
+                self.panes[name] = FigurePane(VIEWS[name].blank(), VIEWS[name].title)
+            self.panes[name].set_height(height)
+        panes = [self.panes[name] for name in self.shown]
+        fill_grid(self.grid, panes, least="240px", share=f"{100 // columns - 3}%")
 
     def wanted(self) -> dict[str, Callable[[Look], Any]]:
         """The functions that take the data of the views shown."""
@@ -73,17 +63,8 @@ class Figures:
         for place, name in enumerate(self.shown):
             if same and name not in ALWAYS and place % LOOKS_EVERY != self._turn:
                 continue
-            taken = snapshot.views.get(name)
-            text = _caption(VIEWS[name].draw(self.drawings[name], snapshot, taken))
-            if self._captions[name].object != text:
-                self._captions[name].object = text
-
-    def _make(self, name: str) -> None:
-        drawing = self.drawings[name] = VIEWS[name].blank()
-        self._captions[name] = Text(_caption(VIEWS[name].title), sizing_mode="stretch_width")
-        if isinstance(drawing, LiveFigure):
-            drawing = pn.pane.Bokeh(drawing.figure, sizing_mode="stretch_both")
-        self._cells[name] = pn.Column(self._captions[name], drawing, sizing_mode="stretch_both")
+            pane, taken = self.panes[name], snapshot.views.get(name)
+            pane.caption(VIEWS[name].draw(pane.live, snapshot, taken))
 
 
 def checked(names: Sequence[str]) -> list[str]:
@@ -93,10 +74,3 @@ def checked(names: Sequence[str]) -> list[str]:
     if not 1 <= len(set(names)) <= MOST:
         raise ValueError(f"views must be 1 to {MOST}; got {len(set(names))}")
     return [name for name in VIEWS if name in names]
-
-
-def _caption(text: str) -> str:
-    return (
-        '<h2 style="margin:0 0 0 58px;font-size:14px;white-space:nowrap;overflow:hidden;'
-        f'text-overflow:ellipsis" title="{text}">{text}</h2>'
-    )

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs
 
 import panel as pn
 import panel_material_ui as pmui
 
 from dashboards.app import site
+from dashboards.app.address import Address, Watched, join, parse, query_asked
+from dashboards.app.figure_pane import facts
 from dashboards.app.settings_text import knobs_of_query, query_of, validated
 from dashboards.app.share import Share
-from dashboards.app.site import Address, Text, button
+from dashboards.app.site import Text, button
 from dashboards.app.widgets import (
     fixed_value,
     fixed_widgets,
@@ -26,7 +27,7 @@ from dashboards.app.widgets import (
     show,
     show_fixed,
 )
-from dashboards.playground.figures import DEFAULT, MOST, Figures, checked
+from dashboards.playground.figures import DEFAULT, MOST, Figures
 from dashboards.playground.views import VIEWS
 from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.live import LiveRun
@@ -48,67 +49,67 @@ class Playground:
 
     def __init__(self, query: str = "", **knobs: Any) -> None:
         self._refused = ""
-        self.run = self._first_run(query, knobs)
-        self.figures = Figures(self._views_asked(query))
+        own = self._begin_as_asked(query, knobs)
         self._shown_number = -1
         self._following = False
         self._visitor = site.Visitor()
-        self._make_controls(query)
+        self._make_controls(own)
         self._follow(self.run.snapshot)
         self._look()
         self._limit_speed()
         self.refresh()
 
-    def _first_run(self, query: str, knobs: dict[str, Any]) -> LiveRun:
-        limit = site.run_limit()
+    def _begin_as_asked(self, query: str, knobs: dict[str, Any]) -> dict[str, str]:
+        """Make the run, with defaults where the URL is wrong; returns the page's own names."""
+        limit, asked, own = site.run_limit(), {}, {}
         try:
-            asked = knobs_of_query(query, beside=OWN_NAMES)
-            return LiveRun(limit=limit, **(knobs | asked))
+            asked = parse(query)
+            own = {name: asked.pop(name) for name in OWN_NAMES if name in asked}
+            self.run = LiveRun(limit=limit, **(knobs | knobs_of_query(asked)))
         except (ValueError, OSError) as error:
             if not query:
                 raise
-            self._refused = f"This URL is not valid: {error}. The page shows the defaults."
-            return LiveRun(limit=limit, **knobs)
+            self._refuse_address(error)
+            self.run = LiveRun(limit=limit, **knobs)
+        return own
 
-    def _views_asked(self, query: str) -> list[str]:
-        names = parse_qs(query).get("views", [",".join(DEFAULT)])[0].split(",")
+    def _refuse_address(self, error: Exception) -> None:
+        reason = str(error).rstrip(".")
+        message = f"This URL is not valid: {reason}. The page shows the defaults."
+        self._refused = self._refused or message
+
+    def _show_as_asked(self, asked: dict[str, str]) -> None:
+        """Set views, layer and speed as the URL asks; to their defaults if one is wrong."""
         try:
-            return checked(names)
+            self.own.take(asked)
+            self.figures = Figures(self.choice.value or [])
         except ValueError as error:
-            self._refused = self._refused or str(error)
-            return list(DEFAULT)
-
-    def _speed_asked(self, query: str) -> int:
-        text = parse_qs(query).get("speed", ["0"])[0]
-        for speed in SPEEDS.values():
-            if text == str(speed):
-                return speed
-        allowed = ", ".join(map(str, SPEEDS.values()))
-        self._refused = self._refused or f"speed must be one of {allowed}; got {text[:40]!r}"
-        return 0
+            self._refuse_address(error)
+            self.choice.value = list(DEFAULT)
+            self.figures = Figures()
+        self.choice.value = list(self.figures.shown)
 
     # --- layout ------------------------------------------------------------------------------
 
-    def _make_controls(self, query: str) -> None:
+    def _make_controls(self, asked: dict[str, str]) -> None:
         self.widgets, self.fixed = live_widgets(), fixed_widgets()
         for name, widget in self.widgets.items():
             widget.param.watch(lambda event, name=name: self._turn(name, event.new), "value")
         self._make_buttons()
         layers = list(self.run.snapshot.layers)
-        asked = parse_qs(query).get("layer", [""])[0]
-        first = asked if asked in layers else layers[0]
-        speed = self._speed_asked(query)
         pick = {"size": "small", "width": 120, "margin": (8, 6)}
-        self.layer = pmui.Select(label="Layer", options=layers, value=first, **pick)
-        self.speed = pmui.Select(label="Speed limit", options=SPEEDS, value=speed, **pick)
+        self.layer = pmui.Select(label="Layer", options=layers, value=layers[0], **pick)
+        self.speed = pmui.Select(label="Speed limit", options=SPEEDS, value=0, **pick)
         self.choice = pmui.CheckBoxGroup(
             label=f"Views on the page, at most {MOST}",
             options={view.title: name for name, view in VIEWS.items()},
-            value=list(self.figures.shown),
+            value=list(DEFAULT),
             inline=True,
             size="small",
             sizing_mode="stretch_width",
         )
+        self.own = Watched({"views": self.choice, "layer": self.layer, "speed": self.speed})
+        self._show_as_asked(asked)
         self.layer.param.watch(lambda _: self._look(), "value")
         self.speed.param.watch(lambda _: self._limit_speed(), "value")
         self.choice.param.watch(lambda event: self._choose_views(event.new), "value")
@@ -273,15 +274,8 @@ class Playground:
         self.address.keep(self._query(snapshot))
 
     def _query(self, snapshot: Snapshot) -> str:
-        """The query of the URL: knobs, views, layer and speed that are not the defaults."""
-        parts = [query_of(snapshot.knobs)]
-        if tuple(self.figures.shown) != DEFAULT:
-            parts.append("views=" + ",".join(self.figures.shown))
-        if self.layer.value != self.layer.options[0]:
-            parts.append(f"layer={self.layer.value}")
-        if self.speed.value:
-            parts.append(f"speed={self.speed.value}")
-        return "&".join(filter(None, parts))
+        """The query of the URL: knobs, then views, layer and speed that are not the default."""
+        return "&".join(filter(None, [query_of(snapshot.knobs), join(self.own.pairs())]))
 
     def _follow(self, snapshot: Snapshot) -> None:
         """Set every widget to what the run has."""
@@ -296,6 +290,7 @@ class Playground:
         if (layers := list(snapshot.layers)) != self.layer.options:
             value = self.layer.value if self.layer.value in layers else layers[0]
             self.layer.param.update(options=layers, value=value)
+            self.own.defaults["layer"] = layers[0]
 
     def _show_messages(self) -> bool:
         refused = False
@@ -319,22 +314,17 @@ def status_html(snapshot: Snapshot) -> str:
     accuracy = f"{snapshot.evaluations[-1, 2]:.1%}" if len(snapshot.evaluations) else "–"
     ranks = ", ".join(f"{name} {rank}" for name, rank in snapshot.layer_ranks.items())
     items = {
-        "State": (9, _state(snapshot)),
-        "Step": (6, f"{snapshot.step:,}"),
-        "Epoch": (6, f"{snapshot.epoch:.2f}"),
-        "Test accuracy": (9, accuracy),
-        "Pulses written": (11, f"{snapshot.pulses:,}"),
-        "Gradient memory": (23, f"{held:,} of {full:,} words ({held / full:.0%})"),
-        "Rank in use": (16, ranks if snapshot.knobs["method"] != "sgd" else "full"),
-        "Speed": (12, f"{snapshot.steps_per_second:.0f} steps/s" if snapshot.running else "–"),
-        "Seed": (3, f"{snapshot.knobs['seed']}"),
+        "State": _state(snapshot),
+        "Step": f"{snapshot.step:,}",
+        "Epoch": f"{snapshot.epoch:.2f}",
+        "Test accuracy": accuracy,
+        "Pulses written": f"{snapshot.pulses:,}",
+        "Gradient memory": f"{held:,} of {full:,} words ({held / full:.0%})",
+        "Rank in use": ranks if snapshot.knobs["method"] != "sgd" else "full",
+        "Speed": f"{snapshot.steps_per_second:.0f} steps/s" if snapshot.running else "–",
+        "Seed": f"{snapshot.knobs['seed']}",
     }
-    cells = "".join(
-        f'<div style="min-width:{width}ch"><dt style="font-size:11px">{name}</dt>'
-        f'<dd style="margin:0;font-weight:600;font-variant-numeric:tabular-nums">{value}</dd></div>'
-        for name, (width, value) in items.items()
-    )
-    return f'<dl style="display:flex;flex-wrap:wrap;gap:4px 18px;margin:2px 0">{cells}</dl>'
+    return facts(items, (9, 6, 6, 9, 11, 23, 16, 12, 3))
 
 
 def _state(snapshot: Snapshot) -> str:
@@ -347,7 +337,7 @@ def _state(snapshot: Snapshot) -> str:
 
 def playground() -> pmui.Page:
     """Create the page of one session."""
-    return Playground(site.query_asked()).page()
+    return Playground(query_asked()).page()
 
 
 if pn.state.served:

@@ -10,12 +10,12 @@ import time
 from collections.abc import Sequence
 from html import escape
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
 
 import panel as pn
 import panel_material_ui as pmui
 
 from dashboards.app import site
+from dashboards.app.address import Address, one_of, parse, query_asked
 from dashboards.app.figure_pane import FigurePane, grid, table
 from dashboards.app.settings_text import knobs_of_query, query_of
 from dashboards.app.site import Text
@@ -128,7 +128,7 @@ class Race:
         )
         self.table = Text("", sizing_mode="stretch_width", margin=(4, 10))
         self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
-        self.address = site.Address()
+        self.address = Address()
         self._visitor = site.Visitor()
         self._shown: list[int] = []
         self._make_buttons(along)
@@ -214,17 +214,12 @@ class Race:
             self.loss.set_columns(i, {"x": x, "y": lane.track.column("loss")})
             self.accuracy.set_columns(i, {"x": x, "y": 100 * lane.track.column("accuracy")})
         for live in (self.loss, self.accuracy):
-            if live.figure.xaxis.axis_label != AXES[axis]:
-                live.figure.xaxis.axis_label = AXES[axis]
-        html = standings_html(self.lanes)
-        if self.table.object != html:
-            self.table.object = html
+            live.figure.xaxis.axis_label = AXES[axis]
+        self.table.object = standings_html(self.lanes)
         knobs = [lane.run.snapshot.knobs for lane in self.lanes]
         self.address.keep(query_of_lanes(knobs, axis))
         self.counts.object = counts_html(knobs, axis)
-        running = any(lane.run.snapshot.running for lane in self.lanes)
-        if self.pause.disabled == running:
-            self.pause.disabled = not running
+        self.pause.disabled = not any(lane.run.snapshot.running for lane in self.lanes)
 
     def _on_session_destroyed(self, session_context: Any) -> None:  # noqa: ARG002 - Bokeh's
         for lane in self.lanes:
@@ -298,18 +293,18 @@ def lanes_of_query(query: str) -> list[dict[str, Any]]:
     ValueError
         If a name or value is not allowed; says of which run.
     """
-    pairs = parse_qsl(query.removeprefix("?"), max_num_fields=200)
-    if not pairs:
+    asked = parse(query)
+    if not asked:
         return [dict(knobs) for knobs in DEFAULTS]
-    count = dict(pairs).get("runs", "2")
+    count = asked.get("runs", "2")
     if count not in ("2", "3", "4"):
         raise ValueError(f"runs must be 2, 3 or 4; got {count[:10]!r}")
     allowed = LETTERS[: int(count)]
-    for name, _ in pairs:
+    for name in asked:
         letter, dot, _ = name.partition(".")
         if name not in ("runs", "along") and not (dot and letter in allowed):
             raise ValueError(f"unknown name {name[:60]!r}; each begins with a run, as in 'a.rank'.")
-    return [knobs_of_query(urlencode(pairs), prefix=f"{letter}.") for letter in allowed]
+    return [knobs_of_query(asked, prefix=f"{letter}.") for letter in allowed]
 
 
 def axis_of_query(query: str) -> str:
@@ -320,15 +315,13 @@ def axis_of_query(query: str) -> str:
     ValueError
         If it is none of ``AXES``.
     """
-    along = dict(parse_qsl(query.removeprefix("?"), max_num_fields=200)).get("along", "samples")
-    if along not in AXES:
-        raise ValueError(f"along must be one of {', '.join(AXES)}; got {along[:40]!r}")
+    along: str = one_of("along", list(AXES), parse(query).get("along", "samples"))
     return along
 
 
 def race() -> pmui.Page:
     """Create the page of one session from its URL."""
-    query, along = site.query_asked(), "samples"
+    query, along = query_asked(), "samples"
     try:
         lanes, along, wrong = lanes_of_query(query), axis_of_query(query), ""
     except ValueError as error:

@@ -15,7 +15,7 @@ import panel_material_ui as pmui
 import xarray as xr
 
 from dashboards.app import site
-from dashboards.app.address import join, parse
+from dashboards.app.address import Address, join, one_of, parse, query_asked
 from dashboards.app.child import read_beside
 from dashboards.app.downloads import Download, beside
 from dashboards.app.figure_pane import facts, table
@@ -45,7 +45,7 @@ class Results:
     """The page of one visitor, set up from the query of its URL."""
 
     def __init__(self, query: str = "") -> None:
-        self.address = site.Address()
+        self.address = Address()
         self.notice = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.runs: dict[str, xr.DataTree] = {}
         self._examples_asked = False
@@ -212,9 +212,8 @@ class Results:
     def _take(self, query: str) -> None:
         try:
             asked = parse(query)
-            tab, runs = asked.pop("tab", TABS[0]), asked.pop("runs", "")
-            if tab not in TABS:
-                raise ValueError(f"tab must be one of {', '.join(TABS)}; got {tab[:40]!r}")
+            tab = TABS.index(one_of("tab", TABS, asked.pop("tab", TABS[0])))
+            runs = asked.pop("runs", "")
             if runs not in ("", "example"):
                 raise ValueError(f"runs must be example; got {runs[:40]!r}")
             self.comparison.take(asked)
@@ -224,7 +223,7 @@ class Results:
         except ValueError as error:
             self._say(f"This URL is not valid: {error}")
             return
-        self._tab, self._examples_asked = TABS.index(tab), runs == "example"
+        self._tab, self._examples_asked = tab, runs == "example"
 
     def _say(self, text: str) -> None:
         site.notify(text, also=self.notice)
@@ -276,4 +275,4 @@ def about_html(tree: xr.DataTree) -> str:
 
 def results() -> pmui.Page:
     """Create the page of one session."""
-    return Results(site.query_asked()).page()
+    return Results(query_asked()).page()

@@ -145,7 +145,7 @@ def test_the_whole_page_is_in_its_address():
         ("tab=admin", "tab must be one of curves, write, measured; got 'admin'"),
         ("scheme=both", "scheme must be one of rank-sequential, rank-sum"),
         ("rank=" + "9" * 400, "rank must be a number from 1 to 4"),
-        ("&".join(f"x{i}=1" for i in range(101)), "the address names more than 100 things"),
+        ("&".join(f"x{i}=1" for i in range(201)), "the address names more than 200 things"),
     ],
 )
 def test_an_address_that_makes_no_sense_is_one_message_and_the_defaults(opened, query, message):

@@ -66,7 +66,9 @@ def test_figures_move_in_a_notebook_and_fetch_nothing(view: NotebookView) -> Non
     quiet = comm.bytes()
     view.frame()
     assert comm.bytes() == quiet, "a frame without news sends nothing"
-    view.page.figures.drawings["loss"].set_columns(0, {"step": np.arange(3.0), "loss": np.ones(3)})
+    view.page.figures.panes["loss"].live.set_columns(
+        0, {"step": np.arange(3.0), "loss": np.ones(3)}
+    )
     view.frame()
     assert comm.bytes() > quiet, "a figure changed alone is sent, too"
 

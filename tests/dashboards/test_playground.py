@@ -94,7 +94,8 @@ def test_figures_hold_what_the_snapshot_holds(playground):
         playground.run.step()
     frames(playground, until=lambda: playground.run.snapshot.step == 3)
     playground.refresh()
-    snapshot, views = playground.run.snapshot, playground.figures.drawings
+    snapshot = playground.run.snapshot
+    views = {name: pane.live for name, pane in playground.figures.panes.items()}
     curve = views["loss"].columns(0)
     np.testing.assert_array_equal(curve["loss"], snapshot.losses)
     for name, glyph in (("loss", 1), ("accuracy", 2)):
@@ -117,7 +118,7 @@ def test_views_take_turns_while_training_but_all_show_a_turned_knob(playground, 
     playground.run.step()
     frames(playground, until=lambda: playground.run.snapshot.step == 1)
     drawn: Counter[str] = Counter()
-    for name in playground.figures.drawings:
+    for name in playground.figures.panes:
         count = VIEWS[name]._replace(draw=lambda *_, name=name: drawn.update([name]) or name)
         monkeypatch.setitem(VIEWS, name, count)
     moving = replace(playground.run.snapshot, running=True)
@@ -150,7 +151,7 @@ def test_views_are_chosen_and_kept_within_bounds(playground):
 def test_a_reduced_map_says_so():
     big = Playground(hidden=[300], dataset="digits")
     try:
-        caption = big.figures._captions["weight"]
+        caption = big.figures.panes["weight"]._caption
         frames(big, until=lambda: "weight" in big.run.snapshot.views)
         frames(big, until=lambda: "(a pixel: mean of 2 × 1)" in caption.object)
     finally:
@@ -183,7 +184,7 @@ def test_the_address_says_what_stands_on_the_page_and_brings_it_back(playground)
     [
         ("rank=1000", "rank must be a whole number"),
         ("rank=66", "rank=66 is above min(m, n) of every layer"),
-        ("views=passwords", "views must be of loss"),
+        ("views=passwords", "views must be one of loss"),
         ("speed=1000000", "speed must be one of 0, 1, 2"),
         ("views=" + ",".join(["loss"] * 2000), ""),
     ],
@@ -353,6 +354,6 @@ def test_a_view_is_one_object(monkeypatch):
         page.run.step()
         frames(page, until=lambda: page.run.snapshot.step == 1)
         expected = float(next(iter(page.run._experiment.arrays.values())).weights.norm())
-        assert seen[-1] == (page.figures.drawings["norm"], expected)
+        assert seen[-1] == (page.figures.panes["norm"].live, expected)
     finally:
         page.run.close()

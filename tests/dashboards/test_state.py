@@ -78,10 +78,6 @@ def test_a_query_that_is_not_allowed_is_one_short_message(query, said):
     assert len(str(raised.value)) < 500
 
 
-def test_names_that_the_page_itself_uses_are_left_to_it():
-    assert knobs_of_query("rank=2&views=loss", beside=["views"]) == {"rank": 2}
-
-
 def test_an_object_cannot_be_written_as_text():
     with pytest.raises(ValueError, match="device was given as an object"):
         query_of({"device": get_device("EpiRAM")})
