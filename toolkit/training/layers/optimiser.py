@@ -193,7 +193,12 @@ class LowRankSGD(torch.optim.Optimizer):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients and the samples of all backward passes so far."""
-        super().zero_grad(set_to_none)
+        if set_to_none:  # without torch's hooks, which take longer than the work
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    parameter.grad = None
+        else:
+            super().zero_grad(set_to_none=False)
         for layers in self._layers:
             for layer in layers:
                 layer.capture.clear()
