@@ -49,16 +49,16 @@ def read_password(path: Path) -> str:
     return password
 
 
-def locked(password: str, prefix: str) -> dict[str, Any]:
+def login_options(password: str, prefix: str) -> dict[str, Any]:
     """Options of ``pn.serve`` that require log-in; cookies expire with the server."""
     return {
-        "auth_provider": Door(password),
+        "auth_provider": PasswordLogin(password),
         "cookie_secret": secrets.token_hex(32),
         "cookie_path": prefix or "/",
     }
 
 
-class Door(BasicAuthProvider):
+class PasswordLogin(BasicAuthProvider):
     """Grants access to visitors with the password."""
 
     def __init__(self, password: str) -> None:

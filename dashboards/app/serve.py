@@ -26,7 +26,7 @@ from tornado.web import ErrorHandler, StaticFileHandler
 from tornado.websocket import WebSocketClosedError
 
 from dashboards.app import child, site
-from dashboards.app.login import Form, locked, read_password
+from dashboards.app.login import Form, login_options, read_password
 from toolkit.checks import shown
 from toolkit.training.experiment.run_limit import RunLimit
 
@@ -86,8 +86,8 @@ def serve(
     for host in origin:
         if not re.fullmatch(r"([\w.-]+|\[[\da-f:]+\])(:\d{1,5})?", host, re.ASCII):
             raise ValueError(f"origin must be HOST or HOST:PORT; got {shown(host)}")
-    door = locked(read_password(password_file), prefix) if password_file else {}
-    if not door and address in ("0.0.0.0", "::", ""):
+    login = login_options(read_password(password_file), prefix) if password_file else {}
+    if not login and address in ("0.0.0.0", "::", ""):
         print(
             "Warning: everyone on the network can open these pages; "
             "--password-file FILE asks for a password.",
@@ -116,7 +116,7 @@ def serve(
         check_unused_sessions_milliseconds=1000,
         sign_sessions=True,  # or a visitor could name another's session and join it
         secret_key=secrets.token_bytes(32),
-        **door,
+        **login,
     )
     router = server._tornado.default_router
     keep_routes(router)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pkgutil
 import time
-from functools import cache
+from functools import cache, partial
 from html import escape
 from importlib import import_module
 from typing import Any
@@ -24,6 +24,7 @@ NOTICE_MS = 6000
 ABSENT_S = 2.0
 MAX_RUNS = 8  # at once; `serve` may say otherwise
 SIDEBAR_WIDTH = 300
+_SMALL = {"size": "small", "margin": (6, 6)}
 _LINK = (
     "color:#fff;text-decoration:none;padding:5px 10px;border-radius:4px;font-size:15px;"
     "white-space:nowrap;"
@@ -117,6 +118,18 @@ def button(label: str, outline: str = "", **style: Any) -> pmui.Button:
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24">{path}</svg>'
     drawing = {"icon": svg} if outline else {}
     return pmui.Button(label=label, size="small", margin=(5, 4), **drawing, **style)
+
+
+def slider(label: str, low: float, high: float, value: float, doc: str, **style: Any) -> Any:
+    """A small slider over whole numbers if ``low`` is an int, else in steps of 0.01."""
+    kind = pmui.IntSlider if isinstance(low, int) else partial(pmui.FloatSlider, step=0.01)
+    bounds = {"start": low, "end": high, "value": value, "description": doc}
+    return kind(label=label, **bounds, **(_SMALL | style))
+
+
+def select(label: str, options: Any, doc: str | None = None, **style: Any) -> pmui.Select:
+    """A small select; its first option is the default."""
+    return pmui.Select(label=label, options=options, description=doc, **(_SMALL | style))
 
 
 class _Calm(param.Parameterized):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import panel as pn
-import panel_material_ui as pmui
 
 from dashboards.app import site
 from dashboards.app.child import read_beside
@@ -67,13 +66,8 @@ class MeasuredData:
             filename=EXAMPLE_CSV.name,
             **small,
         )
-        self._model = pmui.Select(
-            label="Model",
-            options=list(model_names()),
-            description="The formula to fit, or a table of mean steps.",
-            width=150,
-            **small,
-        )
+        doc = "The formula to fit, or a table of mean steps."
+        self._model = site.select("Model", list(model_names()), doc, width=150, margin=(8, 6))
         self._model.param.watch(self._refit, "value")
         self._use = site.button("Explore this device", disabled=True)
         self._use.on_click(self._hand_over)

@@ -35,6 +35,10 @@ from toolkit.training.experiment.knobs import knobs_of
 TABS = ("curves", "write", "measured")
 _HEIGHT = "max(340px, calc(100vh - 350px))"  # what the widgets above leave of the window
 _MOST_OVERLAID = 12
+_SCALE = "A share of each device's range, or siemens on a log axis."
+_PULSES = "A cycle is this many potentiating pulses, then as many depressing ones."
+_START = "State of all cells before the first pulse, as a share of the range."
+_SEED = "Seed of the cells and all noise; the same seed gives the same cells."
 _RUN_KNOBS = tuple(knobs_of(Settings, sets="device"))
 
 
@@ -61,14 +65,14 @@ class Devices:
     # --- layout ------------------------------------------------------------------------------
 
     def _make_widgets(self) -> None:
-        small = {"size": "small", "margin": (6, 6)}
-        self._pick = pmui.Select(
-            label="Device",
-            options=device_names(),
+        slider, select, width = site.slider, site.select, {"width": 200}
+        self._pick = select(
+            "Device",
+            device_names(),
+            "The cell to explore; the sliders set its parameters.",
             value="Ag:a-Si",
-            description="The cell to explore; the sliders set its parameters.",
             width=250,
-            size="small",
+            margin=(5, 10),
         )
         self._overlay = pmui.MultiChoice(
             label="Overlaid presets",
@@ -79,41 +83,17 @@ class Devices:
             sizing_mode="stretch_width",
             margin=(6, 6),
         )
-        self._scale = pmui.Select(
-            label="Conductance as",
-            options=list(SCALES),
-            description="A share of each device's range, or siemens on a log axis.",
-            width=190,
-            **small,
-        )
-        cycle = {"width": 200, **small}
-        self._pulses = pmui.IntSlider(
-            label="Pulses each way",
-            start=1,
-            end=200,
-            value=20,
-            description="A cycle is this many potentiating pulses, then as many depressing ones.",
-            **cycle,
-        )
-        self._cycles_count = pmui.IntSlider(
-            label="Cycles", start=1, end=50, value=10, description="Number of cycles.", **cycle
-        )
-        self._start = pmui.FloatSlider(
-            label="Start",
-            start=0.0,
-            end=1.0,
-            step=0.01,
-            value=0.9,
-            description="State of all cells before the first pulse, as a share of the range.",
-            **cycle,
-        )
-        self._seed = pmui.IntSlider(
-            label="Seed",
-            start=0,
-            end=99,
-            value=0,
-            description="Seed of the cells and all noise; the same seed gives the same cells.",
-            **cycle,
+        self._scale = select("Conductance as", list(SCALES), _SCALE, width=190)
+        self._seed = slider("Seed", 0, 99, 0, _SEED, **width)
+        self._state = Watched(
+            {
+                "overlay": self._overlay,
+                "scale": self._scale,
+                "pulses": slider("Pulses each way", 1, 200, 20, _PULSES, **width),
+                "cycles": slider("Cycles", 1, 50, 10, "Number of cycles.", **width),
+                "start": slider("Start", 0.0, 1.0, 0.9, _START, **width),
+                "cells": self._seed,
+            }
         )
         self._sliders = pn.Column(margin=0)
         self._preset = site.button("Back to the preset", variant="outlined")
@@ -126,16 +106,6 @@ class Devices:
         )
         self._link = site.Text("", margin=(4, 6))
         self._about = site.Text("", sizing_mode="stretch_width", margin=(0, 6))
-        self._state = Watched(
-            {
-                "overlay": self._overlay,
-                "scale": self._scale,
-                "pulses": self._pulses,
-                "cycles": self._cycles_count,
-                "start": self._start,
-                "cells": self._seed,
-            }
-        )
 
     def controls(self) -> pn.viewable.Viewable:
         """The device and its parameters."""
@@ -150,7 +120,8 @@ class Devices:
 
     def view(self) -> pn.viewable.Viewable:
         """The three tabs."""
-        cycles = pn.FlexBox(self._pulses, self._cycles_count, self._start, self._seed)
+        names = ("pulses", "cycles", "start", "cells")
+        cycles = pn.FlexBox(*(self._state.widgets[name] for name in names))
         curves = pn.Column(
             pn.Row(self._overlay, self._scale, sizing_mode="stretch_width"),
             cycles,

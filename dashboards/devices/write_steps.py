@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import panel as pn
-import panel_material_ui as pmui
 
 from dashboards.app import site
 from dashboards.app.address import Watched
@@ -20,6 +19,10 @@ from toolkit.plots.devices import drive_columns, line_drive
 
 _HEIGHT = "max(212px, calc(50vh - 168px))"  # two rows in what the widgets leave of the window
 SHAPE = (8, 6)
+_LARGEST = "The largest change of a weight, as a share of w_max."
+_SCHEME = "One outer product after another, or their sum row by row."
+_CODING = "Whole pulses, or coincidences of bit streams on the lines."
+_SEED = "Seed of the update, the weights, the cells and all pulses."
 _NEXT, _PREVIOUS = "M9 5l8 7-8 7z", "M15 5l-8 7 8 7z"
 
 
@@ -37,65 +40,23 @@ class WriteSteps:
         self.status = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
 
     def _make_widgets(self) -> None:
-        small = {"size": "small", "width": 165, "margin": (6, 6)}
+        width = {"width": 165}
+        slider, select = site.slider, site.select
+        length = slider(
+            "Bit length", 1, 127, 31, "Slots of a phase with coincidence coding (BL).", **width
+        )
+        length.visible = False
+        done = "Phases done so far; at 0 nothing is written yet."
+        wide = {"sizing_mode": "stretch_width", "margin": (6, 12)}
         self.state = Watched(
             {
-                "rank": pmui.IntSlider(
-                    label="Rank",
-                    start=1,
-                    end=4,
-                    value=2,
-                    description="Outer products in the update (k).",
-                    **small,
-                ),
-                "largest": pmui.FloatSlider(
-                    label="Largest Δw",
-                    start=0.01,
-                    end=1.0,
-                    step=0.01,
-                    value=0.3,
-                    description="The largest change of a weight, as a share of w_max.",
-                    **small,
-                ),
-                "scheme": pmui.Select(
-                    label="Scheme",
-                    options=list(SCHEMES),
-                    description="One outer product after another, or their sum row by row.",
-                    **small,
-                ),
-                "coding": pmui.Select(
-                    label="Coding",
-                    options=list(CODINGS),
-                    description="Whole pulses, or coincidences of bit streams on the lines.",
-                    **small,
-                ),
-                "seed": pmui.IntSlider(
-                    label="Update seed",
-                    start=0,
-                    end=99,
-                    value=0,
-                    description="Seed of the update, the weights, the cells and all pulses.",
-                    **small,
-                ),
-                "bit_length": pmui.IntSlider(
-                    label="Bit length",
-                    start=1,
-                    end=127,
-                    value=31,
-                    visible=False,
-                    description="Slots of a phase with coincidence coding (BL).",
-                    **small,
-                ),
-                "phase": pmui.IntSlider(
-                    label="Phase",
-                    start=0,
-                    end=32,
-                    value=8,
-                    description="Phases done so far; at 0 nothing is written yet.",
-                    sizing_mode="stretch_width",
-                    size="small",
-                    margin=(6, 12),
-                ),
+                "rank": slider("Rank", 1, 4, 2, "Outer products in the update (k).", **width),
+                "largest": slider("Largest Δw", 0.01, 1.0, 0.3, _LARGEST, **width),
+                "scheme": select("Scheme", list(SCHEMES), _SCHEME, **width),
+                "coding": select("Coding", list(CODINGS), _CODING, **width),
+                "seed": slider("Update seed", 0, 99, 0, _SEED, **width),
+                "bit_length": length,
+                "phase": slider("Phase", 0, 32, 8, done, **wide),
             }
         )
 

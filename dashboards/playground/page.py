@@ -97,9 +97,9 @@ class Playground:
             widget.param.watch(lambda event, name=name: self._turn(name, event.new), "value")
         self._make_buttons()
         layers = list(self.run.snapshot.layers)
-        pick = {"size": "small", "width": 120, "margin": (8, 6)}
-        self.layer = pmui.Select(label="Layer", options=layers, value=layers[0], **pick)
-        self.speed = pmui.Select(label="Speed limit", options=SPEEDS, value=0, **pick)
+        pick: dict[str, Any] = {"width": 120, "margin": (8, 6)}
+        self.layer = site.select("Layer", layers, **pick)
+        self.speed = site.select("Speed limit", SPEEDS, **pick)
         self.choice = pmui.CheckBoxGroup(
             label=f"Views on the page, at most {MOST}",
             options={view.title: name for name, view in VIEWS.items()},

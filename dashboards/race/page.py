@@ -1,6 +1,6 @@
 """The race: two to four runs side by side from the same weights and the same order of samples.
 
-Each lane is a ``LiveRun`` of its own; this module shows their snapshots.
+Each run is a ``LiveRun`` of its own; this module shows their snapshots.
 """
 
 from __future__ import annotations
@@ -32,34 +32,34 @@ from toolkit.training.experiment.snapshot import Snapshot
 FRAME_MS = 120
 FIGURE_HEIGHT = "clamp(320px, calc(100vh - 540px), 560px)"  # the knobs are to be seen, too
 LETTERS = "abcd"
-LANE_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device", "scheme")
+SHOWN_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device", "scheme")
 SHARED = tuple(name for name, knob in knobs_of(Settings).items() if not is_live(knob))
 DEFAULTS: tuple[dict[str, Any], ...] = ({}, {"method": "sgd"})
 
 
-class Lane:
+class RaceRun:
     """One run of the race: its widgets and its record so far."""
 
-    def __init__(self, letter: str, knobs: dict[str, Any], **run: Any) -> None:
+    def __init__(self, letter: str, knobs: dict[str, Any], **more: Any) -> None:
         self.letter, self.name = letter, f"Run {letter.upper()}"
-        self.run = LiveRun(**run, **knobs)
+        self.live = LiveRun(**more, **knobs)
         self.track = Track()
         self._seconds, self._seen_at = 0.0, time.monotonic()
         self._following = False
-        self.widgets = {name: w for name, w in live_widgets().items() if name in LANE_KNOBS}
+        self.widgets = {name: w for name, w in live_widgets().items() if name in SHOWN_KNOBS}
         for name, widget in self.widgets.items():
             widget.param.update(label=f"{letter.upper()}: {widget.label}", width=215)
             widget.param.watch(lambda event, name=name: self._turn(name, event.new), "value")
         self.others = Text("", margin=(0, 5))
-        self.follow(self.run.snapshot.knobs)
+        self.follow(self.live.snapshot.knobs)
 
     def card(self, colour: str) -> pn.viewable.Viewable:
-        """The lane's knobs under its name."""
+        """The run's knobs under its name."""
         heading = Text(
             f'<h2 style="margin:0;font-size:15px;border-left:6px solid {colour};'
             f'padding-left:8px">{self.name}</h2>'
         )
-        knobs = pn.FlexBox(*(self.widgets[name] for name in LANE_KNOBS))
+        knobs = pn.FlexBox(*(self.widgets[name] for name in SHOWN_KNOBS))
         return pn.Column(heading, knobs, self.others, margin=(0, 8), sizing_mode="stretch_width")
 
     def follow(self, knobs: Any) -> None:
@@ -70,8 +70,8 @@ class Lane:
         self._following = False
 
     def begin_anew(self, **shared: Any) -> None:
-        """Restart with these knobs in every lane."""
-        self.run.reset(**shared)
+        """Restart with these knobs in every run."""
+        self.live.reset(**shared)
 
     def look(self, snapshot: Snapshot) -> None:
         """Record the run's progress; its clock runs while it trains."""
@@ -100,25 +100,25 @@ class Lane:
         if self._following:
             return
         changes = moving_along(name, value, self.widgets["block_size"].value)
-        self.run.change(**changes)
+        self.live.change(**changes)
         if len(changes) > 1:
-            self.follow(dict(self.run.snapshot.knobs) | changes)
+            self.follow(dict(self.live.snapshot.knobs) | changes)
 
 
 class Race:
-    """One visitor's race: lanes, two figures, the standings and the frame loop."""
+    """One visitor's race: runs, two figures, the standings and the frame loop."""
 
     def __init__(
-        self, lanes: Sequence[dict[str, Any]] = DEFAULTS, *, along: str = "samples", **run: Any
+        self, runs: Sequence[dict[str, Any]] = DEFAULTS, *, along: str = "samples", **more: Any
     ) -> None:
-        if not 2 <= len(lanes) <= len(LETTERS):
-            raise ValueError(f"lanes must be 2 to {len(LETTERS)} runs; got {len(lanes)}")
-        shared = {name: value for name, value in lanes[0].items() if name in SHARED}
-        self.lanes = [
-            Lane(letter, knobs | shared, **run)
-            for letter, knobs in zip(LETTERS, lanes, strict=False)
+        if not 2 <= len(runs) <= len(LETTERS):
+            raise ValueError(f"runs must be 2 to {len(LETTERS)}; got {len(runs)}")
+        shared = {name: value for name, value in runs[0].items() if name in SHARED}
+        self.runs = [
+            RaceRun(letter, knobs | shared, **more)
+            for letter, knobs in zip(LETTERS, runs, strict=False)
         ]
-        count = len(self.lanes)
+        count = len(self.runs)
         self.loss = LiveFigure(
             lane_curves(count, title="Loss", ylabel="cross-entropy (nat)", logy=True)
         )
@@ -141,23 +141,17 @@ class Race:
         self.start.on_click(lambda _: self._each("start"))
         self.pause.on_click(lambda _: self._each("pause"))
         self.reset.on_click(lambda _: self._reset())
-        self.axis = pmui.Select(
-            label="Compare along",
-            options={label: name for name, label in AXES.items()},
-            value=along,
-            size="small",
-            width=220,
-            margin=(8, 6),
-        )
+        axes = {label: name for name, label in AXES.items()}
+        self.axis = site.select("Compare along", axes, value=along, width=220, margin=(8, 6))
         self.axis.param.watch(lambda _: self._draw(), "value")
         self.new_seed = site.button("New seed", variant="outlined")
         self.new_seed.on_click(lambda _: self._reset(1))
         self.counts = Text("", margin=(14, 6))
 
     def view(self) -> pn.viewable.Viewable:
-        """Buttons, lanes, figures and standings."""
+        """Buttons, runs, figures and standings."""
         cards = pn.Row(
-            *(lane.card(colour) for lane, (colour, _) in zip(self.lanes, RUN_STYLES, strict=False))
+            *(run.card(colour) for run, (colour, _) in zip(self.runs, RUN_STYLES, strict=False))
         )
         panes = (FigurePane(live, height=FIGURE_HEIGHT) for live in (self.loss, self.accuracy))
         figures = grid(*panes, least="360px", share="40%")
@@ -177,14 +171,14 @@ class Race:
     # --- what the visitor does ---------------------------------------------------------------
 
     def _each(self, action: str) -> None:
-        for lane in self.lanes:
-            getattr(lane.run, action)()
+        for run in self.runs:
+            getattr(run.live, action)()
 
     def _reset(self, more: int = 0) -> None:
         """Restart all runs with one seed: the present one, or that plus ``more``."""
-        seed = (self.lanes[0].run.snapshot.knobs["seed"] + more) % 2**32
-        for lane in self.lanes:
-            lane.begin_anew(seed=seed)
+        seed = (self.runs[0].live.snapshot.knobs["seed"] + more) % 2**32
+        for run in self.runs:
+            run.begin_anew(seed=seed)
 
     # --- what the runs do --------------------------------------------------------------------
 
@@ -192,13 +186,13 @@ class Race:
         """Draw one frame: the newest snapshots and any messages."""
         if self._visitor.gone():
             self._each("pause")
-        for lane in self.lanes:
-            while not lane.run.messages.empty():
-                site.notify(f"{lane.name}: {lane.run.messages.get()}", also=self.notice)
-                lane.follow(lane.run.snapshot.knobs)
-            snapshot = lane.run.snapshot
-            lane.look(snapshot)
-        seen = [lane.run.snapshot.number for lane in self.lanes]
+        for run in self.runs:
+            while not run.live.messages.empty():
+                site.notify(f"{run.name}: {run.live.messages.get()}", also=self.notice)
+                run.follow(run.live.snapshot.knobs)
+            snapshot = run.live.snapshot
+            run.look(snapshot)
+        seen = [run.live.snapshot.number for run in self.runs]
         if seen != self._shown:
             self._shown = seen
             self._draw()
@@ -209,41 +203,41 @@ class Race:
 
     def _put(self) -> None:
         axis = self.axis.value
-        for i, lane in enumerate(self.lanes):
-            x = lane.track.column(axis)
-            self.loss.set_columns(i, {"x": x, "y": lane.track.column("loss")})
-            self.accuracy.set_columns(i, {"x": x, "y": 100 * lane.track.column("accuracy")})
+        for i, run in enumerate(self.runs):
+            x = run.track.column(axis)
+            self.loss.set_columns(i, {"x": x, "y": run.track.column("loss")})
+            self.accuracy.set_columns(i, {"x": x, "y": 100 * run.track.column("accuracy")})
         for live in (self.loss, self.accuracy):
             live.figure.xaxis.axis_label = AXES[axis]
-        self.table.object = standings_html(self.lanes)
-        knobs = [lane.run.snapshot.knobs for lane in self.lanes]
-        self.address.keep(query_of_lanes(knobs, axis))
+        self.table.object = standings_html(self.runs)
+        knobs = [run.live.snapshot.knobs for run in self.runs]
+        self.address.keep(query_of_runs(knobs, axis))
         self.counts.object = counts_html(knobs, axis)
-        self.pause.disabled = not any(lane.run.snapshot.running for lane in self.lanes)
+        self.pause.disabled = not any(run.live.snapshot.running for run in self.runs)
 
     def _on_session_destroyed(self, session_context: Any) -> None:  # noqa: ARG002 - Bokeh's
-        for lane in self.lanes:
-            lane.run.close(timeout=0.0)  # it may be within a long step
+        for run in self.runs:
+            run.live.close(timeout=0.0)  # it may be within a long step
 
 
-def standings_html(lanes: Sequence[Lane]) -> str:
+def standings_html(runs: Sequence[RaceRun]) -> str:
     """Each run's accuracy now, and at equal samples, pulses and seconds."""
-    budgets = {budget: standings([lane.track for lane in lanes], budget) for budget in BUDGETS}
+    budgets = {budget: standings([run.track for run in runs], budget) for budget in BUDGETS}
     words = {"samples": "samples", "pulses": "pulses", "seconds": "s of training"}
     heads = ["run", "state", "step", "samples", "pulses", "test accuracy now"]
     for budget, (common, _) in budgets.items():
         amount = f"{common:,.1f}" if budget == "seconds" else f"{common:,.0f}"
         heads.append(f"at {amount} {words[budget]}" if common else f"at equal {words[budget]}")
     rows = []
-    for i, lane in enumerate(lanes):
-        snapshot = lane.run.snapshot
+    for i, run in enumerate(runs):
+        snapshot = run.live.snapshot
         cells = [
-            lane.name,
+            run.name,
             "running" if snapshot.running else "paused",
             f"{snapshot.step:,}",
-            f"{lane.track.used('samples'):,.0f}",
+            f"{run.track.used('samples'):,.0f}",
             f"{snapshot.pulses:,}",
-            _percent(lane.track.accuracy_at("seconds", math.inf)),
+            _percent(run.track.accuracy_at("seconds", math.inf)),
             *(_percent(reached[i]) for _, reached in budgets.values()),
         ]
         rows.append(cells)
@@ -255,37 +249,37 @@ def _percent(fraction: float) -> str:
 
 
 def others_html(knobs: Any) -> str:
-    """The live knobs without a widget in a lane whose values are not the defaults."""
+    """The live knobs without a widget in a run whose values are not the defaults."""
     texts = [
         f"{knob.label} {knobs[name]}"
         for name, knob in knobs_of(Settings).items()
-        if is_live(knob) and name not in LANE_KNOBS and knobs[name] != knob.default
+        if is_live(knob) and name not in SHOWN_KNOBS and knobs[name] != knob.default
     ]
     return f"Besides: {escape(', '.join(texts))}" if texts else ""
 
 
-def counts_html(lanes: Sequence[Any], along: str = "samples") -> str:
+def counts_html(runs: Sequence[Any], along: str = "samples") -> str:
     """Links to the same race with more or fewer runs; a new run copies the first."""
     links = []
     for count in range(2, len(LETTERS) + 1):
-        wanted = [*lanes[:count], *[lanes[0]] * (count - len(lanes))]
-        weight = 700 if count == len(lanes) else 400
-        here = ' aria-current="true"' if count == len(lanes) else ""
-        address = escape(site.link("race", query_of_lanes(wanted, along)))
+        wanted = [*runs[:count], *[runs[0]] * (count - len(runs))]
+        weight = 700 if count == len(runs) else 400
+        here = ' aria-current="true"' if count == len(runs) else ""
+        address = escape(site.link("race", query_of_runs(wanted, along)))
         style = f"color:inherit;font-weight:{weight};padding:2px 6px"
         links.append(f'<a href="{address}" style="{style}"{here}>{count}</a>')
-    return f"Seed of all: {lanes[0].get('seed', 0)}. Number of runs: {' '.join(links)}"
+    return f"Seed of all: {runs[0].get('seed', 0)}. Number of runs: {' '.join(links)}"
 
 
-def query_of_lanes(lanes: Sequence[Any], along: str = "samples") -> str:
+def query_of_runs(runs: Sequence[Any], along: str = "samples") -> str:
     """The settings of all runs in one query: ``runs=2&b.method=sgd``, and the axis in use."""
-    parts = [f"runs={len(lanes)}"]
-    parts += [query_of(knobs, prefix=f"{a}.") for a, knobs in zip(LETTERS, lanes, strict=False)]
+    parts = [f"runs={len(runs)}"]
+    parts += [query_of(knobs, prefix=f"{a}.") for a, knobs in zip(LETTERS, runs, strict=False)]
     parts += [f"along={along}"] if along != "samples" else []
     return "&".join(part for part in parts if part)
 
 
-def lanes_of_query(query: str) -> list[dict[str, Any]]:
+def runs_of_query(query: str) -> list[dict[str, Any]]:
     """The runs that a query names, checked; the default race where it names none.
 
     Raises
@@ -323,10 +317,10 @@ def race() -> pmui.Page:
     """Create the page of one session from its URL."""
     query, along = query_asked(), "samples"
     try:
-        lanes, along, wrong = lanes_of_query(query), axis_of_query(query), ""
+        runs, along, wrong = runs_of_query(query), axis_of_query(query), ""
     except ValueError as error:
-        lanes, wrong = [dict(knobs) for knobs in DEFAULTS], str(error)
-    page = Race(lanes, along=along, limit=site.run_limit())
+        runs, wrong = [dict(knobs) for knobs in DEFAULTS], str(error)
+    page = Race(runs, along=along, limit=site.run_limit())
     if wrong:
         page.notice.object = f'<p role="alert">{escape(wrong)} The default race is shown.</p>'
     return page.page()

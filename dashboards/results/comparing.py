@@ -41,26 +41,14 @@ class Comparison:
         self._make_widgets()
 
     def _make_widgets(self) -> None:
-        small = {"size": "small", "margin": (6, 6)}
+        doc = "A variable of the training, recorded at steps or at evaluations."
         self.variables = [
-            pmui.Select(
-                label=f"Variable on the {side}",
-                options=list(_DEFAULTS),
-                value=default,
-                description="A variable of the training, recorded at steps or at evaluations.",
-                width=190,
-                **small,
-            )
+            site.select(f"Variable on the {side}", list(_DEFAULTS), doc, value=default, width=190)
             for side, default in zip(_NAMES, _DEFAULTS, strict=True)
         ]
-        self.over = pmui.Select(
-            label="Over",
-            options={label: name for name, label in AXES.items()},
-            value="step",
-            description="Compare at equal steps, equal samples or equal writes.",
-            width=190,
-            **small,
-        )
+        over = {label: name for name, label in AXES.items()}
+        doc = "Compare at equal steps, equal samples or equal writes."
+        self.over = site.select("Over", over, doc, value="step", width=190)
         self.logs = [
             pmui.Checkbox(label=f"log axis, {side}", value=side == "left", margin=(10, 4))
             for side in _NAMES

@@ -55,24 +55,12 @@ class Explorer:
         self._make_widgets()
 
     def _make_widgets(self) -> None:
-        small = {"size": "small", "margin": (6, 6)}
-        self.group = pmui.Select(
-            label="Group", options=[], description="Part of the run.", width=170, **small
+        doc = "The dimensions on the axes; the others have sliders."
+        self.group = site.select("Group", [], "Part of the run.", width=170)
+        self.variable = site.select(
+            "Variable", [], "A recorded variable and its dimensions.", width=400
         )
-        self.variable = pmui.Select(
-            label="Variable",
-            options=[],
-            description="A recorded variable and its dimensions.",
-            width=400,
-            **small,
-        )
-        self.as_ = pmui.Select(
-            label="Shown as",
-            options=[],
-            description="The dimensions on the axes; the others have sliders.",
-            width=230,
-            **small,
-        )
+        self.as_ = site.select("Shown as", [], doc, width=230)
         self.group.param.watch(lambda _: self._pick_group(), "value")
         self.variable.param.watch(lambda _: self._pick_variable(), "value")
         self.as_.param.watch(lambda _: self._pick_view(), "value")
@@ -181,19 +169,16 @@ class Explorer:
     def _place_widget(self, dataset: xr.Dataset, dim: str) -> Any:
         count, place = dataset.sizes[dim], place_of(dataset, dim)
         index = min(self._last.get(dim, count if dim == "step" else 0), count - 1)
-        small = {"label": dim, "size": "small", "width": 240, "margin": (6, 6)}
-        where = "Position along this dimension"
-        if place is not None and count <= 200:
-            name = f"{place.name} " if place.name != dim else ""
-            options = {f"{name}{place.values[i]} ({dim} {i})": i for i in range(count)}
-            kind: Any = pmui.Select if place.dtype.kind not in "iuf" else pmui.DiscreteSlider
-            widget = kind(options=options, value=index, description=f"{where}.", **small)
-        elif count > 1:
-            widget = pmui.IntSlider(
-                start=0, end=count - 1, value=index, description=f"{where}, from 0.", **small
-            )
+        where: dict[str, Any] = {"label": dim, "description": "Where along this dimension."}
+        where |= {"size": "small", "width": 240, "margin": (6, 6)}
+        if place is None or count > 200:
+            kind: Any = pmui.IntSlider if count > 1 else pmui.Select
+            span: dict[str, Any] = {"start": 0, "end": count - 1} if count > 1 else {"options": [0]}
         else:
-            widget = pmui.Select(options={"0": 0}, value=0, description=f"{where}.", **small)
+            kind = pmui.Select if place.dtype.kind not in "iuf" else pmui.DiscreteSlider
+            name = f"{place.name} " if place.name != dim else ""
+            span = {"options": {f"{name}{place.values[i]} ({dim} {i})": i for i in range(count)}}
+        widget = kind(value=index, **span, **where)
         widget.param.watch(lambda _: self._move(), "value")
         return widget
 

@@ -71,9 +71,7 @@ class Results:
         self.upload.param.watch(self._uploaded, "value")
         self._example = site.button("Two example runs", variant="outlined")
         self._example.on_click(self._open_examples)
-        self.pick = pmui.Select(
-            label="Run shown", options=[], width=250, size="small", margin=(10, 0), visible=False
-        )
+        self.pick = site.select("Run shown", [], width=250, margin=(10, 0), visible=False)
         self.pick.param.watch(lambda _: self._show(), "value")
         self._close = site.button("Close this run", variant="outlined", visible=False)
         self._close.on_click(lambda _: self.close(self.pick.value))

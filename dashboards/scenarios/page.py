@@ -17,7 +17,7 @@ import panel_material_ui as pmui
 from dashboards.app import site
 from dashboards.app.settings_text import query_of
 from dashboards.app.site import Text
-from dashboards.race.page import query_of_lanes
+from dashboards.race.page import query_of_runs
 
 Knobs = Mapping[str, Any]
 
@@ -36,7 +36,7 @@ class Scenario:
         """The link that opens it, relative to the site."""
         if len(self.runs) == 1:
             return site.link("playground", query_of(self.runs[0]))
-        return site.link("race", query_of_lanes(self.runs))
+        return site.link("race", query_of_runs(self.runs))
 
 
 SCENARIOS = (

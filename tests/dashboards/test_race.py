@@ -1,4 +1,4 @@
-"""The race without a browser: lanes, standings and addresses."""
+"""The race without a browser: runs, standings and addresses."""
 
 import time
 
@@ -9,8 +9,8 @@ from dashboards.race.page import (
     Race,
     axis_of_query,
     counts_html,
-    lanes_of_query,
-    query_of_lanes,
+    query_of_runs,
+    runs_of_query,
     standings_html,
 )
 
@@ -21,8 +21,8 @@ SMALL = {"hidden": [8]}
 def race():
     made = []
 
-    def make(*lanes):
-        made.append(Race(lanes))
+    def make(*runs):
+        made.append(Race(runs))
         return made[-1]
 
     yield make
@@ -39,37 +39,37 @@ def until(race, condition, seconds=60):
 
 
 def steps(race):
-    return [lane.run.snapshot.step for lane in race.lanes]
+    return [run.live.snapshot.step for run in race.runs]
 
 
-def test_lanes_begin_with_the_same_weights_and_see_the_same_samples(race):
+def test_runs_begin_with_the_same_weights_and_see_the_same_samples(race):
     page = race(SMALL | {"method": "sgd"}, {"method": "sgd", "hidden": [99]})
-    runs = [lane.run._experiment for lane in page.lanes]
-    for lane in page.lanes:
-        lane.run.step()
+    runs = [run.live._experiment for run in page.runs]
+    for run in page.runs:
+        run.live.step()
     until(page, lambda: steps(page) == [1, 1])
     weights = [run.arrays["layer1"].weights for run in runs]
     assert weights[0].shape == (8, 65)  # what is fixed for a run is the first one's for all
     assert weights[0].equal(weights[1])
 
 
-def test_a_turned_knob_reaches_its_own_lane_only(race):
+def test_a_turned_knob_reaches_its_own_run_only(race):
     page = race(SMALL, SMALL)
-    page.lanes[1].widgets["rank"].value = 2
-    until(page, lambda: page.lanes[1].run.snapshot.knobs["rank"] == 2)
-    assert page.lanes[0].run.snapshot.knobs["rank"] == 4
+    page.runs[1].widgets["rank"].value = 2
+    until(page, lambda: page.runs[1].live.snapshot.knobs["rank"] == 2)
+    assert page.runs[0].live.snapshot.knobs["rank"] == 4
     assert "b.rank=2" in page.address.object
 
 
 def test_another_device_comes_with_its_own_nonidealities(race):
     page = race(SMALL | {"device": "Ag:a-Si", "cycle_to_cycle": 0.2, "dac_bits": 6}, SMALL)
     page.refresh()
-    assert "Cycle-to-cycle 0.2, DAC 6" in page.lanes[0].others.object
-    page.lanes[0].widgets["device"].value = "EpiRAM"
-    until(page, lambda: page.lanes[0].run.snapshot.knobs["device"] == "EpiRAM")
+    assert "Cycle-to-cycle 0.2, DAC 6" in page.runs[0].others.object
+    page.runs[0].widgets["device"].value = "EpiRAM"
+    until(page, lambda: page.runs[0].live.snapshot.knobs["device"] == "EpiRAM")
     page.refresh()
-    assert page.lanes[0].run.snapshot.knobs["cycle_to_cycle"] is None
-    assert page.lanes[0].others.object == "Besides: DAC 6"
+    assert page.runs[0].live.snapshot.knobs["cycle_to_cycle"] is None
+    assert page.runs[0].others.object == "Besides: DAC 6"
 
 
 def test_start_and_reset_are_for_all(race):
@@ -78,31 +78,31 @@ def test_start_and_reset_are_for_all(race):
     until(page, lambda: min(steps(page)) > 3)
     assert len(page.loss.columns(2)["x"]) > 0
     page.pause.clicks += 1
-    until(page, lambda: not any(lane.run.snapshot.running for lane in page.lanes))
+    until(page, lambda: not any(run.live.snapshot.running for run in page.runs))
     page.reset.clicks += 1
     until(page, lambda: max(steps(page)) == 0)
     page.refresh()
-    assert len(page.lanes[0].track.column("step")) == 0
+    assert len(page.runs[0].track.column("step")) == 0
 
 
 def test_a_new_seed_is_for_all(race):
     page = race(SMALL, SMALL)
     page.new_seed.clicks += 1
-    until(page, lambda: {lane.run.snapshot.knobs["seed"] for lane in page.lanes} == {1})
+    until(page, lambda: {run.live.snapshot.knobs["seed"] for run in page.runs} == {1})
 
 
 def test_a_refused_knob_is_said_and_taken_back(race):
     page = race(SMALL, SMALL)
-    page.lanes[1].run.change(rank=400)
+    page.runs[1].live.change(rank=400)
     until(page, lambda: "Run B: rank=400" in page.notice.object)
-    assert page.lanes[1].widgets["rank"].value == 4
+    assert page.runs[1].widgets["rank"].value == 4
 
 
 def test_standings_are_at_equal_budgets(race):
     page = race(SMALL, SMALL | {"device": "EpiRAM"})
     page.start.clicks += 1
-    until(page, lambda: all(lane.run.snapshot.epoch > 2 for lane in page.lanes))
-    shown = standings_html(page.lanes)
+    until(page, lambda: all(run.live.snapshot.epoch > 2 for run in page.runs))
+    shown = standings_html(page.runs)
     assert shown.count("<tr>") == 3
     assert "pulses</th>" in shown
     assert "%" in shown
@@ -110,8 +110,8 @@ def test_standings_are_at_equal_budgets(race):
 
 @pytest.mark.parametrize("count", [2, 3, 4])
 def test_the_address_holds_the_race(count):
-    lanes = [{"rank": i + 5, "device": "EpiRAM"} for i in range(count)]
-    assert lanes_of_query(query_of_lanes(lanes)) == lanes
+    runs = [{"rank": i + 5, "device": "EpiRAM"} for i in range(count)]
+    assert runs_of_query(query_of_runs(runs)) == runs
 
 
 def test_the_address_holds_the_axis(race):
@@ -119,14 +119,14 @@ def test_the_address_holds_the_axis(race):
     page.axis.value = "pulses"
     assert page.address.object.endswith("&along=pulses")
     assert axis_of_query(page.address.object) == "pulses" and axis_of_query("runs=2") == "samples"
-    assert lanes_of_query(page.address.object)[0]["hidden"] == [8]
+    assert runs_of_query(page.address.object)[0]["hidden"] == [8]
     assert "along=pulses" in page.counts.object
     with pytest.raises(ValueError, match="along must be one of samples, step, pulses, seconds"):
         axis_of_query("along=fame")
 
 
 def test_no_address_is_the_default_race():
-    assert lanes_of_query("") == [{}, {"method": "sgd"}]
+    assert runs_of_query("") == [{}, {"method": "sgd"}]
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_no_address_is_the_default_race():
 )
 def test_a_wrong_address_is_one_message(query, message):
     with pytest.raises(ValueError, match=message):
-        lanes_of_query(query)
+        runs_of_query(query)
 
 
 def test_more_runs_are_one_click_away():
@@ -152,5 +152,5 @@ def test_more_runs_are_one_click_away():
 
 @pytest.mark.parametrize("count", [1, 5])
 def test_a_race_has_two_to_four_runs(count):
-    with pytest.raises(ValueError, match="2 to 4 runs"):
+    with pytest.raises(ValueError, match="runs must be 2 to 4"):
         Race([{}] * count)

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from dashboards.app.settings_text import knobs_of_query
-from dashboards.race.page import lanes_of_query
+from dashboards.race.page import runs_of_query
 from dashboards.scenarios.page import SCENARIOS, Scenarios
 from toolkit.training import Experiment, Settings
 
@@ -26,10 +26,10 @@ def test_its_address_holds_its_settings(scenario):
         assert knobs_of_query(address.query) == scenario.runs[0]
     else:
         assert address.path == "race"
-        lanes = lanes_of_query(address.query)
+        runs = runs_of_query(address.query)
         defaults = Settings().knob_values()
-        for lane, knobs in zip(lanes, scenario.runs, strict=True):
-            assert defaults | lane == defaults | knobs
+        for run, knobs in zip(runs, scenario.runs, strict=True):
+            assert defaults | run == defaults | knobs
 
 
 @BY_TITLE
