@@ -276,6 +276,19 @@ def test_shapes_of_steps_differ_from_cell_to_cell():
     assert symmetric.shape == (40,) and float(symmetric.std()) > 0.01
 
 
+def test_nodes_stretch_with_the_bounds_of_a_cell():
+    response = PiecewiseStep(
+        low_spread=0.3, high_spread=0.2, nodes_up=(1.0, 0.5), nodes_down=(0.2, 1.0)
+    )
+    cells = response.cells(dataclasses.replace(SILVER, levels_up=100, levels_down=100), Draws(40))
+    share = torch.linspace(0.1, 0.9, 40, dtype=torch.float64)
+    start = cells.low + share * (cells.high - cells.low)
+    for pulse, size in ((1.0, 1.0 - 0.5 * share), (-1.0, 0.2 + 0.8 * share)):
+        state = start.clone()
+        cells.step(state, torch.full_like(start, pulse))
+        assert torch.allclose(state, start + pulse * size / 100, atol=1e-12)
+
+
 def test_parameters_of_the_response_are_the_devices_too():
     """Given, replaced and read by the device; refused where its response has none of that name."""
     row = {"name": "mine", "g_min": 1e-6, "g_max": 1e-5, "levels_up": 50, "levels_down": 50}
