@@ -195,6 +195,36 @@ MUTANTS = [
         f"{CELLS}test_ageing.py",
     ),
     Mutant(
+        "toolkit/crossbar/readout/wires.py",
+        "along_word = _to_end(currents, -2).cumsum(-2)",
+        "along_word = _to_end(currents, -2)",
+        f"{CELLS}test_wires.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/readout/wires.py",
+        "curve.part(part)",
+        "curve.part(slice(0, size))",
+        f"{CELLS}test_wires.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/readout/converters.py",
+        "top = 2 ** (self.bits - 1) - 1",
+        "top = 2 ** (self.bits - 1)",
+        f"{CELLS}test_periphery.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/devices/stepwise.py",
+        "place = -scale * low, scale",
+        "place = scale * low, scale",
+        f"{CELLS}test_device.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/programming.py",
+        "cells.visible() - targets",
+        "cells.visible() - targets.clamp(0.0, 1.0)",
+        f"{CELLS}test_pulses.py",
+    ),
+    Mutant(
         "toolkit/crossbar/cost.py",
         "each = learning_rate / (2 * w_max)",
         "each = learning_rate / w_max",
