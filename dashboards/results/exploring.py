@@ -302,7 +302,7 @@ class Explorer:
             text = asked.pop(dim)
             if not text.isdecimal() or len(text) > 9:
                 raise ValueError(f"{dim} must be a whole number, 0 or more; got {text[:40]!r}")
-            self._asked[dim] = text
+            self._asked["step" if dim == "record" else dim] = text  # once the name of the steps
 
 
 _EMPTY = '<p style="margin:12px">Nothing was recorded of this variable.</p>'

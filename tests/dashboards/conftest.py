@@ -13,9 +13,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Route
+from playwright.sync_api import BrowserContext, Page, Route
 
-from tests.dashboards.driving import CHROMIUM, PATIENCE_S, Dashboard
+from tests.dashboards.driving import CHROMIUM, PATIENCE_MS, PATIENCE_S, Dashboard
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,6 +67,13 @@ def _wait_for(dashboard: Dashboard) -> None:
         except OSError:
             time.sleep(0.2)
     raise AssertionError(f"{dashboard.url} did not answer within {PATIENCE_S} s")
+
+
+@pytest.fixture
+def context(context: BrowserContext) -> BrowserContext:
+    """Pages that wait as long as a crowded machine needs."""
+    context.set_default_timeout(PATIENCE_MS)
+    return context
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ CHROMIUM = next(
 )
 PATIENCE_S = 90  # a crowded machine is slow, not broken
 PATIENCE_MS = 1000 * PATIENCE_S
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def beside(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -46,9 +47,8 @@ class Dashboard:
 
 
 def visit(page: Page, dashboard: Dashboard, query: str = "") -> None:
-    page.set_default_timeout(PATIENCE_MS)
     page.goto(dashboard.url + query)
-    expect(button(page, "Start")).to_be_visible(timeout=PATIENCE_MS)
+    expect(button(page, "Start")).to_be_visible()
 
 
 def button(page: Page, name: str) -> Locator:

@@ -5,14 +5,7 @@ import json
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboards.driving import (
-    PATIENCE_MS,
-    Dashboard,
-    button,
-    serious_violations,
-    status,
-    wait_until,
-)
+from tests.dashboards.driving import Dashboard, button, serious_violations, status, wait_until
 from toolkit.fitting import EXAMPLE_CSV
 
 pytestmark = pytest.mark.alone
@@ -36,9 +29,8 @@ def test_a_visitor_explores_a_device_writes_an_update_and_fits_a_table(
 ) -> None:
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_default_timeout(PATIENCE_MS)
     page.goto(dashboard.url + "devices?device=EpiRAM&cycle_to_cycle=0.05")
-    expect(page.locator(".bk-Figure")).to_have_count(2, timeout=PATIENCE_MS)
+    expect(page.locator(".bk-Figure")).to_have_count(2)
     expect(page.get_by_role("slider", name="Cycle-to-cycle")).to_have_value("0.05")
 
     explored, overlaid = curve(page, 1), curve(page, 4)
@@ -52,7 +44,7 @@ def test_a_visitor_explores_a_device_writes_an_update_and_fits_a_table(
     )
 
     page.get_by_role("tab", name="Write an update").click()
-    expect(page.locator(".bk-Figure:visible")).to_have_count(6, timeout=PATIENCE_MS)
+    expect(page.locator(".bk-Figure:visible")).to_have_count(6)
     page.get_by_role("slider", name="Phase").press("Home")
     wait_until(page, lambda: status(page, "Phase") == "0 of 8", "nothing was written")
     button(page, "Next").click()
@@ -63,11 +55,11 @@ def test_a_visitor_explores_a_device_writes_an_update_and_fits_a_table(
 
     page.get_by_role("tab", name="Measured data").click()
     page.locator("input[type=file]").set_input_files(EXAMPLE_CSV)
-    expect(page.get_by_role("cell", name="nonlinearity_up")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_role("cell", name="nonlinearity_up")).to_be_visible()
     page.locator("input[type=file]").set_input_files(
         {"name": "bad.csv", "mimeType": "text/csv", "buffer": b"a,b\n1,2\n"}
     )
-    expect(page.get_by_text("bad.csv: missing column cell")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("bad.csv: missing column cell")).to_be_visible()
     button(page, "Explore this device").click()
-    expect(page.get_by_text("The Playground takes presets")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("The Playground takes presets")).to_be_visible()
     assert strangers == [] and errors == [], json.dumps([strangers, errors])

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import BrowserContext, Page
 
-from tests.dashboards.driving import PATIENCE_MS, Dashboard, button, number, visit, wait_until
+from tests.dashboards.driving import Dashboard, button, number, visit, wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -93,7 +93,6 @@ def uploads(context: BrowserContext, dashboard: Dashboard) -> Iterator[None]:
     pages = []
     for path, name, data in sent:
         page = context.new_page()
-        page.set_default_timeout(PATIENCE_MS)
         page.goto(dashboard.url + path)
         if not path:
             page.get_by_role("button", name="Save and share ▾").click()

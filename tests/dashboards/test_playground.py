@@ -4,10 +4,12 @@ import re
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from html import unescape
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,10 +29,21 @@ from toolkit.training.experiment.knobs import describe, is_live, knobs_of, refer
 
 
 @pytest.fixture
-def playground() -> Iterator[Playground]:
-    made = Playground(hidden=[16])
-    yield made
-    made.run.close()
+def opened() -> Iterator[Callable[..., Playground]]:
+    """Pages whose runs end with the test."""
+    with ExitStack() as stack:
+
+        def make(query: str = "", **knobs: Any) -> Playground:
+            page = Playground(query, **knobs)
+            stack.callback(page.run.close)
+            return page
+
+        yield make
+
+
+@pytest.fixture
+def playground(opened) -> Playground:
+    return opened(hidden=[16])
 
 
 def frames(playground: Playground, seconds: float = 20.0, *, until) -> None:
@@ -148,17 +161,14 @@ def test_views_are_chosen_and_kept_within_bounds(playground):
         playground.figures.show(["speed"])
 
 
-def test_a_reduced_map_says_so():
-    big = Playground(hidden=[300], dataset="digits")
-    try:
-        caption = big.figures.panes["weight"]._caption
-        frames(big, until=lambda: "weight" in big.run.snapshot.views)
-        frames(big, until=lambda: "(a pixel: mean of 2 × 1)" in caption.object)
-    finally:
-        big.run.close()
+def test_a_reduced_map_says_so(opened):
+    big = opened(hidden=[300], dataset="digits")
+    caption = big.figures.panes["weight"]._caption
+    frames(big, until=lambda: "weight" in big.run.snapshot.views)
+    frames(big, until=lambda: "(a pixel: mean of 2 × 1)" in caption.object)
 
 
-def test_the_address_says_what_stands_on_the_page_and_brings_it_back(playground):
+def test_the_address_says_what_stands_on_the_page_and_brings_it_back(opened, playground):
     playground.widgets["rank"].value = 6
     playground.widgets["device"].value = "PCMO"
     playground.widgets["dac_bits"].value = 5
@@ -168,15 +178,12 @@ def test_the_address_says_what_stands_on_the_page_and_brings_it_back(playground)
     frames(playground, until=lambda: playground.run.snapshot.knobs["dac_bits"] == 5)
     playground.refresh()
     query = playground.address.object
-    again = Playground(query)
-    try:
-        assert again.run.snapshot.knobs == playground.run.snapshot.knobs
-        assert again.figures.shown == ["loss", "g_minus"] and again.layer.value == "layer2"
-        assert again.widgets["device"].value == "PCMO" and again.widgets["dac_bits"].value == 5
-        assert again.speed.value == 10 and query.endswith("&speed=10")
-        assert again.address.object == query
-    finally:
-        again.run.close()
+    again = opened(query)
+    assert again.run.snapshot.knobs == playground.run.snapshot.knobs
+    assert again.figures.shown == ["loss", "g_minus"] and again.layer.value == "layer2"
+    assert again.widgets["device"].value == "PCMO" and again.widgets["dac_bits"].value == 5
+    assert again.speed.value == 10 and query.endswith("&speed=10")
+    assert again.address.object == query
 
 
 @pytest.mark.parametrize(
@@ -189,25 +196,19 @@ def test_the_address_says_what_stands_on_the_page_and_brings_it_back(playground)
         ("views=" + ",".join(["loss"] * 2000), ""),
     ],
 )
-def test_an_address_that_is_not_allowed_gives_a_page_with_defaults(query, said):
-    page = Playground(query)
-    try:
-        assert said in page._refused
-        assert page.run.snapshot.knobs["rank"] == 4
-    finally:
-        page.run.close()
+def test_an_address_that_is_not_allowed_gives_a_page_with_defaults(opened, query, said):
+    page = opened(query)
+    assert said in page._refused
+    assert page.run.snapshot.knobs["rank"] == 4
 
 
-def test_an_address_limits_the_speed():
-    page = Playground("speed=5")
-    try:
-        page.run.start()
-        frames(page, until=lambda: page.run.snapshot.step >= 2)
-        began, first = time.monotonic(), page.run.snapshot.step
-        frames(page, until=lambda: page.run.snapshot.step >= first + 5)
-        assert time.monotonic() - began > 0.7  # five steps at five a second; thousands without
-    finally:
-        page.run.close()
+def test_an_address_limits_the_speed(opened):
+    page = opened("speed=5")
+    page.run.start()
+    frames(page, until=lambda: page.run.snapshot.step >= 2)
+    began, first = time.monotonic(), page.run.snapshot.step
+    frames(page, until=lambda: page.run.snapshot.step >= first + 5)
+    assert time.monotonic() - began > 0.7  # five steps at five a second; thousands without
 
 
 def test_missing_files_of_a_data_set_are_said_and_the_run_stays(playground, monkeypatch):
@@ -299,18 +300,15 @@ def test_downloads_of_the_run_open(playground, tmp_path):
         )
 
 
-def test_a_run_that_diverged_is_said_and_can_still_be_downloaded():
-    page = Playground(hidden=[64] * 3, learning_rate=10.0, batch_size=8, method="sgd")
-    try:
-        page.run.start()
-        frames(page, until=lambda: "training diverged at step" in page.notice.object)
-        frames(page, until=lambda: ">diverged<" in page.status.object)
-        assert page.start.disabled and page.step.disabled
-        open_results(BytesIO(beside(page.share.netcdf.callback())))
-        page.run.reset(learning_rate=0.1)
-        frames(page, until=lambda: not page.start.disabled)
-    finally:
-        page.run.close()
+def test_a_run_that_diverged_is_said_and_can_still_be_downloaded(opened):
+    page = opened(hidden=[64] * 3, learning_rate=10.0, batch_size=8, method="sgd")
+    page.run.start()
+    frames(page, until=lambda: "training diverged at step" in page.notice.object)
+    frames(page, until=lambda: ">diverged<" in page.status.object)
+    assert page.start.disabled and page.step.disabled
+    open_results(BytesIO(beside(page.share.netcdf.callback())))
+    page.run.reset(learning_rate=0.1)
+    frames(page, until=lambda: not page.start.disabled)
 
 
 def test_every_live_knob_stands_under_one_heading():
@@ -335,7 +333,7 @@ def test_an_address_on_all_networks_answers_to_the_names_of_the_machine():
     assert f"{socket.gethostname()}:80" in websocket_origins("0.0.0.0", 80)
 
 
-def test_a_view_is_one_object(monkeypatch):
+def test_a_view_is_one_object(opened, monkeypatch):
     """A row from outside is offered, asked for in an address, taken from the run and drawn."""
     seen = []
     monkeypatch.setitem(
@@ -348,12 +346,9 @@ def test_a_view_is_one_object(monkeypatch):
             lambda look: float(look.array.weights.norm()),
         ),
     )
-    page = Playground("views=loss,norm", hidden=[16])
-    try:
-        assert page.choice.options["Norm of the weights"] == "norm"
-        page.run.step()
-        frames(page, until=lambda: page.run.snapshot.step == 1)
-        expected = float(next(iter(page.run._experiment.arrays.values())).weights.norm())
-        assert seen[-1] == (page.figures.panes["norm"].live, expected)
-    finally:
-        page.run.close()
+    page = opened("views=loss,norm", hidden=[16])
+    assert page.choice.options["Norm of the weights"] == "norm"
+    page.run.step()
+    frames(page, until=lambda: page.run.snapshot.step == 1)
+    expected = float(next(iter(page.run._experiment.arrays.values())).weights.norm())
+    assert seen[-1] == (page.figures.panes["norm"].live, expected)

@@ -10,7 +10,6 @@ import xarray as xr
 from playwright.sync_api import Page, expect
 
 from tests.dashboards.driving import (
-    PATIENCE_MS,
     Dashboard,
     button,
     choose,
@@ -53,9 +52,7 @@ def test_a_visitor_changes_rank_and_device_while_training_and_takes_the_run_home
 
     choose(page, "Device", "Ag:a-Si")
     wait_until(page, lambda: number(page, "Pulses written") > 0, "pulses were written")
-    expect(page.get_by_role("heading", name="Conductance G+, layer1")).to_be_visible(
-        timeout=PATIENCE_MS
-    )
+    expect(page.get_by_role("heading", name="Conductance G+, layer1")).to_be_visible()
     expect(page.get_by_role("slider", name="Cycle-to-cycle")).to_have_value("0.035")
 
     page.get_by_role("button", name="Save and share ▾").click()
@@ -82,20 +79,14 @@ def test_a_visitor_changes_rank_and_device_while_training_and_takes_the_run_home
     # the address has followed: somebody else opens it and finds the same set-up
     assert "rank=5" in page.url and "device=Ag:a-Si" in page.url and "views=" in page.url
     page.reload()
-    expect(page.get_by_role("heading", name="Conductance G+, layer1")).to_be_visible(
-        timeout=PATIENCE_MS
-    )
-    expect(page.get_by_role("slider", name="Rank")).to_have_attribute(
-        "aria-valuetext", "5", timeout=PATIENCE_MS
-    )
+    expect(page.get_by_role("heading", name="Conductance G+, layer1")).to_be_visible()
+    expect(page.get_by_role("slider", name="Rank")).to_have_attribute("aria-valuetext", "5")
     assert strangers == [] and errors == []
 
 
 def test_bad_news_is_said_and_the_page_lives_on(page: Page, dashboard: Dashboard) -> None:
     visit(page, dashboard, "?rank=100000")
-    expect(page.get_by_text("rank must be a whole number, 1 to 512; got 100000")).to_be_visible(
-        timeout=PATIENCE_MS
-    )
+    expect(page.get_by_text("rank must be a whole number, 1 to 512; got 100000")).to_be_visible()
     page.get_by_role("button", name="Save and share ▾").click()
     bad = {
         "name": "settings.yaml",
@@ -105,7 +96,7 @@ def test_bad_news_is_said_and_the_page_lives_on(page: Page, dashboard: Dashboard
     page.locator("input[type=file]").set_input_files([bad])
     expect(
         page.get_by_text("Settings not loaded: the file cannot be read: not YAML")
-    ).to_be_visible(timeout=PATIENCE_MS)
+    ).to_be_visible()
     good = bad | {"buffer": b"rank: 3\nseed: 9\n"}
     page.locator("input[type=file]").set_input_files([good])
     wait_until(page, lambda: status(page, "Seed") == "9", "the settings were loaded")
@@ -113,13 +104,13 @@ def test_bad_news_is_said_and_the_page_lives_on(page: Page, dashboard: Dashboard
     wait_until(page, lambda: number(page, "Step") == 1, "one step was trained")
     button(page, "Copy as Python").click()
     code = page.get_by_label("Python that repeats this run")
-    expect(code).to_contain_text("run = Experiment(seed=9, rank=3)", timeout=PATIENCE_MS)
+    expect(code).to_contain_text("run = Experiment(seed=9, rank=3)")
     expect(code).to_contain_text("for _ in range(1):")
 
 
 def test_axe_finds_nothing_serious_in_light_or_dark(page: Page, dashboard: Dashboard) -> None:
     visit(page, dashboard, "?device=FeFET&views=loss,g_plus,cost,stuck")
-    expect(page.locator("table")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator("table")).to_be_visible()
     for panel in ("New run ▾", "Views ▾", "Save and share ▾"):
         page.get_by_role("button", name=panel).click()
         page.wait_for_timeout(500)
@@ -147,7 +138,7 @@ def test_pages_stand_behind_a_prefix_and_a_second_run_waits_its_turn(
     other.get_by_role("link", name="Devices").click()
     other.wait_for_url(f"{dashboard.url}devices")
     other.get_by_role("link", name="Playground", exact=True).click()
-    expect(button(other, "Start")).to_be_visible(timeout=PATIENCE_MS)
+    expect(button(other, "Start")).to_be_visible()
 
 
 @pytest.mark.parametrize("window", [(1366, 768), (1920, 1080)])
@@ -158,7 +149,7 @@ def test_six_figures_share_the_window_in_two_rows(
     page.set_viewport_size({"width": width, "height": height})
     visit(page, dashboard)
     figures = page.locator(".bk-Figure")
-    expect(figures).to_have_count(6, timeout=PATIENCE_MS)
+    expect(figures).to_have_count(6)
     boxes = [figures.nth(i).bounding_box() or {} for i in range(6)]
     assert len({round(box["y"]) for box in boxes}) == 2
     for box in boxes:
@@ -191,15 +182,13 @@ def test_a_refused_knob_is_said_and_the_run_goes_on(page: Page, dashboard: Dashb
     button(page, "Start").click()
     wait_until(page, lambda: number(page, "Step") > 5, "training began")
     page.get_by_role("slider", name="Block size").press("End")
-    expect(page.get_by_text("block_size=1024 is above batch_size=64")).to_be_visible(
-        timeout=PATIENCE_MS
-    )
-    expect(page.get_by_text("Block size: 8")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("block_size=1024 is above batch_size=64")).to_be_visible()
+    expect(page.get_by_text("Block size: 8")).to_be_visible()
     steps = number(page, "Step")
     wait_until(page, lambda: number(page, "Step") > steps, "the run went on")
 
     page.get_by_role("slider", name="Batch size").press("Home")
-    expect(page.get_by_text("Block size lowered to 1")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_text("Block size lowered to 1")).to_be_visible()
     steps = number(page, "Step")
     wait_until(page, lambda: number(page, "Step") > steps, "the run went on")
 

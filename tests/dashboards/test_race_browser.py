@@ -3,13 +3,7 @@
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboards.driving import (
-    PATIENCE_MS,
-    Dashboard,
-    button,
-    serious_violations,
-    wait_until,
-)
+from tests.dashboards.driving import Dashboard, button, serious_violations, wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -22,7 +16,6 @@ def cell(page: Page, run: str, column: int) -> str:
 def test_a_scenario_opens_a_race_that_runs(
     page: Page, dashboard: Dashboard, strangers: list[str]
 ) -> None:
-    page.set_default_timeout(PATIENCE_MS)
     page.goto(f"{dashboard.url}scenarios")
     expect(page.get_by_role("heading", name="The best approximation does not")).to_be_visible()
     assert serious_violations(page) == []

@@ -8,14 +8,7 @@ import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from dashboards.results.page import examples
-from tests.dashboards.driving import (
-    PATIENCE_MS,
-    Dashboard,
-    button,
-    choose,
-    serious_violations,
-    wait_until,
-)
+from tests.dashboards.driving import Dashboard, button, choose, serious_violations, wait_until
 from toolkit.results import save_results
 
 pytestmark = pytest.mark.alone
@@ -34,20 +27,19 @@ def test_a_visitor_opens_a_run_looks_at_it_and_keeps_figure_and_data(
 ) -> None:
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.set_default_timeout(PATIENCE_MS)
     tree = next(iter(examples().values()))
     run = save_results(tree, tmp_path / "my-run.nc")
 
     page.goto(dashboard.url + "results?variable=/layers/layer1/conductance&record=1")
     page.locator("input[type=file]").set_input_files(run)
-    expect(page.locator(".bk-Figure")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator(".bk-Figure")).to_be_visible()
     expect(page.get_by_role("heading", name="conductance of the pair (µS)")).to_be_visible()
 
     csv = saved(page, button(page, "Data shown (CSV)"), tmp_path)
     expected = tree["layers/layer1/conductance"].isel(step=1, polarity=0).values
     assert pd.read_csv(csv)["conductance"].to_numpy() == pytest.approx(expected.ravel())
     page.get_by_role("slider", name="step").press("ArrowRight")
-    wait_until(page, lambda: "record=2" in page.url, "the address followed the slider")
+    wait_until(page, lambda: "step=2" in page.url, "the address followed the slider")
 
     png = saved(page, button(page, "PNG"), tmp_path).read_bytes()
     assert png.startswith(b"\x89PNG") and len(png) > 5000
@@ -58,19 +50,17 @@ def test_a_visitor_opens_a_run_looks_at_it_and_keeps_figure_and_data(
 
     button(page, "Two example runs").click()
     page.get_by_role("tab", name="Compare runs").click()
-    expect(page.locator(".bk-Figure:visible")).to_have_count(2, timeout=PATIENCE_MS)
-    expect(page.get_by_role("cell", name="example, SGD")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator(".bk-Figure:visible")).to_have_count(2)
+    expect(page.get_by_role("cell", name="example, SGD")).to_be_visible()
     choose(page, "Over", "programming pulses")
     wait_until(page, lambda: "over=pulses" in page.url, "the address followed the choice")
 
     assert serious_violations(page) == []
 
     page.get_by_role("tab", name="Settings and events").click()
-    expect(page.get_by_role("cell", name="record_every")).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.get_by_role("cell", name="record_every")).to_be_visible()
     page.locator("input[type=file]").set_input_files(
         {"name": "bad.nc", "mimeType": "application/x-netcdf", "buffer": b"no run"}
     )
-    expect(page.get_by_text("bad.nc: this is neither a netCDF file")).to_be_visible(
-        timeout=PATIENCE_MS
-    )
+    expect(page.get_by_text("bad.nc: this is neither a netCDF file")).to_be_visible()
     assert strangers == [] and errors == []

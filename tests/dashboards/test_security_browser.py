@@ -17,7 +17,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from dashboards.app.serve import keep_routes
-from tests.dashboards.driving import PATIENCE_MS, Dashboard, button, choose, wait_until
+from tests.dashboards.driving import Dashboard, button, choose, wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -72,14 +72,13 @@ def test_all_pages_stand_behind_a_prefix_and_a_password(
     status, _, text = answer(dashboard, "/lab/", Cookie=forged)
     assert status == 302 and "Bokeh" not in text
 
-    page.set_default_timeout(PATIENCE_MS)
     page.goto(dashboard.url + "devices?device=EpiRAM")
     page.get_by_label("Password").fill("not this line")
     button(page, "Enter").click()
-    expect(page.get_by_role("alert")).to_have_text("This is not the password.", timeout=PATIENCE_MS)
+    expect(page.get_by_role("alert")).to_have_text("This is not the password.")
     page.get_by_label("Password").fill("open sesame")
     button(page, "Enter").click()
-    expect(page.locator(".bk-Figure")).to_have_count(2, timeout=PATIENCE_MS)
+    expect(page.locator(".bk-Figure")).to_have_count(2)
     assert page.url.startswith(dashboard.url + "devices?device=EpiRAM")
     choose(page, "Device", "FeFET")
     wait_until(page, lambda: "device=FeFET" in page.url, "the page answered")
@@ -87,11 +86,11 @@ def test_all_pages_stand_behind_a_prefix_and_a_password(
     page.get_by_role("link", name="Results").click()
     page.wait_for_url(dashboard.url + "results")
     button(page, "Two example runs").click()
-    expect(page.locator(".bk-Figure:visible").first).to_be_visible(timeout=PATIENCE_MS)
+    expect(page.locator(".bk-Figure:visible").first).to_be_visible()
     page.get_by_role("link", name="Scenarios").click()
     page.wait_for_url(dashboard.url + "scenarios")
     page.get_by_role("article").first.get_by_role("link").click()
-    expect(button(page, "Start")).to_be_visible(timeout=PATIENCE_MS)
+    expect(button(page, "Start")).to_be_visible()
     assert strangers == []
 
 

@@ -2,11 +2,9 @@
 
 import io
 import itertools
-import json
 import random
 import re
 import time
-import zipfile
 from functools import partial
 
 import h5py
@@ -84,7 +82,6 @@ def hdf5(**made):
 TEXT = h5py.string_dtype()
 LARGE = {"shape": (2**24,), "dtype": "f8", "chunks": (2**10,)}
 MANY = hdf5(**{f"x{number}": LARGE for number in range(9)})
-LONG = np.full(2100, "x" * 2**12, dtype=object)
 
 
 @pytest.mark.parametrize(
@@ -92,43 +89,12 @@ LONG = np.full(2100, "x" * 2**12, dtype=object)
     [
         (hdf5(x={"shape": (10**9,), "dtype": "f8", "chunks": (1000,)}), "holds more than"),
         (hdf5(x={"shape": (10**9,), "dtype": TEXT, "chunks": (1000,)}), "holds more than"),
-        (hdf5(x={"data": LONG, "dtype": TEXT}), "of text"),
         (MANY, "holds more than"),
     ],
 )
 def test_declared_sizes_are_refused_before_anything_is_read(data, said):
     with pytest.raises(ValueError, match=said):
         read_run(data)
-
-
-def with_metadata(data, change):
-    """The zipped store with every array's metadata changed."""
-    target = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(target, "w") as new:
-        for entry in old.infolist():
-            held = old.read(entry)
-            if entry.filename.endswith("zarr.json"):
-                metadata = json.loads(held)
-                if metadata["node_type"] == "array":
-                    metadata |= change
-                held = json.dumps(metadata).encode()
-            new.writestr(entry, held)
-    return target.getvalue()
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"codecs": [{"name": "numcodecs.pickle"}]}, "codec"),
-        ({"shape": [10**9]}, "too large"),
-        ({"shape": [-1]}, "no list of sizes"),
-        ({"shape": ["1"]}, "no list of sizes"),
-        ({"storage_transformers": [{"name": "x"}]}, "storage transformer"),
-    ],
-)
-def test_a_store_is_judged_by_its_metadata(tree, change, said):
-    with pytest.raises(ValueError, match=said):
-        read_run(with_metadata(to_zarr_zip(tree), change))
 
 
 def mutations(data, count):

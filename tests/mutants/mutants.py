@@ -379,8 +379,8 @@ MUTANTS = [
     # addresses
     Mutant(
         "dashboards/app/settings_text.py",
-        "if not name.startswith(prefix) or name in others:",
-        "if name in others:",
+        "for n, text in asked.items() if n.startswith(prefix)}",
+        "for n, text in asked.items()}",
         "tests/dashboards/test_state.py",
     ),
     Mutant(

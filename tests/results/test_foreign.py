@@ -91,6 +91,7 @@ PICKLE = [{"name": "numcodecs.pickle"}]
         ({"chunk_grid": {"configuration": {"chunk_shape": [2**30]}}}, "too large"),
         ({"storage_transformers": [{"name": "x"}]}, "transformer"),
         ({"shape": [-1]}, "no list of sizes"),
+        ({"shape": ["1"]}, "no list of sizes"),
     ],
 )
 @pytest.mark.parametrize("where", ["node", "consolidated", "zip"])
