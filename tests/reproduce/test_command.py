@@ -1,11 +1,14 @@
 """The whole command in its smallest form: files, report, interruption, missing data."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 import xarray as xr
 
 import toolkit.reproduce
+from tests.processes import ROOT
 from toolkit.cli import main
 from toolkit.reproduce import CLAIMS, command, reproduce
 from toolkit.reproduce.study import Case, Data
@@ -80,8 +83,9 @@ def test_missing_data_is_left_out_and_said(tmp_path, measured):
 def test_a_claim_without_any_data_is_not_measured(tmp_path, monkeypatch):
     monkeypatch.delenv("SBPCA_DATA", raising=False)
     monkeypatch.setitem(CLAIMS, "C1", replace(CLAIMS["C1"], plan=lambda _size: [tiny("mnist", 1)]))
-    report = reproduce(["C1"], out=tmp_path, size=SIZE, say=lambda _: None)
-    assert "**not measured**" in report.read_text(encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match=r"nothing could be measured: .* C1 is here; name"):
+        reproduce(["C1"], out=tmp_path, size=SIZE, say=lambda _: None)
+    assert "**not measured**" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.usefixtures("small_claim")
@@ -127,3 +131,14 @@ def test_command_line(monkeypatch, capsys):
     assert capsys.readouterr().out == "report: o/report.md\n"
     assert main(["reproduce"]) == 0
     assert calls[1][0] == ["all"] and calls[1][1]["size"] == "full"
+
+
+def test_a_claim_draws_in_a_process_of_its_own(tmp_path):
+    """Nothing else there has loaded a plotting library."""
+    code = (
+        "import sys, pathlib\n"
+        "from toolkit.reproduce import reproduce\n"
+        f"reproduce(['C5'], out=pathlib.Path({str(tmp_path)!r}), size={SIZE!r})"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    assert "bokeh" in (tmp_path / "C5.html").read_text(encoding="utf-8").lower()

@@ -52,6 +52,8 @@ def reproduce(
 
     Raises
     ------
+    FileNotFoundError
+        If no data set of these claims is here, so that nothing was measured.
     ValueError
         If a claim is unknown or ``seeds`` is no number of 1 or more.
     """
@@ -59,15 +61,23 @@ def reproduce(
     if seeds is not None and seeds < 1:
         raise ValueError(f"seeds must be 1 or more; got {seeds}")
     out.mkdir(parents=True, exist_ok=True)
+    measured: list[Row] = []
     for claim in claims:
         journal = Journal(out / f"{claim.name}.jsonl", fresh=fresh)
         rows, missing = _measure(claim, size, seeds, data_dir, journal, say)
+        measured += rows
         data = _described(to_dataset(rows), claim, size, seeds, missing)
         save_dataset(data, out / f"{claim.name}.nc")
         if rows:
             figures.save_page(claim.draw(data), out / f"{claim.name}.html", title=claim.title)
         say(f"{claim.name} {data.attrs['verdict']}: {claim.title}")
-    return write_report(out)
+    report = write_report(out)
+    if not measured:
+        raise FileNotFoundError(
+            f"nothing could be measured: no data set of {', '.join(c.name for c in claims)} is "
+            "here; name their folder with --data-dir, or take --quick"
+        )
+    return report
 
 
 def write_report(out: Path) -> Path:

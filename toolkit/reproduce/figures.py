@@ -27,6 +27,15 @@ _FRAME = {
 }
 
 
+def holoviews() -> Any:
+    """HoloViews with Bokeh registered, without a CDN; slow to import."""
+    import holoviews as hv
+
+    from toolkit.plots import elements  # noqa: F401
+
+    return hv
+
+
 def intervals(values: xr.DataArray, along: str) -> list[tuple[Any, Interval]]:
     """The interval over seeds at every place ``along`` that was measured."""
     found = []
@@ -42,9 +51,7 @@ def curve(values: xr.DataArray, along: str, *, colour: str, label: str, aside: f
 
     Drawn at ``aside`` times their places, so that bars of several curves do not hide each other.
     """
-    import holoviews as hv
-
-    from toolkit.plots import elements  # noqa: F401  # registers Bokeh without a CDN
+    hv = holoviews()
 
     points = [(aside * x, i.mean, _half(i)) for x, i in intervals(values, along)]
     means = [point[:2] for point in points]
@@ -57,7 +64,7 @@ def curve(values: xr.DataArray, along: str, *, colour: str, label: str, aside: f
 
 def level(value: Interval, *, colour: str = "#7f7f7f") -> Any:
     """A horizontal line at a mean, with its interval as a band."""
-    import holoviews as hv
+    hv = holoviews()
 
     half = _half(value)
     band = hv.HSpan(value.mean - half, value.mean + half).opts(color=colour, alpha=0.2)
@@ -99,7 +106,7 @@ def by_batch(data: xr.Dataset, variable: str = "test_accuracy", *, logy: bool = 
 
 def trade(data: xr.Dataset, variable: str) -> Any:
     """Test accuracy against a cost, both means over seeds, a point for every method and rank."""
-    import holoviews as hv
+    hv = holoviews()
 
     dims = [_dimension(data[variable]), _dimension(data.test_accuracy)]
     points: list[Any] = []
@@ -122,7 +129,7 @@ def trade(data: xr.Dataset, variable: str) -> Any:
 
 def panel(drawn: Sequence[Any], **options: Any) -> Any:
     """Overlay what was drawn in one frame."""
-    import holoviews as hv
+    hv = holoviews()
 
     overlay = hv.Overlay(list(drawn)).collate()
     return overlay.opts(hv.opts.Overlay(**_FRAME, **options))
@@ -130,19 +137,20 @@ def panel(drawn: Sequence[Any], **options: Any) -> Any:
 
 def layout(panels: Sequence[Any]) -> Any:
     """Panels side by side, two in a row."""
-    import holoviews as hv
+    hv = holoviews()
 
     return hv.Layout(list(panels)).opts(shared_axes=False, toolbar=None).cols(2)
 
 
 def save_page(drawn: Any, path: Path, *, title: str) -> Path:
     """Write one self-contained HTML page."""
-    import holoviews as hv
     from bokeh.embed import file_html
     from bokeh.resources import INLINE
 
     with beside(path) as scratch:
-        scratch.write_text(file_html(hv.render(drawn), INLINE, title=title), encoding="utf-8")
+        scratch.write_text(
+            file_html(holoviews().render(drawn), INLINE, title=title), encoding="utf-8"
+        )
     return path
 
 
@@ -177,7 +185,7 @@ def _half(value: Interval) -> float:
 
 
 def _dimension(values: xr.DataArray) -> Any:
-    import holoviews as hv
+    hv = holoviews()
 
     unit = str(values.attrs.get("units", "1"))
     label = str(values.name).replace("_", " ")

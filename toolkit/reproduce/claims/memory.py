@@ -111,7 +111,7 @@ def _ratio(ours: xr.DataArray, bar: xr.DataArray, rank: int) -> float:
 
 def draw(data: xr.Dataset) -> Any:
     """Bytes against the rank, the bar, and torch's SGD as a level."""
-    import holoviews as hv
+    hv = figures.holoviews()
 
     ours = data.sel({"method": "SBPCA"}).drop_sel(rank=0)
     dense = float(data.peak_bytes.sel({"method": "torch SGD", "rank": 0}).mean())
