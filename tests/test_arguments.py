@@ -563,7 +563,7 @@ ATTRIBUTES: list[tuple[Callable[[], Any], str, str]] = [
 # Methods that take no arguments of users: formulas of sizes, what one part of the toolkit hands to
 # another, and torch's own.
 INTERNAL = re.compile(
-    r"""(\w+\.)?(words|buffer_words|macs|written_rank|state_dict|cells|after|counts|demand|dense|write|trains|
+    r"""(\w+\.)?(words|buffer_words|macs|written_rank|state_dict|cells|after|counts|demand|dense|write|
     advance|symmetry_point|check_not_negative|sizes|bounds|quantise|add_noise|full_scale|drive|sense|
     curve|converters|of|folded|output_size|padded|patches|samples|check_stays|forward|
     set_extra_state|add_param_group|grouped_layers|step|zero_grad|to)$
