@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from inspect import iscoroutinefunction
 from io import BytesIO
 from typing import Any
 
@@ -21,23 +22,28 @@ _threads = ThreadPoolExecutor(2, thread_name_prefix="download")
 class Download(pmui.FileDownload):
     """A button that downloads the bytes that ``make`` returns, and shows that it is preparing them.
 
-    ``make`` is awaited: whatever takes time in it goes to another thread. Where it raises,
-    ``say`` is given one line for the visitor.
+    ``make`` runs in another thread, or is awaited if it is ``async``. Where it raises, ``say`` is
+    given one line for the visitor.
     """
 
     def __init__(
         self,
-        make: Callable[[], Awaitable[bytes]],
+        label: str,
+        filename: str,
+        make: Callable[[], bytes] | Callable[[], Awaitable[bytes]],
         *,
         say: Callable[[str], None] = site.notify,
         **params: Any,
     ) -> None:
-        self._make, self._say = make, say
-        defaults = {"variant": "outlined", "size": "small", "margin": (5, 4)}
-        super().__init__(callback=self._made, **(defaults | params))
+        self._make: Callable[[], Any] = make
+        self._say = say
+        params = {"variant": "outlined", "size": "small", "margin": (5, 4)} | params
+        super().__init__(label=label, filename=filename, callback=self._made, **params)
 
     async def _made(self) -> bytes:
-        return await self._make()
+        make = self._make
+        data: bytes = await (make() if iscoroutinefunction(make) else beside(make))
+        return data
 
     async def _async_sync_data(self) -> None:
         if self.disabled:  # a further click that was on its way

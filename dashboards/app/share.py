@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -47,22 +48,16 @@ class Share:
         self._run, self._load, self._refuse = run, load, refuse
         style = {"variant": "outlined", "size": "small", "margin": (5, 4)}
         self.netcdf = Download(
-            lambda: self._file(to_bytes),
-            label="Download run (netCDF)",
-            filename="sbpca-run.nc",
-            say=refuse,
+            "Download run (netCDF)", "sbpca-run.nc", partial(self._file, to_bytes), say=refuse
         )
         self.zarr = Download(
-            lambda: self._file(to_zarr_zip),
-            label="Download run (Zarr)",
-            filename="sbpca-run.zarr.zip",
+            "Download run (Zarr)",
+            "sbpca-run.zarr.zip",
+            partial(self._file, to_zarr_zip),
             say=refuse,
         )
         self.settings = Download(
-            lambda: beside(lambda: yaml_of(run.snapshot.knobs).encode()),
-            label="Download settings (YAML)",
-            filename="sbpca-settings.yaml",
-            say=refuse,
+            "Download settings (YAML)", "sbpca-settings.yaml", self._settings_file, say=refuse
         )
         self.upload = Upload(
             label="Load settings (YAML)",
@@ -80,15 +75,8 @@ class Share:
 
     def parts(self) -> list[Any]:
         """The widgets in order."""
-        return [
-            self.netcdf,
-            self.zarr,
-            self.settings,
-            self.upload,
-            self.link,
-            self.python,
-            self.code,
-        ]
+        files = [self.netcdf, self.zarr, self.settings, self.upload]
+        return [*files, self.link, self.python, self.code]
 
     def show_python(self) -> None:
         """Show and copy the code that repeats the run so far."""
@@ -99,6 +87,9 @@ class Share:
             '<pre tabindex="0" style="max-height:160px;overflow:auto;font-size:12px;margin:4px 0"'
             f' aria-label="Python that repeats this run">{escape(code)}</pre>'
         )
+
+    def _settings_file(self) -> bytes:
+        return yaml_of(self._run.snapshot.knobs).encode()
 
     async def _file(self, write: Callable[[xr.DataTree], bytes]) -> bytes:
         """The run as a file, taken after the present step."""

@@ -5,11 +5,17 @@ Names of files are shown, never opened. Nothing here unpickles or evaluates what
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import panel_material_ui as pmui
 
 MEBI = 2**20
+
+
+def plain_name(filename: str) -> str:
+    """The name of an uploaded file without its suffix: at most 40 plain characters."""
+    return re.sub(r"[^\w .+-]", "", filename.rsplit(".", 1)[0])[:40].strip()
 
 
 class Upload(pmui.FileInput):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +11,9 @@ import panel as pn
 
 from dashboards.app import site
 from dashboards.app.child import read_beside
-from dashboards.app.downloads import Download, beside
+from dashboards.app.downloads import Download
 from dashboards.app.figure_pane import BELOW_TABS, WHOLE, FigurePane, facts, grid, table
-from dashboards.app.uploads import MEBI, Upload
+from dashboards.app.uploads import MEBI, Upload, plain_name
 from dashboards.devices.parameters import fit_rows, python_of
 from toolkit.crossbar import Device
 from toolkit.fitting import EXAMPLE_CSV, Fit, PulseTrains, fit_device, model_names
@@ -61,10 +60,7 @@ class MeasuredData:
         self._example = site.button("Fit the example", variant="outlined")
         self._example.on_click(self._show_example)
         self._template = Download(
-            lambda: beside(EXAMPLE_CSV.read_bytes),
-            label="Example (CSV)",
-            filename=EXAMPLE_CSV.name,
-            **small,
+            "Example (CSV)", EXAMPLE_CSV.name, EXAMPLE_CSV.read_bytes, **small
         )
         doc = "The formula to fit, or a table of mean steps."
         self._model = site.select("Model", list(model_names()), doc, width=150, margin=(8, 6))
@@ -72,9 +68,9 @@ class MeasuredData:
         self._use = site.button("Explore this device", disabled=True)
         self._use.on_click(self._hand_over)
         self._python = Download(
-            lambda: beside(lambda: python_of(self.fit.device).encode() if self.fit else b""),
-            label="Python (.py)",
-            filename="device.py",
+            "Python (.py)",
+            "device.py",
+            lambda: python_of(self.fit.device).encode() if self.fit else b"",
             disabled=True,
             **small,
         )
@@ -173,8 +169,7 @@ def read_trains(data: bytes) -> PulseTrains:
 
 def device_name(filename: str) -> str:
     """A short name for the device, of plain characters only."""
-    stem = re.sub(r"[^\w .+-]", "", filename.rsplit(".", 1)[0])[:40].strip()
-    return f"measured: {stem or 'table'}"
+    return f"measured: {plain_name(filename) or 'table'}"
 
 
 def _summary(fit: Fit) -> str:

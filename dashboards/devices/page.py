@@ -13,7 +13,7 @@ import panel_material_ui as pmui
 
 from dashboards.app import site
 from dashboards.app.address import Address, Watched, join, number, one_of, parse, query_asked
-from dashboards.app.downloads import Download, beside
+from dashboards.app.downloads import Download
 from dashboards.app.figure_pane import BELOW_TABS, FigurePane, grid
 from dashboards.devices.measured import MeasuredData
 from dashboards.devices.parameters import limits_of, parameters, python_of, sliders, with_parameters
@@ -99,9 +99,9 @@ class Devices:
         self._preset = site.button("Back to the preset", variant="outlined")
         self._preset.on_click(lambda _: self._choose())
         self._python = Download(
-            lambda: beside(lambda: python_of(self.device).encode()),
-            label="Python (.py)",
-            filename="device.py",
+            "Python (.py)",
+            "device.py",
+            lambda: python_of(self.device).encode(),
             description="Code that creates this device in a notebook or script.",
         )
         self._link = site.Text("", margin=(4, 6))

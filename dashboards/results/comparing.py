@@ -12,7 +12,7 @@ import xarray as xr
 
 from dashboards.app import site
 from dashboards.app.address import value_of
-from dashboards.app.downloads import Download, beside
+from dashboards.app.downloads import Download
 from dashboards.app.export import export_buttons
 from dashboards.app.figure_pane import BELOW_TABS, WHOLE, FigurePane, grid, table
 from dashboards.results.run_tables import differences
@@ -55,12 +55,7 @@ class Comparison:
         ]
         for widget in (*self.variables, self.over, *self.logs):
             widget.param.watch(lambda _: self._turn(), "value")
-        self._csv = Download(
-            lambda: beside(self._csv_file),
-            label="Data (CSV)",
-            filename="comparison.csv",
-            margin=(8, 4),
-        )
+        self._csv = Download("Data (CSV)", "comparison.csv", self._csv_file, margin=(8, 4))
         self._bar = pn.FlexBox(self._csv, visible=False, align_items="center")
 
     def view(self) -> pn.viewable.Viewable:

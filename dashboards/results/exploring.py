@@ -12,7 +12,7 @@ import panel_material_ui as pmui
 import xarray as xr
 
 from dashboards.app import site
-from dashboards.app.downloads import Download, beside
+from dashboards.app.downloads import Download
 from dashboards.app.export import export_buttons
 from dashboards.app.figure_pane import BELOW_TABS, FigurePane, grid
 from toolkit.plots import LiveFigure
@@ -69,12 +69,8 @@ class Explorer:
         self._sliders = pn.FlexBox(margin=0)
         self.text = site.Text(NOTHING, sizing_mode="stretch_width", margin=(0, 10))
         self._figure = pn.Column(sizing_mode="stretch_both", margin=0)
-        self._csv = Download(
-            lambda: beside(self._csv_file), label="Data shown (CSV)", filename="shown.csv"
-        )
-        self._netcdf = Download(
-            lambda: beside(self._netcdf_file), label="Variable (netCDF)", filename="variable.nc"
-        )
+        self._csv = Download("Data shown (CSV)", "shown.csv", self._csv_file)
+        self._netcdf = Download("Variable (netCDF)", "variable.nc", self._netcdf_file)
         self._bar = pn.FlexBox(self._csv, self._netcdf, visible=False, align_items="center")
 
     def view(self) -> pn.viewable.Viewable:

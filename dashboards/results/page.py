@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import re
 from typing import Any
 
 import panel as pn
@@ -17,9 +16,9 @@ import xarray as xr
 from dashboards.app import site
 from dashboards.app.address import Address, join, one_of, parse, query_asked
 from dashboards.app.child import read_beside
-from dashboards.app.downloads import Download, beside
+from dashboards.app.downloads import Download
 from dashboards.app.figure_pane import facts, table
-from dashboards.app.uploads import MEBI, Upload
+from dashboards.app.uploads import MEBI, Upload, plain_name
 from dashboards.results.comparing import Comparison
 from dashboards.results.exploring import NOTHING, Explorer
 from dashboards.results.run_files import MOST_BYTES, read_run, size_of
@@ -76,9 +75,9 @@ class Results:
         self._close = site.button("Close this run", variant="outlined", visible=False)
         self._close.on_click(lambda _: self.close(self.pick.value))
         self._netcdf = Download(
-            lambda: beside(to_bytes, self.runs[self.pick.value]),
-            label="This run (netCDF)",
-            filename="run.nc",
+            "This run (netCDF)",
+            "run.nc",
+            lambda: to_bytes(self.runs[self.pick.value]),
             visible=False,
         )
         self._summary = site.Text("", margin=(0, 6))
@@ -166,7 +165,7 @@ class Results:
 
     def _new_name(self, filename: str) -> str:
         """A short new name for the list, never used as a file name."""
-        stem = re.sub(r"[^\w .+-]", "", filename.rsplit(".", 1)[0])[:40].strip() or "run"
+        stem = plain_name(filename) or "run"
         name, number = stem, 2
         while name in self.runs:
             name, number = f"{stem} ({number})", number + 1
