@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import panel as pn
@@ -103,7 +102,9 @@ class Comparison:
         if not self._panes:
             self._panes = [FigurePane(live, height=_HEIGHT) for live in lives]
             for pane, side in zip(self._panes, _NAMES, strict=True):
-                self._bar.extend([site.Text(side, margin=(12, 4)), *_buttons(pane, side)])
+                self._bar.extend(
+                    [site.Text(side, margin=(12, 4)), *export_buttons(pane, f"compare-{side}")]
+                )
         else:
             for pane, live in zip(self._panes, lives, strict=True):
                 pane.replace(live)
@@ -160,7 +161,3 @@ _NOTHING = '<p style="margin:12px">Open two runs or more to compare them.</p>'
 
 def _or_first(options: list[str], name: str) -> str:
     return name if name in options else options[0]
-
-
-def _buttons(pane: FigurePane, side: str) -> list[Any]:
-    return list(export_buttons(pane, f"compare-{side}"))
