@@ -76,6 +76,8 @@ def moving_along(name: str, value: Any, block_size: int) -> dict[str, Any]:
 
     A block is at most a batch; a new device brings its own nonidealities.
     """
+    if value == knobs_of(Settings)[name].none:
+        return {name: None}
     if name == "batch_size" and block_size > value:
         return {name: value, "block_size": value}
     if name == "device":
@@ -84,7 +86,9 @@ def moving_along(name: str, value: Any, block_size: int) -> dict[str, Any]:
 
 
 def show(widget: Any, value: Any) -> None:
-    """Set a widget to ``value``, adding a slider stop if needed."""
+    """Set a widget to ``value``, adding a slider stop if needed; None is the first option."""
+    if value is None and isinstance(widget, pmui.Select):
+        value = next(iter(widget.options.values()))
     if isinstance(widget, pmui.DiscreteSlider) and value not in widget.options:
         widget.options = sorted([*widget.options, value])
     widget.value = value
@@ -104,8 +108,9 @@ def _widget(knob: Knob) -> Any:
     low, high = _bounds(knob)
     if knob.default is None and knob.none != "preset":  # None means something by itself
         stops = knob.stops or range(int(low), int(high) + 1)
-        options = {knob.none: None} | {_with_unit(stop, knob): stop for stop in stops}
-        return pmui.Select(options=options, value=None, **common)
+        # a Select would show None as nothing at all
+        options = {knob.none: knob.none} | {_with_unit(stop, knob): stop for stop in stops}
+        return pmui.Select(options=options, value=knob.none, **common)
     if knob.stops:
         value = knob.default if knob.default is not None else knob.stops[0]
         return pmui.DiscreteSlider(options=list(knob.stops), value=value, **common)

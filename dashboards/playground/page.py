@@ -29,6 +29,7 @@ from dashboards.app.widgets import (
 )
 from dashboards.playground.figures import DEFAULT, MOST, Figures
 from dashboards.playground.views import VIEWS
+from toolkit.lowrank import estimator_knobs
 from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.live import LiveRun
 from toolkit.training.experiment.settings import Settings
@@ -235,6 +236,10 @@ class Playground:
         for name, value in changes.items():
             if value is not None or knobs_of(Settings)[name].none != "preset":
                 show(self.widgets[name], value)
+        if "method" in changes:
+            its_own = estimator_knobs(changes["method"])
+            for name in knobs_of(Settings, sets="estimator"):
+                self.widgets[name].disabled = name not in its_own
         if "device" in changes:
             self._show_nonidealities(Settings(device=changes["device"]).nonidealities())
         self._following = False

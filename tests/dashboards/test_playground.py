@@ -333,6 +333,19 @@ def test_an_address_on_all_networks_answers_to_the_names_of_the_machine():
     assert f"{socket.gethostname()}:80" in websocket_origins("0.0.0.0", 80)
 
 
+def test_knobs_of_other_estimators_are_disabled_and_no_converter_is_called_ideal(playground):
+    widgets = playground.widgets
+    assert not widgets["passes"].disabled and widgets["decay"].disabled
+    assert widgets["dac_bits"].value == "ideal"
+    widgets["method"].value, widgets["dac_bits"].value = "feedback", 5
+    frames(playground, until=lambda: playground.run.snapshot.knobs["dac_bits"] == 5)
+    assert widgets["passes"].disabled and not widgets["decay"].disabled
+    assert not widgets["rank"].disabled
+    widgets["dac_bits"].value = "ideal"
+    frames(playground, until=lambda: playground.run.snapshot.knobs["dac_bits"] is None)
+    assert playground.run.messages.empty()
+
+
 def test_a_view_is_one_object(opened, monkeypatch):
     """A row from outside is offered, asked for in an address, taken from the run and drawn."""
     seen = []
