@@ -1,6 +1,6 @@
 """Sharing a run: downloads, the upload of settings, the link and Python code.
 
-Reads what there is through a ``LiveRun``; settings that come back are checked in ``settings_text.py``.
+Reads the run through its ``LiveRun``; uploaded settings are checked in ``settings_text.py``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The Playground: one live run whose knobs change while it trains.
 
-``python -m toolkit dashboard`` serves it, and so does ``panel serve dashboards/playground/page.py``.
+``python -m toolkit dashboard`` and ``panel serve dashboards/playground/page.py`` serve it.
 The run itself is a ``toolkit.training.experiment.live.LiveRun``; this module shows its snapshots.
 """
 

@@ -77,19 +77,21 @@ def context(context: BrowserContext) -> BrowserContext:
 
 
 @pytest.fixture
-def strangers(page: Page) -> list[str]:
-    """Requests that leave this machine: blocked, and listed here."""
-    asked: list[str] = []
+def watched_page(page: Page) -> Iterator[Page]:
+    """A page that may ask nothing of other machines, and whose scripts may not fail."""
+    wrong: list[str] = []
 
     def judge(route: Route) -> None:
         if re.match(r"https?://(127\.0\.0\.1|localhost)[:/]", route.request.url):
             route.continue_()
         else:
-            asked.append(route.request.url)
+            wrong.append(route.request.url)
             route.abort()
 
     page.route(re.compile("^https?://"), judge)
-    return asked
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    yield page
+    assert wrong == []
 
 
 @pytest.fixture(scope="session")
