@@ -63,13 +63,6 @@ def as_pixels(values: Tensor, limits: tuple[float, float]) -> np.ndarray:
     return scaled.nan_to_num(nan=NOTHING).to(torch.uint8).cpu().numpy()
 
 
-def values_of(shown: Map) -> np.ndarray:
-    """The values that the pixels stand for, NaN for nothing; exact to half a step."""
-    low, high = shown.limits
-    values = low + shown.pixels.astype(float) * ((high - low) / STEPS)
-    return np.where(shown.pixels == NOTHING, np.nan, values)
-
-
 def round_limit(largest: float) -> float:
     """The least of 1, 2, 5, 10, 20, ... that is not below ``largest``."""
     if largest <= 1:

@@ -5,11 +5,13 @@ import pytest
 import torch
 
 from dashboards.playground.maps import (
+    NOTHING,
+    STEPS,
     WATERFALL_COLUMNS,
+    Map,
     as_pixels,
     reduced,
     round_limit,
-    values_of,
     waterfall,
 )
 from dashboards.playground.views import VIEWS
@@ -18,6 +20,13 @@ from toolkit.training.experiment.series import Series
 from toolkit.training.experiment.snapshot import Focus, SnapshotTaker
 
 ALL = {name: view.take for name, view in VIEWS.items() if view.take}
+
+
+def values_of(shown: Map) -> np.ndarray:
+    """The values that the pixels stand for, NaN for nothing; exact to half a step."""
+    low, high = shown.limits
+    values = low + shown.pixels.astype(float) * ((high - low) / STEPS)
+    return np.where(shown.pixels == NOTHING, np.nan, values)
 
 
 def taken(steps: int = 3, **knobs):
