@@ -1,6 +1,6 @@
 """A data set as tensors: made from arrays, split for tuning, cut down for quick runs.
 
-Which data sets there are by name is ``datasets.py``'s business; batches are ``batches.py``'s.
+Data sets by name are in ``datasets.py``, batches in ``batches.py``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Data sets by name: which there are, where their files are, what to do when they are missing.
-
-``dataset.py`` says what a data set is, ``canonical.py`` reads the published files, ``toys.py``
-draws. No batching and no training here.
-"""
+"""Data sets by name: the list, the folder of their files, and help when files are missing."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Public data sets from the files their authors published: found, verified, and only then parsed.
 
-Files are read where they lie, and nothing is written. Which data sets have a name, and when one may
-be fetched, is ``datasets.py``'s business. The sums of the files are those of copies whose MD5 is
-the one that torchvision checks.
+Files are read in place and nothing is written; ``datasets.py`` names the data sets. The SHA-256 are
+those of copies whose MD5 is the one that torchvision checks.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Toy data sets in the plane, drawn anew from a seed: what a network makes of them can be seen.
+"""Synthetic data sets in the plane, drawn from a seed, small enough to see what a network learns.
 
 Inputs lie in -1..1, centred: in 0..1 the same networks took several times the epochs or failed.
-Data sets with names and files are ``datasets.py``'s and ``canonical.py``'s business.
 """
 
 from __future__ import annotations

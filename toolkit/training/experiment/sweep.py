@@ -1,6 +1,6 @@
 """Sweeps: a grid over any knobs, run on Dask, each finished run stored at once.
 
-What a run is, is ``experiment.py``'s business; how the results lie on disk is ``results.grid``'s.
+The store of the results is in ``results/grid.py``.
 """
 
 from __future__ import annotations
