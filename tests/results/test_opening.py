@@ -156,3 +156,13 @@ def test_files_of_earlier_versions_open_as_todays(tmp_path, version, suffix, laz
         accuracy = found["training"].sel(evaluation_step=done).test_accuracy
         assert accuracy == raw["training"].test_accuracy[-1]
         assert set(layer.variables) == set(old.variables)
+
+
+def test_runs_of_an_earlier_version_stand_beside_todays(tmp_path):
+    """Knobs that only one of them has are no axis."""
+    run = Experiment(dataset="gaussians", hidden=[2], device="EpiRAM", record_every=20, rank=1)
+    for _ in run.steps(epochs=2):
+        pass
+    found = open_results([EARLIER, run.save(tmp_path / "new.nc")])
+    assert found["rank"].values.tolist() == [1, 2] and "passes" not in found.coords
+    assert np.isfinite(found.test_accuracy).all()

@@ -239,9 +239,10 @@ def _along_settings(
     differ = [
         knob
         for knob in settings[0]
-        if len({json.dumps(one.get(knob), sort_keys=True) for one in settings}) > 1
+        if all(knob in one for one in settings)  # an earlier version had fewer knobs
+        and len({json.dumps(one[knob], sort_keys=True) for one in settings}) > 1
     ]
-    places = {knob: column([one.get(knob) for one in settings]) for knob in differ}
+    places = {knob: column([one[knob] for one in settings]) for knob in differ}
     coords = {knob: ("run", values) for knob, values in places.items()}
     # what was in force at each step keeps its place under another name
     data = data.rename({knob: f"{knob}_used" for knob in differ if knob in data.variables})
