@@ -8,19 +8,19 @@ from typing import Any
 import xarray as xr
 
 from toolkit.training.experiment.knobs import knobs_of
-from toolkit.training.experiment.settings import Settings
+from toolkit.training.experiment.settings import Settings, present_names
 
 Table = tuple[list[str], list[list[Any]], str]
 _MOST_ROWS = 500
 
 
 def settings_of(tree: xr.DataTree) -> dict[str, Any]:
-    """The settings saved with a run; empty if there are none."""
+    """The settings saved with a run, under today's names; empty if there are none."""
     try:
         found = json.loads(str(tree.attrs.get("settings", "{}")))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return present_names(found) if isinstance(found, dict) else {}
 
 
 def settings_table(tree: xr.DataTree) -> Table:
@@ -56,11 +56,14 @@ def differences(trees: dict[str, xr.DataTree]) -> Table:
     """The progress of each run, and the settings in which the runs differ."""
     settings = {name: settings_of(tree) for name, tree in trees.items()}
     names = dict.fromkeys(key for one in settings.values() for key in one)
-    differ = [key for key in names if len({str(s.get(key)) for s in settings.values()}) > 1]
+    held = {key: {str(s[key]) for s in settings.values() if key in s} for key in names}
+    differ = [key for key, values in held.items() if len(values) > 1]
     rows = []
     for name, tree in trees.items():
         training = tree["training"].to_dataset() if "training" in tree else xr.Dataset()
-        rows.append([name, *_state(training), *(str(settings[name].get(key)) for key in differ)])
+        rows.append(
+            [name, *_state(training), *(str(settings[name].get(key, "–")) for key in differ)]
+        )
     headers = ["run", "steps", "samples", "pulses", "test accuracy", *differ]
     return headers, rows, "Progress, and the settings that differ"
 

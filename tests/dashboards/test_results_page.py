@@ -19,7 +19,8 @@ from dashboards.results.page import MOST_RUNS, Results, about_html, examples
 from dashboards.results.run_files import read_run
 from dashboards.results.run_tables import differences, events_table, settings_table
 from tests.dashboards.driving import beside
-from toolkit.results import to_bytes
+from tests.processes import ROOT
+from toolkit.results import open_results, to_bytes
 from toolkit.results.files import save_results
 from toolkit.training import Experiment, sweep
 
@@ -323,3 +324,11 @@ def test_an_address_may_ask_for_what_the_run_does_not_have(runs):
     page.explorer.variable.value = "/layers/layer1/weight"
     last = next(iter(runs.values()))["layers/layer1"].sizes["step"] - 1
     assert page.explorer.places() == {"step": last}
+
+
+def test_a_run_of_an_earlier_version_differs_only_in_what_both_have():
+    old = open_results(ROOT / "tests" / "results" / "data" / "version2.nc", lazy=False)
+    run = Experiment(dataset="gaussians", hidden=[2], rank=1, history=0.5)
+    run.step()
+    headers, _, _ = differences({"old": old, "new": run.results()})
+    assert headers[5:] == ["record_every", "rank", "history", "device"]  # history was called past
