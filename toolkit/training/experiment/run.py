@@ -104,10 +104,10 @@ class Run(Settings):
 
     def gradient_words(self) -> tuple[int, int]:
         """Words of the updates, k(m + n + 1) summed over layers, and of the m x n gradients."""
-        held = 0
+        held, estimators = 0, self.estimators
         for name, (rows, columns) in self._shapes.items():
             samples = block_samples(self._slots[name][0], self.batch_size)
-            rank = self.estimators[name].written_rank(samples)
+            rank = estimators[name].written_rank(samples)
             held += rank * (rows + columns + 1)
         return held, sum(rows * columns for rows, columns in self._shapes.values())
 

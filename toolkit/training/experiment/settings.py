@@ -50,6 +50,21 @@ def _of_cells(name: str, **shown: Any) -> Real:
     return Real(None, bounds=(one.low, one.high), sets="device", **described, **shown)
 
 
+def _bits(label: str, doc: str) -> Whole:
+    """The resolution of one kind of converter."""
+    return Whole(
+        None,
+        label=label,
+        bounds=(2, 16),
+        unit="bits",
+        none="ideal",
+        group=_LINES,
+        sets="array",
+        notebook=2,
+        doc=doc,
+    )
+
+
 class Settings(param.Parameterized):
     """The knobs of one run; raises ``ValueError`` with the knob, the value and what is allowed.
 
@@ -284,28 +299,8 @@ class Settings(param.Parameterized):
         notebook=9,
         doc="Longest bit stream of a coincidence write: the most pulses that it gives a cell.",
     )
-    dac_bits = Whole(
-        None,
-        label="DAC",
-        bounds=(2, 16),
-        unit="bits",
-        none="ideal",
-        group=_LINES,
-        sets="array",
-        notebook=2,
-        doc="Resolution of the digital-to-analogue converters of inputs.",
-    )
-    adc_bits = Whole(
-        None,
-        label="ADC",
-        bounds=(2, 16),
-        unit="bits",
-        none="ideal",
-        group=_LINES,
-        sets="array",
-        notebook=2,
-        doc="Resolution of the analogue-to-digital converters of outputs.",
-    )
+    dac_bits = _bits("DAC", doc="Resolution of the digital-to-analogue converters of inputs.")
+    adc_bits = _bits("ADC", doc="Resolution of the analogue-to-digital converters of outputs.")
     wire_resistance = Real(
         0.0,
         bounds=(0.0, 100.0),
