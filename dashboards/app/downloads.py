@@ -3,28 +3,43 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from inspect import iscoroutinefunction
-from io import BytesIO
 from typing import Any
 
 import panel_material_ui as pmui
+import param
 
 from dashboards.app import site
 from dashboards.app.uploads import MEBI
 
 MOST_BYTES = 64 * MEBI  # they pass through the pages' thread as text
 
+_ARROW = "M19 9h-4V3H9v6H5l7 7zM5 18v2h14v-2z"
 _threads = ThreadPoolExecutor(2, thread_name_prefix="download")
+# Watches the model, which outlives the view: a page that is drawn anew loses no file.
+_SAVE = """
+if (cb_obj.file) {
+  const bytes = Uint8Array.from(atob(cb_obj.file), (c) => c.charCodeAt(0))
+  const link = document.createElement('a')
+  link.href = URL.createObjectURL(new Blob([bytes]))
+  link.download = file_name
+  link.click()
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000)
+}
+"""
 
 
-class Download(pmui.FileDownload):
+class Download(pmui.Button):
     """A button that downloads the bytes that ``make`` returns, and shows that it is preparing them.
 
     ``make`` runs in another thread, or is awaited if it is ``async``. Where it raises, ``say`` is
     given one line for the visitor.
     """
+
+    file = param.String(doc="The bytes for the browser in base64; empty before and after.")
 
     def __init__(
         self,
@@ -38,27 +53,27 @@ class Download(pmui.FileDownload):
         self._make: Callable[[], Any] = make
         self._say = say
         params = {"variant": "outlined", "size": "small", "margin": (5, 4)} | params
-        super().__init__(label=label, filename=filename, callback=self._made, **params)
+        super().__init__(label=label, icon=site.svg(_ARROW), on_click=self._send, **params)
+        self.jscallback(args={"file_name": filename}, file=_SAVE)
 
-    async def _made(self) -> bytes:
+    async def made(self) -> bytes:
+        """The file. ValueError if it is too large to send."""
         make = self._make
         data: bytes = await (make() if iscoroutinefunction(make) else beside(make))
+        if len(data) > MOST_BYTES:
+            raise ValueError(
+                f"it has {len(data) // MEBI} MiB; downloads are at most {MOST_BYTES // MEBI} MiB."
+            )
         return data
 
-    async def _async_sync_data(self) -> None:
+    async def _send(self, _: Any) -> None:
         if self.disabled:  # a further click that was on its way
             return
         label = self.label
         self.param.update(label="Preparing the file…", disabled=True)
         try:
-            data = await self._made()
-            if len(data) > MOST_BYTES:
-                raise ValueError(
-                    f"it has {len(data) // MEBI} MiB; downloads are at most "
-                    f"{MOST_BYTES // MEBI} MiB."
-                )
-            self._sync_data(BytesIO(data))
-            self.data = None  # lets go of the bytes, and the same file can be sent again
+            self.file = b64encode(await self.made()).decode()
+            self.file = ""  # lets go of the bytes, and the same file can be sent again
         except Exception as error:
             self._say(f"{label}: {error or type(error).__name__}")
         finally:

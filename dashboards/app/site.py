@@ -109,14 +109,18 @@ def notify(text: str, kind: str = "error", *, also: Text | None = None) -> None:
         also.object = escape(text)
 
 
-def button(label: str, outline: str = "", **style: Any) -> pmui.Button:
-    """A button with its own drawing: icons from a font would come from a CDN in a notebook.
+def svg(outline: str) -> str:
+    """An icon of our own: those from a font would come from a CDN in a notebook.
 
     ``outline`` is the ``d`` of a path in a box of 24 x 24.
     """
     path = f'<path d="{outline}"/>'
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24">{path}</svg>'
-    drawing = {"icon": svg} if outline else {}
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24">{path}</svg>'
+
+
+def button(label: str, outline: str = "", **style: Any) -> pmui.Button:
+    """A button; ``outline`` is that of its icon, see :func:`svg`."""
+    drawing = {"icon": svg(outline)} if outline else {}
     return pmui.Button(label=label, size="small", margin=(5, 4), **drawing, **style)
 
 

@@ -253,7 +253,7 @@ def test_settings_go_out_and_come_back(playground):
     playground.widgets["rank"].value = 7
     playground.widgets["device"].value = "EpiRAM"
     frames(playground, until=lambda: playground.run.snapshot.knobs["device"] == "EpiRAM")
-    data = beside(playground.share.settings.callback())
+    data = beside(playground.share.settings.made())
     playground.widgets["rank"].value = 2
     playground.run.step()
     frames(playground, until=lambda: playground.run.snapshot.step == 1)
@@ -290,10 +290,10 @@ def test_the_python_of_a_live_run_repeats_it_bit_for_bit(playground):
 
 def test_downloads_of_the_run_open(playground, tmp_path):
     playground.run.step()
-    tree = open_results(BytesIO(beside(playground.share.netcdf.callback())))
+    tree = open_results(BytesIO(beside(playground.share.netcdf.made())))
     assert tree["training"].sizes["step"] == 1
     path = tmp_path / "run.zarr.zip"
-    path.write_bytes(beside(playground.share.zarr.callback()))
+    path.write_bytes(beside(playground.share.zarr.made()))
     with ZipStore(path, mode="r") as store, xr.open_datatree(store, engine="zarr") as opened:
         xr.testing.assert_equal(
             opened.load()["training"].to_dataset(), tree["training"].to_dataset()
@@ -306,7 +306,7 @@ def test_a_run_that_diverged_is_said_and_can_still_be_downloaded(opened):
     frames(page, until=lambda: "training diverged at step" in page.notice.object)
     frames(page, until=lambda: ">diverged<" in page.status.object)
     assert page.start.disabled and page.step.disabled
-    open_results(BytesIO(beside(page.share.netcdf.callback())))
+    open_results(BytesIO(beside(page.share.netcdf.made())))
     page.run.reset(learning_rate=0.1)
     frames(page, until=lambda: not page.start.disabled)
 
