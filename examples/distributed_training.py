@@ -1,16 +1,16 @@
-"""One network trained by several processes that send factors of rank k in place of gradients.
+"""Train one network with several processes that send factors of rank k instead of gradients.
 
 One machine, two processes:
 
     torchrun --nproc-per-node 2 examples/distributed_training.py
 
-Several machines, each with this file; the same line on every one, with its own node rank:
+Several machines, each with this file; run the same line on each, with its own node rank:
 
     torchrun --nnodes 4 --node-rank 0 --nproc-per-node 8 --master-addr first.machine \
         --master-port 29500 examples/distributed_training.py
 
-Without torchrun it is one process. --sync chooses what is sent: "factors" (each worker's own SBPCA;
-no gradient is formed), "hook" (torch's gradients, compressed), or "full" (the gradients whole).
+Without torchrun it is one process. --sync selects what is sent: "factors" (from each worker's own
+SBPCA; no gradient is formed), "hook" (torch's gradients, compressed), or "full" (whole gradients).
 """
 
 import argparse
@@ -35,11 +35,11 @@ from toolkit.training.distributed import (
 
 
 def main() -> None:
-    """Join the others, train, and let worker 0 tell."""
+    """Join the other workers, train, and print the results on worker 0."""
     options = arguments()
     data = load_dataset(options.dataset, data_dir=options.data_dir)
     with workers(timeout=options.timeout) as worker:
-        torch.manual_seed(options.seed)  # the same first weights everywhere
+        torch.manual_seed(options.seed)  # the same initial weights everywhere
         features, classes = data.train_inputs.shape[1], int(data.train_labels.max()) + 1
         model: nn.Module = nn.Sequential(
             nn.Linear(features, options.hidden), nn.ReLU(), nn.Linear(options.hidden, classes)
@@ -79,7 +79,7 @@ def batches(data: Dataset, worker: Worker, size: int, seed: int) -> Iterator[tup
 
 
 def accuracy(model: nn.Module, data: Dataset) -> float:
-    """Percent of the test samples classified rightly."""
+    """Percentage of the test samples that are classified correctly."""
     device = next(model.parameters()).device
     with torch.no_grad():
         guesses = getattr(model, "module", model)(data.test_inputs.to(device)).argmax(1).cpu()
@@ -87,7 +87,7 @@ def accuracy(model: nn.Module, data: Dataset) -> float:
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line says."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sync", choices=("factors", "hook", "full"), default="factors")
     parser.add_argument("--dataset", default="digits", help="digits, mnist, ... (digits)")
