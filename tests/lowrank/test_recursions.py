@@ -1,26 +1,89 @@
 """The compiled recursions against the readable ones in torch."""
 
+import itertools
+
+import numpy as np
 import pytest
 import torch
 
-from toolkit.lowrank import SBPCA, recursions
+from toolkit.lowrank import SBPCA, make_estimator, recursions
 
 
-def both_ways(monkeypatch, batches, **knobs):
-    """The updates of one stream, by the compiled loops and by torch."""
-    every = []
-    for is_compiled in (True, False):
-        with monkeypatch.context() as patch:
-            if not is_compiled:
-                patch.setattr(recursions, "on_arrays", lambda *_: False)
-            estimator = SBPCA(seed=0, **knobs)
-            every.append([estimator.update(*each) for each in batches])
-            state = estimator.state_dict()
-            estimator.load_state_dict({**state, "sigma": -state["sigma"]})
-            every[-1].append(estimator.update(*batches[0]))
-            estimator.rank = 2
-            every[-1].append(estimator.update(*batches[0]))
-    return every
+def both_ways(monkeypatch, work):
+    """What ``work`` makes by the compiled loops and by torch."""
+    with monkeypatch.context() as patch:
+        patch.setattr(recursions, "on_arrays", lambda *_: False)
+        plain = work()
+    return work(), plain
+
+
+def sbpca_both_ways(monkeypatch, batches, **knobs):
+    """The updates of one stream, with a flipped sign and another rank on the way."""
+
+    def work():
+        estimator = SBPCA(seed=0, **knobs)
+        made = [estimator.update(*each) for each in batches]
+        state = estimator.state_dict()
+        estimator.load_state_dict({**state, "sigma": -state["sigma"]})
+        made.append(estimator.update(*batches[0]))
+        estimator.rank = 2
+        return [*made, estimator.update(*batches[0])]
+
+    return both_ways(monkeypatch, work)
+
+
+OTHERS = {
+    "sbe": ("sbe", {}),
+    "lrt": ("lrt", {"rank": 3}),
+    "lrt in blocks": ("lrt", {"rank": 4, "block_size": 5}),
+    "feedback": ("feedback", {"rank": 2}),
+    "feedback in blocks": ("feedback", {"rank": 3, "block_size": 16, "decay": 0.5}),
+    "feedback of all directions": ("feedback", {"rank": 4, "memory_rank": 50}),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", OTHERS)
+def test_others_are_what_torch_makes_of_them(monkeypatch, batch, dtype, name):
+    # the last: one sample again and again, and samples without an error
+    batches = [batch(seed=seed, dtype=dtype) for seed in range(3)]
+    errors, activations = batches[0]
+    batches.append((errors[:1].repeat(64, 1), activations))
+    batches.append((errors * (torch.arange(64) % 3 > 0)[:, None], activations[:1].repeat(64, 1)))
+
+    def work():
+        kind, knobs = OTHERS[name]
+        estimator = make_estimator(kind, seed=0, **knobs)
+        return [estimator.update(*each).dense() for each in batches]
+
+    for compiled, plain in zip(*both_ways(monkeypatch, work), strict=True):
+        assert float((compiled - plain).norm() / plain.norm()) < 3e3 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("scale", [1e25, 1e-25, 1e-36])
+def test_others_keep_numbers_whose_squares_are_out_of_range(monkeypatch, batch, name, scale):
+    errors, activations = batch(dtype=torch.float32)
+
+    def work():
+        kind, knobs = OTHERS[name]
+        update = make_estimator(kind, seed=0, **knobs).update(scale * errors, activations)
+        return (update.left * (update.sigma / scale)) @ update.right.T
+
+    compiled, plain = both_ways(monkeypatch, work)
+    assert float((compiled - plain).norm() / plain.norm()) < 1e-3
+
+
+def test_an_unbiased_reduction_keeps_the_mean_over_all_signs():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand(5, generator=generator, dtype=torch.float64).sort(descending=True)[0]
+    values = values.numpy()
+    total = np.zeros((5, 5))
+    for signs in itertools.product((-1.0, 1.0), repeat=5):
+        rows, kept = np.eye(5), values.copy()
+        recursions.one_fewer(rows, kept, np.array(signs), 5)
+        total += (rows[:, :4] * kept[:4]) @ rows[:, :4].T / 32
+    np.testing.assert_allclose(total, np.diag(values), atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -37,7 +100,7 @@ def both_ways(monkeypatch, batches, **knobs):
 )
 def test_sbpca_is_what_torch_makes_of_it(monkeypatch, batch, dtype, knobs):
     batches = [batch(seed=seed, dtype=dtype) for seed in range(3)]
-    compiled, plain = both_ways(monkeypatch, batches, **knobs)
+    compiled, plain = sbpca_both_ways(monkeypatch, batches, **knobs)
     tolerance = 3e3 * torch.finfo(dtype).eps
     for one, other in zip(compiled, plain, strict=True):
         error = (one.dense() - other.dense()).norm() / other.dense().norm()
@@ -49,7 +112,8 @@ def test_sbpca_is_what_torch_makes_of_it(monkeypatch, batch, dtype, knobs):
 def test_a_direction_that_may_have_died_is_left_to_torch(monkeypatch, batch):
     errors, activations = batch()
     one = errors[:1].expand(64, -1).contiguous(), activations[:1].expand(64, -1).contiguous()
-    compiled, plain = both_ways(monkeypatch, [one, (errors, activations)], rank=3, block_size=8)
+    batches = [one, (errors, activations)]
+    compiled, plain = sbpca_both_ways(monkeypatch, batches, rank=3, block_size=8)
     for first, second in zip(compiled, plain, strict=True):
         torch.testing.assert_close(first.dense(), second.dense())
 
@@ -58,7 +122,7 @@ def test_a_direction_that_may_have_died_is_left_to_torch(monkeypatch, batch):
 def test_squares_beyond_the_number_range_are_left_to_torch(monkeypatch, batch, scale):
     errors, activations = batch(dtype=torch.float32)
     pair = (scale * errors, activations)
-    compiled, plain = both_ways(monkeypatch, [pair], rank=3, block_size=8)
+    compiled, plain = sbpca_both_ways(monkeypatch, [pair], rank=3, block_size=8)
     for first, second in zip(compiled, plain, strict=True):
         torch.testing.assert_close(first.dense() / scale, second.dense() / scale)
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from toolkit.checks import check_count, check_real
+from toolkit.lowrank import recursions
 from toolkit.lowrank.estimator import Blockwise, Range, SubspaceEstimator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite, random_matrix
@@ -125,7 +126,12 @@ class FeedbackPCA(Blockwise, SubspaceEstimator):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """One subspace iteration on the memory plus one block. Vectors are rows."""
         mixing = random_matrix(q - r, a.shape[0], self._generator, like=a)
-        start, _ = self._rows(torch.cat([right[:r], mixing @ a]))
+        start = torch.cat([right[:r], mixing @ a])
+        if recursions.on_arrays(left, right, d, a):
+            done = recursions.feedback(left, sigma, right, d, a, start.clone())
+            if done is not None:
+                return done
+        start, _ = self._rows(start)
         pushed = ((start @ right.T) * sigma) @ left
         new_left, _ = self._rows(torch.addmm(pushed, start @ a.T, d))
         turned = (new_left @ left.T) * sigma

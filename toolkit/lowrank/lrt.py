@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from toolkit.checks import as_generator, check_flag
+from toolkit.lowrank import recursions
 from toolkit.lowrank.estimator import Blockwise, RankedEstimator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import factored_svd
@@ -86,6 +87,12 @@ class LRT(Blockwise, RankedEstimator):
     def _estimate(self, errors: Tensor, activations: Tensor, nonzero: bool) -> LowRank:  # noqa: ARG002
         m, n = errors.shape[1], activations.shape[1]
         self._check_rank(m, n)
+        block = min(self.block_size, errors.shape[0])
+        if recursions.on_arrays(errors, activations) and self.rank + block <= min(m, n):
+            signs = self._all_signs(errors.shape[0], block) if self.unbiased else np.empty(0)
+            done = recursions.lrt(errors, activations, rank=self.rank, block=block, signs=signs)
+            if done is not None:
+                return LowRank(done[0].T, done[1], done[2].T)
         left, sigma, right = errors.new_zeros(m, 0), errors.new_zeros(0), errors.new_zeros(n, 0)
         blocks = errors.split(self.block_size), activations.split(self.block_size)
         for d, a in zip(*blocks, strict=True):
@@ -101,28 +108,23 @@ class LRT(Blockwise, RankedEstimator):
 
     def _mixed(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Return the (q, k) mixing of the triplets and the k new values, unbiased over signs."""
-        q, k = sigma.shape[0], self.rank
-        values, rows = sigma.double().cpu().numpy(), np.eye(q)  # many steps on few numbers
-        signs = torch.randint(
-            0, 2, (max(q - k, 0), q), generator=self._generator, device=self._generator.device
-        )
-        for step, sign in enumerate(2.0 * signs.cpu().numpy() - 1.0):
-            rows, values = _one_fewer(rows, values, sign[: q - step])
-        return torch.as_tensor(rows).to(sigma), torch.as_tensor(values.copy()).to(sigma)
+        q, k = len(sigma), min(len(sigma), self.rank)
+        values, rows = sigma.double().cpu().numpy().copy(), np.eye(q)  # many steps on few numbers
+        for step, signs in enumerate(self._signs(q)):
+            recursions.one_fewer(rows, values, signs, q - step)
+        return torch.tensor(rows[:, :k]).to(sigma), torch.tensor(values[:k]).to(sigma)
 
+    def _signs(self, q: int) -> Array:
+        """Draw the signs of the q - k reductions from q triplets to k, a row each."""
+        size, place = (max(q - self.rank, 0), q), self._generator.device
+        drawn = torch.randint(0, 2, size, generator=self._generator, device=place)
+        return 2.0 * drawn.cpu().numpy() - 1.0
 
-def _one_fewer(rows: Array, values: Array, signs: Array) -> tuple[Array, Array]:
-    """Mix the smallest of c values, of rows' columns, so that c - 1 remain."""
-    tails = values[::-1].cumsum()[::-1]
-    count = values.shape[0]
-    first = int(np.argmax(np.arange(count - 1, -1, -1) * values <= tails))
-    total, p = tails[first], count - 1 - first
-    if total == 0.0:
-        return rows[:, :-1], values[:-1]
-    x = np.sqrt(np.maximum(1.0 - p * values[first:] / total, 0.0))
-    x /= np.linalg.norm(x)
-    x[-1] += 1.0  # x >= 0: reflecting it to minus the last axis cancels nothing
-    mixed = rows[:, first:] * signs[first:]
-    mixed -= np.outer(mixed @ x, x * (2.0 / (x @ x)))
-    kept = np.concatenate([rows[:, :first], mixed[:, :p]], axis=1)
-    return kept, np.concatenate([values[:first], np.full(p, total / p)])
+    def _all_signs(self, batch: int, block: int) -> Array:
+        """Draw the signs of a whole batch."""
+        drawn, held = [np.empty(0)], 0
+        for start in range(0, batch, block):
+            q = held + min(block, batch - start)
+            drawn.append(self._signs(q).ravel())
+            held = min(q, self.rank)
+        return np.concatenate(drawn)

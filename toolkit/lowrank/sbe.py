@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from toolkit.lowrank import recursions
 from toolkit.lowrank.estimator import SubspaceEstimator
 from toolkit.lowrank.factors import LowRank
 
@@ -74,6 +75,11 @@ class SBE(SubspaceEstimator):
         if not nonzero:
             forget = past / (past + batch)
             return self._finish(left, forget * sigma, right, forget * lengths)
+        if recursions.on_arrays(errors, activations):
+            vectors = left, sigma.reshape(1), right
+            done = recursions.sbe(*vectors, lengths, errors, activations, past=past)
+            if done is not None:
+                return self._finish(*done)
         left_length, right_length = lengths
         for j, (d, a) in enumerate(zip(batch * errors, activations, strict=True), start=past + 1):
             w = 1 / j
@@ -84,7 +90,7 @@ class SBE(SubspaceEstimator):
         return self._finish(left, sigma, right, torch.stack([left_length, right_length]))
 
     def _finish(self, left: Tensor, sigma: Tensor, right: Tensor, lengths: Tensor) -> LowRank:
-        update = self._keep(left[None], sigma[None], right[None])
+        update = self._keep(left[None], sigma.reshape(1), right[None])
         self._lengths = (float(lengths[0]), float(lengths[1]))
         return update
 
