@@ -42,10 +42,11 @@ class LowRank:
     right: Tensor
 
     def __post_init__(self) -> None:
-        for name in ("left", "sigma", "right"):
-            check_instance(name, getattr(self, name), Tensor, "a torch.Tensor")
-        shapes = [tuple(part.shape) for part in (self.left, self.sigma, self.right)]
-        if [len(shape) for shape in shapes] != [2, 1, 2] or len({s[-1] for s in shapes}) != 1:
+        parts = {"left": self.left, "sigma": self.sigma, "right": self.right}
+        for name, part in parts.items():
+            check_instance(name, part, Tensor, "a torch.Tensor")
+        left, sigma, right = shapes = [tuple(part.shape) for part in parts.values()]
+        if not (len(left) == len(right) == 2 and (left[1],) == sigma == (right[1],)):
             raise ValueError(f"left, sigma and right must be (m, k), (k,) and (n, k); got {shapes}")
 
     @property

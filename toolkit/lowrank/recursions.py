@@ -24,7 +24,10 @@ _DEAD = 4.0
 
 def on_arrays(*tensors: Tensor) -> bool:
     """Whether the compiled loops take these tensors: on a CPU, row after row."""
-    return all(each.device.type == "cpu" and each.is_contiguous() for each in tensors)
+    for each in tensors:
+        if not (each.is_cpu and each.is_contiguous()):
+            return False
+    return True
 
 
 # sums may be taken in any order, products and sums be fused
@@ -233,7 +236,7 @@ def sbpca(
     """
     carried = left.clone(), sigma.clone(), right.clone()
     arrays = (each.numpy() for each in (*carried, errors, activations))
-    doubtful = _DOUBTFUL * np.finfo(str(left.dtype).removeprefix("torch.")).eps
+    doubtful = _DOUBTFUL * torch.finfo(left.dtype).eps
     is_whole = _blocks(*arrays, block, float(past), float(next_past), passes, doubtful)
     return carried if is_whole else None
 
