@@ -24,10 +24,7 @@ _DEAD = 4.0
 
 def on_arrays(*tensors: Tensor) -> bool:
     """Whether the compiled loops take these tensors: on a CPU, row after row."""
-    for each in tensors:
-        if not (each.is_cpu and each.is_contiguous()):
-            return False
-    return True
+    return all(each.is_cpu and each.is_contiguous() for each in tensors)
 
 
 # sums may be taken in any order, products and sums be fused
