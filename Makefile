@@ -52,6 +52,7 @@ clean: ## remove .venv, caches and builds
 # A stamp is newer than what it was installed from; the development install holds the runtime one.
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(RUN)
 	$(PIP) --editable .
+	$(RUN) -m toolkit compile
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(RUN)

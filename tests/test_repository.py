@@ -28,6 +28,7 @@ toolkit.lowrank
 toolkit.crossbar.kernels
 toolkit.crossbar.devices
 toolkit.crossbar
+toolkit.compiling
 toolkit.fitting
 toolkit.results
 toolkit.training.data

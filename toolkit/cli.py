@@ -133,6 +133,9 @@ def _parser() -> argparse.ArgumentParser:
     devices = commands.add_parser("devices", help="list the device presets")
     devices.add_argument("--plot", type=Path, help="save the response curves as an .html page")
     devices.set_defaults(run=_devices)
+
+    loops = commands.add_parser("compile", help="compile the inner loops now, not at first use")
+    loops.set_defaults(run=_compile)
     return parser
 
 
@@ -334,6 +337,14 @@ def _devices(*, plot: Path | None) -> int:
         with beside(plot) as scratch:
             scratch.write_text(file_html(hv.render(curves), INLINE, title="Device responses"))
         print(f"saved {plot}")
+    return 0
+
+
+def _compile() -> int:
+    from toolkit.compiling import compile_loops
+
+    print("Compiling the inner loops (half a minute, once)", flush=True)
+    compile_loops()
     return 0
 
 

@@ -28,6 +28,7 @@ from tornado.websocket import WebSocketClosedError
 from dashboards.app import child, site
 from dashboards.app.login import Form, login_options, read_password
 from toolkit.checks import shown
+from toolkit.compiling import compile_loops
 from toolkit.training.experiment.run_limit import RunLimit
 
 SESSION_MS = 4_000
@@ -125,6 +126,8 @@ def serve(
     loop.set_exception_handler(_report)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, loop.stop)
+    print("Loading the inner loops (the first start compiles them, half a minute)", flush=True)
+    compile_loops()  # or a visitor's first step would
     server.start()
     print(f"Serving http://{address}:{port}{prefix}/ (Ctrl-C stops)", flush=True)
     if show:

@@ -66,12 +66,14 @@ MUTANTS = [
         "left[i] *= real(1.0)",
         f"{LOWRANK}test_recursions.py",
     ),
-    Mutant("toolkit/lowrank/sbe.py", "w = 1 / j", "w = 1 / (j + 1)", f"{LOWRANK}test_sbe.py"),
+    Mutant(
+        "toolkit/lowrank/sbe.py", "w = 1 / j", "w = 1 / (j + 1)", f"{LOWRANK}test_recursions.py"
+    ),
     Mutant(
         "toolkit/lowrank/sbe.py",
         "zip(batch * errors, activations",
         "zip(errors, activations",
-        f"{LOWRANK}test_sbe.py",
+        f"{LOWRANK}test_recursions.py",
     ),
     Mutant(
         "toolkit/lowrank/feedback.py",
@@ -86,16 +88,28 @@ MUTANTS = [
         f"{LOWRANK}test_feedback.py",
     ),
     Mutant(
-        "toolkit/lowrank/lrt.py",
-        "np.full(p, total / p)",
-        "np.full(p, total / count)",
+        "toolkit/lowrank/recursions.py",
+        "values[first + j] = total / p",
+        "values[first + j] = total / count",
         f"{LOWRANK}test_lrt.py",
     ),
     Mutant(
-        "toolkit/lowrank/lrt.py",
-        "mixed = rows[:, first:] * signs[first:]",
-        "mixed = rows[:, first:]",
+        "toolkit/lowrank/recursions.py",
+        "rows[i, first + j] *= signs[first + j]",
+        "pass",
         f"{LOWRANK}test_lrt.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/recursions.py",
+        "1.0 / (past + 1 + s)",
+        "1.0 / (past + 2 + s)",
+        f"{LOWRANK}test_sbe.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/recursions.py",
+        "along[p, i] *= sigma[i]",
+        "pass",
+        f"{LOWRANK}test_feedback.py",
     ),
     Mutant(
         "toolkit/lowrank/nmf.py",
