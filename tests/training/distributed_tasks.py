@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.distributed as dist
@@ -21,6 +22,7 @@ from toolkit.training.distributed import HookState, check_replicas, sbpca_hook, 
 
 COUNT = 2
 BATCH = 24
+Data = list[tuple[Tensor, Tensor]]
 
 
 def perceptron(dtype: torch.dtype = torch.float64) -> nn.Sequential:
@@ -28,20 +30,15 @@ def perceptron(dtype: torch.dtype = torch.float64) -> nn.Sequential:
     return nn.Sequential(nn.Linear(40, 24), nn.ReLU(), nn.Linear(24, 6)).to(dtype)
 
 
-def convolutional(dtype: torch.dtype = torch.float64) -> nn.Sequential:
+def convolutional() -> nn.Sequential:
     torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(4, 6, 3, groups=2),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.LayerNorm(24),
-        nn.Linear(24, 6),
-    ).to(dtype)
+    layers = [nn.Conv2d(4, 6, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.LayerNorm(24)]
+    return nn.Sequential(*layers, nn.Linear(24, 6)).double()
 
 
 def batches(
     *shape: int, steps: int = 5, size: int = BATCH, dtype: torch.dtype = torch.float64
-) -> list[tuple[Tensor, Tensor]]:
+) -> Data:
     generator = torch.Generator().manual_seed(1)
     return [
         (
@@ -53,10 +50,7 @@ def batches(
 
 
 def descend(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    data: list[tuple[Tensor, Tensor]],
-    index: int | None = None,
+    model: nn.Module, optimizer: torch.optim.Optimizer, data: Data, index: int | None = None
 ) -> None:
     """Train on whole batches, or on a worker's share of each."""
     for inputs, labels in data:
@@ -71,31 +65,37 @@ def weights(model: nn.Module) -> list[Tensor]:
     return [parameter.detach().clone() for parameter in model.parameters()]
 
 
-def spied(work: Callable[[], Any]) -> tuple[Any, dict[str, int]]:
-    """What ``work`` returns, and the bytes that it handed to torch's collectives."""
-    handed = {"all_reduce": 0, "all_gather": 0}
-    originals = {name: getattr(dist, name) for name in handed}
+def handed(work: Callable[[], Any]) -> int:
+    """The bytes that ``work`` hands to torch's collectives."""
+    sizes: list[int] = []
 
-    def spy(name: str, position: int) -> Callable[..., Any]:
+    def spy(original: Callable[..., Any], position: int) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            handed[name] += args[position].nbytes
-            return originals[name](*args, **kwargs)
+            sizes.append(args[position].nbytes)
+            return original(*args, **kwargs)
 
         return call
 
-    dist.all_reduce, dist.all_gather = spy("all_reduce", 0), spy("all_gather", 1)
-    try:
-        return work(), handed
-    finally:
-        for name, original in originals.items():
-            setattr(dist, name, original)
+    reduced, gathered = spy(dist.all_reduce, 0), spy(dist.all_gather, 1)
+    with patch.object(dist, "all_reduce", reduced), patch.object(dist, "all_gather", gathered):
+        work()
+    return sum(sizes)
 
 
-def hooked(model: nn.Module, **knobs: Any) -> tuple[DistributedDataParallel, HookState]:
-    parallel = DistributedDataParallel(model)
-    state = HookState(**knobs)
+def exchanged(model: nn.Module, carry_rank: int | None = None, **knobs: Any) -> tuple[Any, Any]:
+    """An optimiser whose factors are exchanged, and the exchange."""
+    optimizer = LowRankSGD(model, **{"lr": 0.1, **knobs})
+    return optimizer, synchronise(optimizer, carry_rank=carry_rank)
+
+
+def hooked(
+    model: nn.Module, lr: float = 0.1, momentum: float = 0.0, **knobs: Any
+) -> tuple[DistributedDataParallel, torch.optim.SGD, HookState]:
+    """A model whose gradients are compressed, its optimiser, and the hook's state."""
+    cap = knobs.pop("bucket_cap_mb", 25)
+    parallel, state = DistributedDataParallel(model, bucket_cap_mb=cap), HookState(**knobs)
     parallel.register_comm_hook(state, sbpca_hook)
-    return parallel, state
+    return parallel, torch.optim.SGD(model.parameters(), lr, momentum), state
 
 
 # ---------------------------------------------------------------- factors exchanged
@@ -107,8 +107,7 @@ def factors_full(index: int) -> list[Tensor]:
     if index == 1:  # worker 0's weights must win
         with torch.no_grad():
             model[0].weight.add_(1.0)
-    optimizer = LowRankSGD(model, 0.1, method="sgd", momentum=0.9, momentum_rank=24)
-    synchronise(optimizer)
+    optimizer, _ = exchanged(model, method="sgd", momentum=0.9, momentum_rank=24)
     descend(model, optimizer, batches(4, 4, 4), index)
     check_replicas(model)
     return weights(model)
@@ -124,127 +123,107 @@ def factors_cut(index: int) -> list[list[Tensor]]:
         data, states = batches(40, steps=4), None
         for part in (data[:3], data[3:]):
             model = perceptron()
-            optimizer = LowRankSGD(model, 0.5, rank=3, block_size=4)
-            exchange = synchronise(optimizer, carry_rank=carry_rank)
-            if states is not None:
-                for target, state in zip((model, optimizer, exchange), states, strict=True):
-                    target.load_state_dict(state)
-            descend(model, optimizer, part, index)
-            states = [target.state_dict() for target in (model, optimizer, exchange)]
+            parts = model, *exchanged(model, carry_rank, lr=0.5, rank=3, block_size=4)
+            for target, state in zip(parts, states or (), strict=states is not None):
+                target.load_state_dict(state)
+            descend(model, parts[1], part, index)
+            states = [target.state_dict() for target in parts]
         found.append(weights(model))
     return found
 
 
 def factors_bytes(index: int) -> dict[str, int]:
     model = perceptron(torch.float32)
-    optimizer = LowRankSGD(model, 0.1, rank=3, block_size=4)
-    exchange = synchronise(optimizer)
+    optimizer, exchange = exchanged(model, rank=3, block_size=4)
     data = batches(40, steps=4, dtype=torch.float32)
-    _, handed = spied(lambda: descend(model, optimizer, data, index))
+    total = handed(lambda: descend(model, optimizer, data, index))
     traffic = exchange.traffic
-    return {
-        "sent": traffic.bytes_sent,
-        "collectives": traffic.collectives,
-        "counted": traffic.reduced + traffic.gathered,
-        "handed": sum(handed.values()),
-    }
+    assert total == traffic.reduced + traffic.gathered
+    return {"sent": traffic.bytes_sent, "collectives": traffic.collectives}
 
 
 def factors_uneven(index: int) -> list[Tensor]:
     """Parts of 3 and 2 samples, fewer than the rank: factors of unequal rank."""
     model = perceptron()
-    optimizer = LowRankSGD(model, 0.1, method="svd", rank=3)
-    synchronise(optimizer)
+    optimizer, _ = exchanged(model, method="svd", rank=3)
     descend(model, optimizer, batches(40, size=5), index)
     check_replicas(model)
     return weights(model)
 
 
 def factors_of_one_worker(index: int) -> list[Tensor]:
-    """A branch that only worker 1 comes through."""
+    """A branch that only worker 1 comes through moves on both."""
     model = nn.ModuleDict({"a": perceptron(), "b": perceptron()})
-    optimizer = LowRankSGD(model, 0.1, method="sgd")
-    synchronise(optimizer)
+    optimizer, _ = exchanged(model, method="sgd")
+    before = weights(model)
     descend(model["b" if index else "a"], optimizer, batches(40, steps=2), index)
     check_replicas(model)
+    assert not any(map(torch.equal, before, weights(model)))
     return weights(model)
 
 
-def factors_on_crossbars(index: int) -> dict[str, Any]:
+def factors_on_crossbars(index: int) -> list[Tensor]:
     """Twins of noisy cells, though worker 1 made its own with another seed."""
     model = to_crossbar(perceptron(torch.float32), device="Ag:a-Si", seed=index)
-    optimizer = LowRankSGD(model, 0.1, rank=2)
-    synchronise(optimizer)
-    descend(model, optimizer, batches(40, dtype=torch.float32), index)
+    descend(model, exchanged(model, rank=2)[0], batches(40, dtype=torch.float32), index)
     check_replicas(model)
-    array = model[0].arrays[0]
-    return {"conductance": array.conductance, "pulses": int(array.pulse_count.sum())}
+    assert model[0].array.pulse_count.sum() > 0
+    return [model[0].array.conductance, model[0].array.pulse_count]
 
 
-def replicas_differ(index: int) -> str:
-    model = perceptron()
-    if index == 1:
-        with torch.no_grad():
-            model[2].bias[3] += 1e-12
-    return message_of(lambda: check_replicas(model))
-
-
-def models_differ(index: int) -> str:
-    model = perceptron() if index else convolutional()
-    return message_of(lambda: synchronise(LowRankSGD(model, 0.1)))
-
-
-def bits_differ(index: int) -> str:
-    """Worker 1 believes that it merged something else."""
-    model = perceptron()
-    optimizer = LowRankSGD(model, 0.1, rank=2)
-    exchange = synchronise(optimizer)
-    descend(model, optimizer, batches(40, steps=1), index)
-    exchange._digest += index
-    return message_of(lambda: descend(model, optimizer, batches(40, steps=1), index))
+def factors_of_an_empty_part(index: int) -> list[Tensor]:
+    """The last batch has one sample, worker 0's; plain layers, a convolution and crossbars."""
+    found = []
+    for make, shape in ((perceptron, (40,)), (convolutional, (4, 4, 4))):
+        for device in (None, "EpiRAM"):
+            model = make() if device is None else to_crossbar(make(), device=device)
+            optimizer, _ = exchanged(model, momentum=0.5)
+            descend(model, optimizer, [*batches(*shape), *batches(*shape, steps=1, size=1)], index)
+            check_replicas(model)
+            layers = crossbar_layers(model).values()
+            found += [*weights(model), *(a.weights for layer in layers for a in layer.arrays)]
+    return found
 
 
 # ---------------------------------------------------------------- gradients compressed
 
 
 def hook_full(index: int) -> list[Tensor]:
-    model, _ = hooked(convolutional(), rank=None)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    model, optimizer, _ = hooked(convolutional(), momentum=0.9, rank=None)
     descend(model, optimizer, batches(4, 4, 4), index)
     return weights(model)
 
 
 def hook_of_few_samples(index: int) -> list[Tensor]:
     """Batches of 4 samples: gradients have rank 4, and rank 4 loses nothing."""
-    model, _ = hooked(perceptron(), rank=4, error_feedback=False)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model, optimizer, _ = hooked(perceptron(), rank=4, error_feedback=False)
     descend(model, optimizer, batches(40, size=4), index)
     return weights(model)
 
 
-def hook_resumed(index: int) -> list[list[Tensor]]:
+def hook_resumed(index: int) -> list[Tensor]:
     """Five steps at once, and with a new model and a new state after three of them."""
     data, found = batches(40), []
     for parts in ((data,), (data[:3], data[3:])):
         saved = None
         for part in parts:
             model = perceptron()
-            parallel, state = hooked(model, rank=3)
+            parallel, optimizer, state = hooked(model, rank=3)
             if saved is not None:
                 model.load_state_dict(saved[0])
                 state.load_state_dict(saved[1], model)
-            descend(parallel, torch.optim.SGD(model.parameters(), 0.1), part, index)
+            descend(parallel, optimizer, part, index)
             saved = model.state_dict(), state.state_dict(model)
         found.append(weights(model))
-    return found
+    assert all(map(torch.equal, *found))
+    return found[0]
 
 
 def hook_repeated(index: int) -> dict[str, Tensor]:
     """One gradient again and again: what is applied, with and without error feedback."""
     found = {}
     for feedback in (False, True):
-        model, state = hooked(perceptron(), rank=2, error_feedback=feedback)
-        optimizer = torch.optim.SGD(model.parameters(), 0.0)
+        model, optimizer, state = hooked(perceptron(), lr=0.0, rank=2, error_feedback=feedback)
         applied = []
         for data in batches(40, steps=1) * 60:
             descend(model, optimizer, [data], index)
@@ -254,29 +233,25 @@ def hook_repeated(index: int) -> dict[str, Tensor]:
     return found | {"residual": residual}
 
 
-def hook_bytes(index: int) -> dict[str, int]:
-    found = {}
+def hook_bytes(index: int) -> list[int]:
+    """At rank 3 and of whole gradients."""
+    found, data = [], batches(40, steps=4, dtype=torch.float32)
     for rank in (3, None):
-        model, state = hooked(perceptron(torch.float32), rank=rank)
-        optimizer = torch.optim.SGD(model.parameters(), 0.1)
-        data = batches(40, steps=4, dtype=torch.float32)
-        _, handed = spied(lambda m=model, o=optimizer, d=data: descend(m, o, d, index))
-        found[f"sent {rank}"] = state.traffic.bytes_sent
-        found[f"handed {rank}"] = sum(handed.values())
+        model, optimizer, state = hooked(perceptron(torch.float32), rank=rank)
+        total = handed(lambda m=model, o=optimizer: descend(m, o, data, index))
+        assert total == state.traffic.bytes_sent
+        found.append(total)
     return found
 
 
 def hook_many_buckets(index: int) -> list[Tensor]:
     """A bucket for every parameter, a silent layer, a live change of rank."""
     torch.manual_seed(0)
-    layers = [nn.Linear(32, 32) for _ in range(6)]
+    layers = [nn.Linear(32, 32) for _ in range(4)]
     with torch.no_grad():
-        layers[3].bias.fill_(-1e3)  # its ReLU is shut: no gradient comes through
+        layers[2].bias.fill_(-1e3)  # its ReLU is shut: no gradient comes through
     model = nn.Sequential(*(m for layer in layers for m in (layer, nn.ReLU())), nn.Linear(32, 6))
-    parallel = DistributedDataParallel(model, bucket_cap_mb=1e-6)
-    state = HookState(rank=2)
-    parallel.register_comm_hook(state, sbpca_hook)
-    optimizer = torch.optim.SGD(parallel.parameters(), 0.1)
+    parallel, optimizer, state = hooked(model, rank=2, bucket_cap_mb=1e-6)
     data = batches(32, steps=12, dtype=torch.float32)
     descend(parallel, optimizer, data[:6], index)
     state.rank = 4
@@ -285,44 +260,78 @@ def hook_many_buckets(index: int) -> list[Tensor]:
     return weights(model)
 
 
-def hook_nan(index: int) -> str:
-    model, _ = hooked(perceptron(), rank=2)
-    ((inputs, labels),) = batches(40, steps=1)
-    inputs[1] *= float("nan")  # in worker 1's share
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    return message_of(lambda: descend(model, optimizer, [(inputs, labels)], index))
-
-
 # ---------------------------------------------------------------- workers that differ
+
+
+def message_of(work: Callable[..., Any], *args: Any) -> str:
+    try:
+        work(*args)
+    except (RuntimeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "no error"
+
+
+def replicas_differ(index: int) -> list[str]:
+    model = perceptron()
+    if index == 1:
+        with torch.no_grad():
+            model[2].bias[3] += 1e-12
+    return [message_of(check_replicas, model)]
+
+
+def models_differ(index: int) -> list[str]:
+    return [message_of(exchanged, perceptron() if index else convolutional())]
+
+
+def bits_differ(index: int) -> list[str]:
+    """Worker 1 believes that it merged something else."""
+    model = perceptron()
+    optimizer, exchange = exchanged(model, rank=2)
+    descend(model, optimizer, batches(40, steps=1), index)
+    exchange._digest += index
+    return [message_of(descend, model, optimizer, batches(40, steps=1), index)]
+
+
+def hook_nan(index: int) -> list[str]:
+    model, optimizer, _ = hooked(perceptron(), rank=2)
+    data = batches(40, steps=1)
+    data[0][0][1] *= float("nan")  # in worker 1's share
+    return [message_of(descend, model, optimizer, data, index)]
 
 
 def options_differ(index: int) -> list[str]:
     """What each sees whose learning rate, momentum, rank, method, knob or carry rank differs."""
-    differing: list[tuple[dict[str, Any], int | None]] = [
-        ({"lr": 0.2}, None),
-        ({"momentum": 0.5}, None),
-        ({"rank": 2}, None),
-        ({"method": "feedback"}, None),
-        ({"passes": 2}, None),
-        ({"scheme": "rank-sum"}, None),
-        ({}, 1),
+    differing: list[dict[str, Any]] = [
+        {"lr": 0.2},
+        {"momentum": 0.5},
+        {"rank": 2},
+        {"method": "feedback"},
+        {"passes": 2},
+        {"scheme": "rank-sum"},
+        {"carry_rank": 1},
     ]
     found = []
-    for knobs, carry_rank in differing:
+    for knobs in differing:
         model = perceptron()
-        optimizer = LowRankSGD(model, **{"lr": 0.1, "rank": 3, **(knobs if index else {})})
-        synchronise(optimizer, carry_rank=carry_rank if index else None)
+        optimizer, _ = exchanged(model, **{"rank": 3, **(knobs if index else {})})
         before = weights(model)
-        found.append(message_of(lambda m=model, o=optimizer: descend(m, o, batches(40), index)))
+        found.append(message_of(descend, model, optimizer, batches(40), index))
         assert all(map(torch.equal, before, weights(model)))
+    return found
+
+
+def hooks_differ(index: int) -> list[str]:
+    found = []
+    for knobs in ({"rank": 2}, {"rank": None}, {"error_feedback": False}):
+        model, optimizer, _ = hooked(perceptron(), **{"rank": 3, **(knobs if index else {})})
+        found.append(message_of(descend, model, optimizer, batches(40), index))
     return found
 
 
 def step_skipped(index: int) -> list[str]:
     """Worker 1 makes a step less, by either way of synchronising."""
     model = perceptron()
-    optimizer = LowRankSGD(model, 0.1)
-    synchronise(optimizer)
+    optimizer, _ = exchanged(model)
 
     def work() -> None:
         descend(model, optimizer, batches(40, steps=3 - index), index)
@@ -341,35 +350,8 @@ def exchange_renewed(index: int) -> list[str]:
         optimizer.exchange = exchanges[0]
         descend(model, optimizer, batches(40, steps=1), index)
         optimizer.exchange = exchanges[index == first]
-        found.append(message_of(lambda m=model, o=optimizer: descend(m, o, batches(40), index)))
+        found.append(message_of(descend, model, optimizer, batches(40), index))
     return found
-
-
-def hooks_differ(index: int) -> list[str]:
-    found = []
-    for knobs in ({"rank": 2}, {"rank": None}, {"error_feedback": False}):
-        model, _ = hooked(perceptron(), **{"rank": 3, **(knobs if index else {})})
-        optimizer = torch.optim.SGD(model.parameters(), 0.1)
-        found.append(message_of(lambda m=model, o=optimizer: descend(m, o, batches(40), index)))
-    return found
-
-
-def empty_part(index: int) -> list[list[Tensor]]:
-    """The last batch has one sample, worker 0's; plain layers, a convolution and crossbars."""
-    found = []
-    for make, shape in ((perceptron, (40,)), (convolutional, (4, 4, 4))):
-        for device in (None, "EpiRAM"):
-            model = make() if device is None else to_crossbar(make(), device=device)
-            optimizer = LowRankSGD(model, 0.1, momentum=0.5)
-            synchronise(optimizer)
-            descend(model, optimizer, [*batches(*shape), *batches(*shape, steps=1, size=1)], index)
-            check_replicas(model)
-            found.append([*weights(model), *(a.weights for a in _arrays(model))])
-    return found
-
-
-def _arrays(model: nn.Module) -> list[Any]:
-    return [array for layer in crossbar_layers(model).values() for array in layer.arrays]
 
 
 # ---------------------------------------------------------------- a worker is lost
@@ -381,15 +363,19 @@ def lost(index: int, model: nn.Module, optimizer: torch.optim.Optimizer, how: in
     if index == 1:
         os.kill(os.getpid(), how)
     begun = time.monotonic()
-    seen = message_of(lambda: descend(model, optimizer, batches(40, steps=50), index))
+    seen = message_of(descend, model, optimizer, batches(40, steps=50), index)
     return [seen, time.monotonic() - begun]
 
 
 def factors_killed(index: int) -> list[Any]:
     model = perceptron()
-    optimizer = LowRankSGD(model, 0.1, rank=2)
-    synchronise(optimizer)
-    return lost(index, model, optimizer, signal.SIGKILL)
+    return lost(index, model, exchanged(model, rank=2)[0], signal.SIGKILL)
+
+
+def hook_stopped(index: int) -> list[Any]:
+    group = dist.new_group(timeout=datetime.timedelta(seconds=2))
+    model, optimizer, _ = hooked(perceptron(), rank=2, process_group=group)
+    return lost(index, model, optimizer, signal.SIGSTOP)
 
 
 class Failure(BaseException):
@@ -399,12 +385,11 @@ class Failure(BaseException):
 def leaves(index: int, leaver: int) -> str:
     """After a step one worker fails before its exchange; what the other then saw."""
     model = perceptron()
-    optimizer = LowRankSGD(model, 0.1, rank=2)
-    synchronise(optimizer)
+    optimizer, _ = exchanged(model, rank=2)
     descend(model, optimizer, batches(40, steps=1), index)
     if index == leaver:
         raise Failure("no file\nof data")
-    return message_of(lambda: descend(model, optimizer, batches(40), index))
+    return message_of(descend, model, optimizer, batches(40), index)
 
 
 def first_leaves(index: int) -> str:
@@ -415,32 +400,14 @@ def second_leaves(index: int) -> str:
     return leaves(index, 1)
 
 
-def hook_stopped(index: int) -> list[Any]:
-    group = dist.new_group(timeout=datetime.timedelta(seconds=2))
-    model, _ = hooked(perceptron(), rank=2, process_group=group)
-    return lost(index, model, torch.optim.SGD(model.parameters(), 0.1), signal.SIGSTOP)
-
-
 # ---------------------------------------------------------------- the loop around them
-
-
-def message_of(work: Callable[[], Any]) -> str:
-    try:
-        work()
-    except (RuntimeError, ValueError) as error:
-        return f"{type(error).__name__}: {error}"
-    return "no error"
 
 
 def serve(index: int, port: int, timeout: float, tasks: Any, answers: Any) -> None:
     """Join the group, then do one task after another until told to end with None."""
     torch.set_num_threads(1)
-    os.environ |= {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "RANK": str(index),
-        "WORLD_SIZE": str(COUNT),
-    }
+    own = {"MASTER_PORT": str(port), "RANK": str(index), "WORLD_SIZE": str(COUNT)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", **own}
     with workers(timeout=timeout, backend="gloo"):
         while (name := tasks.get()) is not None:
             try:
