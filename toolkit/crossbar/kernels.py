@@ -317,6 +317,25 @@ def rounded_pulses(lines, columns, is_stochastic, step, cells, noise, keys, sums
                     count = 0
 
 
+@compiled
+def split_by_sign(left, right, rise, fall, lines, columns):  # type: ignore[no-untyped-def]
+    """Fill what :func:`rounded_pulses` takes from factors (m, ranks) and (n, ranks).
+
+    A change above 0 asks a cell of polarity p for ``rise[p]`` pulses, one below 0 for ``fall[p]``.
+    """
+    rows = left.shape[0]
+    for rank in range(left.shape[1]):
+        for p in range(rise.shape[0]):
+            for i in range(rows):
+                value = left[i, rank]
+                is_up = value > 0.0
+                lines[rank, p * rows + i, 0] = value * (rise[p] if is_up else fall[p])
+                lines[rank, p * rows + i, 1] = -value * (fall[p] if is_up else rise[p])
+        for j in range(right.shape[0]):
+            columns[rank, 0, j] = max(right[j, rank], 0.0)
+            columns[rank, 1, j] = max(-right[j, rank], 0.0)
+
+
 @compiled(inline="always")
 def _piece(start, stop, width):  # type: ignore[no-untyped-def]
     """Row, column and length of the part of a row that starts there, of at most a block."""
