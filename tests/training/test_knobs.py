@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -56,7 +57,8 @@ def test_the_command_line_has_every_knob_and_sets_only_what_was_given():
     parser = argparse.ArgumentParser()
     add_arguments(parser, Settings)
     assert vars(parser.parse_args([])) == {}
-    given = parser.parse_args("--rank 3 --device FeFET --learning-rate 0.5 --hidden 8 9".split())
+    words = "--rank 3 --device FeFET --learning-rate 0.5 --hidden 8 9"
+    given = parser.parse_args(shlex.split(words))
     assert vars(given) == {"rank": 3, "device": "FeFET", "learning_rate": 0.5, "hidden": [8, 9]}
     for name in KNOBS:
         assert f"--{name.replace('_', '-')}" in parser.format_help()
