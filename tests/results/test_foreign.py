@@ -1,7 +1,6 @@
 """A file on a path is judged as an upload is: by its metadata, before anything is read."""
 
 import json
-import os
 import shutil
 
 import h5py
@@ -117,9 +116,3 @@ def test_zarr_of_format_2_is_refused_wherever_it_lies(tmp_path, tree):
     for path in (tmp_path / "old.zarr", store):
         with pytest.raises(ValueError, match="format 2 is not read"):
             open_results(path)
-
-
-def test_a_pipe_is_refused_at_once(tmp_path):
-    os.mkfifo(tmp_path / "run.nc")
-    with pytest.raises(ValueError, match="neither a file nor a folder"):
-        open_results(tmp_path / "run.nc")
