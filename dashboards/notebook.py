@@ -1,7 +1,7 @@
 """The Playground in a notebook cell: the same widgets and figures, without a server.
 
-A server sends on by itself what changes in a figure; a notebook has to be told, frame by frame.
-That, and stopping when nobody is looking, is all there is to it.
+A server sends changes of a figure by itself; a notebook needs a push for every frame. This module
+pushes them, and pauses the run when nobody may be looking.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Settings of a run are checked by their own declarations, in ``settings_text.py``.
 """
 
+# Not ``pn.state.location.sync``: it accepts values outside a slider's bounds or a select's options,
+# ignores unknown names, adds defaults to the URL, and each change is a further step for Back.
+
 from __future__ import annotations
 
 import math

@@ -41,7 +41,7 @@ class RaceRun:
     """One run of the race: its widgets and its record so far."""
 
     def __init__(self, letter: str, knobs: dict[str, Any], **more: Any) -> None:
-        self.letter, self.name = letter, f"Run {letter.upper()}"
+        self.name = f"Run {letter.upper()}"
         self.live = LiveRun(**more, **knobs)
         self.track = Track()
         self._seconds, self._seen_at = 0.0, time.monotonic()
@@ -68,10 +68,6 @@ class RaceRun:
         for name, widget in self.widgets.items():
             show(widget, knobs[name])
         self._following = False
-
-    def begin_anew(self, **shared: Any) -> None:
-        """Restart with these knobs in every run."""
-        self.live.reset(**shared)
 
     def look(self, snapshot: Snapshot) -> None:
         """Record the run's progress; its clock runs while it trains."""
@@ -178,7 +174,7 @@ class Race:
         """Restart all runs with one seed: the present one, or that plus ``more``."""
         seed = (self.runs[0].live.snapshot.knobs["seed"] + more) % 2**32
         for run in self.runs:
-            run.begin_anew(seed=seed)
+            run.live.reset(seed=seed)
 
     # --- what the runs do --------------------------------------------------------------------
 
@@ -190,8 +186,7 @@ class Race:
             while not run.live.messages.empty():
                 site.notify(f"{run.name}: {run.live.messages.get()}", also=self.notice)
                 run.follow(run.live.snapshot.knobs)
-            snapshot = run.live.snapshot
-            run.look(snapshot)
+            run.look(run.live.snapshot)
         seen = [run.live.snapshot.number for run in self.runs]
         if seen != self._shown:
             self._shown = seen

@@ -81,9 +81,8 @@ class Comparison:
         for widget, default in zip(self.variables, _DEFAULTS, strict=True):
             asked = self._asked.pop(widget.label, widget.value)
             options = list(names) or list(_DEFAULTS)
-            widget.param.update(
-                options=options, value=asked if asked in options else _or_first(options, default)
-            )
+            value = next((name for name in (asked, default) if name in options), options[0])
+            widget.param.update(options=options, value=value)
         self._draw()
 
     def _turn(self) -> None:
@@ -157,7 +156,3 @@ class Comparison:
 
 
 _NOTHING = '<p style="margin:12px">Open two runs or more to compare them.</p>'
-
-
-def _or_first(options: list[str], name: str) -> str:
-    return name if name in options else options[0]

@@ -120,7 +120,7 @@ class Explorer:
     def _fill_views(self) -> None:
         array = self.array()
         found = views(array) if array is not None else []
-        options = {_shown_as(view): _key(view) for view in found}
+        options = {_shown_as(view): ",".join(view) for view in found}
         dims = array.dims if array is not None else ()
         before = self._asked.get("as", self.as_.value if dims == self._dims else None)
         self._dims = dims
@@ -221,7 +221,9 @@ class Explorer:
             self.text.object = NOTHING if self._tree is None else _EMPTY
             self._figure.objects = []
         elif shown.ndim == 0:
-            self.text.object = f'<p style="font-size:28px;margin:16px">{_value(shown)}</p>'
+            self.text.object = (
+                f'<p style="font-size:28px;margin:16px">{escape(value_text(shown))}</p>'
+            )
             self._figure.objects = []
         else:
             self.text.object = ""
@@ -304,18 +306,10 @@ class Explorer:
 _EMPTY = '<p style="margin:12px">Nothing was recorded of this variable.</p>'
 
 
-def _value(shown: xr.DataArray) -> str:
-    return escape(value_text(shown))
-
-
 def _entry(one: Recorded) -> str:
     sizes = ", ".join(f"{dim} {size}" for dim, size in zip(one.dims, one.shape, strict=True))
     units = f" [{one.units}]" if one.units not in ("", "1") else ""
     return f"{one.name} ({sizes}){units}"
-
-
-def _key(view: tuple[str, ...]) -> str:
-    return ",".join(view)
 
 
 def _shown_as(view: tuple[str, ...]) -> str:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-import panel as pn
 import panel_material_ui as pmui
 
 from dashboards.app import site
@@ -184,7 +183,7 @@ SCENARIOS = (
 class Scenarios:
     """All scenarios as cards, each with a link that opens it."""
 
-    def view(self) -> pn.viewable.Viewable:
+    def view(self) -> Text:
         """The cards, as many per row as fit."""
         cards = "".join(_card(scenario) for scenario in SCENARIOS)
         return Text(
