@@ -342,6 +342,12 @@ def test_an_optimiser_takes_the_whole_state_of_its_like_or_nothing():
         assert same_bits(optimiser.state_dict(), before)
 
 
+def test_a_state_of_other_layers_is_refused():
+    state = LowRankSGD(nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4)), 0.1).state_dict()
+    with pytest.raises(ValueError, match="state must be of a LowRankSGD of the layers"):
+        LowRankSGD(nn.Sequential(nn.Linear(6, 5)), 0.1).load_state_dict(state)
+
+
 def test_a_hook_takes_the_state_of_its_model_or_nothing(monkeypatch):
     monkeypatch.setattr("toolkit.training.distributed.gradient_hook.Channel", lambda group: group)
     model, hook = nn.Linear(6, 5), HookState(rank=2)
