@@ -266,7 +266,7 @@ def test_every_class_keeps_its_share_to_within_one_sample(sizes, fraction, seed)
 
 
 def test_every_sample_of_classes_of_one_size_is_as_likely_to_be_drawn():
-    data, count = of_labels(torch.arange(21) % 3), 500
+    data, count = of_labels(torch.arange(21) % 3), 2000
     drawn = torch.zeros(21)
     for seed in range(count):
         drawn[data.subset(5, 1, seed=seed).train_inputs[:, 0].long()] += 1

@@ -62,13 +62,13 @@ def test_sgd_is_torchs_sgd(make, data):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        assert run.step().loss == pytest.approx(loss.item(), rel=1e-3, abs=1e-5)
+        assert run.step().loss == pytest.approx(loss.item(), rel=1e-4)
     found = to_digital(run.network).state_dict()
-    torch.testing.assert_close(found, model.state_dict(), atol=2e-5, rtol=1e-3)
+    torch.testing.assert_close(found, model.state_dict(), atol=2e-5, rtol=1e-4)
     with torch.no_grad():
         scores = model.eval()(data.test_inputs)
     loss, accuracy = run.evaluate()
-    assert loss == pytest.approx(float(functional.cross_entropy(scores, data.test_labels)), 1e-3)
+    assert loss == pytest.approx(float(functional.cross_entropy(scores, data.test_labels)), 1e-4)
     assert accuracy == pytest.approx(float((scores.argmax(1) == data.test_labels).float().mean()))
 
 
@@ -173,14 +173,14 @@ def test_spectra_are_those_of_the_dense_gradient(make, method, device):
         ((errors, activations),) = ((e.double(), a.double()) for e, a in [run.latest()[name][1:]])
         assert len(samples()[0][0]) == len(errors)
         gradient = errors.T @ activations
-        estimate = (update.left * update.sigma).double() @ update.right.double().T
+        estimate = update.left.double() * update.sigma.double() @ update.right.double().T
         u, s, vh = torch.linalg.svd(gradient, full_matrices=False)
         count = len(found.singular_value)
-        close = {"rtol": 1e-6, "atol": 1e-9 * s[0]}
+        close = {"rtol": 0, "atol": 1e-10 * s[0]}
         np.testing.assert_allclose(found.singular_value, s[:count], **close)
         energy = float(gradient.square().sum())
         captured = 1 - float((gradient - estimate).square().sum()) / energy
-        assert found.captured_energy == pytest.approx(captured, abs=1e-6)
+        assert found.captured_energy == pytest.approx(captured, abs=1e-10)
         optimum = float(s[: found.rank].square().sum()) / energy
         assert found.optimal_energy == pytest.approx(optimum)
         assert found.captured_energy <= found.optimal_energy + 1e-6
@@ -188,7 +188,7 @@ def test_spectra_are_those_of_the_dense_gradient(make, method, device):
             rank = min(3, *update.shape)
             sides = (update.left.double(), u[:, :rank]), (update.right.double(), vh[:rank].T)
             angle = max(brute_angle(*side) for side in sides)
-            assert found.largest_angle == pytest.approx(angle, abs=1e-3)
+            assert found.largest_angle == pytest.approx(angle, abs=1e-4)
             assert found.rank == rank
             np.testing.assert_array_equal(found.sigma[:rank], update.sigma.sort(descending=True)[0])
             assert np.isnan(found.sigma[rank:]).all()
