@@ -36,7 +36,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("half_width", lambda x: x.std(ddof=1) / np.sqrt(len(x)), "standard error"),
     ("half_width", lambda x: interval(x, q=0.95), "each side"),
     ("half_width", lambda x: x.mean(), "0.975"),
-    ("paired", lambda a, b: np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a)), "strangers"),
+    ("paired", lambda a, b: np.sqrt((a.var(ddof=1) + b.var(ddof=1)) / len(a)), "share their seeds"),
     ("paired", lambda a, b: (a - b).mean(), "How sure"),
     ("paired", lambda a, b: (a - b).std(ddof=1), "their mean"),
     ("paired", lambda a, b: paired(a, b, ddof=0), "ddof=1"),

@@ -53,7 +53,7 @@ def test_errors_of_the_hidden_layer() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "says"),
-    [(65, "largest rank there is"), (43, "one number more"), (128 * 65 / 194, "whole"), (10, "G")],
+    [(65, "largest rank there is"), (43, "one more number"), (128 * 65 / 194, "whole"), (10, "G")],
 )
 def test_the_break_even(answer: float, says: str) -> None:
     assert check("outer_products.break_even", 42)

@@ -18,7 +18,7 @@ def test_the_count_of_words_hints_at_what_went_wrong(answer: int, hint: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("answer", "hint"), [(0, "between 1 and 6"), (3, "still 4"), (5, "go back further")]
+    ("answer", "hint"), [(0, "from 1 to 6"), (3, "still 4"), (5, "go back further")]
 )
 def test_the_step_of_a_change_hints_at_what_went_wrong(answer: int, hint: str) -> None:
     training = xr.Dataset({"rank": ("step", [4, 4, 4, 8, 8, 8])}, {"step": range(1, 7)})

@@ -1,26 +1,27 @@
-"""Exercises of the notebooks: how an answer is checked, and what the reader is told.
+"""Check the answers to the notebooks' exercises.
 
-The exercises themselves are in ``checks/``, a module for every topic.
+The exercises themselves are in ``checks/``, one module per topic.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+from torch import Tensor
 
 DOTS = "Replace the dots in the cell above, then run both cells again."
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a check found: true where the answer is right, with a sentence for the reader."""
+    """The result of a check: true if the answer is right, with a message for the reader."""
 
     right: bool
     message: str
@@ -37,28 +38,31 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Wrong:
-    """A wrong answer, with a hint that names what to look at."""
+    """A wrong answer, with a hint on what to look at."""
 
     hint: str
 
 
+Array: TypeAlias = npt.NDArray[np.float64]
 Exercise: TypeAlias = Callable[..., "str | Wrong | None"]
+Function: TypeAlias = Callable[..., Any]
+Row: TypeAlias = tuple[Any, ...]  # one or more values, then the sentence that answers them
 
 
 class _UnansweredError(Exception):
-    """A function whose body is still to be written."""
+    """Raised by a function whose body is still to be written."""
 
 
 def wrong(hint: str) -> Wrong:
-    """The answer is not right; ``hint`` says where to look, never the solution."""
+    """Return a wrong answer; ``hint`` says where to look and never gives the solution."""
     return Wrong(hint)
 
 
 def exercise(name: str) -> Callable[[Exercise], Exercise]:
     """Mark a function of ``checks/<topic>.py`` as the check of the exercise ``"<topic>.<what>"``.
 
-    It takes the answer (and what the notebook hands over by name) and returns None or a closing
-    sentence where it is right, ``wrong(hint)`` where it is not.
+    The function takes the answer (and any values that the notebook passes by name). It returns
+    None or a closing sentence if the answer is right, and ``wrong(hint)`` if it is not.
     """
 
     def mark(function: Exercise) -> Exercise:
@@ -69,16 +73,16 @@ def exercise(name: str) -> Callable[[Exercise], Exercise]:
 
 
 def check(name: str, answer: Any, **given: Any) -> Verdict:
-    """Whether ``answer`` solves the exercise ``name``; a wrong answer never raises.
+    """Check whether ``answer`` solves the exercise ``name``; a wrong answer never raises.
 
-    ``given`` is what the reader's own run yielded, where the right answer depends on it. Raises
-    ValueError for a name that is no exercise.
+    ``given`` holds results of the reader's own run, if the right answer depends on them. Raises
+    ValueError if there is no exercise of that name.
     """
     find = _find(name)
     if _has_dots(answer):
         return Verdict(False, DOTS)
     try:
-        result = find(_watched(answer) if inspect.isfunction(answer) else answer, **given)
+        result = find(_watched(answer) if callable(answer) else answer, **given)
     except _UnansweredError:
         return Verdict(False, DOTS)
     except Exception as error:
@@ -89,36 +93,66 @@ def check(name: str, answer: Any, **given: Any) -> Verdict:
 
 
 def exercise_names(topic: str) -> tuple[str, ...]:
-    """The exercises of ``checks/<topic>.py``, in the order of the file."""
+    """Return the exercises of ``checks/<topic>.py``, in the order of the file."""
     return tuple(_exercises(topic))
 
 
 def topics() -> tuple[str, ...]:
-    """The topics that have exercises."""
+    """Return the topics that have exercises."""
     from toolkit.teaching import checks
 
     return tuple(module.name for module in pkgutil.iter_modules(checks.__path__))
 
 
-def close(answer: Any, expected: Any, *, relative: float = 1e-6) -> bool:
-    """Whether two numbers or arrays have one shape and agree, up to ``relative`` of the largest.
+def numbers(value: Any) -> Array:
+    """Return a number, list, array or tensor as an array of float64."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+    if isinstance(value, list | tuple):
+        value = [numbers(part) for part in value]
+    return np.asarray(value, dtype=float)
 
-    True if ``max|answer - expected| <= relative * max|expected|``; a NaN agrees with nothing.
+
+def outputs(function: Function, cases: Iterable[tuple[Any, ...]]) -> Array:
+    """Return the number that ``function`` gives for each case, a tuple of arguments."""
+    return np.array([numbers(function(*case)).item() for case in cases])
+
+
+def close(answer: Any, expected: Any, *, relative: float = 1e-6) -> bool:
+    """Whether two numbers or arrays have the same shape and agree to ``relative`` of the largest.
+
+    True if ``max|answer - expected| <= relative * max|expected|``. A NaN agrees with nothing. An
+    array of one number counts as that number.
     """
-    mine, theirs = np.asarray(answer, dtype=float), np.asarray(expected, dtype=float)
-    if mine.shape != theirs.shape:
+    mine, theirs = numbers(answer), numbers(expected)
+    if mine.shape != theirs.shape and not mine.size == theirs.size == 1:
         return False
     scale = np.abs(theirs).max(initial=0.0)
     return bool((np.abs(mine - theirs) <= relative * scale).all())
 
 
+def judge(
+    answer: Any, right: Row, *slips: Row, otherwise: str, relative: float = 1e-6
+) -> str | Wrong:
+    """Compare an answer with the right one, then with known slips.
+
+    Each row holds one or more values and, last, the sentence for an answer that is ``close`` to
+    one of them. An answer that matches no row gets the hint ``otherwise``.
+    """
+    for row in (right, *slips):
+        if any(close(answer, value, relative=relative) for value in row[:-1]):
+            sentence: str = row[-1]
+            return sentence if row is right else wrong(sentence)
+    return wrong(otherwise)
+
+
 def _find(name: str) -> Exercise:
     topic = name.partition(".")[0]
     if topic not in topics():
-        raise ValueError(f"name: no topic of {name!r}; there are {', '.join(topics())}")
+        raise ValueError(f"name must start with a topic ({', '.join(topics())}); got {name!r}")
     known = _exercises(topic)
     if name not in known:
-        raise ValueError(f"name: no exercise {name!r}; {topic} has {', '.join(known)}")
+        raise ValueError(f"name must be one of {', '.join(known)}; got {name!r}")
     return known[name]
 
 
@@ -137,7 +171,7 @@ def _has_dots(answer: Any) -> bool:
 
 
 def _watched(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The reader's function, taken for unanswered when it returns nothing."""
+    """Wrap the reader's function: one that returns nothing counts as unanswered."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

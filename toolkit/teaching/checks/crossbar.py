@@ -2,40 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
-from torch import Tensor
 
 from toolkit.crossbar import Converter
-from toolkit.teaching.exercises import Wrong, close, exercise, wrong
+from toolkit.teaching.exercises import Function, Wrong, close, exercise, judge, numbers, wrong
 
 RANGE = (10.0, 110.0)  # nS
 BITS, BOUND = 4, 1.5
 
 
 @exercise("crossbar.line_currents")
-def line_currents(answer: Callable[[Tensor, Tensor], Tensor]) -> str | Wrong:
-    """A function of conductances (m, n) and voltages (batch, n): currents (batch, m)."""
+def line_currents(answer: Function) -> str | Wrong:
+    """Currents (batch, m) from conductances (m, n) and voltages (batch, n)."""
     generator = torch.Generator().manual_seed(0)
     conductance = torch.rand(3, 2, generator=generator, dtype=torch.float64)
     voltages = torch.rand(5, 2, generator=generator, dtype=torch.float64)
     expected = voltages @ conductance.T
-    found = answer(conductance, voltages)
-    if close(found, expected.T):
-        return wrong("The numbers are there. Which dimension comes first: the batch or the output?")
-    if not close(found, expected):
-        return wrong(
-            "Write the sum over j for one row of voltages first. Which dimension of `conductance` "
-            "has to meet the n of `voltages`?"
-        )
-    return "A batch is one matrix product; on the array it is one read for each of its rows."
+    return judge(
+        answer(conductance, voltages),
+        (expected, "A batch is one matrix product; the array does one read per row."),
+        (expected.T, "The numbers are right. Which comes first in the shape: batch or output?"),
+        otherwise="Write the sum over j for one row of voltages first. Which dimension of "
+        "`conductance` must meet the n of `voltages`?",
+    )
 
 
 @exercise("crossbar.pair")
 def pair(answer: tuple[float, float]) -> str | Wrong:
     """The pair (G+, G-) in nS that holds half of w_max in a range of 10 to 110 nS."""
-    plus, minus = (float(value) for value in answer)
+    plus, minus = numbers(answer)
     low, high = RANGE
     if not (low <= plus <= high and low <= minus <= high):
         return wrong(f"A cell cannot leave its range: {low:g} to {high:g} nS.")
@@ -46,12 +41,12 @@ def pair(answer: tuple[float, float]) -> str | Wrong:
     if not close(plus - minus, (high - low) / 2):
         return wrong("Put your two numbers into the formula of w: what weight do they hold?")
     if not close(plus + minus, low + high):
-        return wrong("The difference is right. Do both cells lie as far from the middle?")
-    return "Each cell takes half of the way, in opposite directions."
+        return wrong("The difference is right. Are both cells as far from the middle?")
+    return "Each cell moves half of the way, in opposite directions."
 
 
 @exercise("crossbar.quantise")
-def quantise(answer: Callable[[Tensor, int, float], Tensor]) -> str | Wrong:
+def quantise(answer: Function) -> str | Wrong:
     """A uniform mid-tread converter with a bound."""
     signal = torch.linspace(-2.0, 2.0, 401, dtype=torch.float64)
     expected = Converter(bits=BITS, bound=BOUND).quantise(signal[None])[0]
@@ -59,42 +54,37 @@ def quantise(answer: Callable[[Tensor, int, float], Tensor]) -> str | Wrong:
     if found.shape != signal.shape:
         return wrong("One number comes out for every number that goes in.")
     if bool((found.abs() > BOUND * (1 + 1e-9)).any()):
-        return wrong("Something comes out beyond the bound: try a signal of twice the bound.")
+        return wrong("Some output is beyond the bound: try a signal of twice the bound.")
     if float(found[200]) != 0.0:
         return wrong("0 has to be a level: try a signal of 0.")
     levels, wanted = len(found.unique()), 2**BITS - 1
-    if levels not in (wanted, wanted + 1):  # 0 and -0, and rounding, are no levels of their own
+    if levels not in (wanted, wanted + 1):  # rounding may make one level count as two
         return wrong(f"Count the levels at {BITS} bits: yours has {levels}, not {wanted}.")
     if not close(found, expected, relative=1e-9):
         return wrong("The levels are right, but a signal does not always go to the nearest.")
-    return "One level fewer than 2^bits: that is the price of having 0, and symmetry, exactly."
+    return "One level fewer than 2^bits: that is the price of symmetry with an exact 0."
 
 
 @exercise("crossbar.read_sd")
-def read_sd(answer: Callable[..., Tensor]) -> str | Wrong:
+def read_sd(answer: Function) -> str | Wrong:
     """The standard deviation of every output, from read noise alone."""
     generator = torch.Generator().manual_seed(1)
     plus, minus = 1e-6 * (1 + torch.rand(2, 3, 4, generator=generator, dtype=torch.float64))
     x = torch.rand(5, 4, generator=generator, dtype=torch.float64)
     noise, w_max, span = 0.1, 2.0, 4e-6
-    gain = noise * w_max / span
-    found = torch.as_tensor(answer(x, plus, minus, noise, w_max, span))
-    expected = gain * (x.square() @ (plus.square() + minus.square()).T).sqrt()
-    slips = {
-        "That is the variance: what is missing?": expected.square(),
-        "Noise does not cancel: both cells of a pair add to it.": gain
-        * (x.square() @ (plus - minus).square().T).sqrt(),
-        "Independent numbers: the variances add up, not the standard deviations.": gain
-        * (x @ (plus + minus).T),
-        "The cells are squared. And the voltages across them?": gain
-        * (x @ (plus.square() + minus.square()).T).sqrt(),
-        "From currents back to weights: what factor stands before the sum?": expected
-        * span
-        / w_max,
-    }
-    for hint, slip in slips.items():
-        if close(found, slip):
-            return wrong(hint)
-    if not close(found, expected):
-        return wrong("Write the variance of one output, term by term, then take the root.")
-    return "It depends on the inputs: a read of zeros is silent."
+    gain, squares = noise * w_max / span, (plus.square() + minus.square()).T
+    sd = gain * (x.square() @ squares).sqrt()
+    cancelled = gain * (x.square() @ (plus - minus).square().T).sqrt()
+    return judge(
+        answer(x, plus, minus, noise, w_max, span),
+        (sd, "It depends on the inputs: a read of zeros has no noise."),
+        (sd.square(), "That is the variance: what is missing?"),
+        (cancelled, "Noise does not cancel: both cells of a pair add to it."),
+        (gain * (x @ (plus + minus).T), "Independent: the variances add up, not the deviations."),
+        (
+            gain * (x @ squares).sqrt(),
+            "The cells are squared. What about the voltages across them?",
+        ),
+        (sd * span / w_max, "From currents back to weights: what factor comes before the sum?"),
+        otherwise="Write the variance of one output, term by term, then take the root.",
+    )
