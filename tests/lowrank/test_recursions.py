@@ -74,6 +74,26 @@ def test_others_keep_numbers_whose_squares_are_out_of_range(monkeypatch, batch, 
     assert float((compiled - plain).norm() / plain.norm()) < 1e-3
 
 
+@pytest.mark.parametrize("name", OTHERS)
+def test_at_the_end_of_the_number_range_an_update_is_finite_or_refused(monkeypatch, batch, name):
+    errors, activations = batch(n=400, dtype=torch.float32)
+    kind, knobs = OTHERS[name]
+
+    def outcome(scale):
+        try:
+            update = make_estimator(kind, seed=0, **knobs).update(
+                scale * errors, scale * activations
+            )
+        except ValueError as error:
+            return "overflow" in str(error)
+        return bool(update.sigma.isfinite().all())
+
+    def work():
+        return [outcome(10.0**power) for power in np.arange(18.0, 20.0, 0.02)]
+
+    assert all(all(each) for each in both_ways(monkeypatch, work))
+
+
 def test_an_unbiased_reduction_keeps_the_mean_over_all_signs():
     generator = torch.Generator().manual_seed(0)
     values = torch.rand(5, generator=generator, dtype=torch.float64).sort(descending=True)[0]

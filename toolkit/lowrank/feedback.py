@@ -116,7 +116,7 @@ class FeedbackPCA(Blockwise, SubspaceEstimator):
             for d, a in zip(*blocks, strict=True):
                 left, sigma, right = self._merged(left, sigma, right, d, a, r, q)
         k, r = self.rank, self._kept(left.shape[1], right.shape[1])
-        update = LowRank(left[:k].T, sigma[:k], right[:k].T)  # heaviest first, always
+        update = LowRank(left[:k].T, finite(sigma)[:k], right[:k].T)  # heaviest first, always
         carried = torch.cat([self.decay * sigma[k:], sigma.new_zeros(k)])[:r]
         self._keep(left.roll(-k, dims=0)[:r], carried, right.roll(-k, dims=0)[:r])
         return update

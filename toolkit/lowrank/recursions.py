@@ -32,15 +32,31 @@ _compiled: Any = njit(nogil=True, cache=True, fastmath={"reassoc", "contract"}, 
 
 
 @_compiled
+def _dot(one, other):  # type: ignore[no-untyped-def]
+    total = one.dtype.type(0.0)
+    for j in range(one.shape[0]):
+        total += one[j] * other[j]
+    return total
+
+
+@_compiled
+def _scale(row, factor):  # type: ignore[no-untyped-def]
+    for j in range(row.shape[0]):
+        row[j] *= factor
+
+
+@_compiled
+def _copy(row, other):  # type: ignore[no-untyped-def]
+    for j in range(row.shape[0]):
+        row[j] = other[j]
+
+
+@_compiled
 def _inner(rows, samples, out):  # type: ignore[no-untyped-def]
     """``out = rows @ samples.T``."""
     for s in range(samples.shape[0]):
-        sample = samples[s]
         for i in range(rows.shape[0]):
-            row, total = rows[i], rows.dtype.type(0.0)
-            for j in range(row.shape[0]):
-                total += row[j] * sample[j]
-            out[i, s] = total
+            out[i, s] = _dot(rows[i], samples[s])
 
 
 @_compiled
@@ -63,33 +79,30 @@ def _add_outer(out, factors, samples):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _orthonormalise(rows, doubtful):  # type: ignore[no-untyped-def]
-    """Gram-Schmidt of the rows in place, each projected twice. False if one may have died."""
-    for p in range(rows.shape[0]):
-        row = rows[p]
-        before = _length(row)
-        for _ in range(2):
-            for q in range(p):
-                other, along = rows[q], rows.dtype.type(0.0)
-                for j in range(row.shape[0]):
-                    along += row[j] * other[j]
-                for j in range(row.shape[0]):
-                    row[j] -= along * other[j]
-        after = _length(row)
-        if not (after > doubtful * before and before < np.inf):
-            return False
-        scale = rows.dtype.type(1.0) / after
-        for j in range(row.shape[0]):
-            row[j] *= scale
-    return True
+def _project(rows, p, along):  # type: ignore[no-untyped-def]
+    """Take the rows before it out of row p, twice; ``along`` is how much of each it had."""
+    row = rows[p]
+    for turn in range(2):
+        for q in range(p):
+            part, other = _dot(row, rows[q]), rows[q]
+            along[q] = part + along[q] if turn else part
+            for j in range(row.shape[0]):
+                row[j] -= part * other[j]
 
 
 @_compiled
-def _length(row):  # type: ignore[no-untyped-def]
-    total = row.dtype.type(0.0)
-    for j in range(row.shape[0]):
-        total += row[j] * row[j]
-    return np.sqrt(total)
+def _orthonormalise(rows, doubtful):  # type: ignore[no-untyped-def]
+    """Gram-Schmidt of the rows in place, each projected twice. False if one may have died."""
+    along = np.empty(rows.shape[0], rows.dtype)
+    for p in range(rows.shape[0]):
+        row = rows[p]
+        before = np.sqrt(_dot(row, row))
+        _project(rows, p, along)
+        after = np.sqrt(_dot(row, row))
+        if not (after > doubtful * before and before < np.inf):
+            return False
+        _scale(row, rows.dtype.type(1.0) / after)
+    return True
 
 
 @_compiled
@@ -112,7 +125,7 @@ def _factorise(rows, core, dead, least):  # type: ignore[no-untyped-def]
     for p in range(rows.shape[0]):
         row = rows[p]
         before = _wide_length(row)
-        if not before < np.inf or (before < least and before > 0.0):
+        if not rows.dtype.type(before) < np.inf or 0.0 < before < least:
             return False
         _project(rows, p, core[p])
         after = _wide_length(row)
@@ -122,20 +135,6 @@ def _factorise(rows, core, dead, least):  # type: ignore[no-untyped-def]
         else:
             _find_direction(rows, p)
     return True
-
-
-@_compiled
-def _project(rows, p, along):  # type: ignore[no-untyped-def]
-    """Take the rows before it out of row p, twice, and add to ``along`` what they had."""
-    row = rows[p]
-    for _ in range(2):
-        for q in range(p):
-            other, part = rows[q], rows.dtype.type(0.0)
-            for j in range(row.shape[0]):
-                part += row[j] * other[j]
-            along[q] += part
-            for j in range(row.shape[0]):
-                row[j] -= part * other[j]
 
 
 @_compiled
@@ -222,7 +221,7 @@ def sbpca(
     block : int
         Samples per block.
     past, next_past : float
-        Samples that the past counts as in the first sweep and in later ones.
+        Samples that the past counts as in the first pass and in later ones.
     passes : int
         How often the batch is read.
 
@@ -249,14 +248,6 @@ def _samples(left, sigma, right, lengths, errors, activations, past):  # type: i
         lengths[0] = _blend(left, lengths[0], d, w, batch * along)
         sigma[0] += w * (batch * _dot(d, left) * along - sigma[0])
     return np.isfinite(lengths).all()
-
-
-@_compiled
-def _dot(one, other):  # type: ignore[no-untyped-def]
-    total = one.dtype.type(0.0)
-    for j in range(one.shape[0]):
-        total += one[j] * other[j]
-    return total
 
 
 @_compiled
@@ -294,12 +285,13 @@ def sbe(
     lengths : Tensor, shape (2,), float64
         Of the two vectors before they were normalised.
     errors, activations : Tensor, shapes (batch, m) and (batch, n)
+        The batch, in the dtype of the vectors.
     past : int
         Samples that the past counts as.
 
     Returns
     -------
-    left, sigma, right, lengths
+    left, sigma, right, lengths : Tensor
         What the batch made of them; None if a length leaves the number range.
     """
     carried = left.clone(), sigma.clone(), right.clone(), lengths.clone()
@@ -311,7 +303,7 @@ def sbe(
 def one_fewer(rows, values, signs, count):  # type: ignore[no-untyped-def]
     """Mix the smallest of the first ``count`` values, of rows' columns, so that one fewer remain.
 
-    In place and in float64; what is beyond them is of no meaning.
+    In place and in float64; columns and values beyond them are left over.
     """
     first, total = count - 1, values[count - 1]
     while first > 0 and (count - first) * values[first - 1] <= total + values[first - 1]:
@@ -358,7 +350,7 @@ def _split(left, right, dead, least):  # type: ignore[no-untyped-def]
     u, values, vh = np.linalg.svd(core)
     _turn(left, u.T)
     _turn(right, vh)
-    return True, values
+    return np.isfinite(values[0]), values
 
 
 @_compiled
@@ -405,18 +397,6 @@ def _sums(errors, activations, left, sigma, right, block, signs, dead, least):  
     return True
 
 
-@_compiled
-def _scale(row, factor):  # type: ignore[no-untyped-def]
-    for j in range(row.shape[0]):
-        row[j] *= factor
-
-
-@_compiled
-def _copy(row, other):  # type: ignore[no-untyped-def]
-    for j in range(row.shape[0]):
-        row[j] = other[j]
-
-
 def lrt(
     errors: Tensor, activations: Tensor, *, rank: int, block: int, signs: np.ndarray
 ) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -461,7 +441,7 @@ def _merge(left, sigma, right, errors, activations, start, dead, least):  # type
     u, values, vh = np.linalg.svd(core)
     _turn(new, u.T)
     _turn(basis, vh)
-    return True, new, values, basis
+    return np.isfinite(values[0]), new, values, basis
 
 
 @_compiled
