@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 import xarray as xr
+from torch import Tensor
 
-from toolkit.lowrank import SBPCA
+from toolkit.lowrank import SBPCA, LowRank, captured_energy
 from toolkit.teaching.exercises import Function, Wrong, close, exercise, judge, outputs, wrong
 
 M, N = 128, 65
@@ -78,14 +77,13 @@ def smallest_rank(answer: int | None, *, accuracy: xr.DataArray, full: float) ->
 @exercise("rank_block_batch.captured_by_sum")
 def captured_by_sum(answer: Function) -> str | Wrong:
     """Energy of the sum of gradients that the sum of estimates captures."""
-    rng = np.random.default_rng(7)
-    gradients = [rng.normal(size=(4, 6)) for _ in range(3)]
-    estimates = [g + 0.5 * rng.normal(size=(4, 6)) for g in gradients]
-    pairs = zip(estimates, gradients, strict=True)
-    right = _captured(sum(estimates), sum(gradients))
-    by_batch = np.mean([_captured(*pair) for pair in pairs])
+    generator = torch.Generator().manual_seed(7)
+    gradients, noise = torch.randn(2, 3, 4, 6, generator=generator, dtype=torch.float64)
+    estimates = gradients + 0.5 * noise
+    right = _captured(estimates.sum(0), gradients.sum(0))
+    by_batch = np.mean([_captured(*pair) for pair in zip(estimates, gradients, strict=True)])
     return judge(
-        answer(*([torch.from_numpy(m) for m in part] for part in (gradients, estimates))),
+        answer(list(gradients), list(estimates)),
         (right, "With a single matrix in each list it is `captured_energy`."),
         (1 - right, "That is the share that is lost."),
         (1 - np.sqrt(1 - right), "Both norms are squared in the formula."),
@@ -94,8 +92,10 @@ def captured_by_sum(answer: Function) -> str | Wrong:
     )
 
 
-def _captured(estimate: Any, gradient: Any) -> float:
-    return 1 - float(np.square(gradient - estimate).sum() / np.square(gradient).sum())
+def _captured(estimate: Tensor, gradient: Tensor) -> float:
+    """Return the library's captured energy, of dense matrices."""
+    u, s, vh = torch.linalg.svd(estimate, full_matrices=False)
+    return captured_energy(LowRank(u, s, vh.T), torch.eye(len(gradient)).double(), gradient)
 
 
 def _macs_by_difference(m: int, n: int, k: int) -> float:

@@ -73,8 +73,9 @@ def bit_length(answer: float) -> str | Wrong:
         (5, "Shorter streams scatter less: at BL = N every slot fires, and nothing is random."),
         (4, "There it does not scatter at all. Can it be a little longer?"),
         (16 / 3, 6, "Slots are whole; and at 6 the deviation is already above a quarter."),
-        (1, 2, 3, "With fewer slots than pulses wanted, the count cannot reach its mean."),
-        otherwise="Set √(N (1 − N/BL)) at most N/4 with N = 4. Does a longer stream scatter more?",
+        otherwise="With fewer slots than pulses wanted, the count cannot reach its mean."
+        if answer < 4
+        else "Set √(N (1 − N/BL)) at most N/4 with N = 4. Does a longer stream scatter more?",
     )
 
 
