@@ -19,16 +19,21 @@ MOST_BYTES = 64 * MEBI  # they pass through the pages' thread as text
 
 _ARROW = "M19 9h-4V3H9v6H5l7 7zM5 18v2h14v-2z"
 _threads = ThreadPoolExecutor(2, thread_name_prefix="download")
-# Watches the model, which outlives the view: a page that is drawn anew loses no file.
-_SAVE = """
-if (cb_obj.file) {
-  const bytes = Uint8Array.from(atob(cb_obj.file), (c) => c.charCodeAt(0))
+#: Has the browser save bytes, which must stay until it has read them.
+SAVE_BLOB = """
+function save(blob, file_name) {
   const link = document.createElement('a')
-  link.href = URL.createObjectURL(new Blob([bytes]))
+  link.href = URL.createObjectURL(blob)
   link.download = file_name
   link.click()
   setTimeout(() => URL.revokeObjectURL(link.href), 60000)
 }
+"""
+# Watches the model, which outlives the view: a page that is drawn anew loses no file.
+_SAVE = f"""{SAVE_BLOB}
+if (cb_obj.file) {{
+  save(new Blob([Uint8Array.from(atob(cb_obj.file), (c) => c.charCodeAt(0))]), file_name)
+}}
 """
 
 

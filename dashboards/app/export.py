@@ -5,23 +5,18 @@ from __future__ import annotations
 import panel as pn
 
 from dashboards.app import site
+from dashboards.app.downloads import SAVE_BLOB
 from dashboards.app.figure_pane import FigurePane
 
-_SAVE = """
-for (const document_ of Bokeh.documents) {
+_SAVE = f"""{SAVE_BLOB}
+for (const document_ of Bokeh.documents) {{
   const figure = document_.get_model_by_name(figure_name)
   const view = figure && document_.views_manager.find_one(figure)
-  if (view) {
-    view.export(kind).to_blob().then((blob) => {
-      const link = document.createElement('a')
-      link.href = URL.createObjectURL(blob)
-      link.download = file_name + '.' + kind
-      link.click()
-      setTimeout(() => URL.revokeObjectURL(link.href), 1000)
-    })
+  if (view) {{
+    view.export(kind).to_blob().then((blob) => save(blob, file_name + '.' + kind))
     break
-  }
-}
+  }}
+}}
 """
 
 
