@@ -263,6 +263,25 @@ def test_shifts_go_round_and_few_work_abreast():
     assert len(counts) == 4 and max(counts) - min(counts) <= 4, counts
 
 
+def test_who_leaves_within_a_shift_ends_nobody_elses():
+    limit, ended = RunLimit(8, threads=1), []
+
+    def work(who: str) -> None:
+        with limit.shift(who):
+            ended.append(who)
+
+    with limit.shift("leaver"):
+        waiting = threads(1, lambda: work("waiting"))
+        until(lambda: limit._waiting)
+        limit.leave("leaver")
+        limit.leave("waiting")
+        late = threads(1, lambda: work("late"))
+        until(lambda: len(limit._waiting) == 2)
+    for thread in waiting + late:
+        thread.join(5)
+    assert sorted(ended) == ["late", "waiting"]
+
+
 def test_work_that_cannot_change_shifts_keeps_nobody_waiting():
     limit, ended = RunLimit(8, threads=2), threading.Event()
 

@@ -59,7 +59,8 @@ class RunLimit:
 
     def _wait_for_shift(self, who: object) -> None:
         with self._changed:
-            least = min((self._worked[one] for one in self._active()), default=0.0)
+            here = (one for one in self._active() if one in self._worked)  # others have left
+            least = min((self._worked[one] for one in here), default=0.0)
             self._worked[who] = max(self._worked.get(who, 0.0), least)  # rest earns no credit
             self._waiting.append(who)
             while not self._is_next(who):
@@ -73,7 +74,8 @@ class RunLimit:
     def _is_next(self, who: object) -> bool:
         now = time.monotonic()
         working = sum(now - began < OVERDUE_S for began in self._began.values())
-        return working < self._threads and who is min(self._waiting, key=self._worked.__getitem__)
+        first = min(self._waiting, key=lambda one: self._worked.get(one, 0.0))
+        return working < self._threads and who is first
 
     def _end_shift(self, who: object) -> None:
         with self._changed:
