@@ -55,7 +55,8 @@ class Playground:
         self._following = False
         self._visitor = site.Visitor()
         self._make_controls(own)
-        self._follow(self.run.snapshot)
+        self._follow_run(self.run.snapshot)
+        self._follow_knobs(self.run.snapshot)
         self._look()
         self._limit_speed()
         self.refresh()
@@ -259,13 +260,15 @@ class Playground:
         refused = self._show_messages()
         snapshot = self.run.snapshot
         if refused:
-            self._follow(snapshot)
+            self._follow_run(snapshot)
         if snapshot.number != self._shown_number:
             self._draw(snapshot)
 
     def _draw(self, snapshot: Snapshot) -> None:
         if snapshot.first_knobs is not self._first_knobs:  # another run: other layers, maybe
-            self._follow(snapshot)
+            self._follow_run(snapshot)
+        if self._answered != snapshot.answered == self.run.asked:  # no other knob is on its way
+            self._follow_knobs(snapshot)
         with pn.io.unlocked():  # one message a frame
             self.figures.draw(snapshot)
             self.status.object = status_html(snapshot)
@@ -282,14 +285,18 @@ class Playground:
         """The query of the URL: knobs, then views, layer and speed that are not the default."""
         return "&".join(filter(None, [query_of(snapshot.knobs), join(self.own.pairs())]))
 
-    def _follow(self, snapshot: Snapshot) -> None:
-        """Set every widget to what the run has."""
-        self._first_knobs = snapshot.first_knobs
+    def _follow_knobs(self, snapshot: Snapshot) -> None:
+        """Set the widgets of live knobs to what the run has."""
+        self._answered = snapshot.answered
         self._show_knobs({name: snapshot.knobs[name] for name in self.widgets})
         if snapshot.knobs["device"] != DIGITAL:
             self._following = True
             self._show_nonidealities(dict(snapshot.nonidealities))
             self._following = False
+
+    def _follow_run(self, snapshot: Snapshot) -> None:
+        """Show the fixed knobs and the layers of another run."""
+        self._first_knobs = snapshot.first_knobs
         for name, widget in self.fixed.items():
             show_fixed(name, widget, snapshot.knobs[name])
         if (layers := list(snapshot.layers)) != self.layer.options:

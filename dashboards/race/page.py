@@ -45,7 +45,7 @@ class RaceRun:
         self.live = LiveRun(**more, **knobs)
         self.track = Track()
         self._seconds, self._seen_at = 0.0, time.monotonic()
-        self._following = False
+        self._following, self._answered = False, 0
         self.widgets = {name: w for name, w in live_widgets().items() if name in SHOWN_KNOBS}
         for name, widget in self.widgets.items():
             widget.param.update(label=f"{letter.upper()}: {widget.label}", width=215)
@@ -71,6 +71,9 @@ class RaceRun:
 
     def look(self, snapshot: Snapshot) -> None:
         """Record the run's progress; its clock runs while it trains."""
+        if self._answered != snapshot.answered == self.live.asked:  # no other knob is on its way
+            self._answered = snapshot.answered
+            self.follow(snapshot.knobs)
         self.others.object = others_html(snapshot.knobs)
         now = time.monotonic()
         if snapshot.running:
@@ -185,7 +188,6 @@ class Race:
         for run in self.runs:
             while not run.live.messages.empty():
                 site.notify(f"{run.name}: {run.live.messages.get()}", also=self.notice)
-                run.follow(run.live.snapshot.knobs)
             run.look(run.live.snapshot)
         seen = [run.live.snapshot.number for run in self.runs]
         if seen != self._shown:

@@ -2,6 +2,7 @@
 
 import re
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -83,6 +84,22 @@ def test_a_refused_knob_goes_back_to_what_the_run_has(playground):
     frames(playground, until=lambda: playground.widgets["block_size"].value == 8)
     assert "block_size=128 is above batch_size=64" in playground.notice.object
     assert playground.run.snapshot.knobs["block_size"] == 8
+
+
+def test_a_knob_turned_while_a_new_run_begins_keeps_its_value(playground):
+    playground.reset.clicks += 1
+    first = playground.run.snapshot.first_knobs
+    while playground.run.snapshot.first_knobs is first:
+        time.sleep(0.01)
+    held, go_on = threading.Event(), threading.Event()
+    playground.run.look("layer1", {"": lambda _: (held.set(), go_on.wait(20))})
+    assert held.wait(20)
+    playground.widgets["rank"].value = 5
+    playground.refresh()  # shows the new run, which does not know of the rank yet
+    go_on.set()
+    frames(playground, until=lambda: playground.run.snapshot.knobs["rank"] == 5)
+    playground.refresh()
+    assert playground.widgets["rank"].value == 5
 
 
 def test_a_device_brings_its_own_nonidealities_and_digital_has_none(playground):

@@ -38,7 +38,8 @@ class LiveRun:
     Runs that share a ``limit`` take turns: one that is started while all places are taken waits
     until another pauses (``snapshot.waiting``). A run that diverged trains no more until it is
     reset. ``messages`` receives one line of text for every request that was refused and for a run
-    that diverged. :meth:`close` stops the thread; interpreters that end close every live run first.
+    that diverged. ``asked`` counts the requests; a snapshot whose ``answered`` is as high has them
+    all. :meth:`close` stops the thread; interpreters that end close every live run first.
     """
 
     def __init__(self, *, limit: RunLimit | None = None, **knobs: Any) -> None:
@@ -48,6 +49,7 @@ class LiveRun:
         self._closing = threading.Event()
         self._limit, self._ticket = limit, object()
         self._focus, self._shortest_step = Focus(), 0.0
+        self.asked = self._answered = 0
         self._snapshot_numbers = itertools.count()
         self._begin(knobs)
         self._snapshot = self._take_snapshot()
@@ -120,6 +122,7 @@ class LiveRun:
     def _ask(self, request: Callable[[], None]) -> None:
         """Have the worker do it; once it is closed nothing is kept that it would never do."""
         if not self._closing.is_set():
+            self.asked += 1
             self._requests.put(request)
 
     def close(self, timeout: float = 5.0) -> None:
@@ -183,6 +186,7 @@ class LiveRun:
             request = self._next_request()
             while not self._closing.is_set():
                 self._attempt(request)
+                self._answered += 1
                 request = self._requests.get_nowait()
         except queue.Empty:
             return
@@ -286,6 +290,7 @@ class LiveRun:
             waiting=self._waiting,
             diverged=self._diverged,
             steps_per_second=self._pace.rate,
+            answered=self._answered,
             focus=self._focus,
         )
 

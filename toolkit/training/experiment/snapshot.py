@@ -74,8 +74,9 @@ class Snapshot:
     ``loss_steps`` and ``losses`` are means over equal blocks of steps; ``evaluations`` (points, 3)
     are step, test loss and test accuracy; ``gradient_words`` as in ``Experiment``. ``waiting`` is
     the run's place in the queue for a turn, 0 if it waits for none. ``first_knobs`` and ``changes``
-    (step, knobs: every accepted call) are what repeats the run. ``views`` holds what the focus
-    asked for. While training goes on as it was, views and spectra may be two snapshots old.
+    (step, knobs: every accepted call) are what repeats the run. ``answered`` counts the requests
+    that the run has done or refused. ``views`` holds what the focus asked for. While training goes
+    on as it was, views and spectra may be two snapshots old.
     """
 
     number: int
@@ -98,6 +99,7 @@ class Snapshot:
     layer_ranks: Mapping[str, int]
     layers: Mapping[str, LayerView]
     steps_per_second: float
+    answered: int
     focus: Focus
     views: Mapping[str, Any]
 
@@ -146,6 +148,7 @@ class SnapshotTaker:
         focus: Focus | None = None,
         waiting: int = 0,
         diverged: bool = False,
+        answered: int = 0,
     ) -> Snapshot:
         """Copy the present state; call this from the thread that trains.
 
@@ -187,6 +190,7 @@ class SnapshotTaker:
                 n: LayerView(past.spectrum, past.energy.rows) for n, past in self._past.items()
             },
             steps_per_second=steps_per_second,
+            answered=answered,
             focus=focus,
             views=seen.views if seen and turn != 2 else self._views(focus, latest),
         )
