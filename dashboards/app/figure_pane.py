@@ -24,7 +24,9 @@ BELOW_TABS = (8, 0, 0, 0)  # labels of the first row stand half above their boxe
 class FigurePane:
     """A figure, or anything else that Panel shows, under its caption: one cell of a grid."""
 
-    def __init__(self, drawing: Any, title: str = "", *, height: str = "290px") -> None:
+    def __init__(
+        self, drawing: Any, title: str = "", *, about: str = "", height: str = "290px"
+    ) -> None:
         self.live = drawing  # usually a LiveFigure
         self._name: str | None = None
         self._caption = Text("", sizing_mode="stretch_width", margin=0)
@@ -32,7 +34,8 @@ class FigurePane:
             title = title or drawing.title
             drawing = pn.pane.Bokeh(drawing.figure, sizing_mode="stretch_both")
         self._pane = drawing
-        self.view = pn.Column(self._caption, drawing, sizing_mode="stretch_both")
+        heading = pn.Row(self._caption, Text(about, margin=0)) if about else self._caption
+        self.view = pn.Column(heading, drawing, sizing_mode="stretch_both")
         self.caption(title)
         self.set_height(height)
 
@@ -57,6 +60,22 @@ class FigurePane:
             '<h2 style="margin:0 0 0 58px;font-size:14px;white-space:nowrap;overflow:hidden;'
             f'text-overflow:ellipsis" title="{escape(text)}">{escape(text)}</h2>'
         )
+
+
+def explanation(text: str, lesson: tuple[str, str]) -> str:
+    """A question mark, as HTML, that opens what a figure shows and names the notebook's section."""
+    notebook, section = lesson
+    source = f"Notebook {notebook[:2]}, “{section}”"
+    return (
+        '<details style="position:relative"><summary title="What am I looking at?" '
+        'aria-label="What am I looking at?" style="list-style:none;cursor:pointer;width:18px;'
+        "height:18px;line-height:17px;text-align:center;border:1px solid currentColor;"
+        'border-radius:50%;font-size:12px;opacity:.8">?</summary><div style="position:absolute;'
+        "right:0;top:22px;z-index:9;width:min(300px,70vw);padding:8px 12px;font-size:13px;"
+        "line-height:1.45;background:var(--mui-palette-background-paper,Canvas);border:1px solid "
+        'currentColor;border-radius:6px;box-shadow:0 4px 12px #0006">'
+        f"{escape(text)}<br><em>{escape(source)}</em></div></details>"
+    )
 
 
 def grid(*panes: FigurePane, least: str = "320px", share: str = "30%") -> pn.Column:
@@ -103,7 +122,7 @@ def table(
     With ``numbers``, the first column names the rows and the others are right-aligned. ``colours``
     draws a bar before each row.
     """
-    side = "right" if numbers else "left"
+    side, wrap = ("right", "white-space:nowrap") if numbers else ("left", "overflow-wrap:anywhere")
     sides = ["left", *[side] * (len(headers) - 1)]
     head = "".join(
         f'<th scope="col" style="{_CELL}text-align:{aside}">{escape(name)}</th>'
@@ -112,7 +131,7 @@ def table(
     body = "".join(
         f"<tr>{_first(str(row[0]), numbers, colour)}"
         + "".join(
-            f'<td style="{_CELL}text-align:{side};overflow-wrap:anywhere">{escape(str(item))}</td>'
+            f'<td style="{_CELL}text-align:{side};{wrap}">{escape(str(item))}</td>'
             for item in row[1:]
         )
         + "</tr>"

@@ -25,9 +25,14 @@ from toolkit.training.experiment.settings import Settings
 _READABLE = {"& .MuiFormLabel-root.Mui-disabled": {"color": "text.secondary"}}
 
 
-def live_widgets() -> dict[str, Any]:
-    """One widget for every live knob, by name, showing the knob's default."""
-    return {name: _widget(knob) for name, knob in knobs_of(Settings).items() if is_live(knob)}
+def live_knobs() -> list[str]:
+    """The names of the knobs that may change while a run trains, in their order."""
+    return [name for name, knob in knobs_of(Settings).items() if is_live(knob)]
+
+
+def live_widgets(names: Iterable[str]) -> dict[str, Any]:
+    """One widget for each of these knobs, by name, showing the knob's default."""
+    return {name: _widget(knobs_of(Settings)[name]) for name in names}
 
 
 def fixed_widgets() -> dict[str, Any]:

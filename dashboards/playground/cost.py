@@ -64,7 +64,15 @@ def _draw(pane: Text, snapshot: Snapshot, found: Spending | None) -> str:
     return "Cost, all layers"
 
 
-COST = View("Cost", lambda: Text("", sizing_mode="stretch_both", margin=(6, 10)), _draw, spending)
+COST = View(
+    "Cost",
+    lambda: Text("", sizing_mode="stretch_both", margin=(6, 10)),
+    _draw,
+    "What training has used so far, beside writing the full gradient sample by sample. Memory and "
+    "outer products are what a low rank saves.",
+    ("09_writing_outer_products", "What a write costs"),
+    spending,
+)
 
 
 def cost_html(spending: Spending, pulses: int) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import panel as pn
 
-from dashboards.app.figure_pane import FigurePane, fill_grid
+from dashboards.app.figure_pane import FigurePane, explanation, fill_grid
+from dashboards.playground.view import View
 from dashboards.playground.views import VIEWS
+from toolkit.plots import LiveFigure
 from toolkit.training.experiment.snapshot import LOOKS_EVERY, Look, Snapshot
 
-DEFAULT = ("loss", "accuracy", "energy", "spectrum", "waterfall", "weight")
+DEFAULT = ("loss", "accuracy", "spectrum", "predictions", "update", "g_plus")
 MOST = 6
 ALWAYS = ("loss",)
 
@@ -37,10 +40,12 @@ class Figures:
         self.shown = checked(names)
         columns = {1: 1, 2: 2, 4: 2}.get(len(self.shown), 3)
         rows = -(-len(self.shown) // columns)
-        height = f"max(250px, min(36vw, (100vh - 172px) / {rows} - 6px))"
+        height = f"max(250px, min(36vw, (100vh - 208px) / {rows} - 6px))"
         for name in self.shown:
             if name not in self.panes:
-                self.panes[name] = FigurePane(VIEWS[name].blank(), VIEWS[name].title)
+                view = VIEWS[name]
+                about = explanation(view.about, view.lesson)
+                self.panes[name] = FigurePane(blank(name), view.title, about=about)
             self.panes[name].set_height(height)
         panes = [self.panes[name] for name in self.shown]
         fill_grid(self.grid, panes, least="240px", share=f"{100 // columns - 3}%")
@@ -65,6 +70,19 @@ class Figures:
                 continue
             pane, taken = self.panes[name], snapshot.views.get(name)
             pane.caption(VIEWS[name].draw(pane.live, snapshot, taken))
+
+
+def blank(name: str) -> Any:
+    """The drawing of a view before there is anything to draw."""
+    view = VIEWS[name]
+    first = _first_of(view)
+    return first.copy() if isinstance(first, LiveFigure) else view.blank()
+
+
+@cache
+def _first_of(view: View) -> Any:
+    """Drawn once by HoloViews, then copied for every page."""
+    return view.blank()
 
 
 def checked(names: Sequence[str]) -> list[str]:

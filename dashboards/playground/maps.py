@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,8 +25,8 @@ STEPS = NOTHING - 1
 WATERFALL_COLUMNS = 200
 WATERFALL_LIMITS = (-6.0, 1.0)  # log10 of singular values
 ON_CELLS = "only a crossbar has cells: choose a device"
-_SEQUENTIAL = list(interp_palette(Viridis256, STEPS + 1))
-_DIVERGING = list(interp_palette(RdBu11, STEPS + 1))
+SEQUENTIAL_COLOURS = list(interp_palette(Viridis256, STEPS + 1))
+DIVERGING_COLOURS = list(interp_palette(RdBu11, STEPS + 1))
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,17 @@ def reduced(values: Tensor, *, limits: tuple[float, float], unit: str) -> Map:
     """``values`` (m, n) as area means of equal blocks, in uint8 between ``limits``."""
     rows, columns = values.shape
     block = (-(-rows // LARGEST), -(-columns // LARGEST))
+    return Map(as_pixels(block_means(values), limits), limits, unit, (rows, columns), block)
+
+
+def block_means(values: Tensor, axes: tuple[int, ...] = (0, 1)) -> Tensor:
+    """Means over equal blocks along these axes of a matrix, so that at most 200 are left."""
+    block = [-(-size // LARGEST) if axis in axes else 1 for axis, size in enumerate(values.shape)]
     means = values.float()
-    if block != (1, 1):
-        means = functional.avg_pool2d(means[None], block, ceil_mode=True, count_include_pad=False)[
-            0
-        ]
-    return Map(as_pixels(means, limits), limits, unit, (rows, columns), block)
+    if block != [1, 1]:
+        pool = partial(functional.avg_pool2d, ceil_mode=True, count_include_pad=False)
+        means = pool(means[None], block)[0]
+    return means
 
 
 def as_pixels(values: Tensor, limits: tuple[float, float]) -> np.ndarray:
@@ -140,6 +146,8 @@ def _blank() -> LiveFigure:
 def _map_view(
     title: str,
     take: Callable[[Look], Map | None],
+    about: str,
+    lesson: tuple[str, str],
     *,
     missing: str = ON_CELLS,
     over_time: bool = False,
@@ -147,13 +155,14 @@ def _map_view(
     def draw(live: LiveFigure, snapshot: Snapshot, shown: Map | None) -> str:
         caption = f"{title}, {snapshot.focus.layer}"
         if shown is None:
+            live.place_pixels(0, np.full((1, 1), NOTHING, dtype=np.uint8), (0, 0, 1, 1))
             return f"{caption}: {missing}"
         columns, (high, wide) = shown.shape[1], shown.block
         limits, unit = shown.limits, shown.unit
         if unit == "S":
             factor, unit = siemens_prefix(limits[1])
             limits = (limits[0] * factor, limits[1] * factor)
-        live.set_palette(_DIVERGING if unit == "weight" else _SEQUENTIAL)
+        live.set_palette(DIVERGING_COLOURS if unit == "weight" else SEQUENTIAL_COLOURS)
         if over_time:
             unit = "log10"
             live.label_axes(x="training step", y="component")
@@ -163,19 +172,60 @@ def _map_view(
         reduced = f" (a pixel: mean of {high} × {wide})" if (high, wide) != (1, 1) else ""
         return caption + reduced
 
-    return View(title, _blank, draw, take)
+    return View(title, _blank, draw, about, lesson, take)
 
+
+_CELLS = ("02_crossbar", "A weight can be negative")
 
 MAPS = {
-    "weight": _map_view("Weight", _weight),
-    "change": _map_view("Change since start", _change),
-    "g_plus": _map_view("Conductance G+", _conductance(0)),
-    "g_minus": _map_view("Conductance G−", _conductance(1)),
-    "pulses": _map_view("Pulses per pair", _on_cells(_pulses)),
-    "stuck": _map_view("Stuck cells per pair", _on_cells(_stuck)),
+    "weight": _map_view(
+        "Weight",
+        _weight,
+        "The weights that the network computes with, one row for every output of the layer and "
+        "one column for every input. On a crossbar each is the difference of two conductances.",
+        _CELLS,
+    ),
+    "change": _map_view(
+        "Change since start",
+        _change,
+        "What training has changed since the start. Rows and columns that stand out are outputs "
+        "and inputs that learned more than others.",
+        ("03_outer_products", "A batch"),
+    ),
+    "g_plus": _map_view(
+        "Conductance G+",
+        _conductance(0),
+        "The conductance of the positive cell of every pair, within the range that the device "
+        "has. A weight is the difference of G+ and G−.",
+        _CELLS,
+    ),
+    "g_minus": _map_view(
+        "Conductance G−",
+        _conductance(1),
+        "The conductance of the negative cell of every pair, within the range that the device "
+        "has. A weight is the difference of G+ and G−.",
+        _CELLS,
+    ),
+    "pulses": _map_view(
+        "Pulses per pair",
+        _on_cells(_pulses),
+        "How many pulses each pair of cells has received. Every pulse costs energy and wears the "
+        "cell.",
+        ("09_writing_outer_products", "What a write costs"),
+    ),
+    "stuck": _map_view(
+        "Stuck cells per pair",
+        _on_cells(_stuck),
+        "Cells that no longer move: broken from the start (knobs 'Stuck low' and 'Stuck high') or "
+        "worn out. Training works around them.",
+        ("12_wires_faults_drift", "Stuck cells"),
+    ),
     "waterfall": _map_view(
         "Spectrum over time",
         lambda look: waterfall(look.past_values),
+        "The gradient's spectrum at every step so far: a column is a step, the strongest direction "
+        "is on top. The colour is the logarithm of the singular value.",
+        ("04_spectra", "Over layers, activations and training"),
         missing="no step yet",
         over_time=True,
     ),

@@ -6,7 +6,10 @@ The run itself is a ``toolkit.training.experiment.live.LiveRun``; this module sh
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
+from html import escape
 from typing import Any
 
 import panel as pn
@@ -22,6 +25,7 @@ from dashboards.app.widgets import (
     fixed_value,
     fixed_widgets,
     groups,
+    live_knobs,
     live_widgets,
     moving_along,
     show,
@@ -37,6 +41,11 @@ from toolkit.training.experiment.snapshot import Snapshot
 from toolkit.training.layers.convert import DIGITAL
 
 FRAME_MS = 60
+FIRST_STEPS = 25  # more than an epoch of the digits, so that every view shows something
+PATIENCE_S = 0.3  # for the first views
+BEGIN, PLAIN = "device=AlOx/HfO2", "device=digital"  # without a query; with all at its default
+MORE = "More knobs ▾"
+FIRST_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device")
 OWN_NAMES = ("views", "layer", "speed")  # in the address, beside the knobs
 SPEEDS = {"none": 0} | {f"{n} steps/s": n for n in (1, 2, 5, 10, 30, 100)}
 
@@ -45,11 +54,12 @@ class Playground:
     """The page of one visitor: controls, views, a status line and the frame loop.
 
     ``query`` is what stands behind the question mark of the address; ``knobs`` are those of the
-    experiment to begin with where it names none.
+    experiment to begin with where it names none. The run begins with ``first_steps``.
     """
 
-    def __init__(self, query: str = "", **knobs: Any) -> None:
+    def __init__(self, query: str = "", *, first_steps: int = 0, **knobs: Any) -> None:
         self._refused = ""
+        knobs["first_steps"] = first_steps
         own = self._begin_as_asked(query, knobs)
         self._shown_number = -1
         self._following = False
@@ -59,6 +69,9 @@ class Playground:
         self._follow_knobs(self.run.snapshot)
         self._look()
         self._limit_speed()
+        end = time.monotonic() + PATIENCE_S
+        while self.run.snapshot.answered < self.run.asked and time.monotonic() < end:
+            time.sleep(0.002)  # for what the views show first
         self.refresh()
 
     def _begin_as_asked(self, query: str, knobs: dict[str, Any]) -> dict[str, str]:
@@ -94,9 +107,8 @@ class Playground:
     # --- layout ------------------------------------------------------------------------------
 
     def _make_controls(self, asked: dict[str, str]) -> None:
-        self.widgets, self.fixed = live_widgets(), fixed_widgets()
-        for name, widget in self.widgets.items():
-            widget.param.watch(lambda event, name=name: self._turn(name, event.new), "value")
+        self.widgets, self.fixed = live_widgets(FIRST_KNOBS), fixed_widgets()
+        self._watch_knobs(FIRST_KNOBS)
         self._make_buttons()
         layers = list(self.run.snapshot.layers)
         pick: dict[str, Any] = {"width": 120, "margin": (8, 6)}
@@ -115,11 +127,17 @@ class Playground:
         self.layer.param.watch(lambda _: self._look(), "value")
         self.speed.param.watch(lambda _: self._limit_speed(), "value")
         self.choice.param.watch(lambda event: self._choose_views(event.new), "value")
+        self.intro = Text("", sizing_mode="stretch_width", margin=(2, 10, 0, 10))
         self.status = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.address = Address()
         self.share = Share(self.run, load=self.begin, refuse=self._notify)
         self._make_panels()
+
+    def _watch_knobs(self, names: Iterable[str]) -> None:
+        for name in names:
+            turn = partial(self._turn, name)
+            self.widgets[name].param.watch(lambda event, turn=turn: turn(event.new), "value")
 
     def _make_buttons(self) -> None:
         self.start = button("Start", "M8 5l11 7-11 7z", color="primary")
@@ -136,33 +154,64 @@ class Playground:
         self.begin_new.on_click(lambda _: self._begin_as_chosen())
 
     def _make_panels(self) -> None:
-        """Three panels below the buttons, of which one is open at a time."""
+        """Three panels below the buttons, of which one is open at a time; empty until then."""
         row: dict[str, Any] = {
             "sizing_mode": "stretch_width",
             "visible": False,
             "align_items": "center",
         }
-        self.panels = {
-            "New run": pn.FlexBox(*self.fixed.values(), self.begin_new, **row),
-            "Views": pn.FlexBox(self.choice, **row),
-            "Save and share": pn.FlexBox(*self.share.parts(), **row),
+        self._parts: dict[str, Callable[[], list[Any]]] = {
+            "New run": lambda: [*self.fixed.values(), self.begin_new],
+            "Views": lambda: [self.choice],
+            "Save and share": lambda: list(self.share.parts()),
         }
+        self.panels = {title: pn.FlexBox(**row) for title in self._parts}
+        self.more = button(MORE, variant="text")
+        self.more.on_click(lambda _: self.show_more())
+        self.find = pmui.TextInput(label="Find a knob", size="small", width=250, visible=False)
+        self.find.param.watch(lambda _: self._arrange(), "value_input")
+        self.others = pn.Column(visible=False, margin=0)
+        self._sections: list[tuple[Text, list[str]]] = []
         self.openers = {title: button(f"{title} ▾", variant="outlined") for title in self.panels}
         for title, opener in self.openers.items():
             opener.on_click(partial(self._open, title))
 
     def controls(self) -> pn.viewable.Viewable:
-        """Every live knob under its heading."""
-        parts: list[Any] = []
-        for title, names in groups(self.widgets).items():
-            parts.append(Text(f'<h2 style="font-size:17px;margin:6px 0 0">{title}</h2>'))
-            parts += [self.widgets[name] for name in names]
-        return pn.Column(*parts, margin=(0, 8))
+        """The knobs that matter first, and a button that adds the others."""
+        first = [self.widgets[name] for name in FIRST_KNOBS]
+        return pn.Column(*first, self.more, self.find, self.others, margin=(6, 8))
+
+    def show_more(self) -> None:
+        """Show the other knobs, or hide them; they are made when first shown."""
+        self.others.visible = self.find.visible = not self.others.visible
+        self.more.label = "Fewer knobs ▴" if self.others.visible else MORE
+        if self.others.objects:
+            return
+        others = live_widgets(name for name in live_knobs() if name not in FIRST_KNOBS)
+        self.widgets |= others
+        self._watch_knobs(others)
+        self._follow_knobs(self.run.snapshot)
+        for title, names in groups(others).items():
+            heading = Text(f'<h2 style="font-size:17px;margin:6px 0 0">{title}</h2>')
+            self._sections.append((heading, names))
+            self.others.extend([heading, *(others[name] for name in names)])
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Show the other knobs that the run can use and that hold the words searched for."""
+        words = (self.find.value_input or "").lower().split()
+        for heading, names in self._sections:
+            for name in names:
+                knob, widget = knobs_of(Settings)[name], self.widgets[name]
+                text = f"{name} {knob.label} {knob.doc}".lower()
+                widget.visible = not widget.disabled and all(word in text for word in words)
+            heading.visible = any(self.widgets[name].visible for name in names)
 
     def view(self) -> pn.viewable.Viewable:
         """Buttons, status line and views, without the knobs: works in a notebook, too."""
         buttons = (self.start, self.pause, self.step, self.reset, self.new_seed)
         return pn.Column(
+            self.intro,
             pn.FlexBox(*buttons, *self.openers.values(), self.layer, self.speed),
             *self.panels.values(),
             self.status,
@@ -219,7 +268,8 @@ class Playground:
 
     def _look(self) -> None:
         """Request the data of the views; the next snapshot has them."""
-        self.run.look(self.layer.value, self.figures.wanted())
+        compares = any(VIEWS[name].compares for name in self.figures.shown)
+        self.run.look(self.layer.value, self.figures.wanted(), compares=compares)
 
     def _limit_speed(self) -> None:
         self.run.limit_speed(self.speed.value or None)
@@ -227,6 +277,8 @@ class Playground:
 
     def _open(self, title: str, _: Any) -> None:
         """Open a panel and close the others, or close it if it is open."""
+        if not self.panels[title].objects:
+            self.panels[title].objects = self._parts[title]()
         for other, panel in self.panels.items():
             panel.visible = other == title and not panel.visible
             self.openers[other].label = f"{other} {'▴' if panel.visible else '▾'}"
@@ -235,21 +287,25 @@ class Playground:
         """Update the widgets of knobs that changed with another."""
         self._following = True
         for name, value in changes.items():
-            if value is not None or knobs_of(Settings)[name].none != "preset":
+            shown = name in self.widgets
+            if shown and (value is not None or knobs_of(Settings)[name].none != "preset"):
                 show(self.widgets[name], value)
         if "method" in changes:
-            its_own = estimator_knobs(changes["method"])
-            for name in knobs_of(Settings, sets="estimator"):
-                self.widgets[name].disabled = name not in its_own
+            self._allow("estimator", estimator_knobs(changes["method"]))
         if "device" in changes:
             self._show_nonidealities(Settings(device=changes["device"]).nonidealities())
+        self._arrange()
         self._following = False
 
+    def _allow(self, sets: str, names: Collection[str]) -> None:
+        """Disable the knobs that set this part of the run, except ``names``."""
+        for name in self.widgets.keys() & knobs_of(Settings, sets=sets).keys():
+            self.widgets[name].disabled = name not in names
+
     def _show_nonidealities(self, values: dict[str, float]) -> None:
-        for name in knobs_of(Settings, sets="device"):
-            self.widgets[name].disabled = name not in values
-            if name in values:
-                show(self.widgets[name], values[name])
+        self._allow("device", values)
+        for name in values.keys() & self.widgets.keys():
+            show(self.widgets[name], values[name])
 
     # --- from the run to the visitor ---------------------------------------------------------
 
@@ -271,6 +327,7 @@ class Playground:
             self._follow_knobs(snapshot)
         with pn.io.unlocked():  # one message a frame
             self.figures.draw(snapshot)
+            self.intro.object = intro_html(snapshot)
             self.status.object = status_html(snapshot)
             self.start.disabled = snapshot.running or snapshot.diverged
             self.pause.disabled = not snapshot.running
@@ -283,7 +340,8 @@ class Playground:
 
     def _query(self, snapshot: Snapshot) -> str:
         """The query of the URL: knobs, then views, layer and speed that are not the default."""
-        return "&".join(filter(None, [query_of(snapshot.knobs), join(self.own.pairs())]))
+        text = "&".join(filter(None, [query_of(snapshot.knobs), join(self.own.pairs())]))
+        return text or PLAIN  # the bare address opens BEGIN
 
     def _follow_knobs(self, snapshot: Snapshot) -> None:
         """Set the widgets of live knobs to what the run has."""
@@ -292,6 +350,7 @@ class Playground:
         if snapshot.knobs["device"] != DIGITAL:
             self._following = True
             self._show_nonidealities(dict(snapshot.nonidealities))
+            self._arrange()
             self._following = False
 
     def _follow_run(self, snapshot: Snapshot) -> None:
@@ -339,6 +398,36 @@ def status_html(snapshot: Snapshot) -> str:
     return facts(items, (9, 6, 6, 9, 11, 23, 16, 12, 3))
 
 
+def intro_html(snapshot: Snapshot) -> str:
+    """One sentence on what is trained, and one on what to do next."""
+    knobs = snapshot.knobs
+    device = str(knobs["device"])
+    cells = "plain digital weights" if device == DIGITAL else f"crossbars of {device} cells"
+    update = (
+        "the whole gradient" if knobs["method"] == "sgd" else f"updates of rank {knobs['rank']}"
+    )
+    if snapshot.diverged:
+        advice = "Training diverged: lower the learning rate and press Reset."
+    elif snapshot.running:
+        advice = "Move a knob on the left and watch what changes."
+    else:
+        advice = "Press Start, then move the Rank while it trains."
+    return (
+        f'<p style="margin:0;font-size:14px">A network learns {_task(knobs)} on {escape(cells)}, '
+        f"with {update}. <strong>{advice}</strong></p>"
+    )
+
+
+def _task(knobs: Any) -> str:
+    tasks = {
+        "digits": "handwritten digits",
+        "mnist": "handwritten digits (MNIST)",
+        "fashion_mnist": "pieces of clothing (Fashion-MNIST)",
+        "cifar10": "photographs (CIFAR-10)",
+    }
+    return tasks.get(str(knobs["dataset"]), f"the {escape(str(knobs['dataset']))} data set")
+
+
 def _state(snapshot: Snapshot) -> str:
     if snapshot.diverged:
         return "diverged"
@@ -349,7 +438,7 @@ def _state(snapshot: Snapshot) -> str:
 
 def playground() -> pmui.Page:
     """Create the page of one session."""
-    return Playground(query_asked()).page()
+    return Playground(query_asked() or BEGIN, first_steps=FIRST_STEPS).page()
 
 
 if pn.state.served:

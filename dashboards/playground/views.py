@@ -12,6 +12,8 @@ import torch
 
 from dashboards.playground.cost import COST
 from dashboards.playground.maps import MAPS, ON_CELLS
+from dashboards.playground.predictions import PREDICTIONS
+from dashboards.playground.update import UPDATE
 from dashboards.playground.view import View
 from toolkit.crossbar import Crossbar
 from toolkit.plots import (
@@ -23,7 +25,7 @@ from toolkit.plots import (
     loss_curve,
     spectrum_points,
 )
-from toolkit.plots.elements import siemens_prefix, spectrum_columns
+from toolkit.plots.elements import energy_columns, siemens_prefix, spectrum_columns
 from toolkit.training.experiment.snapshot import LayerView, Look, Snapshot
 
 BINS = 60
@@ -86,8 +88,11 @@ def _draw_spectrum(live: LiveFigure, snapshot: Snapshot, _: Any) -> str:
 
 def _draw_energy(live: LiveFigure, snapshot: Snapshot, _: Any) -> str:
     steps, captured, optimal, _ = _layer(snapshot).energy.T
-    live.set_columns(0, {"step": steps, "energy": 100 * optimal})
-    live.set_columns(1, {"step": steps, "energy": 100 * captured})
+    mean, band = energy_columns(steps, captured)
+    around = np.concatenate([steps, steps[::-1]]), np.concatenate([band["low"], band["high"][::-1]])
+    live.set_columns(0, dict(zip("xy", around, strict=True)))
+    live.set_columns(1, {"step": steps, "energy": 100 * optimal})
+    live.set_columns(2, mean)
     return f"Captured energy, {snapshot.focus.layer}"
 
 
@@ -144,14 +149,59 @@ def _blank(
 
 
 VIEWS: dict[str, View] = {
-    "loss": View("Loss", _blank_loss, _draw_loss),
-    "accuracy": View("Test accuracy", _blank_accuracy, _draw_accuracy),
-    "energy": View("Captured energy", _blank(energy_curves, 3, "x"), _draw_energy),
-    "spectrum": View("Gradient spectrum", _blank(spectrum_points, 2), _draw_spectrum),
-    "angle": View("Angle to the optimum", _blank(angle_curve, 2, "x"), _draw_angle),
+    "loss": View(
+        "Loss",
+        _blank_loss,
+        _draw_loss,
+        "The error on the batches that the network trains on, lower is better; a grey line marks "
+        "every change of a knob. At 2.3 a network of ten classes guesses.",
+        ("01_quick_start", "A first run"),
+    ),
+    "accuracy": View(
+        "Test accuracy",
+        _blank_accuracy,
+        _draw_accuracy,
+        "The share of pictures classified correctly among those never used in training. It is "
+        "measured after every pass over the training set (an epoch).",
+        ("01_quick_start", "A first run"),
+    ),
+    "energy": View(
+        "Captured energy",
+        _blank(energy_curves, 3, "x"),
+        _draw_energy,
+        "How much of each batch's gradient the update contains, as a mean of ten batches within "
+        "the band of single ones; grey is the most that this rank allows. SBPCA averages over "
+        "batches, so a single batch may point elsewhere: its value can even be negative.",
+        ("04_spectra", "A look at a gradient"),
+    ),
+    "spectrum": View(
+        "Gradient spectrum",
+        _blank(spectrum_points, 2),
+        _draw_spectrum,
+        "The singular values of the last gradient, from the strongest direction to the weakest "
+        "(grey), and those that the update keeps (orange). They fall fast: a few directions "
+        "carry most of the gradient, which is why a low rank trains well.",
+        ("04_spectra", "A look at a gradient"),
+    ),
+    "angle": View(
+        "Angle to the optimum",
+        _blank(angle_curve, 2, "x"),
+        _draw_angle,
+        "The largest angle between the directions of the update and the best ones of this batch: "
+        "0 degrees is optimal, 90 degrees means that a direction is missing.",
+        ("04_spectra", "A look at a gradient"),
+    ),
+    "predictions": PREDICTIONS,
+    **UPDATE,
     **MAPS,
     "histogram": View(
-        "Conductance histogram", _blank(conductance_shares, 3), _draw_histogram, histogram
+        "Conductance histogram",
+        _blank(conductance_shares, 3),
+        _draw_histogram,
+        "How many cells have which conductance, for both cells of the pairs. Cells that pile up "
+        "at an end of the range can move no further.",
+        ("10_real_devices", "The effect of a pulse depends on the state"),
+        histogram,
     ),
     "cost": COST,
 }

@@ -46,7 +46,7 @@ class RaceRun:
         self.track = Track()
         self._seconds, self._seen_at = 0.0, time.monotonic()
         self._following, self._answered = False, 0
-        self.widgets = {name: w for name, w in live_widgets().items() if name in SHOWN_KNOBS}
+        self.widgets = live_widgets(SHOWN_KNOBS)
         for name, widget in self.widgets.items():
             widget.param.update(label=f"{letter.upper()}: {widget.label}", width=215)
             widget.param.watch(lambda event, name=name: self._turn(name, event.new), "value")

@@ -19,7 +19,7 @@ from zarr.storage import ZipStore
 
 from dashboards.app.serve import websocket_origins
 from dashboards.app.site import Text
-from dashboards.app.widgets import groups, live_widgets
+from dashboards.app.widgets import groups, live_knobs, live_widgets
 from dashboards.playground.page import Playground, status_html
 from dashboards.playground.view import View
 from dashboards.playground.views import VIEWS
@@ -37,6 +37,7 @@ def opened() -> Iterator[Callable[..., Playground]]:
         def make(query: str = "", **knobs: Any) -> Playground:
             page = Playground(query, **knobs)
             stack.callback(page.run.close)
+            page.show_more()
             return page
 
         yield make
@@ -56,7 +57,7 @@ def frames(playground: Playground, seconds: float = 20.0, *, until) -> None:
 
 
 def test_every_live_knob_has_a_widget_with_its_own_doc():
-    widgets = live_widgets()
+    widgets = live_widgets(live_knobs())
     live = {name: knob for name, knob in knobs_of(Settings).items() if is_live(knob)}
     assert list(widgets) == list(live)
     for name, knob in live.items():
@@ -179,7 +180,7 @@ def test_views_are_chosen_and_kept_within_bounds(playground):
 
 
 def test_a_reduced_map_says_so(opened):
-    big = opened(hidden=[300], dataset="digits")
+    big = opened("views=weight", hidden=[300])
     caption = big.figures.panes["weight"]._caption
     frames(big, until=lambda: "weight" in big.run.snapshot.views)
     frames(big, until=lambda: "(a pixel: mean of 2 × 1)" in caption.object)
@@ -373,6 +374,8 @@ def test_a_view_is_one_object(opened, monkeypatch):
             "Norm of the weights",
             lambda: Text(""),
             lambda pane, _, taken: seen.append((pane, taken)) or f"Norm {taken}",
+            "The Frobenius norm.",
+            ("03_outer_products", "A batch"),
             lambda look: float(look.array.weights.norm()),
         ),
     )

@@ -66,7 +66,7 @@ def test_maps_hold_the_values_of_the_array_to_half_a_step():
 def test_plain_weights_have_no_cells_to_show():
     _run, now = taken(device="digital")
     shown = {name for name, found in now.views.items() if found is not None}
-    assert shown == {"weight", "change", "waterfall", "cost"}
+    assert shown == {"weight", "change", "waterfall", "cost", "update", "predictions"}
     assert now.views["cost"].cost is None
 
 

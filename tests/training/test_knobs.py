@@ -155,8 +155,8 @@ add_arguments(parser, Settings)
 assert "--damping" in parser.format_help() and "--write-noise" in parser.format_help()
 row = "| `damping` | 0.5 | 0.0 to 1.0 |  | yes | Factor of the update of Damped. |"
 assert row in markdown_table(Settings) and "`write_noise`" in markdown_table(Settings)
-from dashboards.app.widgets import groups, live_widgets
-widgets = live_widgets()
+from dashboards.app.widgets import groups, live_knobs, live_widgets
+widgets = live_widgets(live_knobs())
 assert (widgets["damping"].value, widgets["damping"].end) == (0.5, 1.0)
 assert widgets["write_noise"].end == 0.5
 found = groups(widgets)

@@ -12,6 +12,7 @@ from toolkit.plots.elements import (
 )
 from toolkit.plots.live import LiveFigure
 from toolkit.plots.runs import conductance_maps, convergence, gradient_spectrum
+from toolkit.plots.update import outer_products
 
 __all__ = [
     "LiveFigure",
@@ -24,6 +25,7 @@ __all__ = [
     "gradient_spectrum",
     "heat_map",
     "loss_curve",
+    "outer_products",
     "response_curves",
     "spectrum_points",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import holoviews as hv
 import holoviews.plotting.bokeh  # registers the backend; hv.extension would load it from a CDN
 import numpy as np
+import pandas as pd
 
 hv.Store.set_current_backend("bokeh")
 
@@ -17,6 +18,7 @@ hv.Store.set_current_backend("bokeh")
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7f7f7f"
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Runs in one figure, in their order: colour and dash
+WINDOW = 10  # batches in a mean of captured energy
 _DASHES = ("solid", "dashed", "dotdash", "dotted", "solid", "dashed")
 RUN_STYLES = tuple(zip(COLOURS, _DASHES, strict=False))
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
@@ -60,8 +62,8 @@ def _marks(changes: np.ndarray | None) -> hv.VLines:
 def spectrum_points(singular_value: np.ndarray, sigma: np.ndarray) -> hv.Overlay:
     """Singular values of the true gradient against sigma of the estimate, on a log axis."""
     true = spectrum_columns(singular_value)
-    curve = hv.Curve(true, "component", "value", label="true").opts(color=GREY)
-    points = hv.Scatter(spectrum_columns(sigma), "component", "value", label="sigma").opts(
+    curve = hv.Curve(true, "component", "value", label="gradient").opts(color=GREY)
+    points = hv.Scatter(spectrum_columns(sigma), "component", "value", label="update").opts(
         color=ORANGE, size=7
     )
     labels = "Gradient spectrum", "component", "singular value"
@@ -69,12 +71,26 @@ def spectrum_points(singular_value: np.ndarray, sigma: np.ndarray) -> hv.Overlay
 
 
 def energy_curves(steps: np.ndarray, captured: np.ndarray, optimal: np.ndarray) -> hv.Overlay:
-    """Energy (percent of |G|^2) that the estimate captures, and the most that its rank can."""
+    """Energy (percent of |G|^2) that the estimate captures, and the most that its rank can.
+
+    What is captured is drawn as the mean of ``WINDOW`` batches within the band of single ones.
+    """
     best = hv.Curve((steps, 100 * np.asarray(optimal)), "step", "energy", label="optimal")
-    found = hv.Curve((steps, 100 * np.asarray(captured)), "step", "energy", label="captured")
-    both = best.opts(color=GREY) * found.opts(color=ORANGE)
+    mean, band = energy_columns(steps, captured)
+    found = hv.Curve(mean, "step", "energy", label="captured (mean)")
+    single = hv.Area(band, "step", ["low", "high"]).opts(color=ORANGE, alpha=0.25, line_width=0)
+    drawn = single * best.opts(color=GREY) * found.opts(color=ORANGE)
     labels = "Captured energy", "training step", "gradient energy (%)"
-    return framed(both, *labels, legend="bottom_right", ylim=(-5, 105))
+    return framed(drawn, *labels, legend="bottom_right", ylim=(-5, 105))
+
+
+def energy_columns(
+    steps: np.ndarray, captured: np.ndarray
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The running mean of the captured energy, and the least and the most within its window."""
+    rolling = pd.Series(100 * np.asarray(captured, dtype=float)).rolling(WINDOW, min_periods=1)
+    mean = {"step": steps, "energy": rolling.mean().to_numpy()}
+    return mean, {"step": steps, "low": rolling.min().to_numpy(), "high": rolling.max().to_numpy()}
 
 
 def angle_curve(steps: np.ndarray, degrees: np.ndarray) -> hv.Curve:

@@ -6,14 +6,18 @@ the rendered figure's data sources does not. No widgets and no callbacks here.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import holoviews as hv
 import numpy as np
-from bokeh.models import DataRange1d, HoverTool, LinearColorMapper, Range1d
+from bokeh.core.serialization import Deserializer, Serializer
+from bokeh.models import DataRange1d, HoverTool, Image, Line, LinearColorMapper, Range1d, Scatter
 from bokeh.models.annotations import ColorBar, Title
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
+
+UNSEEN = np.array([0.1, 1.0])  # on every axis, logarithmic ones included
 
 
 class LiveFigure:
@@ -22,8 +26,8 @@ class LiveFigure:
     The element's title is kept in ``title`` and left to the page, whose theme colours it.
 
     ``follow`` names the axes ("x", "y", "xy" or "") that follow the data; the others stay as the
-    element fixed them. With ``pixels`` a heat map takes :meth:`set_pixels` (and no
-    :meth:`set_image`); its palettes must have 255 colours.
+    element fixed them. With ``pixels`` images take :meth:`set_pixels` (and no
+    :meth:`set_image`); their palettes must have 255 colours.
     """
 
     def __init__(
@@ -40,30 +44,59 @@ class LiveFigure:
             self.figure.x_range = DataRange1d(range_padding=0.02)
         if "y" in follow:
             self.figure.y_range = DataRange1d(range_padding=0.08)
-        self._glyphs = [r for r in self.figure.renderers if isinstance(r, GlyphRenderer)]
-        self._bars = [bar for bar in self.figure.right if isinstance(bar, ColorBar)]
-        self._sources: list[Any] = [glyph.data_source for glyph in self._glyphs]
+        self._find_parts()
+        for place, source in enumerate(self._sources):
+            self.set_columns(place, dict(source.data))
         self.figure.xaxis.ticker.desired_num_ticks = 5  # labels have room in a narrow cell, too
         for model in self.figure.references():  # ranges and sizes would come back at every frame
             model.syncable = False
-        if pixels:  # the bar keeps a mapper of its own, in the unit of what is shown
-            self._glyphs[0].glyph.color_mapper = LinearColorMapper(
-                palette=self._bars[0].color_mapper.palette,
-                low=-0.5,
-                high=254.5,
-                high_color="#00000000",
-            )
+        for renderer in self._glyphs if pixels else ():
+            if isinstance(image := renderer.glyph, Image):
+                own: Any = image.color_mapper
+                image.color_mapper = LinearColorMapper(  # a bar keeps its own, in its unit
+                    palette=own.palette,
+                    low=-0.5,
+                    high=254.5,
+                    high_color="#00000000",
+                )
+
+    def _find_parts(self) -> None:
+        self._glyphs = [r for r in self.figure.renderers if isinstance(r, GlyphRenderer)]
+        self._bars = [bar for bar in self.figure.right if isinstance(bar, ColorBar)]
+        self._sources: list[Any] = [glyph.data_source for glyph in self._glyphs]
+
+    def copy(self) -> LiveFigure:
+        """Return the same figure for another page, in a third of the time that HoloViews takes.
+
+        Its models have the same ids, so one page cannot show both.
+        """
+        other = copy(self)
+        content = Serializer(references=set()).serialize(self.figure).content
+        other.figure = Deserializer().decode(content)
+        for model in other.figure.references():
+            model.syncable = False
+        other._find_parts()
+        return other
 
     def columns(self, glyph: int) -> dict[str, Any]:
         """The columns that the ``glyph``-th glyph shows."""
-        return dict(self._sources[glyph].data)
+        held = self._sources[glyph].data
+        shown = self._glyphs[glyph].visible
+        return {name: values if shown else values[:0] for name, values in held.items()}
 
     def set_columns(self, glyph: int, columns: dict[str, Any]) -> None:
         """Replace all columns of the ``glyph``-th glyph, counted in the order of the overlay.
 
-        Columns that are what stands there already do not travel.
+        Columns that are what stands there already do not travel. A curve without points hides
+        ``UNSEEN`` ones, so that the axes stand.
         """
-        source = self._sources[glyph]
+        source, renderer = self._sources[glyph], self._glyphs[glyph]
+        is_curve = isinstance(renderer.glyph, Line | Scatter)
+        shown = not is_curve or all(map(len, columns.values()))
+        if not shown:
+            columns = dict.fromkeys(columns, UNSEEN)
+        if renderer.visible != shown:
+            renderer.visible = shown
         held = source.data
         if held.keys() != columns.keys() or not all(
             np.array_equal(held[name], values) for name, values in columns.items()
@@ -75,7 +108,7 @@ class LiveFigure:
         rows, columns = values.shape
         box = {"x": [0], "y": [0], "dw": [columns], "dh": [rows]}
         self._sources[0].data = {"image": [values], **box}
-        self._fit(columns, rows)
+        self.set_ranges((0, columns), (rows, 0))
         self._label_bars(limits, unit)
 
     def set_pixels(
@@ -92,10 +125,17 @@ class LiveFigure:
         ``box`` is the first column's x, the width and the height that the pixels cover.
         """
         begin, width, height = box
-        columns = {"x": [begin], "y": [0], "dw": [width], "dh": [height]}
-        self._sources[0].data = {"image": [pixels], **columns}
-        self._fit(width, height, begin=begin)
+        self.place_pixels(0, pixels, (begin, 0, width, height))
+        self.set_ranges((begin, begin + width), (height, 0))
         self._label_bars(limits, unit)
+
+    def place_pixels(
+        self, glyph: int, pixels: np.ndarray, box: tuple[float, float, float, float]
+    ) -> None:
+        """Replace one of several images; ``box`` is its x, y, width and height."""
+        x, y, width, height = box
+        place = {"x": [x], "y": [y], "dw": [width], "dh": [height]}
+        self._sources[glyph].data = {"image": [pixels], **place}
 
     def _label_bars(self, limits: tuple[float, float], unit: str) -> None:
         for bar in self._bars:
@@ -116,17 +156,14 @@ class LiveFigure:
         hover = HoverTool(renderers=[self._glyphs[glyph]], tooltips=f"@{column}")
         self.figure.add_tools(hover)
 
-    def set_palette(self, palette: list[str]) -> None:
-        """Replace a heat map's colours."""
-        for coloured in (self._glyphs[0].glyph, *self._bars):
+    def set_palette(self, palette: list[str], glyph: int = 0) -> None:
+        """Replace the colours of an image and of the bar."""
+        for coloured in (self._glyphs[glyph].glyph, *self._bars):
             if list(coloured.color_mapper.palette) != palette:
                 coloured.color_mapper.palette = palette
 
-    def _fit(self, width: float, height: float, *, begin: float = 0) -> None:
-        x, y = self.figure.x_range, self.figure.y_range
-        if not (isinstance(x, Range1d) and isinstance(y, Range1d)):
-            return
-        end = begin + width
-        if (x.start, x.end, y.start) != (begin, end, height):
-            x.update(start=begin, end=end, reset_start=begin, reset_end=end)
-            y.update(start=height, end=0, reset_start=height, reset_end=0)
+    def set_ranges(self, x: tuple[float, float], y: tuple[float, float]) -> None:
+        """Set the ends of both axes, unless they follow the data."""
+        for axis, (start, end) in ((self.figure.x_range, x), (self.figure.y_range, y)):
+            if isinstance(axis, Range1d) and (axis.start, axis.end) != (start, end):
+                axis.update(start=start, end=end, reset_start=start, reset_end=end)

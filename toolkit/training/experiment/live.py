@@ -23,11 +23,12 @@ from toolkit.crossbar.kernels import between_chunks
 from toolkit.training.experiment.experiment import Experiment
 from toolkit.training.experiment.run import DivergenceError
 from toolkit.training.experiment.run_limit import SHIFT_S, RunLimit
-from toolkit.training.experiment.snapshot import Focus, Look, Snapshot, SnapshotTaker
+from toolkit.training.experiment.snapshot import LOOKS_EVERY, Focus, Look, Snapshot, SnapshotTaker
 
 SNAPSHOTS_PER_SECOND = 18
 SNAPSHOTS_TOGETHER = 60  # a second, of all runs that share a limit: their pages share a thread
 SNAPSHOT_SHARE = 0.1  # of the worker's time, at most: snapshots of large layers come less often
+FIRST_S = 0.3  # at most, on a run's first steps
 SLOWEST_S = 0.5  # between two snapshots, whatever they cost
 WAIT_S = 0.1  # between two looks whether it is one's turn
 
@@ -39,10 +40,13 @@ class LiveRun:
     until another pauses (``snapshot.waiting``). A run that diverged trains no more until it is
     reset. ``messages`` receives one line of text for every request that was refused and for a run
     that diverged. ``asked`` counts the requests; a snapshot whose ``answered`` is as high has them
-    all. :meth:`close` stops the thread; interpreters that end close every live run first.
+    all. ``first_steps`` are trained before the first snapshot, fewer if they take long.
+    :meth:`close` stops the thread; interpreters that end close every live run first.
     """
 
-    def __init__(self, *, limit: RunLimit | None = None, **knobs: Any) -> None:
+    def __init__(
+        self, *, limit: RunLimit | None = None, first_steps: int = 0, **knobs: Any
+    ) -> None:
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.messages: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._running, self._waiting, self._diverged = False, 0, False
@@ -52,6 +56,7 @@ class LiveRun:
         self.asked = self._answered = 0
         self._snapshot_numbers = itertools.count()
         self._begin(knobs)
+        self._train_first(first_steps)
         self._snapshot = self._take_snapshot()
         self._thread = threading.Thread(target=self._work, name="live-run", daemon=True)
         self._thread.start()
@@ -78,9 +83,14 @@ class LiveRun:
         """Turn live knobs, together, at the next batch."""
         self._ask(lambda: self._change(knobs))
 
-    def look(self, layer: str, views: Mapping[str, Callable[[Look], Any]]) -> None:
-        """Make snapshots hold what these functions return for that layer, by name."""
-        focus = Focus(layer, dict(views))
+    def look(
+        self, layer: str, views: Mapping[str, Callable[[Look], Any]], *, compares: bool = False
+    ) -> None:
+        """Make snapshots hold what these functions return for that layer, by name.
+
+        Set ``compares`` if one of them needs ``Look.before``.
+        """
+        focus = Focus(layer, dict(views), compares)
         self._ask(lambda: self._look(focus))
 
     def limit_speed(self, steps_per_second: float | None) -> None:
@@ -217,6 +227,7 @@ class LiveRun:
 
     def _train(self) -> None:
         try:
+            self._taker.note_before(self._focus)
             self._taker.count(self._experiment.step())
         except Exception as error:  # it would only fail again at the next batch
             self._diverged = isinstance(error, DivergenceError)
@@ -263,6 +274,15 @@ class LiveRun:
         self._taker = SnapshotTaker(self._experiment)
         self._diverged = False
         self._set_running(False)
+
+    def _train_first(self, steps: int) -> None:
+        end = time.monotonic() + FIRST_S
+        for step in range(steps):
+            self._attempt(self._train)
+            if self._diverged or time.monotonic() > end:
+                return
+            if step % LOOKS_EVERY == 0:
+                self._take_snapshot()  # for the past of spectra
 
     def _answer(self, answer: Future[xr.DataTree]) -> None:
         if not answer.set_running_or_notify_cancel():  # nobody waits any more

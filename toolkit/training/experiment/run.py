@@ -73,6 +73,11 @@ class Run(Settings):
     # --- what a user reads -------------------------------------------------------------------
 
     @property
+    def data(self) -> Dataset:
+        """The data set that the run learns."""
+        return self._data
+
+    @property
     def step_count(self) -> int:
         """Training steps done."""
         return self.record.step_count
@@ -207,6 +212,15 @@ class Run(Settings):
                 hits += int((scores.argmax(1) == labels[part]).sum())
         self.network.train()
         return loss / len(labels), hits / len(labels)
+
+    def scores_of_copy(self, inputs: Tensor) -> Tensor:
+        """What a copy of the network makes of ``inputs``; the run's own cells are not read.
+
+        So no noise is drawn that the next step would have drawn, and no energy is counted.
+        """
+        with torch.no_grad():
+            scores: Tensor = copy.deepcopy(self.network).eval()(inputs)
+        return scores
 
     def _estimate_and_write(self, groups: list[Group]) -> None:
         """What LowRankSGD does with layers, and a note of it: for spectra, nothing is copied."""

@@ -6,7 +6,7 @@ A view hands in a function that takes its data from the run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import Any
 
@@ -31,7 +31,8 @@ class Look:
 
     ``first`` are the layer's weights at the start, ``past_values`` (points, 1 + components) step
     and singular values of its past. ``outer_products`` counts those written so far, and those of
-    the same samples one by one.
+    the same samples one by one. ``before`` are weights and pulse counts (None for plain weights)
+    before the last step, if the focus asks for them.
     """
 
     run: Experiment
@@ -40,6 +41,7 @@ class Look:
     past_values: np.ndarray
     outer_products: tuple[int, int]
     latest: Mapping[str, tuple[LowRank, Tensor, Tensor]]
+    before: tuple[Tensor, Tensor | None] | None = None
 
     @property
     def array(self) -> Array:
@@ -49,10 +51,14 @@ class Look:
 
 @dataclass(frozen=True)
 class Focus:
-    """A layer (None: the first) and the functions that take the data of views, by name."""
+    """A layer (None: the first) and the functions that take the data of views, by name.
+
+    ``compares`` says that one of them needs the layer as it was before the last step.
+    """
 
     layer: str | None = None
     views: Mapping[str, Callable[[Look], Any]] = field(default_factory=dict)
+    compares: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +140,14 @@ class SnapshotTaker:
         self._outer_products = np.zeros(2, dtype=np.int64)
         self.changes: list[tuple[int, dict[str, Any]]] = []
         self._seen: Snapshot | None = None
+        self._before: tuple[Array, Tensor, Tensor | None] | None = None
+
+    def note_before(self, focus: Focus) -> None:
+        """Keep the layer in focus as it is before a step, if the focus asks for it."""
+        self._before = None
+        if focus.compares:
+            array = self._run.arrays[str(self._checked(focus).layer)]
+            self._before = array, array.weights.clone(), array.pulse_count
 
     def count(self, record: StepRecord) -> None:
         """Take note of one training step."""
@@ -200,13 +214,15 @@ class SnapshotTaker:
         """The focus, on the first layer where the run has no such layer."""
         focus = focus or Focus()
         known = focus.layer in self._past
-        return Focus(focus.layer if known else next(iter(self._past)), focus.views)
+        return replace(focus, layer=focus.layer if known else next(iter(self._past)))
 
     def _views(self, focus: Focus, latest: Any) -> dict[str, Any]:
         name = str(focus.layer)
         written, full = self._outer_products.tolist()
         past = self._past[name].values.rows
-        look = Look(self._run, name, self._first[name], past, (written, full), latest)
+        same = self._before and self._before[0] is self._run.arrays[name]
+        before = self._before[1:] if self._before and same else None
+        look = Look(self._run, name, self._first[name], past, (written, full), latest, before)
         return {view: take(look) for view, take in focus.views.items()}
 
 
