@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 from toolkit.training.data.dataset import Dataset
 from toolkit.training.data.datasets import dataset_names, load_dataset
 from toolkit.training.data.synthetic import gaussians, spirals
+from toolkit.training.layers.adapters import Adapter
 from toolkit.training.layers.capture import release_weights
 from toolkit.training.layers.convert import to_crossbar, to_digital
 from toolkit.training.layers.convolution import Geometry
 from toolkit.training.layers.guards import crossbar_layers
 from toolkit.training.layers.modules import CrossbarConv2d, CrossbarLinear, block_samples
 from toolkit.training.layers.optimiser import LowRankSGD
+from toolkit.training.layers.registry import register_adapter
 from toolkit.training.models import make_model, model_names
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "Adapter",
     "CrossbarConv2d",
     "CrossbarLinear",
     "Dataset",
@@ -48,6 +51,7 @@ __all__ = [
     "make_model",
     "model_names",
     "read_plan",
+    "register_adapter",
     "release_weights",
     "spirals",
     "sweep",

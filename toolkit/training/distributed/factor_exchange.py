@@ -21,7 +21,7 @@ from toolkit.lowrank.linalg import factored_svd
 from toolkit.training.distributed.workers import Channel, Traffic
 from toolkit.training.layers.modules import CrossbarLayer
 from toolkit.training.layers.optimiser import Group, LowRankSGD
-from toolkit.training.layers.updates import LayerUpdate, write_all
+from toolkit.training.layers.updates import LayerUpdate, held_of, write_all
 
 
 def merge(updates: Sequence[LowRank], rank: int | None = None) -> LowRank:
@@ -325,7 +325,7 @@ def _options(group: Mapping[str, Any], layers: Sequence[LayerUpdate]) -> list[An
 
 def _nothing(layer: LayerUpdate) -> list[LowRank]:
     """Updates of rank 0, of a layer that no sample came through."""
-    like = layer.layer.anchor if isinstance(layer.layer, CrossbarLayer) else layer.layer.weight
+    like = held_of(layer.layer)
     dtype = like.dtype if like.dtype == torch.float64 else torch.float32
     empty = torch.empty(0, 0, dtype=dtype, device=like.device)
     return [

@@ -27,8 +27,8 @@ from toolkit.training.experiment import physics
 from toolkit.training.experiment.knobs import is_live, knobs_of
 from toolkit.training.experiment.recorder import Recorder, Spectrum, StepRecord, spectrum
 from toolkit.training.experiment.settings import Settings, present_names
+from toolkit.training.layers.adapters import Samples
 from toolkit.training.layers.convert import DIGITAL, to_crossbar
-from toolkit.training.layers.convolution import Samples
 from toolkit.training.layers.guards import crossbar_layers
 from toolkit.training.layers.modules import CrossbarLayer, block_samples
 from toolkit.training.layers.optimiser import Group, LowRankSGD

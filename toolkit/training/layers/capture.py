@@ -5,7 +5,6 @@ Nothing is computed on the way but for one reference to each; samples are made w
 
 from __future__ import annotations
 
-import math
 import weakref
 from typing import Any
 
@@ -14,9 +13,11 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from toolkit.checks import all_finite, check_instance
-from toolkit.training.layers.convolution import Geometry, Samples
+from toolkit.training.layers.adapters import Adapter, Samples
+from toolkit.training.layers.registry import adapter_kind
 
-PlainLayer = nn.Linear | nn.Conv2d
+# One of torch's layers, or anyone's, of a kind that has an adapter.
+PlainLayer = nn.Module
 
 # The capture that takes a parameter's gradient in its place.
 _CAPTURES = WeakTensorKeyDictionary()
@@ -35,12 +36,14 @@ class Capture:
     """
 
     _owner: weakref.ref[PlainLayer] | None = None
+    _adapter: Adapter | None = None
     _held: Tensor | None = None
 
     def __init__(self, owner: PlainLayer | None = None) -> None:
         self.calls: list[tuple[Tensor, Tensor]] = []
         self.positions = 1
-        self._owner = None if owner is None else weakref.ref(owner)
+        if owner is not None:
+            self._owner, self._adapter = weakref.ref(owner), adapter_of(owner)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"calls": [], "positions": self.positions}
@@ -66,12 +69,12 @@ class Capture:
 
         Whatever else uses the weight still leaves its gradient there.
         """
-        weight = layer.weight
+        weight = weight_of(layer)
         if self.belongs_to(layer) and weight.requires_grad and weight.is_leaf:
             self._held = weight.requires_grad_(False)
 
     def __call__(
-        self, layer: PlainLayer, args: Any, kwargs: Any, outputs: Tensor | None
+        self, _layer: PlainLayer, args: Any, kwargs: Any, outputs: Tensor | None
     ) -> Tensor | None:
         """Forward hook of a plain layer; ``outputs`` is None where its forward has failed."""
         held, self._held = self._held, None
@@ -80,8 +83,9 @@ class Capture:
         held.requires_grad_(True)
         if outputs is None:
             return None
-        inputs = args[0] if args else kwargs["input"]
-        self.positions = positions_of(outputs, convolution=isinstance(layer, nn.Conv2d))
+        inputs = args[0] if args else next(iter(kwargs.values()))
+        assert self._adapter is not None
+        self.positions = self._adapter.positions(inputs, outputs)
         anchor = torch.empty(0, device=outputs.device, requires_grad=True)
         _CAPTURES[held] = self
         return self.tap(inputs, outputs, anchor)
@@ -99,10 +103,14 @@ class Capture:
                         f"the {what} of layer {name!r} must be finite; got a NaN or an infinity"
                     )
 
-    def samples(self, geometry: Geometry | None, dtype: torch.dtype, bias: bool) -> list[Samples]:
+    def samples(self, adapter: Adapter, dtype: torch.dtype, bias: bool) -> list[Samples]:
         """(errors, activations) of all calls, one pair for each matrix; none without calls."""
         made = [
-            _samples(inputs.to(dtype), errors.to(dtype), geometry, bias)
+            adapter.samples(
+                inputs.to(dtype) if inputs.is_floating_point() else inputs,
+                errors.to(dtype),
+                bias=bias,
+            )
             for inputs, errors in self.calls
         ]
         if len(made) < 2:
@@ -111,20 +119,6 @@ class Capture:
             (torch.cat([d for d, _ in calls]), torch.cat([a for _, a in calls]))
             for calls in zip(*made, strict=True)
         ]
-
-
-def _samples(
-    inputs: Tensor, errors: Tensor, geometry: Geometry | None, bias: bool
-) -> list[Samples]:
-    if geometry is None:
-        activations = inputs.reshape(-1, inputs.shape[-1])
-        if bias:  # the weight of an input that is always 1
-            ones = activations.new_ones(len(activations), 1)
-            activations = torch.cat([activations, ones], dim=1)
-        return [(errors.reshape(-1, errors.shape[-1]), activations)]
-    if inputs.ndim == 3:
-        inputs, errors = inputs[None], errors[None]
-    return geometry.samples(inputs, errors, bias=bias)
 
 
 class _Tap(torch.autograd.Function):
@@ -151,11 +145,18 @@ class _Tap(torch.autograd.Function):
         return gradients[0], None, None, None
 
 
-def positions_of(outputs: Tensor, *, convolution: bool) -> int:
-    """Samples for each network input: of (batch, channels, ...) or of (batch, ..., features)."""
-    if convolution:
-        return math.prod(outputs.shape[-2:])
-    return math.prod(outputs.shape[1:-1])
+def adapter_of(layer: PlainLayer) -> Adapter:
+    """The adapter of a layer whose kind has one."""
+    kind = adapter_kind(layer)
+    assert kind is not None
+    return kind.of(layer)
+
+
+def weight_of(layer: PlainLayer) -> nn.Parameter:
+    """The parameter whose use an adapter describes."""
+    kind = adapter_kind(layer)
+    assert kind is not None
+    return layer.get_parameter(kind.weight_name)
 
 
 def attach(layer: PlainLayer) -> Capture:
@@ -164,7 +165,7 @@ def attach(layer: PlainLayer) -> Capture:
     A layer that is attached already gives the capture that it has.
     """
     if (present := attached(layer)) is None:
-        _remove_hooks(layer)  # of the layer that this one was copied from
+        remove_hooks(layer)  # of the layer that this one was copied from
         present = Capture(layer)
         layer.register_forward_pre_hook(present.hold)
         # first of all hooks, so that it sees what the layer itself put out
@@ -190,7 +191,7 @@ def release_weights(model: nn.Module) -> None:
     for layer in model.modules():
         if (capture := attached(layer)) is not None:
             capture.clear()
-        _remove_hooks(layer)
+        remove_hooks(layer)
 
 
 def is_capture(hook: Any) -> bool:
@@ -198,7 +199,8 @@ def is_capture(hook: Any) -> bool:
     return isinstance(getattr(hook, "__self__", hook), Capture)
 
 
-def _remove_hooks(layer: nn.Module) -> None:
+def remove_hooks(layer: nn.Module) -> None:
+    """Take every capture off the layer, its own or that of the layer it was copied from."""
     for hooks in (layer._forward_hooks, layer._forward_pre_hooks):
         for key in [key for key, hook in hooks.items() if is_capture(hook)]:
             del hooks[key]
@@ -207,26 +209,26 @@ def _remove_hooks(layer: nn.Module) -> None:
 
 
 def matrix_layers(model: nn.Module) -> tuple[dict[str, PlainLayer], dict[str, str]]:
-    """The Linear and Conv2d layers whose weight only their own forward reads; and the others.
+    """The layers with an adapter whose weight only their own forward reads; and the others.
 
     Returns
     -------
     layers
         By name (one, where a module has several), in the order of ``model.named_modules()``.
     left_out
-        Why each of the other Linear and Conv2d layers is not among them.
+        Why each of the other layers with an adapter is not among them.
     """
     layers: dict[str, PlainLayer] = {}
     left_out: dict[str, str] = {}
     owners = _owners(model)
     readers = [m.out_proj for m in model.modules() if isinstance(m, nn.MultiheadAttention)]
     for name, module in model.named_modules():
-        if not isinstance(module, nn.Linear | nn.Conv2d):
+        if (kind := adapter_kind(module)) is None:
             continue
         shared = [n for p in _held(module) for n in owners[id(p)] if n != name]
         if any(module is reader for reader in readers):
             left_out[name] = "MultiheadAttention reads its weight without calling it"
-        elif reason := _peculiarity(module):
+        elif reason := peculiarity(module, kind.kind_of(module)) or _refusal(module, kind):
             left_out[name] = reason
         elif shared:
             left_out[name] = f"it shares a parameter with {shared[0]!r}"
@@ -248,9 +250,16 @@ def _held(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module._parameters.values() if parameter is not None]
 
 
-def _peculiarity(module: PlainLayer) -> str | None:
-    """Why the module is not simply its class's product with its weight, if it is not."""
-    base = nn.Linear if isinstance(module, nn.Linear) else nn.Conv2d
+def _refusal(module: nn.Module, kind: type[Adapter]) -> str | None:
+    if not set(module._parameters) <= {kind.weight_name, kind.bias_name} or (
+        module._parameters.get(kind.weight_name) is None
+    ):
+        return "its weight is computed from other parameters"
+    return kind.refusal(module)
+
+
+def peculiarity(module: nn.Module, base: type | None) -> str | None:
+    """Why the module is not simply what its class ``base`` computes, if it is not."""
     if any(parameter._backward_hooks for parameter in _held(module)):
         return "its parameters have hooks, which would see no gradient"
     if isinstance(module, nn.modules.lazy.LazyModuleMixin) and module.has_uninitialized_params():
@@ -260,6 +269,4 @@ def _peculiarity(module: PlainLayer) -> str | None:
         for f in ("forward", "_conv_forward")
     ):
         return f"its class {type(module).__name__} has a forward of its own"
-    if set(module._parameters) != {"weight", "bias"}:
-        return "its weight is computed from other parameters"
     return None

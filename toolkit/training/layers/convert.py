@@ -32,8 +32,16 @@ from toolkit.crossbar import (
     get_device,
 )
 from toolkit.crossbar.crossbar import check_setting
-from toolkit.training.layers.capture import PlainLayer, is_capture, matrix_layers
-from toolkit.training.layers.convolution import Geometry
+from toolkit.training.layers.adapters import Adapter, LinearAdapter, filled, hollow
+from toolkit.training.layers.capture import (
+    PlainLayer,
+    adapter_of,
+    is_capture,
+    matrix_layers,
+    remove_hooks,
+    weight_of,
+)
+from toolkit.training.layers.convolution import ConvolutionAdapter
 from toolkit.training.layers.guards import crossbar_layers, guard, unguard
 from toolkit.training.layers.modules import CrossbarConv2d, CrossbarLayer, CrossbarLinear
 
@@ -109,10 +117,12 @@ def to_crossbar(
     strict: bool = False,
     **array: Any,
 ) -> Model:
-    """A copy of the model whose Linear and Conv2d layers have their weights in arrays.
+    """A copy of the model whose layers have their weights in arrays.
 
-    Weights and biases are programmed exactly; dtype, torch device and training mode stay. Whatever
-    is not a Linear or Conv2d stays digital and is copied. The model itself is not touched.
+    Weights and biases are programmed exactly; dtype, torch device and training mode stay. Converted
+    are Linear, Conv1d to 3d, ConvTranspose1d to 3d, Embedding, the ``Conv1D`` of Hugging Face's
+    transformers and whatever :func:`~toolkit.training.register_adapter` has added; everything else
+    stays digital and is copied. The model itself is not touched.
 
     Parameters
     ----------
@@ -160,10 +170,10 @@ def to_crossbar(
     -----
     UserWarning
         Names what stays digital, with the reason: modules of other kinds that own weights of two
-        or more dimensions (Conv1d, LSTM, Embedding, ...); and a Linear or Conv2d whose weight is
-        read by another module (in a MultiheadAttention), shared with another layer (tied) or
-        computed (parametrised), whose class has a forward of its own, that has hooks, or of which
-        either the weight or the bias is frozen. ``skip`` silences it.
+        or more dimensions (LSTM, Bilinear, ...); and a layer whose weight is read by another module
+        (in a MultiheadAttention), shared with another layer (tied), computed (parametrised) or
+        rescaled (the ``max_norm`` of an Embedding), whose class has a forward of its own, that has
+        hooks, or of which either the weight or the bias is frozen. ``skip`` silences it.
 
     Notes
     -----
@@ -191,7 +201,7 @@ def to_crossbar(
         why = (
             "its layers are on arrays already" if crossbar_layers(model) else _kinds(names, skipped)
         )
-        raise ValueError(f"model must have a Linear or Conv2d to convert; {why}")
+        raise ValueError(f"model must have a layer with an adapter to convert; {why}")
     _report({name: why for name, why in left_out.items() if name not in skipped}, strict=strict)
     memo: dict[int, CrossbarLayer] = {}
     for name, layer in layers.items():
@@ -207,7 +217,7 @@ def to_crossbar(
 
 
 def to_digital(model: Model) -> Model:
-    """A copy of the model with torch's Linear and Conv2d, which hold the arrays' weights.
+    """A copy of the model with torch's own layers, which hold the arrays' weights.
 
     Raises
     ------
@@ -227,16 +237,26 @@ def _convertible(model: nn.Module) -> tuple[dict[str, PlainLayer], dict[str, str
     """As :func:`matrix_layers`, less what arrays cannot be in place of, and all other weights."""
     layers, left_out = matrix_layers(model)
     for name, layer in layers.items():
-        if _has_hooks(layer):
-            left_out[name] = HOOKED
-        elif layer.bias is not None and layer.bias.requires_grad != layer.weight.requires_grad:
-            left_out[name] = HALF_FROZEN
+        if reason := _hindrance(layer):
+            left_out[name] = reason
     kept = {name: layer for name, layer in layers.items() if name not in left_out}
     for name, module in model.named_modules():
         parent = name.removesuffix(".parametrizations.weight")
         if name not in layers and parent not in left_out and _owns_matrices(module):
-            left_out[name] = f"{type(module).__name__} is neither Linear nor Conv2d"
+            left_out[name] = f"{type(module).__name__} has no adapter"
     return kept, left_out
+
+
+def _hindrance(layer: PlainLayer) -> str | None:
+    """Why arrays cannot be in place of a layer."""
+    adapter, weight = adapter_of(layer), weight_of(layer)
+    bias = layer._parameters.get(adapter.bias_name)
+    if _has_hooks(layer):
+        return HOOKED
+    in_array = adapter.bias_in_array and bias is not None
+    if in_array and bias is not None and bias.requires_grad != weight.requires_grad:
+        return HALF_FROZEN
+    return None
 
 
 def _owns_matrices(module: nn.Module) -> bool:
@@ -251,15 +271,19 @@ def _has_hooks(layer: PlainLayer) -> bool:
 
 def _on_arrays(name: str, layer: PlainLayer, settings: ArraySettings, seed: int) -> CrossbarLayer:
     """The layer with its weights in arrays."""
-    if layer.weight.dtype not in (torch.float32, torch.float64):
+    adapter, weight = adapter_of(layer), weight_of(layer).detach()
+    if weight.dtype not in (torch.float32, torch.float64):
         raise TypeError(
-            f"layer {name!r} must be float32 or float64 to be converted; got {layer.weight.dtype}"
+            f"layer {name!r} must be float32 or float64 to be converted; got {weight.dtype}"
         )
-    matrix = layer.weight.detach().flatten(1)
-    if layer.bias is not None:
-        matrix = torch.cat([matrix, layer.bias.detach()[:, None]], dim=1)
-    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-    largest = float(matrix.abs().max())
+    matrices = adapter.matrices(weight)
+    bias = layer._parameters.get(adapter.bias_name)
+    has_column = bias is not None and adapter.bias_in_array
+    if has_column and bias is not None:
+        parts = bias.detach().chunk(len(matrices))
+        columns = [part[:, None] for part in parts]
+        matrices = [torch.cat(pair, dim=1) for pair in zip(matrices, columns, strict=True)]
+    largest = max(float(matrix.abs().max()) for matrix in matrices)
     w_max = (HEADROOM * largest or 1.0) if settings.w_max is None else settings.w_max
     if largest > w_max and not settings.is_digital:
         raise ValueError(
@@ -267,42 +291,50 @@ def _on_arrays(name: str, layer: PlainLayer, settings: ArraySettings, seed: int)
             "for it, override it for this layer, or leave w_max out"
         )
     try:
-        arrays = [
-            settings.make(part, w_max, seed + group)
-            for group, part in enumerate(matrix.chunk(groups))
-        ]
+        arrays = [settings.make(part, w_max, seed + i) for i, part in enumerate(matrices)]
     except (TypeError, ValueError) as error:
         raise type(error)(f"layer {name!r}: {error}") from error
-    made: CrossbarLayer
-    if isinstance(layer, nn.Conv2d):
-        made = CrossbarConv2d(arrays, geometry=Geometry.of(layer), bias=layer.bias is not None)
-    else:
-        made = CrossbarLinear(arrays[0], bias=layer.bias is not None)
-    made.anchor.requires_grad_(layer.weight.requires_grad)
+    made = _crossbar_layer(arrays, adapter, has_column)
+    if bias is not None and not has_column:
+        made.digital_bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
+    template = hollow(layer)
+    remove_hooks(template)
+    vars(made)["template"] = template
+    made.anchor.requires_grad_(weight_of(layer).requires_grad)
     return made.train(layer.training)
+
+
+def _crossbar_layer(arrays: list[Array], adapter: Adapter, bias: bool) -> CrossbarLayer:
+    """Of its public class, if it has one."""
+    made: CrossbarLayer
+    if isinstance(adapter, LinearAdapter):
+        made = CrossbarLinear(arrays[0], bias=bias)
+        made.adapter = adapter
+    elif type(adapter) is ConvolutionAdapter and adapter.geometry.dimensions == 2:
+        made = CrossbarConv2d(arrays, geometry=adapter.geometry, bias=bias)
+    else:
+        made = CrossbarLayer(arrays, adapter=adapter, bias=bias)
+    return made
 
 
 def _off_arrays(layer: CrossbarLayer) -> PlainLayer:
     """The torch layer with the weights that the arrays hold."""
-    weight, bias = layer.weight.detach(), layer.bias
-    place: dict[str, Any] = {
-        "bias": layer.has_bias,
-        "device": weight.device,
-        "dtype": weight.dtype,
-    }
-    made: PlainLayer
-    if isinstance(layer, CrossbarConv2d):
-        made = nn.utils.skip_init(
-            nn.Conv2d, layer.in_channels, len(weight), **layer.geometry.torch_knobs(), **place
-        )
-    else:
-        made = nn.utils.skip_init(nn.Linear, weight.shape[1], len(weight), **place)
-    with torch.no_grad():
-        made.weight.copy_(weight)
-        if made.bias is not None and bias is not None:
-            made.bias.copy_(bias)
-    made.requires_grad_(layer.anchor.requires_grad)
+    adapter, weight, bias = layer.adapter, layer.weight, layer.bias
+    template = layer.template or _template(layer)
+    made = filled(template, {adapter.weight_name: weight, adapter.bias_name: bias})
+    weight_of(made).requires_grad_(layer.anchor.requires_grad)
+    if bias is not None and layer.has_bias:
+        made.get_parameter(adapter.bias_name).requires_grad_(layer.anchor.requires_grad)
     return made.train(layer.training)
+
+
+def _template(layer: CrossbarLayer) -> nn.Module:
+    """Torch's layer for one on arrays that was made without."""
+    outputs, inputs = layer.weight.shape[:2]
+    place: dict[str, Any] = {"bias": layer.has_bias, "device": "meta"}
+    if isinstance(layer, CrossbarConv2d):
+        return nn.Conv2d(layer.in_channels, outputs, **layer.geometry.torch_knobs(), **place)
+    return nn.Linear(inputs, outputs, **place)
 
 
 def _without_fast_path(model: Model) -> Model:

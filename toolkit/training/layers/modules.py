@@ -9,33 +9,47 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
-from toolkit.checks import all_finite, check_count, check_flag, check_instance, check_signal
+from toolkit.checks import check_count, check_flag, check_instance
 from toolkit.crossbar import Array, DigitalArray
 from toolkit.crossbar.states import load_whole
-from toolkit.training.layers.capture import Capture, attached, positions_of
-from toolkit.training.layers.convolution import Geometry, Patches, Samples
+from toolkit.training.layers.adapters import Adapter, LinearAdapter, Samples
+from toolkit.training.layers.capture import Capture, attached
+from toolkit.training.layers.convolution import ConvolutionAdapter, Geometry
 
 
 class CrossbarLayer(nn.Module):
-    """The common part of the layers: arrays, their samples and their state.
+    """A layer of any kind with its weights in arrays; an :class:`~.adapters.Adapter` says how.
 
-    ``arrays`` holds one array of (outputs, inputs) for each group; with ``bias`` the last column
-    of each is the bias, the weight of an input that is always 1. ``anchor`` is an empty parameter
-    that stands for the arrays: its ``requires_grad`` says whether they are to be trained, its
-    device where they are.
+    ``arrays`` holds one array of (outputs, inputs) for each matrix of the layer; with ``bias`` the
+    last column of each is the bias, the weight of an input that is always 1. ``anchor`` is an empty
+    parameter that stands for the arrays: its ``requires_grad`` says whether they are to be trained,
+    its device where they are. ``digital_bias`` is the bias of a layer that adds it after its
+    products (a transposed convolution), else None. ``template`` is torch's own layer without its
+    numbers, where there was one.
 
     The layers compute in the dtype of their arrays, under autocast too. ``state_dict`` holds the
     arrays whole, random generators included, and loads into a model converted alike.
     """
 
-    def __init__(self, arrays: Sequence[Array], *, bias: bool) -> None:
+    digital_bias: nn.Parameter | None
+    template: nn.Module | None
+
+    def __init__(
+        self,
+        arrays: Sequence[Array],
+        *,
+        adapter: Adapter,
+        bias: bool,
+        digital_bias: nn.Parameter | None = None,
+        template: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         what = "arrays: crossbars, tiled or not, or digital"
         check_instance("arrays", arrays or None, list | tuple, what)
@@ -43,30 +57,32 @@ class CrossbarLayer(nn.Module):
             check_instance("arrays", array, Array, what)
         check_flag("bias", bias)
         self.arrays = list(arrays)
-        self.has_bias = bias
+        self.adapter, self.has_bias = adapter, bias
+        vars(self)["template"] = template  # no part of this module
         weights = arrays[0].weights
         self.anchor = nn.Parameter(weights.new_empty(0))
+        self.register_parameter("digital_bias", digital_bias)
         self.capture = Capture()
-
-    @property
-    def geometry(self) -> Geometry | None:
-        """Where the patches of a convolution lie; None for a linear layer."""
-        return None
 
     @property
     def weight(self) -> Tensor:
         """A read-only copy of the arrays' weights, in the shape of torch's layer."""
-        matrix = torch.cat([array.weights for array in self.arrays])
-        weights = matrix[:, : matrix.shape[1] - self.has_bias]
-        kernel = () if self.geometry is None else self.geometry.kernel_size
-        return self._as_held(weights.reshape(len(weights), -1, *kernel) if kernel else weights)
+        return self._as_held(self._weight_of([array.weights for array in self.arrays]))
 
     @property
     def bias(self) -> Tensor | None:
-        """A copy of the arrays' bias, (outputs,); None without a bias."""
+        """A copy of the arrays' bias, (outputs,), or ``digital_bias``; None without a bias."""
         if not self.has_bias:
-            return None
+            return self.digital_bias
         return self._as_held(torch.cat([array.weights[:, -1] for array in self.arrays]))
+
+    @cached_property
+    def _weight_shape(self) -> torch.Size:
+        return self._weight_of([torch.empty(a.shape, device="meta") for a in self.arrays]).shape
+
+    def _weight_of(self, matrices: Sequence[Tensor]) -> Tensor:
+        columns = matrices[0].shape[1] - self.has_bias
+        return self.adapter.weight([matrix[:, :columns] for matrix in matrices])
 
     def _as_held(self, values: Tensor) -> Tensor:
         held: Tensor = _Held.apply(values, self.anchor)
@@ -89,13 +105,13 @@ class CrossbarLayer(nn.Module):
         then the layer holds its inputs and its outputs' errors, nothing else. Calls add up until
         :meth:`clear_samples`.
         """
-        return self.capture.samples(self.geometry, self.anchor.dtype, self.has_bias)
+        return self.capture.samples(self.adapter, self.anchor.dtype, self.has_bias)
 
     def samples_for_later(self) -> Callable[[], list[Samples]]:
         """What gives the present :attr:`samples` when called, even after :meth:`clear_samples`."""
         kept = Capture()
         kept.calls = list(self.capture.calls)
-        return lambda: kept.samples(self.geometry, self.anchor.dtype, self.has_bias)
+        return lambda: kept.samples(self.adapter, self.anchor.dtype, self.has_bias)
 
     def clear_samples(self) -> None:
         """Forget the samples, as after an update."""
@@ -103,9 +119,8 @@ class CrossbarLayer(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """The state of every array, and what its columns are, for ``state_dict``."""
-        kernel = None if self.geometry is None else list(self.geometry.kernel_size)
         arrays = [array.state_dict() for array in self.arrays]
-        return {"arrays": arrays, "bias": self.has_bias, "kernel_size": kernel}
+        return {"arrays": arrays, "bias": self.has_bias, "kernel_size": self.adapter.layout}
 
     def set_extra_state(self, state: Any) -> None:
         """Restore what :meth:`get_extra_state` gave: the same outputs from then on.
@@ -126,7 +141,7 @@ class CrossbarLayer(nn.Module):
         saved = state["arrays"]
         if state["bias"] != self.has_bias:
             raise ValueError(f"state must be of a layer with bias={self.has_bias}")
-        kernel = None if self.geometry is None else list(self.geometry.kernel_size)
+        kernel = self.adapter.layout
         if state["kernel_size"] != kernel:
             raise ValueError(
                 f"state must be of a layer with kernel_size {kernel}; got {state['kernel_size']}"
@@ -151,8 +166,39 @@ class CrossbarLayer(nn.Module):
         super()._apply(fn, recurse)
         return self
 
-    def _read(self, array: Array, activations: Tensor) -> Tensor:
-        return _Read.apply(activations, array)
+    def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """What torch's layer computes from its inputs, by reads of the arrays."""
+        check_instance("input", input, Tensor, "a torch.Tensor")
+        shape = self._weight_shape
+        self.adapter.check(input, shape)
+        inputs = input.to(self.anchor.dtype) if input.is_floating_point() else input
+        args = (*args, *kwargs.values())
+        is_digital = all(isinstance(array, DigitalArray) for array in self.arrays)
+        outputs = self._exactly(inputs, *args) if is_digital else self._read(inputs, *args)
+        self.capture.positions = self.adapter.positions(inputs, outputs)
+        return self.capture.tap(input, outputs, self.anchor)
+
+    def _exactly(self, inputs: Tensor, *args: Any) -> Tensor:
+        matrices = [array.matrix for array in self.arrays if isinstance(array, DigitalArray)]
+        bias: Tensor | None = self.digital_bias
+        if self.has_bias:
+            columns = [matrix[:, -1] for matrix in matrices]
+            bias = columns[0] if len(columns) == 1 else torch.cat(columns)
+        with torch.autocast(inputs.device.type, enabled=False):
+            return self.adapter.exactly(
+                self.template, inputs, self._weight_of(matrices), bias, *args
+            )
+
+    def _read(self, inputs: Tensor, *args: Any) -> Tensor:
+        samples = self.adapter.activations(inputs, bias=self.has_bias)
+        products = [
+            _Read.apply(activations.to(self.anchor.dtype), array)
+            for array, activations in zip(self.arrays, samples, strict=True)
+        ]
+        outputs = self.adapter.outputs(products, inputs, *args)
+        if self.digital_bias is None:
+            return outputs
+        return self.adapter.with_own_bias(outputs, self.digital_bias)
 
     def extra_repr(self) -> str:
         """Shape, kind of cell and bias."""
@@ -172,7 +218,7 @@ class CrossbarLinear(CrossbarLayer):
 
     def __init__(self, array: Array, *, bias: bool = True) -> None:
         check_instance("array", array, Array, "a crossbar, tiled or not, or digital")
-        super().__init__([array], bias=bias)
+        super().__init__([array], adapter=LinearAdapter(), bias=bias)
 
     @property
     def array(self) -> Array:
@@ -190,30 +236,6 @@ class CrossbarLinear(CrossbarLayer):
     def shape(self) -> tuple[int, int]:
         """(outputs, inputs + 1): the shape of the array."""
         return self.array.shape
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(..., inputs) -> (..., outputs)."""
-        inputs = input  # by torch's name for those who call with it
-        check_instance("input", inputs, Tensor, "a torch.Tensor")
-        width = self.shape[1] - self.has_bias
-        if inputs.ndim < 1 or inputs.shape[-1] != width:
-            raise ValueError(f"input must have shape (..., {width}); got {tuple(inputs.shape)}")
-        flat = inputs.reshape(-1, inputs.shape[-1]).to(self.anchor.dtype)
-        if isinstance(self.array, DigitalArray):
-            flat = self._product(flat, self.array.matrix)
-        else:
-            flat = self._read(self.array, with_bias(flat) if self.has_bias else flat)
-        outputs = flat.reshape(*inputs.shape[:-1], flat.shape[1])
-        self.capture.positions = positions_of(outputs, convolution=False)
-        return self.capture.tap(inputs, outputs, self.anchor)
-
-    def _product(self, inputs: Tensor, matrix: Tensor) -> Tensor:
-        """The same with torch's linear layer, without a column of ones."""
-        columns = matrix.shape[1] - self.has_bias
-        check_signal("inputs", inputs.detach(), columns)
-        bias = matrix[:, -1] if self.has_bias else None
-        with torch.autocast(inputs.device.type, enabled=False):
-            return functional.linear(inputs, matrix[:, :columns], bias)
 
 
 class CrossbarConv2d(CrossbarLayer):
@@ -245,8 +267,12 @@ class CrossbarConv2d(CrossbarLayer):
     """
 
     def __init__(self, arrays: Sequence[Array], *, geometry: Geometry, bias: bool = True) -> None:
-        super().__init__(arrays, bias=bias)
         check_instance("geometry", geometry, Geometry, "a Geometry")
+        if geometry.dimensions != 2:
+            raise ValueError(
+                f"geometry must be of two dimensions; got kernel_size {geometry.kernel_size}"
+            )
+        super().__init__(arrays, adapter=ConvolutionAdapter(geometry), bias=bias)
         shapes = {array.shape for array in arrays}
         columns = arrays[0].shape[1] - bias
         if len(arrays) != geometry.groups or len(shapes) > 1:
@@ -260,63 +286,13 @@ class CrossbarConv2d(CrossbarLayer):
                 f"the kernel {geometry.kernel_size}{' and one for the bias' if bias else ''}; "
                 f"got {arrays[0].shape[1]}"
             )
-        self._geometry = geometry
         self.in_channels = geometry.groups * columns // math.prod(geometry.kernel_size)
 
     @property
     def geometry(self) -> Geometry:
         """Where the patches lie."""
-        return self._geometry
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(batch, channels_in, height, width) -> (batch, channels_out, height_out, width_out)."""
-        inputs = input  # by torch's name for those who call with it
-        check_instance("input", inputs, Tensor, "a torch.Tensor")
-        batched = inputs if inputs.ndim == 4 else inputs[None]
-        if batched.ndim != 4 or batched.shape[1] != self.in_channels:
-            raise ValueError(
-                f"input must be (batch, {self.in_channels}, height, width); "
-                f"got {tuple(inputs.shape)}"
-            )
-        batched = batched.to(self.anchor.dtype)
-        is_digital = all(isinstance(array, DigitalArray) for array in self.arrays)
-        outputs = self._convolved(batched) if is_digital else self._read_patches(batched)
-        self.capture.positions = positions_of(outputs, convolution=True)
-        outputs = outputs if inputs.ndim == 4 else outputs[0]
-        return self.capture.tap(inputs, outputs, self.anchor)
-
-    def _read_patches(self, inputs: Tensor) -> Tensor:
-        padded = self._geometry.padded(inputs)
-        height, width = self._geometry.output_size(padded)
-        outputs = [
-            self._read(array, Patches.apply(channels, self._geometry, self.has_bias))
-            for array, channels in zip(
-                self.arrays, padded.chunk(len(self.arrays), dim=1), strict=True
-            )
-        ]
-        by_position = torch.cat(outputs, dim=1) if len(outputs) > 1 else outputs[0]
-        return by_position.view(len(inputs), height, width, by_position.shape[1]).permute(
-            0, 3, 1, 2
-        )
-
-    def _convolved(self, inputs: Tensor) -> Tensor:
-        """The same by torch's convolution: 10 times faster on one thread, wide layers more so."""
-        geometry, matrix = self._geometry, _stacked(self.arrays)
-        filters = matrix[:, : matrix.shape[1] - self.has_bias].reshape(
-            len(matrix), -1, *geometry.kernel_size
-        )
-        check_finite_inputs(inputs)
-        borders = geometry.zeros
-        with torch.autocast(inputs.device.type, enabled=False):
-            return functional.conv2d(
-                geometry.padded(inputs) if borders is None else inputs,
-                filters,
-                matrix[:, -1] if self.has_bias else None,
-                geometry.stride,
-                borders or 0,
-                geometry.dilation,
-                geometry.groups,
-            )
+        assert isinstance(self.adapter, ConvolutionAdapter)
+        return self.adapter.geometry
 
 
 class _Read(torch.autograd.Function):
@@ -347,23 +323,6 @@ class _Held(torch.autograd.Function):
             "layer.weight and layer.bias of a layer on arrays are for reading: no gradient reaches "
             "the arrays but by the layer's own call; detach() them, or leave them out of the loss"
         )
-
-
-def _stacked(arrays: Sequence[Array]) -> Tensor:
-    """The weights of all arrays, one below the other; of a single one without a copy."""
-    held = [a.matrix if isinstance(a, DigitalArray) else a.weights for a in arrays]
-    return held[0] if len(held) == 1 else torch.cat(held)
-
-
-def with_bias(inputs: Tensor) -> Tensor:
-    """(batch, n) -> (batch, n + 1): the bias is one more input that is always 1."""
-    return torch.cat([inputs, inputs.new_ones(len(inputs), 1)], dim=1)
-
-
-def check_finite_inputs(inputs: Tensor) -> None:
-    """ValueError for a NaN or an infinity, as a read of an array gives."""
-    if not all_finite(inputs):
-        raise ValueError("inputs must be finite; got NaN or infinite entries")
 
 
 def block_samples(layer: nn.Module, block_size: int) -> int:

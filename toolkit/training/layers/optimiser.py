@@ -16,7 +16,13 @@ from toolkit.checks import as_generator, check_choice, check_count, check_instan
 from toolkit.crossbar import SCHEMES
 from toolkit.crossbar.states import load_whole
 from toolkit.lowrank import Estimator, estimator_knobs, estimator_names, make_estimator
-from toolkit.training.layers.capture import PlainLayer, has_samples, matrix_layers
+from toolkit.training.layers.capture import (
+    PlainLayer,
+    adapter_of,
+    has_samples,
+    matrix_layers,
+    weight_of,
+)
 from toolkit.training.layers.modules import CrossbarLayer
 from toolkit.training.layers.updates import LayerUpdate, in_layer, matrix_shapes, write_all
 
@@ -40,9 +46,9 @@ class LowRankSGD(torch.optim.Optimizer):
 
         optimizer = LowRankSGD(model, lr=0.1, rank=4)
 
-    Every :class:`torch.nn.Linear` and :class:`torch.nn.Conv2d`, and every layer on crossbars
-    (:func:`~toolkit.training.to_crossbar`), is trained by an estimator of ``toolkit.lowrank`` from
-    its inputs and the errors of its outputs:
+    Every linear layer and convolution of torch (transposed ones and the ``Conv1D`` of Hugging
+    Face's transformers too), and every layer on crossbars (:func:`~toolkit.training.to_crossbar`),
+    is trained by an estimator of ``toolkit.lowrank`` from its inputs and the errors of its outputs:
 
     .. math:: W \leftarrow W - \mathrm{lr} \sum_{p=1}^{k} \sigma_p \Delta_p X_p^T
 
@@ -237,7 +243,7 @@ class LowRankSGD(torch.optim.Optimizer):
         groups = self.grouped_layers()
         # weights that decay where their low-rank update is written
         decayed = {
-            id(layer.layer.weight)
+            id(weight_of(layer.layer))
             for _, layers in groups
             for layer in layers
             if layer.capture.calls and not isinstance(layer.layer, CrossbarLayer)
@@ -366,7 +372,8 @@ def _layers_to_train(module: nn.Module) -> dict[str, CrossbarLayer | PlainLayer]
 
 
 def _is_worth_factors(layer: PlainLayer) -> bool:
-    return layer.weight.requires_grad and min(matrix_shapes(layer)[0]) > 1
+    is_trained = weight_of(layer).requires_grad and adapter_of(layer).is_estimated
+    return is_trained and min(matrix_shapes(layer)[0]) > 1
 
 
 def _check_only_read(layer: LayerUpdate) -> None:

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from toolkit.lowrank import Estimator, LowRank, estimator_knobs
+from toolkit.lowrank import Estimator, FullGradient, LowRank, estimator_knobs
 from toolkit.lowrank.linalg import factored_svd
-from toolkit.training.layers.capture import Capture, PlainLayer, attach
-from toolkit.training.layers.convolution import Geometry, Samples
+from toolkit.training.layers.adapters import Adapter, Samples
+from toolkit.training.layers.capture import Capture, PlainLayer, adapter_of, attach, weight_of
 from toolkit.training.layers.modules import CrossbarLayer
 
 
@@ -41,7 +41,12 @@ class LayerUpdate:
     ) -> None:
         self.name, self.layer = name, layer
         self.shapes = matrix_shapes(layer)
-        self.capture = layer.capture if isinstance(layer, CrossbarLayer) else attach(layer)
+        if isinstance(layer, CrossbarLayer):
+            self.adapter, self.capture = layer.adapter, layer.capture
+        else:
+            self.adapter, self.capture = adapter_of(layer), attach(layer)
+        if not self.adapter.is_estimated:
+            new_estimator = FullGradient
         self.estimators = [new_estimator() for _ in self.shapes]
         self._knobs = frozenset(estimator_knobs(self.estimators[0].name))
         self.velocities: list[LowRank | None] = [None for _ in self.shapes]
@@ -52,7 +57,7 @@ class LayerUpdate:
         ``group`` holds "rank", "block_size" and any further knobs of the estimators.
         """
         self.apply_knobs(group)
-        samples = _samples(self.layer, self.capture)
+        samples = _samples(self.layer, self.capture, self.adapter)
         self.capture.clear()
         if not all(len(errors) for errors, _ in samples):  # an empty batch
             return []
@@ -93,7 +98,11 @@ class LayerUpdate:
         """
         for i, step in enumerate(steps):
             self.velocities[i] = step if group["momentum"] else None
-            self._write(i, step, group)
+        if isinstance(self.layer, CrossbarLayer):
+            for array, step in zip(self.layer.arrays, steps, strict=False):
+                array.write(step, learning_rate=group["lr"], scheme=group["scheme"])
+        elif steps:
+            self._descend(weight_of(self.layer).detach(), steps, group)
 
     def state_dict(self) -> dict[str, Any]:
         """Estimators and velocities."""
@@ -144,22 +153,23 @@ class LayerUpdate:
                     setattr(estimator, knob, value)
 
     def _checked(self, step: LowRank, lr: float) -> LowRank:
-        if not _largest(step) * max(lr, 1.0) <= torch.finfo(_held(self.layer).dtype).max:
+        if not _largest(step) * max(lr, 1.0) <= torch.finfo(held_of(self.layer).dtype).max:
             raise ValueError(
                 f"the update of layer {self.name!r} must be finite; got an overflow: its inputs or "
                 "errors, or the learning rate, are too large"
             )
         return step
 
-    def _write(self, index: int, update: LowRank, group: Mapping[str, Any]) -> None:
-        if isinstance(self.layer, CrossbarLayer):
-            array = self.layer.arrays[index]
-            array.write(update, learning_rate=group["lr"], scheme=group["scheme"])
-            return
-        weight = self.layer.weight.detach()
-        if group["weight_decay"] and index == 0:
+    def _descend(self, weight: Tensor, steps: Sequence[LowRank], group: Mapping[str, Any]) -> None:
+        """``weight -= lr * steps``, in place, for a weight in whatever layout."""
+        if group["weight_decay"]:
             weight.mul_(1.0 - group["lr"] * group["weight_decay"])
-        _descend(weight.chunk(len(self.shapes))[index], update, group["lr"])
+        matrices = self.adapter.matrices(weight)
+        for matrix, step in zip(matrices, steps, strict=False):
+            left = (step.left * step.sigma).to(matrix)
+            matrix.addmm_(left, step.right.T.to(matrix), alpha=-group["lr"])
+        if matrices[0].data_ptr() != weight.data_ptr():
+            weight.copy_(self.adapter.weight(matrices))
 
 
 def write_all(layers: Sequence[tuple[LayerUpdate, list[LowRank], Mapping[str, Any]]]) -> None:
@@ -204,29 +214,21 @@ def matrix_shapes(layer: CrossbarLayer | PlainLayer) -> list[tuple[int, int]]:
     """(outputs, inputs) of each matrix of a layer: one, or one for each group of a convolution."""
     if isinstance(layer, CrossbarLayer):
         return [array.shape for array in layer.arrays]
-    groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
-    return [(len(layer.weight) // groups, layer.weight[0].numel())] * groups
+    matrices = adapter_of(layer).matrices(weight_of(layer).detach())
+    return [(matrix.shape[0], matrix.shape[1]) for matrix in matrices]
 
 
-def _held(layer: CrossbarLayer | PlainLayer) -> Tensor:
+def held_of(layer: CrossbarLayer | PlainLayer) -> Tensor:
     """The parameter that says in which dtype and where the layer's weights are."""
-    return layer.anchor if isinstance(layer, CrossbarLayer) else layer.weight
+    return layer.anchor if isinstance(layer, CrossbarLayer) else weight_of(layer)
 
 
-def _samples(layer: CrossbarLayer | PlainLayer, capture: Capture) -> list[Samples]:
+def _samples(
+    layer: CrossbarLayer | PlainLayer, capture: Capture, adapter: Adapter
+) -> list[Samples]:
     """Of a plain layer without its bias, which is a parameter like others."""
     if isinstance(layer, CrossbarLayer):
         return layer.samples
-    dtype = layer.weight.dtype
+    dtype = weight_of(layer).dtype
     working = dtype if dtype in (torch.float32, torch.float64) else torch.float32
-    geometry = Geometry.of(layer) if isinstance(layer, nn.Conv2d) else None
-    return capture.samples(geometry, working, bias=False)
-
-
-def _descend(weight: Tensor, update: LowRank, lr: float) -> None:
-    """``weight -= lr * update``, in place, for filters in whatever layout."""
-    matrix = weight.flatten(1)
-    left = (update.left * update.sigma).to(matrix)
-    matrix.addmm_(left, update.right.T.to(matrix), alpha=-lr)
-    if matrix.data_ptr() != weight.data_ptr():
-        weight.copy_(matrix.view(weight.shape))
+    return capture.samples(adapter, working, bias=False)
