@@ -12,6 +12,7 @@ from typing import Any
 import panel as pn
 import panel_material_ui as pmui
 import param
+from bokeh.models import CustomJS
 from panel.io.notifications import NotificationAreaBase
 from panel.util import edit_readonly
 
@@ -41,10 +42,20 @@ _TEMPLATE = (
     '{% extends "base.html" %}{% block preamble %}{{ super() }}'
     f"<script>{_NAMED_ICONS}</script>{{% endblock %}}"
 )
+# On a phone the sidebar would cover the page on arrival.
+_CLOSE_SIDEBAR = """
+if (innerWidth < 600)
+  for (const document of Bokeh.documents)
+    for (const model of document._all_models.values())
+      if (model.data && model.data.sidebar_open) model.data.sidebar_open = false
+"""
 _READABLE = {
     "& .MuiLinearProgress-root": {"display": "none"},  # `busy_indicator=None` leaves it standing
 }
-_FOCUS = "a:focus-visible{outline:2px solid #fff;outline-offset:1px} a:hover{background:#00000033}"
+_FOCUS = (
+    "a:focus-visible{outline:2px solid #fff;outline-offset:1px} a:hover{background:#00000033} "
+    "@media(max-width:600px){h1{position:absolute;clip-path:inset(50%)}}"
+)
 
 
 @cache
@@ -73,6 +84,8 @@ def page(key: str, *, sidebar: list[Any], main: list[Any]) -> pmui.Page:
     ``sidebar`` may be empty. No busy bar: pages that move would show it all the time.
     """
     pn.state.on_session_destroyed(_forget_notifications)
+    if sidebar and pn.state.curdoc:
+        pn.state.curdoc.js_on_event("document_ready", CustomJS(code=_CLOSE_SIDEBAR))
     made = pmui.Page(
         meta_title=title(key),
         header=[Text(_header(key), sizing_mode="stretch_width", margin=0, stylesheets=[_FOCUS])],

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from html import escape
 from typing import Any
 
@@ -24,7 +25,7 @@ from dashboards.race.track import BUDGETS, Point, Track, standings
 from toolkit.plots import LiveFigure
 from toolkit.plots.elements import RUN_STYLES
 from toolkit.plots.lanes import AXES, lane_curves
-from toolkit.training.experiment.knobs import is_live, knobs_of
+from toolkit.training.experiment.knobs import Choice, is_live, knobs_of
 from toolkit.training.experiment.live import LiveRun
 from toolkit.training.experiment.settings import Settings
 from toolkit.training.experiment.snapshot import Snapshot
@@ -34,14 +35,18 @@ FIGURE_HEIGHT = "clamp(320px, calc(100vh - 540px), 560px)"  # the knobs are to b
 LETTERS = "abcd"
 SHOWN_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device", "scheme")
 SHARED = tuple(name for name, knob in knobs_of(Settings).items() if not is_live(knob))
-DEFAULTS: tuple[dict[str, Any], ...] = ({}, {"method": "sgd"})
+CELL = "AlOx/HfO2"
+DEFAULTS: tuple[dict[str, Any], ...] = ({"device": CELL}, {"device": CELL, "method": "sgd"})
+FIRST_STEPS = 25
+ABBREVIATIONS = ("sbpca", "sbe", "svd", "lrt", "nmf", "sgd")
 
 
 class RaceRun:
     """One run of the race: its widgets and its record so far."""
 
     def __init__(self, letter: str, knobs: dict[str, Any], **more: Any) -> None:
-        self.name = f"Run {letter.upper()}"
+        self.letter = letter.upper()
+        self.name = f"Run {self.letter}"
         self.live = LiveRun(**more, **knobs)
         self.track = Track()
         self._seconds, self._seen_at = 0.0, time.monotonic()
@@ -51,16 +56,25 @@ class RaceRun:
             widget.param.update(label=f"{letter.upper()}: {widget.label}", width=215)
             widget.param.watch(lambda event, name=name: self._turn(name, event.new), "value")
         self.others = Text("", margin=(0, 5))
+        self.heading = Text("", margin=0)
         self.follow(self.live.snapshot.knobs)
+        for snapshot in self.live.first_snapshots:
+            self.look(snapshot)
 
-    def card(self, colour: str) -> pn.viewable.Viewable:
-        """The run's knobs under its name."""
-        heading = Text(
+    def rename(self, name: str, colour: str) -> None:
+        """Set the name above the run's knobs."""
+        self.name = name
+        self.heading.object = (
             f'<h2 style="margin:0;font-size:15px;border-left:6px solid {colour};'
-            f'padding-left:8px">{self.name}</h2>'
+            f'padding-left:8px">{escape(name)}</h2>'
         )
+
+    def card(self) -> pn.viewable.Viewable:
+        """The run's knobs under its name."""
         knobs = pn.FlexBox(*(self.widgets[name] for name in SHOWN_KNOBS))
-        return pn.Column(heading, knobs, self.others, margin=(0, 8), sizing_mode="stretch_width")
+        return pn.Column(
+            self.heading, knobs, self.others, margin=(0, 8), sizing_mode="stretch_width"
+        )
 
     def follow(self, knobs: Any) -> None:
         """Set the widgets to the run's values."""
@@ -104,6 +118,18 @@ class RaceRun:
             self.follow(dict(self.live.snapshot.knobs) | changes)
 
 
+@cache
+def _figures(count: int) -> tuple[LiveFigure, LiveFigure]:
+    """Loss and accuracy of so many runs, to be copied for every page."""
+    loss = lane_curves(
+        count, title="Loss", ylabel="cross-entropy (nat)", legend="top_right", logy=True
+    )
+    accuracy = lane_curves(
+        count, title="Test accuracy", ylabel="correct (%)", legend="bottom_right", ylim=(0, 100)
+    )
+    return LiveFigure(loss), LiveFigure(accuracy, follow="x")
+
+
 class Race:
     """One visitor's race: runs, two figures, the standings and the frame loop."""
 
@@ -118,13 +144,7 @@ class Race:
             for letter, knobs in zip(LETTERS, runs, strict=False)
         ]
         count = len(self.runs)
-        self.loss = LiveFigure(
-            lane_curves(count, title="Loss", ylabel="cross-entropy (nat)", logy=True)
-        )
-        self.accuracy = LiveFigure(
-            lane_curves(count, title="Test accuracy", ylabel="correct (%)", ylim=(0, 100)),
-            follow="x",
-        )
+        self.loss, self.accuracy = (live.copy() for live in _figures(count))
         self.table = Text("", sizing_mode="stretch_width", margin=(4, 10))
         self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.address = Address()
@@ -149,9 +169,7 @@ class Race:
 
     def view(self) -> pn.viewable.Viewable:
         """Buttons, runs, figures and standings."""
-        cards = pn.Row(
-            *(run.card(colour) for run, (colour, _) in zip(self.runs, RUN_STYLES, strict=False))
-        )
+        cards = pn.Row(*(run.card() for run in self.runs))
         panes = (FigurePane(live, height=FIGURE_HEIGHT) for live in (self.loss, self.accuracy))
         figures = grid(*panes, least="360px", share="40%")
         figures.styles = {**figures.styles, "min-height": FIGURE_HEIGHT}
@@ -200,14 +218,18 @@ class Race:
 
     def _put(self) -> None:
         axis = self.axis.value
+        knobs = [run.live.snapshot.knobs for run in self.runs]
+        names = run_names(knobs)
+        for run, name, (colour, _) in zip(self.runs, names, RUN_STYLES, strict=False):
+            run.rename(name, colour)
         for i, run in enumerate(self.runs):
             x = run.track.column(axis)
             self.loss.set_columns(i, {"x": x, "y": run.track.column("loss")})
             self.accuracy.set_columns(i, {"x": x, "y": 100 * run.track.column("accuracy")})
         for live in (self.loss, self.accuracy):
             live.figure.xaxis.axis_label = AXES[axis]
+            live.name_curves(names)
         self.table.object = standings_html(self.runs)
-        knobs = [run.live.snapshot.knobs for run in self.runs]
         self.address.keep(query_of_runs(knobs, axis))
         self.counts.object = counts_html(knobs, axis)
         self.pause.disabled = not any(run.live.snapshot.running for run in self.runs)
@@ -235,10 +257,42 @@ def standings_html(runs: Sequence[RaceRun]) -> str:
             f"{run.track.used('samples'):,.0f}",
             f"{snapshot.pulses:,}",
             _percent(run.track.accuracy_at("seconds", math.inf)),
-            *(_percent(reached[i]) for _, reached in budgets.values()),
+            *(_against_best(reached, i) for _, reached in budgets.values()),
         ]
         rows.append(cells)
     return table(heads, rows, numbers=True, colours=[style[0] for style in RUN_STYLES])
+
+
+def run_names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each run's letter and the knobs in which the runs differ; "Run A" where they do not."""
+    differ = [
+        name
+        for name, knob in knobs_of(Settings).items()
+        if any(run[name] != runs[0][name] for run in runs)
+    ]
+    names = []
+    for letter, run in zip(LETTERS.upper(), runs, strict=False):
+        parts = [_part(name, run[name]) for name in differ]
+        names.append(f"{letter}: {', '.join(parts)}" if parts else f"Run {letter}")
+    return names
+
+
+def _part(name: str, value: Any) -> str:
+    knob = knobs_of(Settings)[name]
+    if name == "method":
+        return value.upper() if value in ABBREVIATIONS else str(value)
+    shown = str(knob.none if value is None else value)
+    return shown if isinstance(knob, Choice) else f"{(knob.label or name).lower()} {shown}"
+
+
+def _against_best(reached: Sequence[float], place: int) -> str:
+    """The accuracy of one run, and how many points it is behind the best."""
+    known = [accuracy for accuracy in reached if not math.isnan(accuracy)]
+    text = _percent(reached[place])
+    if len(known) < 2 or math.isnan(reached[place]):
+        return text
+    behind = 100 * (max(known) - reached[place])
+    return f"{text} (−{behind:.1f})" if behind >= 0.05 else f"{text} (best)"
 
 
 def _percent(fraction: float) -> str:
@@ -317,7 +371,7 @@ def race() -> pmui.Page:
         runs, along, wrong = runs_of_query(query), axis_of_query(query), ""
     except ValueError as error:
         runs, wrong = [dict(knobs) for knobs in DEFAULTS], str(error)
-    page = Race(runs, along=along, limit=site.run_limit())
+    page = Race(runs, along=along, limit=site.run_limit(), first_steps=FIRST_STEPS)
     if wrong:
         page.notice.object = f'<p role="alert">{escape(wrong)} The default race is shown.</p>'
     return page.page()

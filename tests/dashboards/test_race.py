@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dashboards.race.page import (
+    CELL,
     LETTERS,
     Race,
     axis_of_query,
@@ -129,7 +130,8 @@ def test_the_address_holds_the_axis(race):
 
 
 def test_no_address_is_the_default_race():
-    assert runs_of_query("") == [{}, {"method": "sgd"}]
+    cell = {"device": CELL}
+    assert runs_of_query("") == [cell, cell | {"method": "sgd"}]
 
 
 @pytest.mark.parametrize(

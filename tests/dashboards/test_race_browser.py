@@ -24,9 +24,9 @@ def test_a_scenario_opens_a_race_that_runs(watched_page: Page, dashboard: Dashbo
     expect(page.get_by_label("C: Method", exact=True)).to_have_text("feedback")
     assert "runs=3" in page.url
     button(page, "Start all").click()
-    wait_until(page, lambda: "%" in cell(page, "Run C", 4), "an accuracy of the third run")
+    wait_until(page, lambda: "%" in cell(page, "C: feedback", 4), "an accuracy of the third run")
     button(page, "Pause all").click()
-    wait_until(page, lambda: cell(page, "Run A", 0) == "paused", "a pause")
+    wait_until(page, lambda: cell(page, "A: SVD", 0) == "paused", "a pause")
     page.get_by_role("slider", name="A: Rank").press("ArrowRight")
     wait_until(page, lambda: "a.rank=2" in page.url, "the new rank in the address")
     assert serious_violations(page) == []

@@ -22,11 +22,13 @@ AXES = {
 
 
 def lane_curves(runs: int, *, title: str, ylabel: str, **options: Any) -> hv.Overlay:
-    """``runs`` empty curves "x", "y" in one frame, to be filled by a LiveFigure."""
+    """``runs`` empty curves "x", "y" in one frame, to be filled and named by a LiveFigure."""
     none = np.zeros(0)
     curves = [
-        hv.Curve((none, none), "x", "y").opts(color=colour, line_dash=dash, line_width=2)
-        for colour, dash in RUN_STYLES[:runs]
+        hv.Curve((none, none), "x", "y", label=f"run {place}").opts(
+            color=colour, line_dash=dash, line_width=2
+        )
+        for place, (colour, dash) in enumerate(RUN_STYLES[:runs], 1)
     ]
     options["xformatter"] = NumeralTickFormatter(format="0,0.[0]a")
     return framed(hv.Overlay(curves), title, AXES["samples"], ylabel, **options)

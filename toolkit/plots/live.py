@@ -6,11 +6,13 @@ the rendered figure's data sources does not. No widgets and no callbacks here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any
 
 import holoviews as hv
 import numpy as np
+from bokeh.core.property.vectorization import Value
 from bokeh.core.serialization import Deserializer, Serializer
 from bokeh.models import DataRange1d, HoverTool, Image, Line, LinearColorMapper, Range1d, Scatter
 from bokeh.models.annotations import ColorBar, Title
@@ -150,6 +152,13 @@ class LiveFigure:
         for axis, text in ((self.figure.xaxis[0], x), (self.figure.yaxis[0], y)):
             if axis.axis_label != text:
                 axis.axis_label = text
+
+    def name_curves(self, names: Sequence[str]) -> None:
+        """Set the names in the legend."""
+        items: Any = self.figure.legend[0].items
+        for item, name in zip(items, names, strict=True):
+            if item.label != Value(name):
+                item.label = Value(name)
 
     def explain(self, glyph: int, column: str) -> None:
         """Show the text in ``column`` when the pointer is over a line of the ``glyph``-th glyph."""

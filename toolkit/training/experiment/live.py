@@ -40,7 +40,8 @@ class LiveRun:
     until another pauses (``snapshot.waiting``). A run that diverged trains no more until it is
     reset. ``messages`` receives one line of text for every request that was refused and for a run
     that diverged. ``asked`` counts the requests; a snapshot whose ``answered`` is as high has them
-    all. ``first_steps`` are trained before the first snapshot, fewer if they take long.
+    all. ``first_steps`` are trained before the first snapshot, fewer if they take long;
+    ``first_snapshots`` are those taken meanwhile.
     :meth:`close` stops the thread; interpreters that end close every live run first.
     """
 
@@ -56,6 +57,7 @@ class LiveRun:
         self.asked = self._answered = 0
         self._snapshot_numbers = itertools.count()
         self._begin(knobs)
+        self.first_snapshots: list[Snapshot] = []
         self._train_first(first_steps)
         self._snapshot = self._take_snapshot()
         self._thread = threading.Thread(target=self._work, name="live-run", daemon=True)
@@ -282,7 +284,7 @@ class LiveRun:
             if self._diverged or time.monotonic() > end:
                 return
             if step % LOOKS_EVERY == 0:
-                self._take_snapshot()  # for the past of spectra
+                self.first_snapshots.append(self._take_snapshot())  # the past of spectra, too
 
     def _answer(self, answer: Future[xr.DataTree]) -> None:
         if not answer.set_running_or_notify_cancel():  # nobody waits any more
