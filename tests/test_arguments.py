@@ -385,12 +385,18 @@ def lines() -> Iterator[Call]:
 def measurements() -> Iterator[Call]:
     fit = {"trains": ("object", trains()), **FIT}
     yield Call("fit_device", lambda: fitting.fit_device, fit)
-    path = {"path": ("path", fitting.EXAMPLE_CSV), **FIT, "name": ("text or None", None)}
+    layout = {"layout": ("free", {})}
+    path = {"path": ("path", fitting.EXAMPLE_CSV), **FIT, "name": ("text or None", None), **layout}
     yield Call("fit_csv", lambda: fitting.fit_csv, path)
-    read = {"path": ("path", fitting.EXAMPLE_CSV)}
+    read = {"path": ("path", fitting.EXAMPLE_CSV), **layout}
     yield Call("PulseTrains.from_csv", lambda: fitting.PulseTrains, read)
-    given = {"table": ("object", columns())}
+    given = {"table": ("object", columns()), **layout}
     yield Call("PulseTrains.from_table", lambda: fitting.PulseTrains, given)
+    arrays = dict.fromkeys(("pulses", "conductances"), ("object", [1.0, 2.0]))
+    yield Call("PulseTrains.from_arrays", lambda: fitting.PulseTrains, {**arrays, **layout})
+    told = {"columns": ("object", {}), "read_voltage": ("above 0 or None", 0.1)}
+    told |= {"unit": ("text or None", "uS"), "polarities": ("object or None", None)}
+    yield Call("Layout", lambda: fitting.Layout, {**told, "protocol": ("pair or None", None)})
     counts = dict.fromkeys(("cells", "cycles"), ("count", 3))
     counts |= dict.fromkeys(("up", "down"), ("count or 0", 3))
     simulated = {"device": ("object", DEVICE), **counts, "seed": SEED}

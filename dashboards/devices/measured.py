@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import panel as pn
@@ -17,6 +15,7 @@ from dashboards.app.uploads import MEBI, Upload, plain_name
 from dashboards.devices.parameters import fit_rows, python_of
 from toolkit.crossbar import Device
 from toolkit.fitting import EXAMPLE_CSV, Fit, PulseTrains, fit_device, model_names
+from toolkit.fitting.tables import read_bytes
 from toolkit.plots import LiveFigure
 from toolkit.plots.devices import fit_curve, fit_residuals
 from toolkit.plots.elements import siemens_prefix
@@ -158,13 +157,7 @@ def read_trains(data: bytes) -> PulseTrains:
         raise ValueError(f"{len(data):,} bytes are more than the {MOST_BYTES:,} allowed.")
     if data.count(b"\n") > MOST_READINGS + 100:
         raise ValueError(f"more than {MOST_READINGS:,} readings.")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "table"
-        path.write_bytes(data)
-        try:
-            return PulseTrains.from_csv(path)
-        except UnicodeDecodeError:
-            raise ValueError("this is no text file in UTF-8.") from None
+    return PulseTrains.from_table(read_bytes(data, "the table"))
 
 
 def device_name(filename: str) -> str:

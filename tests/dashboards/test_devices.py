@@ -248,8 +248,8 @@ def test_a_measured_table_is_fitted_explored_and_taken_home():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"a,b\n1,2\n", "missing column cell"),
-        (b"\xff\xfe\x00\x01", "no text file in UTF-8"),
+        (b"a,b\n1,2\n", "missing column: conductance"),
+        (b"\x00\x01\x02\x03", "no text file in UTF-8"),
         (b"", "holds no table"),
         (b"cell,cycle,pulse,polarity,conductance\n1,1,0,0,x\n", "line 2.*conductance"),
         (b"cell,cycle,pulse,polarity,conductance_uS\n1,1,0,0,1\n1,1,1,1,2\n", "no down pulses"),

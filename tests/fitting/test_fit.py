@@ -328,6 +328,7 @@ def same(a, b):
     return all(
         np.array_equal(getattr(a, field.name), getattr(b, field.name))
         for field in dataclasses.fields(a)
+        if field.compare  # not in what words it was understood
     )
 
 
@@ -401,8 +402,7 @@ def change(row, column, value):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (change(1, 4, "nan"), r"bad\.csv line 3: conductance must be a finite number; got 'nan'"),
-        (change(1, 4, ""), r"line 3: conductance must be a finite number; got ''"),
+        (change(1, 4, "x"), r"bad\.csv line 3: conductance must be a finite number; got 'x'"),
         (change(2, 4, "1.5 uS"), r"line 4: conductance must be a finite number; got '1\.5 uS'"),
         (change(2, 4, -1.5), r"line 4: conductance must be above 0; got -1\.5"),
         (change(2, 4, 0), r"line 4: conductance must be above 0; got 0"),
@@ -428,13 +428,13 @@ def test_a_malformed_file_is_refused_with_its_line(tmp_path, rows, message):
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        (("cell", "cycle", "pulse", "sign", "conductance"), "missing column polarity"),
-        (("cell", "cycle", "pulse", "polarity", "conductance_kOhm"), "unit .* got 'kohm'"),
+        (("cell", "cycle", "pulse", "polarity", "x"), "missing column: conductance, current or"),
+        (("cell", "cycle", "pulse", "polarity", "conductance_kOhm"), "unit .* got 'kOhm'"),
         (
             ("cell", "conductance", "pulse", "polarity", "conductance_uS"),
             "conductance is given twice",
         ),
-        (("cell", "cycle", "pulse_width", "polarity", "conductance"), "missing column pulse"),
+        (("cell", "cycle", "pulse", "pulse_no", "conductance_uS"), "pulse is given twice"),
     ],
 )
 def test_a_malformed_header_is_refused(tmp_path, header, message):
@@ -451,8 +451,9 @@ def test_an_empty_file_is_refused(tmp_path):
 
 def test_a_bad_table_is_refused_with_its_row():
     frame = pd.DataFrame(ROWS, columns=list(HEADER))
-    frame.loc[2, "conductance_uS"] = np.nan
-    with pytest.raises(ValueError, match="row 2: conductance must be a finite number; got nan"):
+    frame["conductance_uS"] = frame["conductance_uS"].astype(object)
+    frame.loc[2, "conductance_uS"] = "?"
+    with pytest.raises(ValueError, match="row 2: conductance must be a finite number; got '\\?'"):
         PulseTrains.from_table(frame)
     with pytest.raises(TypeError, match="table must be a pandas DataFrame"):
         PulseTrains.from_table([1, 2, 3])

@@ -7,6 +7,7 @@ Reading and checking of tables is in :mod:`toolkit.fitting.trains`, the fit of a
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from toolkit.checks import check_choice, check_instance
 from toolkit.fitting.bounded_steps import BoundedSteps
@@ -28,9 +29,15 @@ def fit_csv(
     model: str = "neurosim",
     name: str | None = None,
     conductance_range: tuple[float, float] | None = None,
+    **layout: Any,
 ) -> Fit:
-    """:func:`fit_device` on a file as :meth:`PulseTrains.from_csv` reads it, named after it."""
-    trains, name = PulseTrains.from_csv(path), Path(path).stem if name is None else name
+    """:func:`fit_device` on a file as :meth:`PulseTrains.from_csv` reads it, named after it.
+
+    ``**layout`` is what the table does not say: ``columns``, ``read_voltage``, ``unit``,
+    ``polarities``, ``protocol``.
+    """
+    trains = PulseTrains.from_csv(path, **layout)
+    name = Path(path).stem if name is None else name
     return fit_device(trains, model=model, name=name, conductance_range=conductance_range)
 
 

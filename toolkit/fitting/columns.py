@@ -1,0 +1,530 @@
+"""What the columns of a measured table mean: the guess, the user's word for it, and its report.
+
+A table of any layout becomes one reading a row: cell, cycle, pulse, polarity and conductance in
+siemens. Reading the fields themselves is in :mod:`toolkit.fitting.tables`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from toolkit.checks import check_instance, check_pair, check_real, shortened
+from toolkit.fitting.tables import MISSING, OVERFLOW, Table, as_numbers
+from toolkit.fitting.turns import signs_of_protocol, signs_of_readings
+
+QUANTITIES = ("conductance", "current", "resistance")
+_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12}
+_BASES = {"s": "conductance", "a": "current", "ohm": "resistance", "ohms": "resistance"}
+_UNITS = {"conductance": "S, mS, uS, nS or pS", "current": "A, mA, uA, nA or pA"}
+_UNITS["resistance"] = "Ohm, kOhm or MOhm"
+_WORDS = {
+    "conductance": "conductance g gread gmeas gcell gch readconductance leitwert",
+    "current": "current i iread imeas icell ids id readcurrent strom lesestrom",
+    "resistance": "resistance r rread rmeas rcell readresistance widerstand",
+    "pulse": "pulse pulsenumber pulseno pulsenr pulseindex pulseid pulsecount pulses npulse n no "
+    "number index step puls pulsnummer pulsnr",
+    "cycle": "cycle cyclenumber cycleno cyclenr cycleindex cycleid loop repetition zyklus",
+    "cell": "cell cellnumber cellno cellnr cellindex cellid device deviceid deviceno dut sample "
+    "memristor zelle bauteil",
+    "polarity": "polarity sign direction operation op mode type pulsetype polarität",
+    "voltage": "voltage v vpulse pulsevoltage vwrite writevoltage vprog amplitude pulseamplitude "
+    "vp spannung vg vgate gatevoltage",
+    "read_voltage": "vread readvoltage vr lesespannung vds drainvoltage",
+}
+_ROLES = {word: role for role, words in _WORDS.items() for word in words.split()}
+_OTHERS = {
+    *("time", "t", "zeit", "timestamp", "date", "temperature", "temp", "width", "pulsewidth"),
+    *("delay", "error", "std"),
+}
+# Names that count only where no column has a better one.
+_WEAK = {"n", "no", "number", "index", "step", "mode", "type", "amplitude", "sample", "v"}
+_UP = ("+", "up", "set", "potentiation", "potentiating", "pot", "ltp", "p", "positive", "pos")
+_DOWN = ("-", "down", "reset", "depression", "depressing", "dep", "ltd", "d", "negative", "neg")
+_POLARITIES = {
+    **dict.fromkeys(_UP, 1.0),
+    **dict.fromkeys(_DOWN, -1.0),
+    **dict.fromkeys(("none", "start", "read"), 0.0),
+}
+_SIDES = {w: s for w, s in _POLARITIES.items() if s and len(w) > 1 and w not in ("pos", "neg")}
+_FILLERS = {*_WORDS["conductance"].split(), *_WORDS["current"].split(), "r", "resistance", "read"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a table does not say about itself; everything may be left out.
+
+    Parameters
+    ----------
+    columns
+        Which header holds what: ``{"conductance": "Leitwert (µS)", "pulse": "Puls"}``. Keys:
+        cell, cycle, pulse, polarity, voltage (of the pulse), conductance, current, resistance,
+        read_voltage, potentiation, depression. A list of headers is one column for each device.
+    read_voltage
+        Volts at which currents were read, where no column holds it.
+    unit
+        Unit of the readings where the header has none: "uS", "nA", "kOhm", ...
+    polarities
+        What the fields of the polarity say: ``{1: "up", 0: "down"}``.
+    protocol
+        Pulses up and pulses down of a cycle, where no column says the polarity.
+    """
+
+    columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    read_voltage: float | None = None
+    unit: str | None = None
+    polarities: Mapping[Any, str | int] | None = None
+    protocol: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        check_instance("columns", self.columns, Mapping, "a mapping such as {'pulse': 'Puls'}")
+        known = (*_WORDS, "potentiation", "depression")
+        if strange := [key for key in self.columns if key not in known]:
+            raise ValueError(f"columns must name {', '.join(known)}; got {strange[0]!r}")
+        if self.read_voltage is not None:
+            check_real("read_voltage", self.read_voltage, above=0.0)
+        if self.unit is not None:
+            check_instance("unit", self.unit, str, "text or None")
+            if _unit(self.unit) is None:
+                allowed = "; ".join(_UNITS.values())
+                raise ValueError(f"unit must be one of {allowed}; got {self.unit!r}")
+        if self.polarities is not None:
+            words = "a mapping such as {1: 'up', 0: 'down'}, or None"
+            check_instance("polarities", self.polarities, Mapping, words)
+        if self.protocol is not None:
+            check_pair("protocol", self.protocol)
+
+
+class Unit(NamedTuple):
+    """A quantity and how much of its SI unit one is."""
+
+    quantity: str
+    factor: float
+
+
+class Value(NamedTuple):
+    """A column of readings: its header, unit, and what the header says of device and polarity."""
+
+    header: str
+    unit: Unit
+    text: str  # the unit as written
+    label: str
+    side: float
+
+
+def tidy(table: Table, layout: Layout) -> tuple[pd.DataFrame, list[str]]:
+    """One reading a row, indexed by where it stands, and what was understood, in words.
+
+    Columns: ``cell, cycle, pulse, polarity, conductance`` (siemens; NaN where it is missing).
+
+    Raises
+    ------
+    ValueError
+        Naming the column (and line) that is missing or malformed, and what to do.
+    """
+    if table.frame.empty and len(table.frame.columns) == 0:
+        raise ValueError("the table holds no readings")
+    found = _found(table, layout)
+    values = _values(table, layout, found)
+    if table.frame.empty:
+        raise ValueError("the table holds no readings")
+    said = [f"{_a(values)} in {_quoted([v.header for v in values])}"]
+    long = pd.concat([_long(table, layout, found, one, said) for one in values])
+    long["polarity"], how = _polarity(long, table, layout, found)
+    long = long.drop(columns="order")
+    said += [how] if how else []
+    if long["cycle"].isna().all():
+        long["cycle"], how = _cycles(long)
+        said += [how] if how else []
+    if long["pulse"].isna().all():
+        long["pulse"] = long.groupby(["cell", "cycle"], sort=False).cumcount()
+        said.append("pulses counted in the order of the rows")
+    return long, [*dict.fromkeys(said), *table.remarks]
+
+
+def guess(table: Table) -> dict[str, str]:
+    """Role and header of the columns that are recognised, for a form to be filled in."""
+    return _found(table, Layout())
+
+
+def _found(table: Table, layout: Layout) -> dict[str, str]:
+    """Header of every role but the readings', as told or as named."""
+    headers, found = table.headers, {}
+    for role, wanted in layout.columns.items():
+        for one in [wanted] if isinstance(wanted, str) else wanted:
+            if str(one).strip() not in headers:
+                raise ValueError(
+                    f"columns: there is no column {one!r} for {role}; "
+                    f"the header has {_quoted(headers)}"
+                )
+        if isinstance(wanted, str):
+            found[role] = wanted.strip()
+    for weak in (False, True):
+        for header in headers:
+            role = _role(header, weak)
+            if not role or role in layout.columns or header in found.values():
+                continue
+            if role in found and not weak:
+                raise ValueError(
+                    f"{role} is given twice: {found[role]!r} and {header!r}; "
+                    f"say which, as in columns={{{role!r}: {header!r}}}"
+                )
+            found.setdefault(role, header)
+    return found
+
+
+def _role(header: str, weak: bool) -> str:
+    """What a column holds by its name or by volts as its unit; empty for readings and others."""
+    name, unit = _split_unit(header)
+    word = _squashed(name)
+    role = _ROLES.get(word, "")
+    if (role and word in _WEAK) != weak or role in QUANTITIES:
+        return ""
+    if not role and (unit or "").strip().lower() in ("v", "mv"):
+        return "read_voltage" if "read" in name.lower() else "voltage"
+    return role
+
+
+def _values(table: Table, layout: Layout, found: dict[str, str]) -> list[Value]:
+    """The columns of readings: one, one a polarity, or one a device."""
+    told = _told(layout)
+    if told:
+        return told
+    headers = [header for header in table.headers if header not in found.values()]
+    every = [value for header in headers if (value := _as_value(header, layout))]
+    for quantity in QUANTITIES:
+        mine = [value for value in every if value.unit.quantity == quantity]
+        plain = [value for value in mine if not value.label] or mine
+        if not plain:
+            continue
+        places = [(value.label, value.side) for value in plain]
+        if twice := [v for v in plain if places.count((v.label, v.side)) > 1]:
+            raise ValueError(
+                f"{quantity} is given twice: {twice[0].header!r} and {twice[1].header!r}; "
+                f"say which, as in columns={{{quantity!r}: {twice[0].header!r}}}"
+            )
+        return plain
+    wide = _unnamed(table, layout, headers) if found else []
+    if not wide:
+        raise ValueError(
+            "missing column: conductance, current or resistance; the header has "
+            f"{_quoted(table.headers)}; say which, as in columns={{'conductance': ...}}"
+        )
+    return wide
+
+
+def _told(layout: Layout) -> list[Value]:
+    """Columns of readings that the user names."""
+    found = []
+    for role, wanted in layout.columns.items():
+        side = {"potentiation": 1.0, "depression": -1.0}.get(role, 0.0)
+        if role not in QUANTITIES and not side:
+            continue
+        headers = [wanted] if isinstance(wanted, str) else list(wanted)
+        for header in headers:
+            quantity = "" if side else role
+            unit, text = _unit_of(header.strip(), quantity, layout)
+            label = header.strip() if len(headers) > 1 else ""
+            found.append(Value(header.strip(), unit, text, label, side))
+    return found
+
+
+def _as_value(header: str, layout: Layout) -> Value | None:
+    """A column of readings by its name or its unit; None if it is none."""
+    name, text = _split_unit(header)
+    unit = _unit(text or "")
+    role = _ROLES.get(_squashed(name), "")
+    words = re.findall(r"[^\W_]+", re.sub(r"([a-zäöü])([A-Z])", r"\1 \2", name))
+    sides = {_SIDES[word.lower()] for word in words if word.lower() in _SIDES}
+    side = sides.pop() if len(sides) == 1 else 0.0
+    if role in QUANTITIES:
+        return Value(header, *_unit_of(header, role, layout), "", 0.0)
+    if unit and (unit.quantity != "conductance" or str(text).strip().endswith("S")):
+        pass
+    elif side and not role and (text is None or unit):
+        unit, text = _unit_of(header, "", layout)
+    else:
+        return None
+    rest = [w for w in words if w.lower() not in _SIDES and w.lower() not in _FILLERS]
+    return Value(header, unit, str(text), " ".join(rest), side)
+
+
+def _unnamed(table: Table, layout: Layout, headers: list[str]) -> list[Value]:
+    """Columns of numbers with nobody's names beside a pulse number: one a device."""
+    found = []
+    for header in headers:
+        if _squashed(_split_unit(header)[0]) in _OTHERS:
+            continue
+        column = table.frame.iloc[:, table.headers.index(header)]
+        numbers = as_numbers(column)
+        if numbers.notna().mean() > 0.5 and not (numbers.dropna() <= 0.0).any():
+            found.append(Value(header, *_unit_of(header, "", layout), header, 0.0))
+    return found if len(found) > 1 or layout.unit else []
+
+
+def _unit_of(header: str, quantity: str, layout: Layout) -> tuple[Unit, str]:
+    """Unit in a header, else the layout's, else the SI unit."""
+    _, text = _split_unit(header)
+    unit = _unit(text or "")
+    if text is not None and (unit is None or (quantity and unit.quantity != quantity)):
+        allowed = _UNITS[quantity or "conductance"]
+        raise ValueError(f"unit of {quantity or 'readings'} must be {allowed}; got {text!r}")
+    if unit is None and layout.unit is not None:
+        unit, text = _unit(layout.unit), layout.unit
+        if unit and quantity and unit.quantity != quantity:
+            raise ValueError(f"unit of {quantity} must be {_UNITS[quantity]}; got {layout.unit!r}")
+    if unit is None:
+        unit = Unit(quantity or "conductance", 1.0)
+        text = {"current": "A", "resistance": "Ohm"}.get(quantity, "S")
+    return unit, str(text)
+
+
+def _long(
+    table: Table, layout: Layout, found: dict[str, str], value: Value, said: list[str]
+) -> pd.DataFrame:
+    """The rows of one column of readings."""
+
+    def column(role: str) -> pd.Series:
+        return table.frame.iloc[:, table.headers.index(found[role])].rename(role)
+
+    where = table.headers.index(value.header)
+    raw = table.frame.iloc[:, where].rename(value.unit.quantity)
+    readings = _readings(raw) * value.unit.factor
+    if value.unit.quantity == "resistance":
+        refuse(readings <= 0.0, raw, "must be above 0")
+        readings = 1.0 / readings
+    elif value.unit.quantity == "current":
+        volts = _volts(table, layout, found, value, said)
+        readings = readings / volts
+        if (readings < 0.0).sum() > (readings > 0.0).sum():
+            readings = -readings
+            said.append("currents run against the read voltage: their sign was left out")
+    rows = pd.DataFrame(index=table.frame.index)
+    rows["cell"] = column("cell").map(_label).astype(object) if "cell" in found else "1"
+    if "cell" in found:
+        refuse(rows["cell"].str.lower().isin(["", "nan"]), column("cell"), "must have a name")
+    rows["cycle"] = whole(column("cycle")) if "cycle" in found else np.nan
+    rows["pulse"] = whole(column("pulse")) if "pulse" in found else np.nan
+    if numbered := re.fullmatch(r"(?:cycle|loop|zyklus)\s*(\d+)", value.label.lower()):
+        rows["cycle"] = int(numbered[1])
+    elif value.label:
+        name = value.label
+        rows["cell"] = name if "cell" not in found else rows["cell"] + " " + name
+    rows["side"] = value.side
+    rows["conductance"] = readings
+    rows["order"] = np.arange(len(rows))
+    padded = value.side or value.label  # columns side by side need not be equally long
+    return rows[: _last(readings) + 1] if padded else rows
+
+
+def _last(readings: pd.Series) -> int:
+    """Place of the last reading that is there."""
+    return int(np.flatnonzero(readings.notna().to_numpy()).max(initial=-1))
+
+
+def _volts(
+    table: Table, layout: Layout, found: dict[str, str], value: Value, said: list[str]
+) -> Any:
+    """Read voltage of every row: told, a column, or the only voltage there is."""
+    if layout.read_voltage is not None:
+        said.append(f"read at {layout.read_voltage:g} V")
+        return layout.read_voltage
+    role = "read_voltage"
+    if role not in found and "voltage" in found and "voltage" not in layout.columns:
+        volts = as_numbers(table.frame.iloc[:, table.headers.index(found["voltage"])])
+        if volts.nunique() == 1 and volts.abs().min() > 0.0:
+            found[role] = found.pop("voltage")
+    if role not in found:
+        raise ValueError(
+            f"the current in {value.header!r} needs the voltage at which it was read: "
+            "read_voltage=0.1, or a column such as 'V_read (V)'"
+        )
+    header = found[role]
+    raw = table.frame.iloc[:, table.headers.index(header)].rename(header)
+    volts = as_numbers(raw) * (1e-3 if (_split_unit(header)[1] or "").strip() == "mV" else 1.0)
+    refuse(volts.isna() | (volts == 0.0), raw, "must be a number of volts other than 0")
+    level = f" of {volts.iloc[0]:g} V" if volts.nunique() == 1 else ""
+    said.append(f"read voltage{level} in {header!r}")
+    return volts
+
+
+def _polarity(
+    long: pd.DataFrame, table: Table, layout: Layout, found: dict[str, str]
+) -> tuple[pd.Series, str]:
+    """+1, -1 or 0 of every reading, and how it was found."""
+    if (long["side"] != 0.0).any():
+        if (long["side"] == 0.0).any():
+            raise ValueError("potentiation and depression must each have a column, or neither")
+        return long["side"].astype(np.int64), "polarity by column"
+    if "polarity" in found:
+        raw = table.frame.iloc[:, table.headers.index(found["polarity"])].rename("polarity")
+        signs = _signs(raw, layout.polarities)
+        return _repeated(signs, long).astype(np.int64), f"polarity in {found['polarity']!r}"
+    if "voltage" in found:
+        header = found["voltage"]
+        raw = table.frame.iloc[:, table.headers.index(header)].rename(header)
+        volts = as_numbers(raw)
+        refuse(volts.isna(), raw, "must be a number of volts")
+        if (volts > 0.0).any() and (volts < 0.0).any():
+            return _along(_repeated(np.sign(volts), long), long, header)
+    groups = ["cell", "cycle"] if long["cycle"].notna().all() else ["cell"]
+    signs = pd.Series(0, index=long.index, dtype=np.int64)
+    values = signs.to_numpy().copy()
+    for rows in long.groupby(groups, sort=False).indices.values():
+        part = long.iloc[rows]
+        if layout.protocol is not None:
+            values[rows] = signs_of_protocol(len(part), *layout.protocol)
+        else:
+            pulses = part["pulse"].to_numpy(dtype=float)
+            values[rows] = signs_of_readings(part["conductance"].to_numpy(), pulses)
+    how = "the turns of the readings; if that is wrong, give protocol=(pulses up, pulses down)"
+    if layout.protocol is not None:
+        how = f"the protocol: {layout.protocol[0]} pulses up, {layout.protocol[1]} down"
+    return pd.Series(values, index=long.index), f"polarity from {how}"
+
+
+def _repeated(column: pd.Series, long: pd.DataFrame) -> pd.Series:
+    """A column of the table for every row of the long form."""
+    return pd.Series(column.to_numpy()[long["order"]], index=long.index)
+
+
+def _along(signs: pd.Series, long: pd.DataFrame, header: str) -> tuple[pd.Series, str]:
+    """Signs of voltages, turned over where negative pulses potentiate."""
+    moves = long["conductance"].groupby(long["cell"], sort=False).diff()
+    up, down = moves[signs > 0].median(), moves[signs < 0].median()
+    turned = up < 0.0 < down
+    how = f"polarity from the sign of {header!r}" + (", negative potentiates" if turned else "")
+    return (-signs if turned else signs).astype(np.int64), how
+
+
+def _cycles(long: pd.DataFrame) -> tuple[pd.Series, str]:
+    """Cycles that begin where polarity turns back to potentiation or the pulses start anew."""
+    by_cell = long["cell"]
+    ahead = long["polarity"].where(long["polarity"] != 0)
+    sign = ahead.groupby(by_cell, sort=False).bfill().fillna(1)
+    before = sign.groupby(by_cell, sort=False).shift()
+    restart = long["pulse"].groupby(by_cell, sort=False).diff() <= 0
+    begins = (sign > 0) & (before < 0)
+    begins |= before.notna() & ((restart & (sign == before)) | (long["polarity"] == 0))
+    cycles = begins.astype(np.int64).groupby(by_cell, sort=False).cumsum()
+    many = int(cycles.max()) + 1
+    return cycles, f"{many} cycles, each begins with potentiation" if many > 1 else ""
+
+
+def _signs(raw: pd.Series, polarities: Mapping[Any, str | int] | None) -> pd.Series:
+    text = raw.astype(str).str.strip().str.lower()
+    text = text.replace({"true": "1", "false": "0"})
+    known = dict(_POLARITIES)
+    for word, meaning in (polarities or {}).items():
+        sign = _POLARITIES.get(str(meaning).strip().lower(), _as_float(meaning))
+        if sign not in (1.0, -1.0, 0.0):
+            raise ValueError(
+                f"polarities: {word!r} must be 'up', 'down' or 'start'; got {meaning!r}"
+            )
+        known[str(word).strip().lower()] = sign
+    told = text.map(known)
+    numbers = as_numbers(text)
+    if polarities:
+        numeric = {n: s for word, s in known.items() if np.isfinite(n := _as_float(word))}
+        told = told.fillna(numbers.map(numeric))
+    signs = told.fillna(numbers)
+    words = "must be +1/-1, up/down or SET/RESET (0: no pulse)"
+    refuse(~signs.isin([1.0, -1.0, 0.0]), raw, words)
+    idle = signs == 0.0
+    is_binary = idle.mean() > 0.2 and (idle & idle.shift(fill_value=False)).any()
+    if not polarities and is_binary and not (signs < 0.0).any():
+        raise ValueError(
+            "polarity has 1 and 0 only; say which is which: polarities={1: 'up', 0: 'down'}"
+        )
+    return signs
+
+
+def _readings(raw: pd.Series) -> pd.Series:
+    """Numbers, NaN where a reading is missing or an instrument marks an overflow."""
+    numbers = as_numbers(raw)
+    if (numbers.isna()).any():
+        text = raw.astype(str).str.strip().str.lower()
+        refuse(numbers.isna() & ~text.isin(MISSING) & raw.notna(), raw, "must be a finite number")
+    return numbers.where(numbers.abs() < OVERFLOW)
+
+
+def whole(raw: pd.Series) -> pd.Series:
+    """Whole numbers, or a ValueError about the first that is none."""
+    numbers = as_numbers(raw)
+    refuse(~np.isfinite(numbers), raw, "must be a finite number")
+    is_whole = (numbers % 1 == 0) & (numbers.abs() <= 2**53)
+    refuse(~is_whole, numbers, "must be a whole number", plain=True)
+    return numbers.astype(np.int64)
+
+
+def refuse(wrong: pd.Series, raw: pd.Series, words: str, *, plain: bool = False) -> None:
+    """ValueError about the first row where ``wrong`` holds."""
+    if wrong.any():
+        row = int(np.argmax(wrong.to_numpy()))
+        got = raw.iloc[row]
+        got = got.item() if isinstance(got, np.generic) else got
+        shown = got if plain else shortened(repr(got))
+        raise ValueError(f"{raw.index.name} {raw.index[row]}: {raw.name} {words}; got {shown}")
+
+
+def _split_unit(header: str) -> tuple[str, str | None]:
+    """Name and unit of a header: ``G (uS)``, ``conductance_uS``, ``R/kOhm``, ``I [A]``."""
+    header = header.strip()
+    if bracketed := re.fullmatch(r"(.*?)\s*[\[(]\s*([^\[\]()]*?)\s*[\])]", header):
+        name, unit = bracketed.groups()
+        inner = _split_unit(name)
+        if inner[1] is not None and _unit(inner[1]) != _unit(unit):
+            raise ValueError(f"mixed units: column {name!r} has the attribute units={unit!r}")
+        return (inner[0], unit) if unit else (name, None)
+    if (parts := re.fullmatch(r"(.+?)(?:\s*/\s*|[\s_]+)([^\s_/]+)", header)) and _is_unit(parts[2]):
+        return parts[1].strip(), parts[2]
+    return header, None
+
+
+def _is_unit(text: str) -> bool:
+    return _unit(text) is not None or text in ("V", "mV")
+
+
+def _unit(text: str) -> Unit | None:
+    """A unit of a reading; ``m`` is milli and ``M`` mega for ohms, siemens in any case."""
+    text = re.sub(r"[µμ]", "u", text.strip())
+    text = re.sub(r"[ΩΩ]", "ohm", text)
+    parts = re.fullmatch(r"([pnumkMKPNUG]?)(s|a|ohms?)", text, re.IGNORECASE)
+    if parts is None:
+        return None
+    prefix, base = parts[1], parts[2].lower()
+    quantity = _BASES[base]
+    if quantity == "resistance" and prefix in ("M", "G"):
+        return Unit(quantity, 1e6 if prefix == "M" else 1e9)
+    factor = _PREFIXES.get(prefix.lower())
+    return None if factor is None else Unit(quantity, factor)
+
+
+def _squashed(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.lower()) or ("pulse" if name.strip() == "#" else "")
+
+
+def _label(value: Any) -> str:
+    is_whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if is_whole else value).strip()
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return np.nan
+
+
+def _a(values: list[Value]) -> str:
+    return f"{values[0].unit.quantity} in {values[0].text.strip()}"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(shortened(name, 40)) for name in names[:6])
+    return shown + (f" and {len(names) - 6} more" if len(names) > 6 else "")
