@@ -160,22 +160,20 @@ def test_frozen_layers_stay_frozen():
     assert not to_digital(converted).body[0].weight.requires_grad
 
 
-def test_a_transformer_leaves_out_what_is_read_elsewhere():
+@pytest.mark.parametrize(("skip", "count"), [((), 12), (["*.self_attn"], 4), (["*.?_proj"], 6)])
+def test_a_transformer_is_on_arrays_whole_or_without_its_attention(skip, count):
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
     model = nn.TransformerEncoder(layer, 2)
-    with pytest.warns(UserWarning, match=r"self_attn.out_proj': MultiheadAttention reads"):
-        converted = to_crossbar(model)
-    assert len(crossbar_layers(converted)) == 4
+    converted = to_crossbar(model, skip=skip, strict=True)
+    assert len(crossbar_layers(converted)) == count
+    assert str(to_digital(converted)) == str(model)
     inputs = torch.randn(3, 5, 8)
     for training in (True, False):
         model.train(training)
         converted.train(training)
         with torch.no_grad():
             torch.testing.assert_close(converted(inputs), model(inputs), rtol=1e-4, atol=1e-5)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        to_crossbar(model, skip=["*.out_proj", "*.self_attn"])
 
 
 class Doubled(nn.Linear):
@@ -256,11 +254,9 @@ class Conv1D(nn.Module):
 
 
 OTHER_KINDS = [
-    nn.LSTM(3, 4),
-    nn.GRU(3, 4),
+    nn.LSTMCell(3, 4),
     nn.Bilinear(2, 3, 4),
     nn.EmbeddingBag(5, 3),
-    nn.MultiheadAttention(4, 2),
     Conv1D(),
 ]
 
@@ -268,16 +264,15 @@ OTHER_KINDS = [
 @pytest.mark.parametrize("module", OTHER_KINDS, ids=lambda module: type(module).__name__)
 def test_every_other_module_with_matrices_is_named_once(module):
     model = nn.Sequential(nn.BatchNorm1d(3), module, nn.Linear(3, 2))
-    skip = ["1.out_proj"] if isinstance(module, nn.MultiheadAttention) else []
     reason = f"'1': {type(module).__name__} has no adapter"
     with pytest.warns(UserWarning, match=f"^layers that stay digital: {reason}$") as found:
-        to_crossbar(model, skip=skip)
+        to_crossbar(model)
     assert len(found) == 1
     with pytest.raises(ValueError, match=f"on arrays whole but for skip.*{reason}"):
-        to_crossbar(model, skip=skip, strict=True)
+        to_crossbar(model, strict=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        to_crossbar(model, skip=["1", *skip], strict=True)
+        to_crossbar(model, skip=["1"], strict=True)
 
 
 def test_strict_converts_what_is_on_arrays_whole():

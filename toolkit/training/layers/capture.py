@@ -220,7 +220,7 @@ def matrix_layers(model: nn.Module) -> tuple[dict[str, PlainLayer], dict[str, st
     """
     layers: dict[str, PlainLayer] = {}
     left_out: dict[str, str] = {}
-    owners = _owners(model)
+    owners = parameter_owners(model)
     readers = [m.out_proj for m in model.modules() if isinstance(m, nn.MultiheadAttention)]
     for name, module in model.named_modules():
         if (kind := adapter_kind(module)) is None:
@@ -237,7 +237,7 @@ def matrix_layers(model: nn.Module) -> tuple[dict[str, PlainLayer], dict[str, st
     return layers, left_out
 
 
-def _owners(model: nn.Module) -> dict[int, list[str]]:
+def parameter_owners(model: nn.Module) -> dict[int, list[str]]:
     """The names of the modules that hold each parameter."""
     owners: dict[int, list[str]] = {}
     for name, module in model.named_modules():

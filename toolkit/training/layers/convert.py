@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized
 from torch.optim.swa_utils import AveragedModel
 
 from toolkit.checks import (
@@ -38,10 +39,13 @@ from toolkit.training.layers.capture import (
     adapter_of,
     is_capture,
     matrix_layers,
+    parameter_owners,
+    peculiarity,
     remove_hooks,
     weight_of,
 )
 from toolkit.training.layers.convolution import ConvolutionAdapter
+from toolkit.training.layers.expansions import Expansion, expansion_kind
 from toolkit.training.layers.guards import crossbar_layers, guard, unguard
 from toolkit.training.layers.modules import CrossbarConv2d, CrossbarLayer, CrossbarLinear
 
@@ -120,9 +124,10 @@ def to_crossbar(
     """A copy of the model whose layers have their weights in arrays.
 
     Weights and biases are programmed exactly; dtype, torch device and training mode stay. Converted
-    are Linear, Conv1d to 3d, ConvTranspose1d to 3d, Embedding, the ``Conv1D`` of Hugging Face's
-    transformers and whatever :func:`~toolkit.training.register_adapter` has added; everything else
-    stays digital and is copied. The model itself is not touched.
+    are Linear, Conv1d to 3d, ConvTranspose1d to 3d, Embedding, LSTM, GRU, RNN, MultiheadAttention,
+    the ``Conv1D`` of Hugging Face's transformers and whatever
+    :func:`~toolkit.training.register_adapter` has added; everything else stays digital and is
+    copied. The model itself is not touched.
 
     Parameters
     ----------
@@ -141,7 +146,8 @@ def to_crossbar(
         Largest array (rows, columns); larger layers are cut into several. None: one array each.
     skip
         Names of layers to leave digital, as in ``model.named_modules()``; ``*`` and ``?`` stand
-        for anything (``"features.*"``).
+        for anything (``"features.*"``). The matrices of a recurrent layer or an attention go by
+        its name too and have names of their own (``"rnn.hh_l0"``, ``"attn.q_proj"``).
     overrides
         Settings of single layers by name, again with ``*`` and ``?``: any of ``device``, ``w_max``,
         ``tile`` and what follows. Later ones win.
@@ -170,10 +176,10 @@ def to_crossbar(
     -----
     UserWarning
         Names what stays digital, with the reason: modules of other kinds that own weights of two
-        or more dimensions (LSTM, Bilinear, ...); and a layer whose weight is read by another module
-        (in a MultiheadAttention), shared with another layer (tied), computed (parametrised) or
-        rescaled (the ``max_norm`` of an Embedding), whose class has a forward of its own, that has
-        hooks, or of which either the weight or the bias is frozen. ``skip`` silences it.
+        or more dimensions (Bilinear, LSTMCell, ...); and a layer whose weight is shared with
+        another layer (tied), computed (parametrised) or rescaled (the ``max_norm`` of an
+        Embedding), whose class has a forward of its own, that has hooks, or of which either the
+        weight or the bias is frozen. ``skip`` silences it.
 
     Notes
     -----
@@ -191,11 +197,14 @@ def to_crossbar(
     settings = ArraySettings(device=device, w_max=w_max, tile=tile).changed(array)
     check_flag("strict", strict)
     generator = as_generator(seed)
-    layers, left_out = _convertible(model)
-    names = [*layers, *left_out]
+    expansions, left_out = _expansions(model)
+    layers = _convertible(model, expansions, left_out)
+    names = [*layers, *expansions, *left_out]
     _check_patterns("skip", skip, names)
-    skipped = {name for name in names if _fits(name, skip)}
     _check_patterns("overrides", overrides or {}, names)
+    whole = {f"{n}.{part}".lstrip("."): n for n, e in expansions.items() for part in e._modules}
+    known_as = {name: {name, whole.get(name, name)} for name in names}
+    skipped = {name for name in names if any(_fits(each, skip) for each in known_as[name])}
     chosen = {name: layer for name, layer in layers.items() if name not in skipped}
     if not chosen:
         why = (
@@ -203,14 +212,17 @@ def to_crossbar(
         )
         raise ValueError(f"model must have a layer with an adapter to convert; {why}")
     _report({name: why for name, why in left_out.items() if name not in skipped}, strict=strict)
-    memo: dict[int, CrossbarLayer] = {}
+    memo: dict[int, nn.Module] = {}
     for name, layer in layers.items():
         own_seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
         if name in chosen:
             own = settings
             for pattern, changes in (overrides or {}).items():
-                own = own.changed(changes) if fnmatchcase(name, pattern) else own
+                fits = any(fnmatchcase(each, pattern) for each in known_as[name])
+                own = own.changed(changes) if fits else own
             memo[id(layer)] = _on_arrays(name, layer, own, own_seed)
+    for name in dict.fromkeys(whole[name] for name in chosen if name in whole):
+        memo[id(model.get_submodule(name))] = copy.deepcopy(expansions[name], memo)
     made = _without_fast_path(copy.deepcopy(model, memo))
     guard(made)
     return made
@@ -228,23 +240,59 @@ def to_digital(model: Model) -> Model:
     layers = {id(module): module for module in model.modules() if isinstance(module, CrossbarLayer)}
     if not layers:
         raise ValueError("model must have layers on arrays, as to_crossbar makes them; it has none")
-    made = copy.deepcopy(model, {key: _off_arrays(layer) for key, layer in layers.items()})
+    memo: dict[int, nn.Module] = {key: _off_arrays(layer) for key, layer in layers.items()}
+    for module in model.modules():
+        if isinstance(module, Expansion):
+            memo[id(module)] = module.merged()
+    made = copy.deepcopy(model, memo)
     unguard(made)
     return made
 
 
-def _convertible(model: nn.Module) -> tuple[dict[str, PlainLayer], dict[str, str]]:
-    """As :func:`matrix_layers`, less what arrays cannot be in place of, and all other weights."""
-    layers, left_out = matrix_layers(model)
-    for name, layer in layers.items():
-        if reason := _hindrance(layer):
+def _expansions(model: nn.Module) -> tuple[dict[str, Expansion], dict[str, str]]:
+    """Layers of several matrices as linear ones, by name; and why others of them are not."""
+    found: dict[str, Expansion] = {}
+    left_out: dict[str, str] = {}
+    owners = parameter_owners(model)
+    for name, module in model.named_modules():
+        if (kinds := expansion_kind(module)) is None:
+            continue
+        inside = {n for n, _ in module.named_modules(prefix=name)}
+        shared = [n for p in module.parameters() for n in owners[id(p)] if n not in inside]
+        if reason := peculiarity(module, kinds[1]):
             left_out[name] = reason
-    kept = {name: layer for name, layer in layers.items() if name not in left_out}
+        elif is_parametrized(module):
+            left_out[name] = "its weight is computed from other parameters"
+        elif any(_has_hooks(part) for part in module.modules()):
+            left_out[name] = HOOKED
+        elif shared:
+            left_out[name] = f"it shares a parameter with {shared[0]!r}"
+        else:
+            found[name] = kinds[0](module)
+    return found, left_out
+
+
+def _convertible(
+    model: nn.Module, expansions: Mapping[str, Expansion], left_out: dict[str, str]
+) -> dict[str, PlainLayer]:
+    """As :func:`matrix_layers` with the parts of expansions, less what arrays cannot replace.
+
+    The reasons for all other weights go into ``left_out``.
+    """
+    layers, others = matrix_layers(model)
+    inside = {
+        n for name in expansions for n, _ in model.get_submodule(name).named_modules(prefix=name)
+    }
+    left_out |= {name: why for name, why in others.items() if name not in inside}
+    for name, expansion in expansions.items():
+        layers |= {f"{name}.{part}".lstrip("."): e for part, e in expansion.named_children()}
+    left_out |= {n: reason for n, layer in layers.items() if (reason := _hindrance(layer))}
     for name, module in model.named_modules():
         parent = name.removesuffix(".parametrizations.weight")
-        if name not in layers and parent not in left_out and _owns_matrices(module):
+        known = name in layers or name in inside or parent in left_out
+        if not known and _owns_matrices(module):
             left_out[name] = f"{type(module).__name__} has no adapter"
-    return kept, left_out
+    return {name: layer for name, layer in layers.items() if name not in left_out}
 
 
 def _hindrance(layer: PlainLayer) -> str | None:

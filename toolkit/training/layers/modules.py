@@ -325,6 +325,13 @@ class _Held(torch.autograd.Function):
         )
 
 
+def capture_of(layer: nn.Module | None) -> Capture | None:
+    """What keeps the samples of a layer on arrays or of a plain one that is attached."""
+    if layer is None or isinstance(layer, CrossbarLayer):
+        return None if layer is None else layer.capture
+    return attached(layer)
+
+
 def block_samples(layer: nn.Module, block_size: int) -> int:
     """How many samples of the layer ``block_size`` network inputs make.
 
@@ -335,7 +342,7 @@ def block_samples(layer: nn.Module, block_size: int) -> int:
     """
     check_instance("layer", layer, nn.Module, "an nn.Module")
     check_count("block_size", block_size)
-    capture = layer.capture if isinstance(layer, CrossbarLayer) else attached(layer)
+    capture = capture_of(layer)
     return block_size * (1 if capture is None else capture.positions)
 
 

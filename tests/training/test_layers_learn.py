@@ -1,0 +1,124 @@
+"""Toy networks of every kind learn on cells by LowRankSGD, and compute under mixed precision."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from toolkit.training import LowRankSGD, crossbar_layers, to_crossbar, to_digital
+
+
+class Reader(nn.Module):
+    """Does a sequence of tokens hold more of the upper half?"""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(8, 12)
+        self.body = {
+            "lstm": lambda: nn.LSTM(12, 12, batch_first=True),
+            "gru": lambda: nn.GRU(12, 12, batch_first=True),
+            "transformer": lambda: nn.TransformerEncoderLayer(
+                12, 2, 24, dropout=0.0, batch_first=True
+            ),
+            "conv1d": lambda: nn.Conv1d(12, 12, 3, padding=1),
+        }[kind]()
+        self.head = nn.Linear(12, 2)
+        self.kind = kind
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        rows = self.embedding(tokens)
+        if self.kind == "conv1d":
+            rows = self.body(rows.transpose(1, 2)).relu().transpose(1, 2)
+        else:
+            found = self.body(rows)
+            rows = found[0] if isinstance(found, tuple) else found
+        return self.head(rows.mean(1))
+
+
+def task() -> tuple[torch.Tensor, torch.Tensor]:
+    tokens = torch.randint(8, (64, 7), generator=torch.Generator().manual_seed(0))
+    return tokens, (tokens > 3).sum(1).gt(3).long()
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "transformer", "conv1d"])
+def test_a_reader_of_tokens_learns_on_cells(kind):
+    torch.manual_seed(1)
+    model = to_crossbar(Reader(kind), device="EpiRAM", seed=0, strict=True)
+    lr = 1.0 if kind == "lstm" else 0.3
+    optimiser = LowRankSGD(model, lr, rank=3, block_size=8, seed=0)
+    tokens, labels = task()
+    losses = []
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss = functional.cross_entropy(model(tokens), labels)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
+    for layer in crossbar_layers(model).values():
+        assert int(layer.arrays[0].pulse_count.sum()) > 0
+    with torch.no_grad():
+        found, expected = to_digital(model).eval()(tokens), model.eval()(tokens)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_autoencoder_learns_on_cells():
+    torch.manual_seed(1)
+    model = nn.Sequential(
+        nn.Conv2d(1, 6, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(6, 1, 3, stride=2, padding=1, output_padding=1),
+    )
+    model = to_crossbar(model, device="EpiRAM", seed=0, strict=True)
+    optimiser = LowRankSGD(model, 0.3, rank=3, block_size=8)
+    images = torch.randn(16, 1, 4, 4).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    losses = []
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss = functional.mse_loss(model(images), images)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
+    assert model[2].bias is model[2].digital_bias and model[2].bias.grad is not None
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "transformer", "conv1d"])
+@pytest.mark.parametrize("device", [None, "digital", "EpiRAM"])
+def test_mixed_precision_trains_and_arrays_stay_as_they_are(kind, device):
+    """``None``: torch's own layers."""
+    if (kind, device) == ("lstm", None):
+        pytest.skip("torch's own LSTM has no bfloat16 on some processors")
+    torch.manual_seed(1)
+    model = Reader(kind) if device is None else to_crossbar(Reader(kind), device=device)
+    optimiser = LowRankSGD(model, 0.1, rank=3)
+    tokens, labels = task()
+    losses = []
+    for _ in range(4):
+        optimiser.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = functional.cross_entropy(model(tokens), labels)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    for layer in crossbar_layers(model).values():
+        assert layer.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", ["lstm", "transformer", "conv1d"])
+def test_double_and_half_precision(kind):
+    tokens, labels = task()
+    model = to_crossbar(Reader(kind).double(), device="EpiRAM")
+    assert model(tokens).dtype == torch.float64
+    with pytest.raises(ValueError, match=r"arrays stay where they were made.*before to_crossbar"):
+        model.float()
+    for dtype in (torch.float16, torch.bfloat16):
+        with pytest.raises(TypeError, match="layer 'embedding' must be float32 or float64"):
+            to_crossbar(Reader(kind).to(dtype))
+    plain = Reader(kind).bfloat16()
+    optimiser = LowRankSGD(plain, 0.1, rank=2)
+    functional.cross_entropy(plain(tokens).float(), labels).backward()
+    before = plain.head.weight.clone()
+    optimiser.step()
+    assert not torch.equal(plain.head.weight, before)
