@@ -85,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="ask visitors for the password that is the file's first line",
     )
+    dashboard.add_argument(
+        "--tour", type=Path, metavar="FILE", help="show this tour (YAML) in the Playground"
+    )
     dashboard.add_argument("--show", action="store_true", help="open a browser at the page")
     dashboard.set_defaults(run=_dashboard)
 
@@ -167,10 +170,13 @@ def _add_reproduce(commands: Any) -> None:
 
 def _dashboard(*, port: int, address: str, **options: Any) -> int:
     from dashboards.app.serve import serve
+    from dashboards.playground.tour import read_tour
     from toolkit.checks import check_count
 
     check_count("port", port, 0, 65535)
     check_count("max_runs", options["max_runs"])
+    if options["tour"] is not None:
+        read_tour(options["tour"])
     try:
         serve(port=port, address=address, **options)
     except OSError as error:

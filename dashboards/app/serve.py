@@ -59,6 +59,7 @@ def serve(
     origin: Sequence[str] = (),
     max_runs: int = site.MAX_RUNS,
     password_file: Path | None = None,
+    tour: Path | None = None,
     show: bool = False,
 ) -> None:
     """Serve the pages until the process is told to stop (Ctrl-C or SIGTERM).
@@ -75,6 +76,8 @@ def serve(
         How many runs train at once; one more waits its turn.
     password_file
         File whose first line is the password that visitors are asked for; None asks for none.
+    tour
+        YAML file of the Playground's tour; None: the toolkit's own.
     show
         Open a browser.
 
@@ -96,6 +99,8 @@ def serve(
         )
     prepare()
     pn.state.cache["run limit"] = RunLimit(max_runs)
+    if tour is not None:
+        pn.state.cache["tour"] = tour
     for name in ("bokeh.server.views.ws", "tornado.access"):  # strangers would fill the log
         logging.getLogger(name).setLevel(logging.ERROR)
 

@@ -16,7 +16,7 @@ import panel as pn
 import panel_material_ui as pmui
 
 from dashboards.app import site
-from dashboards.app.address import Address, Watched, join, parse, query_asked
+from dashboards.app.address import Address, Watched, join, number, parse, query_asked
 from dashboards.app.figure_pane import facts
 from dashboards.app.settings_text import knobs_of_query, query_of, validated
 from dashboards.app.share import Share
@@ -32,6 +32,7 @@ from dashboards.app.widgets import (
     show_fixed,
 )
 from dashboards.playground.figures import DEFAULT, MOST, Figures
+from dashboards.playground.tour import OWN, Step, Tour, read_tour
 from dashboards.playground.views import VIEWS
 from toolkit.lowrank import estimator_knobs
 from toolkit.training.experiment.knobs import knobs_of
@@ -46,7 +47,7 @@ PATIENCE_S = 0.3  # for the first views
 BEGIN, PLAIN = "device=AlOx/HfO2", "device=digital"  # without a query; with all at its default
 MORE = "More knobs ▾"
 FIRST_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device")
-OWN_NAMES = ("views", "layer", "speed")  # in the address, beside the knobs
+OWN_NAMES = ("views", "layer", "speed", "tour")  # in the address, beside the knobs
 SPEEDS = {"none": 0} | {f"{n} steps/s": n for n in (1, 2, 5, 10, 30, 100)}
 
 
@@ -95,7 +96,10 @@ class Playground:
 
     def _show_as_asked(self, asked: dict[str, str]) -> None:
         """Set views, layer and speed as the URL asks; to their defaults if one is wrong."""
+        self._tour_asked: int | None = None
         try:
+            if (tour := asked.pop("tour", None)) is not None:
+                self._tour_asked = int(number("tour", tour, 0, len(tour_steps())))
             self.own.take(asked)
             self.figures = Figures(self.choice.value or [])
         except ValueError as error:
@@ -132,6 +136,11 @@ class Playground:
         self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.address = Address()
         self.share = Share(self.run, load=self.begin, refuse=self._notify)
+        for file in (self.share.netcdf, self.share.zarr, self.share.settings):
+            file.param.watch(lambda _: self.tour.note("saved", True), "file")
+        self.tour = Tour(tour_steps(), lambda: self._keep_address(self.run.snapshot))
+        if self._tour_asked is not None:
+            self.tour.go(self._tour_asked)
         self._make_panels()
 
     def _watch_knobs(self, names: Iterable[str]) -> None:
@@ -154,7 +163,10 @@ class Playground:
         self.begin_new.on_click(lambda _: self._begin_as_chosen())
 
     def _make_panels(self) -> None:
-        """Three panels below the buttons, of which one is open at a time; empty until then."""
+        """Three panels below the buttons, of which one is open at a time.
+
+        Two are empty until then; what saves files needs callbacks that Panel sets at the start.
+        """
         row: dict[str, Any] = {
             "sizing_mode": "stretch_width",
             "visible": False,
@@ -163,9 +175,9 @@ class Playground:
         self._parts: dict[str, Callable[[], list[Any]]] = {
             "New run": lambda: [*self.fixed.values(), self.begin_new],
             "Views": lambda: [self.choice],
-            "Save and share": lambda: list(self.share.parts()),
         }
         self.panels = {title: pn.FlexBox(**row) for title in self._parts}
+        self.panels["Save and share"] = pn.FlexBox(*self.share.parts(), **row)
         self.more = button(MORE, variant="text")
         self.more.on_click(lambda _: self.show_more())
         self.find = pmui.TextInput(label="Find a knob", size="small", width=250, visible=False)
@@ -212,7 +224,8 @@ class Playground:
         buttons = (self.start, self.pause, self.step, self.reset, self.new_seed)
         return pn.Column(
             self.intro,
-            pn.FlexBox(*buttons, *self.openers.values(), self.layer, self.speed),
+            self.tour.view,
+            pn.FlexBox(*buttons, *self.openers.values(), self.layer, self.speed, self.tour.begin),
             *self.panels.values(),
             self.status,
             self.notice,
@@ -332,16 +345,26 @@ class Playground:
             self.start.disabled = snapshot.running or snapshot.diverged
             self.pause.disabled = not snapshot.running
             self.step.disabled = snapshot.diverged
+            self._look_at_tour(snapshot)
             self._keep_address(snapshot)
         self._shown_number = snapshot.number
+
+    def _look_at_tour(self, snapshot: Snapshot) -> None:
+        accuracy = snapshot.evaluations[-1, 2] if len(snapshot.evaluations) else None
+        progress = {"running": snapshot.running, "epoch": snapshot.epoch, "accuracy": accuracy}
+        self.tour.look({**snapshot.knobs, **progress})
 
     def _keep_address(self, snapshot: Snapshot) -> None:
         self.address.keep(self._query(snapshot))
 
     def _query(self, snapshot: Snapshot) -> str:
         """The query of the URL: knobs, then views, layer and speed that are not the default."""
-        text = "&".join(filter(None, [query_of(snapshot.knobs), join(self.own.pairs())]))
+        text = "&".join(filter(None, [query_of(snapshot.knobs), join(self._own_pairs())]))
         return text or PLAIN  # the bare address opens BEGIN
+
+    def _own_pairs(self) -> list[tuple[str, str]]:
+        place = self.tour.place
+        return self.own.pairs() + ([] if place is None else [("tour", str(place))])
 
     def _follow_knobs(self, snapshot: Snapshot) -> None:
         """Set the widgets of live knobs to what the run has."""
@@ -434,6 +457,11 @@ def _state(snapshot: Snapshot) -> str:
     if snapshot.waiting:
         return f"waits ({snapshot.waiting} in line)"
     return "running" if snapshot.running else "paused"
+
+
+def tour_steps() -> tuple[Step, ...]:
+    """The tour that the server shows."""
+    return read_tour(pn.state.cache.get("tour", OWN))
 
 
 def playground() -> pmui.Page:

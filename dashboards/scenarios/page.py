@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import panel_material_ui as pmui
@@ -19,6 +20,7 @@ from dashboards.app.site import Text
 from dashboards.race.page import query_of_runs
 
 Knobs = Mapping[str, Any]
+MEASURED = Path(__file__).with_name("measured.json")  # written by benchmarks/scenarios.py
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,12 @@ def test_a_visitor_changes_rank_and_device_while_training_and_takes_the_run_home
 ) -> None:
     page = watched_page
     visit(page, dashboard)
-    assert status(page, "State") == "paused" and number(page, "Step") == 0
+    assert status(page, "State") == "paused" and number(page, "Step") > 0  # it has begun
+    assert max(column_lengths(page, "loss")) > 1 and number(page, "Pulses written") > 0
+    expect(
+        page.get_by_text("on crossbars of AlOx/HfO2 cells, with updates of rank 4")
+    ).to_be_visible()
+    expect(page.get_by_role("figure").first).to_contain_text("%")  # a prediction
 
     button(page, "Start").click()
     wait_until(page, lambda: number(page, "Step") > 30, "30 steps were trained")
@@ -39,7 +44,7 @@ def test_a_visitor_changes_rank_and_device_while_training_and_takes_the_run_home
 
     page.get_by_role("button", name="Views ▾").click()
     page.get_by_role("checkbox", name="Spectrum over time").click()
-    page.get_by_role("checkbox", name="Conductance G+").click()
+    page.get_by_role("checkbox", name="Predictions").click()
     page.get_by_role("button", name="Views ▴").click()
 
     # the scatter of sigma has as many points as the rank, the line of true values has more
@@ -52,7 +57,10 @@ def test_a_visitor_changes_rank_and_device_while_training_and_takes_the_run_home
     choose(page, "Device", "Ag:a-Si")
     wait_until(page, lambda: number(page, "Pulses written") > 0, "pulses were written")
     expect(page.get_by_role("heading", name="Conductance G+, layer1")).to_be_visible()
+    button(page, "More knobs ▾").click()
+    page.get_by_label("Find a knob").fill("cycle")
     expect(page.get_by_role("slider", name="Cycle-to-cycle")).to_have_value("0.035")
+    expect(page.get_by_role("slider", name="Nonlinearity up")).to_be_hidden()
 
     page.get_by_role("button", name="Save and share ▾").click()
     with page.expect_download() as download:

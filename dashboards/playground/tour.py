@@ -1,0 +1,171 @@
+"""The tour: steps with something to do, each of which notices when it was done."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import panel as pn
+
+from dashboards.app import site
+from dashboards.app.site import Text, button
+from toolkit.plain_yaml import read_plain_yaml
+from toolkit.training.experiment.knobs import knobs_of
+from toolkit.training.experiment.settings import Settings
+
+OWN = Path(__file__).with_name("tour.yaml")
+FACTS = ("running", "accuracy", "epochs", "opened", "saved")
+_BOUND = re.compile(r"(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?)")
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: what to do, when it is done, and the page that its button opens, if any."""
+
+    title: str
+    text: str
+    done: Mapping[str, Any]
+    open: str = ""
+
+    def holds(self, facts: Mapping[str, Any]) -> bool:
+        """Whether every condition holds."""
+        return all(_holds(facts.get(name), wanted) for name, wanted in self.done.items())
+
+
+def _holds(found: Any, wanted: Any) -> bool:
+    bound = _BOUND.fullmatch(wanted) if isinstance(wanted, str) else None
+    if bound is None:
+        return bool(found == wanted)
+    return found is not None and _COMPARE[bound[1]](found, float(bound[2]))
+
+
+@cache
+def read_tour(path: Path = OWN) -> tuple[Step, ...]:
+    """The steps in a YAML file.
+
+    Raises
+    ------
+    ValueError
+        If it is no list of steps, or a step lacks a title, text or condition that is known; says
+        which one.
+    """
+    found = read_plain_yaml(path.read_text("utf-8"))
+    if not isinstance(found, list) or not found:
+        raise ValueError(f"{path.name} must be a list of steps")
+    return tuple(_step(place, given) for place, given in enumerate(found, 1))
+
+
+def _step(place: int, given: Any) -> Step:
+    fields = {"title", "text", "done", "open"}
+    if not isinstance(given, dict) or not {"title", "text", "done"} <= given.keys() <= fields:
+        raise ValueError(f"step {place} must have title, text, done and at most open besides")
+    if not isinstance(given["done"], dict) or not given["done"]:
+        raise ValueError(f"step {place}: done must be a mapping such as {{rank: 1}}")
+    if unknown := sorted(given["done"].keys() - set(FACTS) - knobs_of(Settings).keys()):
+        raise ValueError(
+            f"step {place}: done must name knobs or {', '.join(FACTS)}; got {unknown[0]!r}"
+        )
+    if (page := given.get("open", "")) and page not in site.pages():
+        raise ValueError(f"step {place}: open must be one of {', '.join(site.pages())}")
+    return Step(str(given["title"]), str(given["text"]), given["done"], page)
+
+
+@dataclass
+class _Visit:
+    """What has happened since the present step began."""
+
+    first_epoch: float | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+class Tour:
+    """The tour's panel. ``place`` counts the steps that are done; None: not on the tour."""
+
+    def __init__(self, steps: tuple[Step, ...], changed: Callable[[], None]) -> None:
+        self.steps, self._changed = steps, changed
+        self.place: int | None = None
+        self._visit = _Visit()
+        self._text = Text("", sizing_mode="stretch_width", margin=(4, 10))
+        self.begin = button("Take the tour", variant="outlined")
+        self._opens = {step.open: _opener(step.open) for step in steps if step.open}
+        self._skip, self._end = button("Skip step", variant="text"), button("End", variant="text")
+        self.begin.on_click(lambda _: self.go(0))
+        self._skip.on_click(lambda _: self.go((self.place or 0) + 1))
+        self._end.on_click(lambda _: self.go(None))
+        for page, opener in self._opens.items():
+            opener.on_click(lambda _, page=page: self.note("opened", page))
+        self.view = pn.Row(
+            self._text,
+            *self._opens.values(),
+            self._skip,
+            self._end,
+            visible=False,
+            sizing_mode="stretch_width",
+            align="center",
+            styles={"border": "1px solid #0072B2", "border-radius": "6px"},
+        )
+
+    @property
+    def present(self) -> Step:
+        """The step that is shown."""
+        return self.steps[min(self.place or 0, len(self.steps) - 1)]
+
+    def go(self, place: int | None) -> None:
+        """Go to a step; beyond the last one the tour says that it is over."""
+        self.place, self._visit = place, _Visit()
+        self.view.visible = place is not None
+        self.begin.visible = place is None
+        if place is not None:
+            self._show(place)
+        self._changed()
+
+    def _show(self, place: int) -> None:
+        over = place >= len(self.steps)
+        self._skip.visible = not over
+        for page, opener in self._opens.items():
+            opener.visible = page == self.present.open and not over
+        title = f"{place + 1} of {len(self.steps)} · {self.present.title}"
+        heading, text = ("Done", _OVER) if over else (title, self.present.text)
+        ticks = "".join("●" if done < place else "○" for done in range(len(self.steps)))
+        self._text.object = (
+            f'<p style="margin:0;font-size:14px" role="status"><strong>{escape(heading)}</strong> '
+            f'<span aria-hidden="true">{ticks}</span> {escape(text)}</p>'
+        )
+
+    def note(self, name: str, value: Any) -> None:
+        """Something that no snapshot says has happened: a page was opened, a run was saved."""
+        self._visit.facts[name] = value
+
+    def look(self, facts: Mapping[str, Any]) -> None:
+        """Go on if the present step is done. ``facts`` are knobs, running, accuracy and epoch."""
+        if self.place is None or self.place >= len(self.steps):
+            return
+        visit, epoch = self._visit, float(facts["epoch"])
+        if visit.first_epoch is None or epoch < visit.first_epoch:  # begun, or reset
+            visit.first_epoch = epoch
+        if self.present.holds({**facts, "epochs": epoch - visit.first_epoch, **visit.facts}):
+            self.go(self.place + 1)
+
+
+def _opener(page: str) -> Any:
+    opener = button(f"Open the {site.pages()[page]}", color="primary")
+    opener.js_on_click(code=f"window.open('{site.link(page)}')")
+    return opener
+
+
+_OVER = (
+    "That was the tour. Scenarios has fourteen questions to go on with, and the notebooks derive "
+    "what you have seen."
+)
