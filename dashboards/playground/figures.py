@@ -40,7 +40,7 @@ class Figures:
         self.shown = checked(names)
         columns = {1: 1, 2: 2, 4: 2}.get(len(self.shown), 3)
         rows = -(-len(self.shown) // columns)
-        height = f"max(250px, min(36vw, (100vh - 208px) / {rows} - 6px))"
+        height = f"max(250px, min(36vw, (100vh - 222px) / {rows} - 6px))"
         for name in self.shown:
             if name not in self.panes:
                 view = VIEWS[name]

@@ -131,7 +131,7 @@ class Playground:
         self.layer.param.watch(lambda _: self._look(), "value")
         self.speed.param.watch(lambda _: self._limit_speed(), "value")
         self.choice.param.watch(lambda event: self._choose_views(event.new), "value")
-        self.intro = Text("", sizing_mode="stretch_width", margin=(2, 10, 0, 10))
+        self.intro = Text("", sizing_mode="stretch_width", margin=(8, 10, 0, 10))
         self.status = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.address = Address()
@@ -223,9 +223,9 @@ class Playground:
         """Buttons, status line and views, without the knobs: works in a notebook, too."""
         buttons = (self.start, self.pause, self.step, self.reset, self.new_seed)
         return pn.Column(
-            self.intro,
+            pn.Row(self.intro, self.tour.begin, sizing_mode="stretch_width"),
             self.tour.view,
-            pn.FlexBox(*buttons, *self.openers.values(), self.layer, self.speed, self.tour.begin),
+            pn.FlexBox(*buttons, *self.openers.values(), self.layer, self.speed),
             *self.panels.values(),
             self.status,
             self.notice,
