@@ -199,8 +199,9 @@ def test_parts_go_by_the_layers_name_and_their_own():
     wide = to_crossbar(model, device="ideal", overrides={"0": {"w_max": 3.0}})
     assert wide[0].hh_l0.array.w_max == 3.0 != wide[2].array.w_max
     assert (wide[0].hidden_size, wide[0].batch_first) == (4, False)
-    with pytest.raises(AttributeError, match="weight_hh_l0"):
-        _ = wide[0].weight_hh_l0
+    assert (wide[2].in_features, part[2].out_features) == (4, 2)
+    for name in ("weight_hh_l0", "reset_parameters"):
+        assert not hasattr(wide[0], name)
 
 
 def test_a_block_counts_sequences():

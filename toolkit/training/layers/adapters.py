@@ -7,6 +7,7 @@ make for each of its matrices, and what becomes of the products.
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -262,18 +263,35 @@ class EmbeddingAdapter(Adapter):
         return math.prod(inputs.shape[1:])
 
 
+class InPlaceOf(nn.Module):
+    """A module in place of one of torch's, whose numbers it holds in another form.
+
+    ``template`` is that layer without its numbers, or None; its attributes (``stride``,
+    ``hidden_size``) can be read here.
+    """
+
+    template: nn.Module | None
+
+    def __init__(self, template: nn.Module | None = None) -> None:
+        super().__init__()
+        vars(self)["template"] = template  # no part of this module
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            template = vars(self).get("template")
+            if template is None or name in {*template._parameters, *template._modules}:
+                raise
+            found = getattr(template, name)
+            if inspect.ismethod(found):
+                raise
+            return found
+
+
 def with_bias(inputs: Tensor) -> Tensor:
     """(batch, n) -> (batch, n + 1): the bias is one more input that is always 1."""
     return torch.cat([inputs, inputs.new_ones(len(inputs), 1)], dim=1)
-
-
-def hollow(layer: nn.Module) -> nn.Module:
-    """A copy of the layer with all its attributes and no numbers in its parameters."""
-    empty = {
-        id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
-        for p in layer.parameters()
-    }
-    return copy.deepcopy(layer, empty)
 
 
 def filled(template: nn.Module, parameters: dict[str, Tensor | None]) -> nn.Module:

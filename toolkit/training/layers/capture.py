@@ -5,6 +5,7 @@ Nothing is computed on the way but for one reference to each; samples are made w
 
 from __future__ import annotations
 
+import copy
 import weakref
 from typing import Any
 
@@ -206,6 +207,18 @@ def remove_hooks(layer: nn.Module) -> None:
             del hooks[key]
             layer._forward_hooks_with_kwargs.pop(key, None)
             layer._forward_hooks_always_called.pop(key, None)
+
+
+def hollow(layer: nn.Module) -> nn.Module:
+    """A copy of the layer with all its attributes, no numbers in its parameters, no captures."""
+    empty: dict[int, Any] = {
+        id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad)
+        for p in layer.parameters()
+    }
+    made = copy.deepcopy(layer, empty)
+    for module in made.modules():
+        remove_hooks(module)
+    return made
 
 
 def matrix_layers(model: nn.Module) -> tuple[dict[str, PlainLayer], dict[str, str]]:

@@ -33,15 +33,15 @@ from toolkit.crossbar import (
     get_device,
 )
 from toolkit.crossbar.crossbar import check_setting
-from toolkit.training.layers.adapters import Adapter, LinearAdapter, filled, hollow
+from toolkit.training.layers.adapters import Adapter, LinearAdapter, filled
 from toolkit.training.layers.capture import (
     PlainLayer,
     adapter_of,
+    hollow,
     is_capture,
     matrix_layers,
     parameter_owners,
     peculiarity,
-    remove_hooks,
     weight_of,
 )
 from toolkit.training.layers.convolution import ConvolutionAdapter
@@ -345,9 +345,7 @@ def _on_arrays(name: str, layer: PlainLayer, settings: ArraySettings, seed: int)
     made = _crossbar_layer(arrays, adapter, has_column)
     if bias is not None and not has_column:
         made.digital_bias = nn.Parameter(bias.detach().clone(), requires_grad=bias.requires_grad)
-    template = hollow(layer)
-    remove_hooks(template)
-    vars(made)["template"] = template
+    vars(made)["template"] = hollow(layer)
     made.anchor.requires_grad_(weight_of(layer).requires_grad)
     return made.train(layer.training)
 

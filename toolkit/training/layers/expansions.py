@@ -15,37 +15,22 @@ from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
 from toolkit.checks import check_instance
-from toolkit.training.layers.adapters import filled, hollow
-from toolkit.training.layers.capture import remove_hooks
+from toolkit.training.layers.adapters import InPlaceOf, filled
+from toolkit.training.layers.capture import hollow
 from toolkit.training.layers.modules import capture_of
 
 State = tuple[Tensor, ...]
 
 
-class Expansion(nn.Module):
-    """One of torch's layers, its matrices as linear layers; it is called in the same way.
-
-    Other attributes (``hidden_size``, ``batch_first``) are those of the layer.
-    """
+class Expansion(InPlaceOf):
+    """One of torch's layers, its matrices as linear layers; it is called in the same way."""
 
     kinds: ClassVar[tuple[type[nn.Module], ...]] = ()
     template: nn.Module
 
     def __init__(self, layer: nn.Module) -> None:
-        super().__init__()
-        vars(self)["template"] = template = hollow(layer)  # no part of this module
-        for module in template.modules():
-            remove_hooks(module)
+        super().__init__(hollow(layer))
         self.training = layer.training
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            template = vars(self).get("template")
-            if template is None or name in {*template._parameters, *template._modules}:
-                raise
-            return getattr(template, name)
 
     def values(self) -> dict[str, Tensor | None]:
         """The present weights by the names of torch's layer."""
@@ -114,6 +99,9 @@ class Recurrent(Expansion):
             for name, part in self.named_children()
             for kind in ("weight", "bias")
         }
+
+    def flatten_parameters(self) -> None:
+        """Do nothing: arrays have a memory of their own."""
 
     def forward(self, input: Tensor | PackedSequence, hx: Any = None) -> tuple[Any, Any]:
         """As torch's layer: outputs, and the state after the last step."""

@@ -19,12 +19,12 @@ from torch.autograd.function import once_differentiable
 from toolkit.checks import check_count, check_flag, check_instance
 from toolkit.crossbar import Array, DigitalArray
 from toolkit.crossbar.states import load_whole
-from toolkit.training.layers.adapters import Adapter, LinearAdapter, Samples
+from toolkit.training.layers.adapters import Adapter, InPlaceOf, LinearAdapter, Samples
 from toolkit.training.layers.capture import Capture, attached
 from toolkit.training.layers.convolution import ConvolutionAdapter, Geometry
 
 
-class CrossbarLayer(nn.Module):
+class CrossbarLayer(InPlaceOf):
     """A layer of any kind with its weights in arrays; an :class:`~.adapters.Adapter` says how.
 
     ``arrays`` holds one array of (outputs, inputs) for each matrix of the layer; with ``bias`` the
@@ -32,14 +32,13 @@ class CrossbarLayer(nn.Module):
     parameter that stands for the arrays: its ``requires_grad`` says whether they are to be trained,
     its device where they are. ``digital_bias`` is the bias of a layer that adds it after its
     products (a transposed convolution), else None. ``template`` is torch's own layer without its
-    numbers, where there was one.
+    numbers, where there was one: its attributes (``in_features``, ``stride``) can be read here.
 
     The layers compute in the dtype of their arrays, under autocast too. ``state_dict`` holds the
     arrays whole, random generators included, and loads into a model converted alike.
     """
 
     digital_bias: nn.Parameter | None
-    template: nn.Module | None
 
     def __init__(
         self,
@@ -50,7 +49,7 @@ class CrossbarLayer(nn.Module):
         digital_bias: nn.Parameter | None = None,
         template: nn.Module | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(template)
         what = "arrays: crossbars, tiled or not, or digital"
         check_instance("arrays", arrays or None, list | tuple, what)
         for array in arrays:
@@ -58,7 +57,6 @@ class CrossbarLayer(nn.Module):
         check_flag("bias", bias)
         self.arrays = list(arrays)
         self.adapter, self.has_bias = adapter, bias
-        vars(self)["template"] = template  # no part of this module
         weights = arrays[0].weights
         self.anchor = nn.Parameter(weights.new_empty(0))
         self.register_parameter("digital_bias", digital_bias)
