@@ -151,8 +151,8 @@ SCENARIOS = (
     Scenario(
         "NMF spends fewer pulses",
         "Non-negative factors of either sign cannot cancel each other. On AlOx/HfO2 cells NMF "
-        "writes four fifths of the pulses of SBPCA and reaches {a20} against {b20}; it is slower to "
-        "compute.",
+        "writes four fifths of the pulses of SBPCA and reaches {a20} against {b20}; it is slower "
+        "to compute.",
         "Compare along pulses.",
         ({"device": "AlOx/HfO2", "method": "nmf"}, {"device": "AlOx/HfO2"}),
         level="advanced",
