@@ -11,6 +11,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -105,6 +106,7 @@ FIT = {
     "model": ("choice", "neurosim"),
     "name": ("text", "cell"),
     "conductance_range": ("numbers or None", None),
+    "robust": ("flag", False),
 }
 
 
@@ -127,6 +129,10 @@ def digital() -> crossbar.DigitalArray:
 def trains() -> fitting.PulseTrains:
     device = crossbar.get_device("ideal")
     return fitting.PulseTrains.simulated(device, cells=2, cycles=1, up=40, down=40, seed=0)
+
+
+def a_fit() -> fitting.Fit:
+    return fitting.fit_device(trains(), model="constant-step")
 
 
 def columns() -> dict[str, Any]:
@@ -394,6 +400,12 @@ def measurements() -> Iterator[Call]:
     yield Call("PulseTrains.from_table", lambda: fitting.PulseTrains, given)
     arrays = dict.fromkeys(("pulses", "conductances"), ("object", [1.0, 2.0]))
     yield Call("PulseTrains.from_arrays", lambda: fitting.PulseTrains, {**arrays, **layout})
+    own = {"device": ("object", replace(DEVICE, name="own")), "path": ("path", "own.yaml")}
+    yield Call("add_device", lambda: crossbar.add_device, {"device": own["device"]})
+    yield Call("open_device", lambda: crossbar.open_device, {"path": ("path", "none.yaml")})
+    provenance = {"provenance": ("object or None", None)}
+    yield Call("save_device", lambda: crossbar.save_device, {**own, **provenance})
+    yield Call("Fit.save", a_fit, {"path": ("path", "own.yaml")})
     told = {"columns": ("object", {}), "read_voltage": ("above 0 or None", 0.1)}
     told |= {"unit": ("text or None", "uS"), "polarities": ("object or None", None)}
     yield Call("Layout", lambda: fitting.Layout, {**told, "protocol": ("pair or None", None)})

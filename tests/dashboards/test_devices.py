@@ -10,10 +10,11 @@ import pytest
 import toolkit.crossbar as crossbar
 from dashboards.app.uploads import Upload
 from dashboards.devices import parameters as device_parameters
-from dashboards.devices.measured import MOST_BYTES, read_trains
 from dashboards.devices.page import Devices
 from dashboards.devices.parameters import limits_of, parameters, python_of, with_parameters
+from dashboards.devices.table_form import MOST_BYTES, read_trains
 from tests.dashboards.driving import beside
+from tests.fitting.laboratory import HIGH, TABLES, UP
 from toolkit.crossbar import Exponential, device_names, get_device
 from toolkit.crossbar.trains import up_and_down
 from toolkit.fitting import EXAMPLE_CSV, fit_csv
@@ -252,7 +253,10 @@ def test_a_measured_table_is_fitted_explored_and_taken_home():
         (b"\x00\x01\x02\x03", "no text file in UTF-8"),
         (b"", "holds no table"),
         (b"cell,cycle,pulse,polarity,conductance\n1,1,0,0,x\n", "line 2.*conductance"),
-        (b"cell,cycle,pulse,polarity,conductance_uS\n1,1,0,0,1\n1,1,1,1,2\n", "no down pulses"),
+        (
+            b"cell,cycle,pulse,polarity,conductance_uS\n1,1,0,0,1\n1,1,1,1,2\n",
+            "steps away from",
+        ),
         (b"x" * (MOST_BYTES + 1), "more than the"),
         (b"1\n" * 20_200, "more than 20,000 readings"),
     ],
@@ -263,6 +267,36 @@ def test_a_bad_table_is_one_message_and_what_was_there_stays(opened, data, messa
     assert re.search(message, unescape(opened.notice.object))
     assert "<b>" not in opened.notice.object
     assert opened.fit.fit is before
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_laboratorys_table_is_read_with_what_the_form_says(name):
+    table, page = TABLES[name], Devices()
+    form, data = page.fit.form, TABLES[name].write()
+    beside(page.fit.load(data, "cells.csv"))
+    if table.layout:
+        form.volts.value = str(table.layout.get("read_voltage", ""))
+        form.words.value = "1, 0" if "polarities" in table.layout else ""
+        form.unit.value = table.layout.get("unit", form.unit.value)
+        for role, header in table.layout.get("columns", {}).items():
+            (form.readings if role == "conductance" else form.columns[role]).value = header
+        beside(page.fit._read_again(None))
+    assert table.said in unescape(page.fit.understood.object)
+    device = page.fit.fit.device
+    assert device.levels_up == pytest.approx(UP, rel=0.1)
+    assert device.g_max == pytest.approx(HIGH, rel=0.03)
+    assert "cells.csv, SHA-256" in device.source and "sha256: " in page.fit.fit.to_yaml()
+
+
+def test_a_table_that_is_not_understood_opens_the_form_beside_its_first_rows():
+    page = Devices()
+    beside(page.fit.load(TABLES["own names"].write(), "own.csv"))
+    assert "missing column: conductance" in unescape(page.notice.object)
+    assert not page.fit.form.view.collapsed and "Wert 2" in page.fit.form.first_rows.object
+    assert page.fit.form.columns["pulse"].value == "Puls"
+    page.fit.form.volts.value = "a lot"
+    beside(page.fit._read_again(None))
+    assert "Read voltage must be a number of volts" in unescape(page.notice.object)
 
 
 def test_reading_a_table_leaves_no_path_of_the_server_in_a_message():

@@ -56,6 +56,6 @@ def test_a_visitor_explores_a_device_writes_an_update_and_fits_a_table(
     page.locator("input[type=file]").set_input_files(
         {"name": "bad.csv", "mimeType": "text/csv", "buffer": b"a,b\n1,2\n"}
     )
-    expect(page.get_by_text("bad.csv: missing column cell")).to_be_visible()
+    expect(page.get_by_text("bad.csv: missing column: conductance")).to_be_visible()
     button(page, "Explore this device").click()
     expect(page.get_by_text("The Playground takes presets")).to_be_visible()

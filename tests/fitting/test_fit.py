@@ -163,7 +163,8 @@ def test_trains_that_cannot_tell_are_refused():
 def test_summary_names_every_parameter():
     fit = fit_csv(EXAMPLE_CSV, model="linear-step")
     text = str(fit)
-    assert text.startswith("synthetic_pulse_trains: linear-step fitted to 4 cells, 8 trains")
+    assert text.startswith("read 1,048 readings of 4 devices; conductance in S in 'conductance_S'")
+    assert "\nsynthetic_pulse_trains: linear-step fitted to 4 cells, 8 trains" in text
     assert all(f"{key} " in text for key in fit.parameters)
     assert set(fit.errors) == set(fit.parameters)
     assert all(np.isfinite([*fit.parameters.values(), *fit.errors.values()]))
@@ -172,7 +173,7 @@ def test_summary_names_every_parameter():
 def test_unknown_model_and_range_are_refused():
     trains = PulseTrains.from_csv(EXAMPLE_CSV)
     with pytest.raises(
-        ValueError, match=r"model must be one of neurosim, .*jump-table; got 'poly'"
+        ValueError, match=r"model must be one of neurosim, .*jump-table, best; got 'poly'"
     ):
         fit_device(trains, model="poly")
     with pytest.raises(ValueError, match="conductance_range must be 0 < g_min < g_max"):
@@ -180,10 +181,17 @@ def test_unknown_model_and_range_are_refused():
 
 
 @pytest.mark.parametrize("model", ["neurosim", "jump-table"])
-def test_one_polarity_alone_is_refused(model):
+def test_potentiation_alone_is_a_one_sided_device(model):
     trains = PulseTrains.simulated(NEUROSIM, cells=2, cycles=1, up=60, down=0, seed=0)
-    with pytest.raises(ValueError, match="no down pulses"):
-        fit_device(trains, model=model)
+    both = PulseTrains.simulated(NEUROSIM, cells=2, cycles=1, up=60, down=60, seed=0)
+    one, two = (fit_device(t, model=model, conductance_range=RANGE) for t in (trains, both))
+    assert one.device.levels_up == pytest.approx(two.device.levels_up, rel=0.02)
+    assert one.device.levels_down == one.device.levels_up
+    assert not any("down" in key for key in one.parameters)
+    x = torch.linspace(0, 1, 11, dtype=torch.float64)
+    up, down = (one.device.step(x, torch.full_like(x, sign)) - x for sign in (1.0, -1.0))
+    assert torch.allclose(down.flip(0), -up, atol=1e-6)
+    assert "potentiation only" in one.device.source
 
 
 # --- jump tables ----------------------------------------------------------------------------------
@@ -302,7 +310,7 @@ def test_the_conductance_range_may_be_given(made):
         PulseTrains.from_csv(EXAMPLE_CSV), name=EXAMPLE_CSV.stem, conductance_range=WIDE
     )
     found = made()
-    assert found == expected.device
+    assert dataclasses.replace(found, source="") == dataclasses.replace(expected.device, source="")
     assert (found.g_min, found.g_max) == WIDE
 
 

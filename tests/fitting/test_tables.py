@@ -1,12 +1,17 @@
 """Thirteen tables as laboratories write them: each gives the device that it was measured on."""
 
+import hashlib
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+import yaml
 
 from tests.fitting.laboratory import DOWN, HIGH, LOW, TABLES, UP, readings, write
-from toolkit.fitting import PulseTrains, fit_csv, fit_device
+from toolkit.crossbar import device_names, get_device, open_device, save_device
+from toolkit.fitting import PulseTrains, fit_csv, fit_device, model_names
 from toolkit.fitting.turns import signs_of_readings
 
 
@@ -112,3 +117,116 @@ def test_turns_are_found_in_noisy_readings(up, down, cycles, start):
     expected = np.tile(np.repeat([1, -1], [up, down]), cycles)
     wrong = (signs[start:] != expected).sum()
     assert wrong <= (0 if cycles > 1 or up == down else 3)
+
+
+# --- fits of what was read ------------------------------------------------------------------------
+
+
+def test_the_best_model_is_chosen_with_a_reason(tmp_path):
+    fit = fit_csv(write(TABLES["plain"], tmp_path), model="best")
+    assert fit.model == "pow-step"  # a sine's steps are a root of the distance to its crest
+    assert fit.comparison.splitlines()[-1].startswith("pow-step: the least AIC over")
+    assert all(model in fit.comparison for model in model_names())
+    assert fit.comparison in str(fit)
+    trace = fit.device.trace(up=UP, down=DOWN).numpy()
+    measured = (readings(cycles=1).g - LOW) / (HIGH - LOW)
+    assert np.abs(trace[1:] - measured).max() < 0.04
+
+
+def test_an_abrupt_reset_is_a_jump_table_or_an_asymmetric_model():
+    data = readings(cycles=40)
+    first = (data.sign > 0) | (data.pulse == UP + 1)
+    data = data[first].assign(g=lambda d: d.g.where(d.sign > 0, LOW * (1 + 0.01 * np.sin(d.cycle))))
+    trains = PulseTrains.from_table({"polarity": data.sign, "G (S)": data.g})
+    fit = fit_device(trains, model="best")
+    assert fit.device.levels_down < 3 < 20 < fit.device.levels_up
+    drop = fit.device.trace(up=0, down=1, start=1.0)
+    assert float(drop[-1]) < 0.05
+
+
+@pytest.mark.parametrize("model", ["neurosim", "jump-table"])
+def test_outliers_are_left_out_on_request(model):
+    data = readings(cycles=8)
+    clean = PulseTrains.from_table({"polarity": data.sign, "pulse": data.pulse, "G": data.g})
+    data.loc[[30, 110, 333], "g"] *= 2.5
+    spoiled = PulseTrains.from_table({"polarity": data.sign, "pulse": data.pulse, "G": data.g})
+    expected = fit_device(clean, model=model).device
+    assert spoiled.conductance.max() > 1.5 * expected.g_max
+    fit = fit_device(spoiled, model=model, robust=True)
+    assert "3 outliers left out" in fit.understood
+    assert fit.device.g_max == pytest.approx(expected.g_max, rel=1e-9)
+    assert fit.device.levels_up == pytest.approx(expected.levels_up, rel=0.02)
+
+
+def test_readings_without_outliers_lose_none():
+    data = readings(cycles=8)
+    trains = PulseTrains.from_table({"polarity": data.sign, "pulse": data.pulse, "G": data.g})
+    assert len(trains.without_outliers().conductance) == len(trains.conductance)
+
+
+def test_large_tables_are_fitted_in_part(monkeypatch):
+    data = readings(cells=6, cycles=6)
+    table = {"cell": data.cell, "cycle": data.cycle, "polarity": data.sign, "G": data.g}
+    whole = PulseTrains.from_table(table)
+    monkeypatch.setattr("toolkit.fitting.trains._MOST_CELLS", 3)
+    monkeypatch.setattr("toolkit.fitting.trains._MOST_READINGS", 800)
+    part = whole.thinned()
+    assert sorted(set(part.cell)) == ["1", "3", "6"]
+    assert len(part.conductance) == 3 * 2 * (UP + DOWN)
+    fit = fit_device(whole)
+    assert "fitted to 540 of them, whole trains of 3 devices" in fit.understood
+    check_device(fit.device)
+    assert fit.device.g_max == data.g.max()
+
+
+@pytest.mark.alone
+def test_a_million_readings_take_seconds(tmp_path):
+    data = readings(cells=1, cycles=1)
+    many = 11_200
+    noise = 1 + 0.003 * np.random.default_rng(0).normal(size=many * len(data))
+    table = pd.DataFrame(
+        {
+            "device": np.repeat(np.arange(1000), many * len(data) // 1000),
+            "polarity": np.tile(data.sign, many),
+            "current_nA": 1e8 * np.tile(data.g, many) * noise,
+        }
+    )
+    table.to_csv(tmp_path / "large.csv", index=False)
+    begun = time.process_time()
+    fit = fit_csv(tmp_path / "large.csv", read_voltage=0.1)
+    assert time.process_time() - begun < 10.0
+    check_device(fit.device)
+
+
+@pytest.mark.parametrize("model", ["neurosim", "jump-table", "soft-bounds"])
+def test_a_fitted_device_is_saved_with_its_provenance_and_opened(model, tmp_path):
+    path = write(TABLES["workbook"], tmp_path)
+    fit = fit_csv(path, model=model)
+    fit.save(tmp_path / "mine.yaml")
+    assert open_device(tmp_path / "mine.yaml") == fit.device
+    told = yaml.safe_load((tmp_path / "mine.yaml").read_text())["provenance"]
+    assert told["file"] == "table.xlsx" and told["model"] == model
+    assert told["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert told["errors"] == pytest.approx(fit.errors) and told["toolkit"]
+
+
+@pytest.mark.parametrize("name", device_names())
+def test_every_preset_is_saved_and_opened(name, tmp_path):
+    save_device(get_device(name), tmp_path / "a.yaml")
+    assert open_device(tmp_path / "a.yaml") == get_device(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("- 1", "must be a mapping"),
+        ("name: x\ncolour: red", "Device has no 'colour'"),
+        ("name: x\ng_min: 1e-5\ng_max: 1e-6\nlevels_up: 9\nlevels_down: 9", "g_max must be above"),
+        ("name: x\nresponse: {class: os}", "class must be one of Exponential"),
+        ("g_min: 1e-6", "name"),
+    ],
+)
+def test_a_file_that_holds_no_device_is_one_sentence(text, said, tmp_path):
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(ValueError, match=rf"bad\.yaml holds no device: .*{said}"):
+        open_device(tmp_path / "bad.yaml")

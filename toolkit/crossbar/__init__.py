@@ -5,8 +5,9 @@ from toolkit.crossbar.composite import TikiTaka, TiledCrossbar
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.crossbar import Crossbar
 from toolkit.crossbar.devices.device import Device
+from toolkit.crossbar.devices.device_file import open_device, save_device
 from toolkit.crossbar.devices.jumps import Jumps, JumpTable
-from toolkit.crossbar.devices.presets import device_names, get_device
+from toolkit.crossbar.devices.presets import add_device, device_names, get_device
 from toolkit.crossbar.devices.responses import Exponential
 from toolkit.crossbar.devices.retention import PCMDrift, PowerLawDrift, Relaxation
 from toolkit.crossbar.devices.steps import LinearStep, SoftBounds
@@ -43,7 +44,10 @@ __all__ = [
     "TiledCrossbar",
     "WholePulses",
     "Wires",
+    "add_device",
     "device_names",
     "get_device",
     "line_currents",
+    "open_device",
+    "save_device",
 ]

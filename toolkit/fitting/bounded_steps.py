@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from toolkit.checks import check_reals
 from toolkit.fitting.trains import Booleans, Floats, PulseTrains, Steps
@@ -33,24 +34,41 @@ class BoundedSteps:
     trains: int
 
     @classmethod
-    def of(cls, trains: PulseTrains, given: tuple[float, float] | None) -> BoundedSteps:
-        """All steps; the range is ``given`` or that of the readings."""
+    def of(
+        cls, trains: PulseTrains, given: tuple[float, float] | None, every: Floats
+    ) -> BoundedSteps:
+        """All steps; the range is ``given`` or that of ``every`` reading."""
         if given is not None:
             check_reals("conductance_range", given, count=2)
         steps, readings = trains.steps(), trains.conductance
-        low, high = given or (float(readings.min()), float(readings.max()))
+        low, high = given or (float(every.min()), float(every.max()))
         if not 0.0 < low < high < math.inf:
             raise ValueError(f"conductance_range must be 0 < g_min < g_max; got {low} to {high}")
+        if not steps.polarity.any():
+            raise ValueError("there are no two readings with a pulse between them")
         for sign, word in ((1, "up"), (-1, "down")):
             if not (steps.polarity == sign).any():
-                raise ValueError(f"no {word} pulses: a device needs trains of both polarities")
+                continue  # a one-sided device
             if (steps.after - steps.before)[steps.polarity == sign].mean() * sign <= 0.0:
                 raise ValueError(f"{word} pulses do not move these cells {word}")
-        names, cell = np.unique(trains.cell, return_inverse=True)
+        cell, names = pd.factorize(trains.cell, sort=True)
         ends = (low, high) if given else (-math.inf, math.inf)
         bounds = [_hard_bounds(readings[cell == number], ends) for number in range(len(names))]
         floors, ceilings = np.array(bounds)[steps.cell].T
         return cls(steps, low, high, floors, ceilings, len(names), int(trains.train[-1]) + 1)
+
+    @property
+    def only(self) -> str:
+        """The polarity that was measured, "up" or "down", where the other was not; else empty."""
+        sign = self.steps.polarity
+        return "" if (sign > 0).any() and (sign < 0).any() else "up" if (sign > 0).any() else "down"
+
+    @property
+    def origin(self) -> str:
+        """What a device was fitted to, for its source."""
+        text = f"pulse trains of {self.cells} cells"
+        word = {"up": "potentiation", "down": "depression"}.get(self.only)
+        return f"{text}; {word} only, the other is its mirror image" if word else text
 
     @property
     def span(self) -> float:

@@ -7,7 +7,7 @@ siemens. Reading the fields themselves is in :mod:`toolkit.fitting.tables`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -64,7 +64,8 @@ class Layout:
     columns
         Which header holds what: ``{"conductance": "Leitwert (µS)", "pulse": "Puls"}``. Keys:
         cell, cycle, pulse, polarity, voltage (of the pulse), conductance, current, resistance,
-        read_voltage, potentiation, depression. A list of headers is one column for each device.
+        read_voltage, potentiation, depression. A list of headers is one column for each device,
+        None says that no column holds it.
     read_voltage
         Volts at which currents were read, where no column holds it.
     unit
@@ -75,7 +76,7 @@ class Layout:
         Pulses up and pulses down of a cycle, where no column says the polarity.
     """
 
-    columns: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
+    columns: Mapping[str, str | Sequence[str] | None] = field(default_factory=dict)
     read_voltage: float | None = None
     unit: str | None = None
     polarities: Mapping[Any, str | int] | None = None
@@ -149,14 +150,20 @@ def tidy(table: Table, layout: Layout) -> tuple[pd.DataFrame, list[str]]:
 
 def guess(table: Table) -> dict[str, str]:
     """Role and header of the columns that are recognised, for a form to be filled in."""
-    return _found(table, Layout())
+    found: dict[str, str] = {}
+    try:
+        found = _found(table, Layout())
+        values = _values(table, Layout(), found)
+    except ValueError:
+        return found
+    return found | ({values[0].unit.quantity: values[0].header} if len(values) == 1 else {})
 
 
 def _found(table: Table, layout: Layout) -> dict[str, str]:
     """Header of every role but the readings', as told or as named."""
     headers, found = table.headers, {}
     for role, wanted in layout.columns.items():
-        for one in [wanted] if isinstance(wanted, str) else wanted:
+        for one in [wanted] if isinstance(wanted, str) else wanted or ():
             if str(one).strip() not in headers:
                 raise ValueError(
                     f"columns: there is no column {one!r} for {role}; "
@@ -223,7 +230,7 @@ def _told(layout: Layout) -> list[Value]:
     found = []
     for role, wanted in layout.columns.items():
         side = {"potentiation": 1.0, "depression": -1.0}.get(role, 0.0)
-        if role not in QUANTITIES and not side:
+        if wanted is None or (role not in QUANTITIES and not side):
             continue
         headers = [wanted] if isinstance(wanted, str) else list(wanted)
         for header in headers:
@@ -262,7 +269,9 @@ def _unnamed(table: Table, layout: Layout, headers: list[str]) -> list[Value]:
             continue
         column = table.frame.iloc[:, table.headers.index(header)]
         numbers = as_numbers(column)
-        if numbers.notna().mean() > 0.5 and not (numbers.dropna() <= 0.0).any():
+        numbers = numbers[numbers.notna()]
+        is_filled = len(numbers) > 0.5 * len(column) and (numbers > 0.0).all()
+        if is_filled and (numbers % 1 != 0.0).any():  # whole numbers count something
             found.append(Value(header, *_unit_of(header, "", layout), header, 0.0))
     return found if len(found) > 1 or layout.unit else []
 
@@ -305,9 +314,7 @@ def _long(
             readings = -readings
             said.append("currents run against the read voltage: their sign was left out")
     rows = pd.DataFrame(index=table.frame.index)
-    rows["cell"] = column("cell").map(_label).astype(object) if "cell" in found else "1"
-    if "cell" in found:
-        refuse(rows["cell"].str.lower().isin(["", "nan"]), column("cell"), "must have a name")
+    rows["cell"] = _by_value(column("cell"), _labels) if "cell" in found else "1"
     rows["cycle"] = whole(column("cycle")) if "cycle" in found else np.nan
     rows["pulse"] = whole(column("pulse")) if "pulse" in found else np.nan
     if numbered := re.fullmatch(r"(?:cycle|loop|zyklus)\s*(\d+)", value.label.lower()):
@@ -363,7 +370,13 @@ def _polarity(
         return long["side"].astype(np.int64), "polarity by column"
     if "polarity" in found:
         raw = table.frame.iloc[:, table.headers.index(found["polarity"])].rename("polarity")
-        signs = _signs(raw, layout.polarities)
+        signs = _by_value(raw, lambda words: _signs(words, layout.polarities))
+        idle = signs == 0.0
+        is_binary = idle.mean() > 0.2 and (idle & idle.shift(fill_value=False)).any()
+        if not layout.polarities and is_binary and not (signs < 0.0).any():
+            raise ValueError(
+                "polarity has 1 and 0 only; say which is which: polarities={1: 'up', 0: 'down'}"
+            )
         return _repeated(signs, long).astype(np.int64), f"polarity in {found['polarity']!r}"
     if "voltage" in found:
         header = found["voltage"]
@@ -435,12 +448,6 @@ def _signs(raw: pd.Series, polarities: Mapping[Any, str | int] | None) -> pd.Ser
     signs = told.fillna(numbers)
     words = "must be +1/-1, up/down or SET/RESET (0: no pulse)"
     refuse(~signs.isin([1.0, -1.0, 0.0]), raw, words)
-    idle = signs == 0.0
-    is_binary = idle.mean() > 0.2 and (idle & idle.shift(fill_value=False)).any()
-    if not polarities and is_binary and not (signs < 0.0).any():
-        raise ValueError(
-            "polarity has 1 and 0 only; say which is which: polarities={1: 'up', 0: 'down'}"
-        )
     return signs
 
 
@@ -509,9 +516,20 @@ def _squashed(name: str) -> str:
     return re.sub(r"[\W_]", "", name.lower()) or ("pulse" if name.strip() == "#" else "")
 
 
-def _label(value: Any) -> str:
-    is_whole = isinstance(value, float) and value.is_integer()
-    return str(int(value) if is_whole else value).strip()
+def _labels(raw: pd.Series) -> pd.Series:
+    """Names of cells; whole numbers without a decimal point."""
+    refuse(raw.astype(str).str.strip().str.lower().isin(["", "nan"]), raw, "must have a name")
+    return raw.map(
+        lambda one: str(int(one) if isinstance(one, float) and one.is_integer() else one).strip()
+    ).astype(object)
+
+
+def _by_value(raw: pd.Series, function: Callable[[pd.Series], pd.Series]) -> pd.Series:
+    """``function`` of a column with few different values, worked out once for each."""
+    first = ~raw.astype(object).map(str).duplicated() if raw.dtype == object else ~raw.duplicated()
+    places, _ = pd.factorize(raw.astype(str) if raw.dtype == object else raw)
+    found = function(raw[first])
+    return pd.Series(found.to_numpy()[places], index=raw.index)
 
 
 def _as_float(value: Any) -> float:

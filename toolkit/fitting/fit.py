@@ -6,20 +6,28 @@ Reading and checking of tables is in :mod:`toolkit.fitting.trains`, the fit of a
 
 from __future__ import annotations
 
+import hashlib
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from toolkit.checks import check_choice, check_instance
+import numpy as np
+
+from toolkit.checks import check_choice, check_flag, check_instance
 from toolkit.fitting.bounded_steps import BoundedSteps
 from toolkit.fitting.formula_fit import FormulaFit
 from toolkit.fitting.models import MODELS
 from toolkit.fitting.result import Fit
 from toolkit.fitting.table_fit import TABLE_MODEL, fit_table
-from toolkit.fitting.trains import PulseTrains
+from toolkit.fitting.trains import Booleans, PulseTrains
+
+BEST = "best"
+_ROUNDING = 1e-24  # squares of residuals below this are rounding errors
 
 
 def model_names() -> tuple[str, ...]:
-    """Names that ``model`` may have."""
+    """Names of the models: ``model`` may be one of them, or "best"."""
     return (*MODELS, TABLE_MODEL)
 
 
@@ -29,6 +37,7 @@ def fit_csv(
     model: str = "neurosim",
     name: str | None = None,
     conductance_range: tuple[float, float] | None = None,
+    robust: bool = False,
     **layout: Any,
 ) -> Fit:
     """:func:`fit_device` on a file as :meth:`PulseTrains.from_csv` reads it, named after it.
@@ -38,7 +47,18 @@ def fit_csv(
     """
     trains = PulseTrains.from_csv(path, **layout)
     name = Path(path).stem if name is None else name
-    return fit_device(trains, model=model, name=name, conductance_range=conductance_range)
+    fit = fit_device(
+        trains, model=model, name=name, conductance_range=conductance_range, robust=robust
+    )
+    return with_origin(fit, Path(path).name, Path(path).read_bytes())
+
+
+def with_origin(fit: Fit, file: str, data: bytes) -> Fit:
+    """The fit, and its device's source, with the name and checksum of the table."""
+    digest = hashlib.sha256(data).hexdigest()
+    source = f"{fit.device.source}; {file}, SHA-256 {digest[:16]}"
+    device = replace(fit.device, source=source)
+    return replace(fit, device=device, origin={"file": file, "sha256": digest})
 
 
 def fit_device(
@@ -47,6 +67,7 @@ def fit_device(
     model: str = "neurosim",
     name: str = "measured",
     conductance_range: tuple[float, float] | None = None,
+    robust: bool = False,
 ) -> Fit:
     """Fit a device to pulse trains by least squares over all single steps.
 
@@ -57,12 +78,15 @@ def fit_device(
     model
         "neurosim" (levels, labels), "constant-step", "linear-step" (levels, decreases),
         "soft-bounds" (levels, and the range itself: its bounds are where steps vanish),
-        "pow-step" (levels, gammas) or "jump-table" (mean step on a grid of states).
+        "pow-step" (levels, gammas) or "jump-table" (mean step on a grid of states). "best" fits
+        all of them and takes that of the least AIC: ``fit.comparison`` has the table.
     name
         Of the device.
     conductance_range
         g_min, g_max in siemens; None: the lowest and highest reading. With noisy readings give it:
         levels and labels are relative to it.
+    robust
+        Leave out readings that stand alone (:meth:`PulseTrains.without_outliers`).
 
     Notes
     -----
@@ -76,16 +100,70 @@ def fit_device(
     if more than one reading is exactly there. A jump table is not corrected for the pull that noise
     of the readings has on its ends.
 
+    Trains of one polarity make a one-sided device: the other polarity is its mirror image and means
+    nothing; use ``pair="one-sided"``. Of more than 100 cells or 100,000 readings, that many are
+    fitted, as whole trains; the range is that of all.
+
     Raises
     ------
     ValueError
-        If the model is unknown, the range is not ``0 < g_min < g_max``, a polarity is missing, or
-        the data do not determine the parameters.
+        If the model is unknown, the range is not ``0 < g_min < g_max``, or the data do not
+        determine the parameters.
     """
     check_instance("trains", trains, PulseTrains, "PulseTrains")
-    check_choice("model", model, model_names())
+    check_choice("model", model, (*model_names(), BEST))
     check_instance("name", name, str, "text")
-    data = BoundedSteps.of(trains, conductance_range)
+    check_flag("robust", robust)
+    trains = trains.without_outliers() if robust else trains
+    part = trains.thinned()
+    data = BoundedSteps.of(part, conductance_range, trains.conductance)
+    fit = _best(data, name) if model == BEST else _fit(data, model, name)
+    return replace(fit, understood=part.understood)
+
+
+def _fit(data: BoundedSteps, model: str, name: str) -> Fit:
     if model == TABLE_MODEL:
         return fit_table(data, name)
     return FormulaFit(data, model, name).fit()
+
+
+def _best(data: BoundedSteps, name: str) -> Fit:
+    """The fit of the least AIC, compared on the steps that all of them use."""
+    fits: dict[str, Fit] = {}
+    failed: dict[str, str] = {}
+    for model in model_names():
+        try:
+            fits[model] = _fit(data, model, name)
+        except ValueError as error:
+            failed[model] = str(error)
+    if not fits:
+        raise ValueError(f"no model fits these trains: {next(iter(failed.values()))}")
+    common = np.logical_and.reduce([fit.used for fit in fits.values()])
+    scores = {model: _aic(fit, common) for model, fit in fits.items()}
+    ranked = sorted(scores, key=lambda model: round(scores[model], 1))
+    best, rest = ranked[0], ranked[1:]
+    lines = [f"{'model':<14} {'AIC':>10} {'rms (%)':>9} {'numbers':>8}"]
+    for model in ranked:
+        rms, count = 100.0 * fits[model].rms, _numbers(fits[model])
+        lines.append(f"{model:<14} {scores[model] - scores[best]:>+10.1f} {rms:>9.3g} {count:>8}")
+    lines += [f"{model:<14} not fitted: {why}" for model, why in failed.items()]
+    reason = f"{best}: the least AIC over {int(common.sum()):,} common steps"
+    if rest:
+        reason += f", by {scores[rest[0]] - scores[best]:.1f} before {rest[0]}"
+    return replace(fits[best], comparison="\n".join([*lines, reason]))
+
+
+def _numbers(fit: Fit) -> int:
+    """Parameters of the mean step: not the noise, not the spreads."""
+    return (
+        sum("cycle" not in key and "spread" not in key for key in fit.parameters)
+        - ("read_noise" in fit.parameters)
+        - ("device_to_device" in fit.parameters)
+    )
+
+
+def _aic(fit: Fit, common: Booleans) -> float:
+    """``n ln(RSS / n) + 2 k``, residuals as a share of the range."""
+    residuals = fit.residuals[common[fit.used]]
+    square = float(np.square(residuals / fit.device.span).mean()) if len(residuals) else 0.0
+    return len(residuals) * math.log(max(square, _ROUNDING)) + 2.0 * (_numbers(fit) + 1)

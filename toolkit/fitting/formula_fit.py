@@ -14,7 +14,7 @@ import numpy as np
 
 from toolkit.crossbar.devices.device import Device
 from toolkit.fitting.bounded_steps import FIRST_MARGIN, MARGIN, BoundedSteps
-from toolkit.fitting.models import LEVELS, MODELS, STEP_SPREADS, start_and_limits
+from toolkit.fitting.models import LEVELS, MODELS, STEP_SPREADS, completed, start_and_limits
 from toolkit.fitting.residuals import NoiseEstimate, best_gain, innovations, predict
 from toolkit.fitting.result import (
     Fit,
@@ -36,6 +36,7 @@ class FormulaFit:
         self.data, self.model = data, MODELS[model_name]
         self.model_name, self.name = model_name, name
         self.limits = start_and_limits(data, self.model)
+        self.own = tuple(key for key in self.model.own if key in self.limits)
 
     def fit(self) -> Fit:
         """All of it."""
@@ -43,7 +44,7 @@ class FormulaFit:
         values, solution, used, gain = self._together()
         names, cell = tuple(values), steps.cell[used]
         own, own_covariances = self._cell_by_cell(values, used, gain)
-        between = dict(zip(self.model.own, _between(own, own_covariances), strict=True))
+        between = dict(zip(self.own, _between(own, own_covariances), strict=True))
         alone = dict(zip(names, np.diag(_covariance(solution, names)), strict=True))
         grouped = dict(zip(names, np.diag(_covariance(solution, names, cell)), strict=True))
         variance = {
@@ -61,7 +62,7 @@ class FormulaFit:
         formula = {key: (value, errors[key]) for key, value in values.items()}
         device = self._finish(self._device(values), best_values(noise_values), best_values(spreads))
         return Fit.of(
-            device, self.model_name, self.data, formula | noise_values | spreads, residuals
+            device, self.model_name, self.data, formula | noise_values | spreads, residuals, used
         )
 
     def _together(self) -> tuple[Values, Any, Booleans, float]:
@@ -81,7 +82,7 @@ class FormulaFit:
 
     def _cell_by_cell(self, values: Values, used: Booleans, gain: float) -> tuple[Floats, Floats]:
         """Each cell's own parameters (cells, own) and their covariances (cells, own, own)."""
-        names = self.model.own
+        names = self.own
         if self.data.cells == 1 or not names:
             own = np.array([[values[key] for key in names]] * self.data.cells)
             return own, np.zeros((self.data.cells, len(names), len(names)))
@@ -104,7 +105,8 @@ class FormulaFit:
                 "of them, or use a simpler model or the jump table"
             )
         levels = (values["levels_up"] / (scale + lean), values["levels_down"] / (scale - lean))
-        return values | dict(zip(LEVELS, map(float, levels), strict=True))
+        found = dict(zip(LEVELS, map(float, levels), strict=True))
+        return {key: found.get(key, value) for key, value in values.items()}
 
     def _solve(
         self, steps: Steps, used: Booleans, values: Values, free: tuple[str, ...], gain: float
@@ -131,6 +133,7 @@ class FormulaFit:
 
     def _device(self, values: Values) -> Device:
         """The nominal device without noise."""
+        values = completed(values)
         row: dict[str, Any] = {"g_min": self.data.low, "g_max": self.data.high}
         row |= {key: value for key, value in values.items() if key in _DEVICE_FIELDS}
         shape = {key: value for key, value in values.items() if key not in _DEVICE_FIELDS}
@@ -144,7 +147,7 @@ class FormulaFit:
         return replace(
             device,
             response=replace(response, **of_response),
-            source=f"{self.model_name} fitted to pulse trains of {self.data.cells} cells",
+            source=f"{self.model_name} fitted to {self.data.origin}",
             **noise,
             **of_device,
         )
@@ -162,7 +165,7 @@ class FormulaFit:
         return NoiseEstimate.of(surprise[used], gain, steps.after[used], count)
 
     def _named(self, point: Floats) -> Values:
-        return dict(zip(self.model.own, point.tolist(), strict=True))
+        return dict(zip(self.own, point.tolist(), strict=True))
 
     def _spreads(self, values: Values, own: Floats, covariances: Floats) -> Parameters:
         """Standard deviations from cell to cell, less what the errors of the fits make."""
@@ -191,7 +194,7 @@ class FormulaFit:
         here, both = np.array([middle, middle]), np.array([1, -1])
         up, down = (predict(device, here, both) - here) / (predict(nominal, here, both) - here)
         traits = [(up + down) / 2.0, (up - down) / 2.0]
-        if "g_min" in self.model.own:
+        if "g_min" in self.own:
             half = nominal.span / 2.0
             traits += [(middle - device.g_min) / half, (device.g_max - middle) / half]
         return np.array(traits)

@@ -76,3 +76,9 @@ def _to_ends(
         columns.append(np.array([edge[0], *middle[keep], edge[1]]).clip(min=0.0).tolist())
     places = (0.0, *nodes[keep].tolist(), 1.0)
     return Jumps(nodes=places, mean=tuple(columns[0]), spread=tuple(columns[1])), columns[2]
+
+
+def mirrored(jumps: Jumps) -> Jumps:
+    """The same steps from the other end of the range."""
+    nodes = tuple(1.0 - node for node in reversed(jumps.nodes))
+    return Jumps(nodes=nodes, mean=jumps.mean[::-1], spread=jumps.spread[::-1])

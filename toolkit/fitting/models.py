@@ -67,15 +67,29 @@ MODELS = {
 }
 
 
+def completed(values: dict[str, float]) -> dict[str, float]:
+    """Values of a one-sided device with those of the other polarity: its mirror image."""
+    mirrored = {}
+    for key, value in values.items():
+        name, _, word = key.rpartition("_")
+        if word in ("up", "down"):
+            sign = -1.0 if name == "nonlinearity" else 1.0
+            mirrored[f"{name}_{'down' if word == 'up' else 'up'}"] = sign * value
+    return mirrored | values
+
+
 def start_and_limits(data: BoundedSteps, model: FormulaModel) -> dict[str, Limits]:
     """Start and bounds of every parameter, guessed from the mean steps."""
     steps = data.steps
     moves = (steps.after - steps.before) * steps.polarity / data.span
     limits: dict[str, Limits] = {}
     for key, sign in (("levels_up", 1), ("levels_down", -1)):
-        mean = float(moves[steps.polarity == sign].mean())
+        mean = float(moves[steps.polarity == sign].mean()) if data.only in key else 1.0
         limits[key] = (min(max(1.0 / max(mean, 1e-5), 2.0), 1e5), 1.0, 1e7)
     limits |= model.shape
+    if data.only:
+        other = "_down" if data.only == "up" else "_up"
+        limits = {key: limit for key, limit in limits.items() if not key.endswith(other)}
     if "g_min" in limits:
         middle, edge = (data.low + data.high) / 2.0, 0.02 * data.span
         limits["g_min"] = (max(data.low - edge, data.low / 2.0), 1e-3 * data.low, middle)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from toolkit.crossbar.devices.device import Device
+from toolkit.crossbar.devices.device_file import device_yaml, save_device
 from toolkit.fitting.bounded_steps import BoundedSteps
-from toolkit.fitting.trains import Floats
+from toolkit.fitting.trains import Booleans, Floats
 
 Values = dict[str, float]
 Parameters = dict[str, tuple[float, float]]  # value, standard error
@@ -36,6 +40,14 @@ class Fit:
         Root mean square of the residuals as a fraction of the conductance range.
     cells, trains, left_out
         Cells and trains measured; steps not used because a bound may have cut them short.
+    used
+        Which steps of the trains the residuals are of.
+    understood
+        How the table was read.
+    comparison
+        With ``model="best"``: the models that were compared, and why this one.
+    origin
+        File name and SHA-256 of the table.
     """
 
     device: Device
@@ -47,6 +59,10 @@ class Fit:
     cells: int
     trains: int
     left_out: int
+    used: Booleans = field(repr=False, compare=False)
+    understood: str = ""
+    comparison: str = ""
+    origin: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -56,6 +72,7 @@ class Fit:
         data: BoundedSteps,
         parameters: Parameters,
         residuals: Floats,
+        used: Booleans,
     ) -> Fit:
         """Assemble the result; ``parameters`` with their errors, ``residuals`` in siemens."""
         return cls(
@@ -68,12 +85,14 @@ class Fit:
             cells=data.cells,
             trains=data.trains,
             left_out=len(data.steps) - len(residuals),
+            used=used,
         )
 
     def summary(self) -> str:
         """A few lines to print."""
         device = self.device
-        lines = [
+        lines = [line for line in (self.understood, self.comparison) if line]
+        lines += [
             f"{device.name}: {self.model} fitted to {self.cells} cells, {self.trains} trains, "
             f"{len(self.residuals)} steps ({self.left_out} left out near the bounds)",
             f"range {device.g_min:.4g} to {device.g_max:.4g} S, "
@@ -86,6 +105,28 @@ class Fit:
 
     def __str__(self) -> str:
         return self.summary()
+
+    def save(self, path: str | Path) -> None:
+        """Write the device as YAML; :func:`toolkit.crossbar.open_device` reads it."""
+        save_device(self.device, path, self.provenance())
+
+    def to_yaml(self) -> str:
+        """The text that :meth:`save` writes."""
+        return device_yaml(self.device, self.provenance())
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the device comes from: file, checksum, model, parameters and errors."""
+        provenance = {
+            **self.origin,
+            "read": self.understood,
+            "model": self.model,
+            "cells": self.cells,
+            "trains": self.trains,
+            "rms": self.rms,
+            "parameters": self.parameters,
+            "errors": self.errors,
+        }
+        return {key: value for key, value in provenance.items() if value != ""}
 
 
 def root_with_error(square: float, error: float) -> tuple[float, float]:

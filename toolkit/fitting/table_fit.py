@@ -15,7 +15,7 @@ import numpy as np
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.jumps import Jumps, JumpTable
 from toolkit.fitting.bounded_steps import FIRST_MARGIN, MARGIN, BoundedSteps
-from toolkit.fitting.jumps import measure_jumps
+from toolkit.fitting.jumps import measure_jumps, mirrored
 from toolkit.fitting.residuals import NoiseEstimate, best_gain, innovations
 from toolkit.fitting.result import (
     Fit,
@@ -28,14 +28,18 @@ from toolkit.fitting.result import (
 from toolkit.fitting.trains import Booleans, Floats, Steps
 
 TABLE_MODEL = "jump-table"
+_WORDS = {1: "up", -1: "down"}
 
 
 def fit_table(data: BoundedSteps, name: str) -> Fit:
     """Mean step on a grid of states for each polarity; noise that follows the spread."""
     steps, used = data.steps, data.inside(data.steps.before, FIRST_MARGIN * data.span)
     for _ in range(3):
-        tables = {sign: _jumps(data, used, sign) for sign in (1, -1)}
-        device = _table_device(data, tables[1][0], tables[-1][0], name)
+        tables = {
+            sign: _jumps(data, used, sign) for sign in _WORDS if data.only in ("", _WORDS[sign])
+        }
+        up, down = (tables[s][0] if s in tables else mirrored(tables[-s][0]) for s in _WORDS)
+        device = _table_device(data, up, down, name)
         predicted = _predict_table(device, steps)
         residuals = steps.after - predicted
         used = data.inside(predicted, MARGIN * rms(residuals[used]))
@@ -44,19 +48,19 @@ def fit_table(data: BoundedSteps, name: str) -> Fit:
     surprise = innovations(device, steps, gain[0], clip=False)[used]
     noise = NoiseEstimate.of(surprise, gain, steps.after[used], max(len(surprise) - parameters, 1))
     spreads = _scale_spread(data, predicted - steps.before, residuals, used)
-    fitted: dict[str, Any] = _table_noise(tables[1][0], tables[-1][0], noise, data)
-    response = JumpTable(up=tables[1][0], down=tables[-1][0], **best_values(spreads))
+    fitted: dict[str, Any] = _table_noise(up, down, noise, data)
+    response = JumpTable(up=up, down=down, **best_values(spreads))
     means: Parameters = {}
-    for word, (jumps, errors) in zip(("up", "down"), tables.values(), strict=True):
+    for sign, (jumps, errors) in tables.items():
         for node, mean, error in zip(jumps.nodes, jumps.mean, errors, strict=True):
-            means[f"{word}[{node:.4f}]"] = (mean, error)
+            means[f"{_WORDS[sign]}[{node:.4f}]"] = (mean, error)
     device = replace(
         device,
         response=response,
-        source=f"jump table of pulse trains of {data.cells} cells",
+        source=f"jump table of {data.origin}",
         **fitted,
     )
-    return Fit.of(device, TABLE_MODEL, data, means | spreads, residuals[used])
+    return Fit.of(device, TABLE_MODEL, data, means | spreads, residuals[used], used)
 
 
 def _jumps(data: BoundedSteps, used: Booleans, sign: int) -> tuple[Jumps, list[float]]:

@@ -232,32 +232,41 @@ def _without_footer(
     return lines[:end], len(lines) - end
 
 
+def _uneven(
+    lines: list[tuple[int, str]], separator: str | None, width: int
+) -> list[tuple[int, str]]:
+    """Lines that may have another number of fields."""
+    if separator is None:
+        return [one for one in lines if len(one[1].split()) != width]
+    return [one for one in lines if one[1].count(separator) != width - 1 or '"' in one[1]]
+
+
 def _body(
     lines: list[tuple[int, str]], names: list[str], separator: str | None, name: str
 ) -> pd.DataFrame:
     """Fields as text, indexed by the numbers of their lines."""
     width = len(names)
-    for number, line in lines:
-        fields = line.count(separator) + 1 if separator and '"' not in line else None
-        if fields == width:
-            continue
+    for number, line in _uneven(lines, separator, width):
         row = _split(line, separator)
         if len(row) < width or any(each.strip() for each in row[width:]):
             raise ValueError(f"{name} line {number}: {len(row)} fields, the header has {width}")
     if not lines:
         return pd.DataFrame(columns=names, dtype=object)
+    head = [each for _, line in lines[:_HEAD] for each in _split(line, separator)]
+    is_comma = any(is_number(each) and "," in each for each in head)
     try:
         frame = pd.read_csv(
-            io.StringIO("\n".join(line.strip(" ") for _, line in lines)),
+            io.StringIO("\n".join([line.strip(" ") for _, line in lines])),
             sep=separator or r"\s+",
+            decimal="," if is_comma else ".",
             header=None,
             names=range(width),
             usecols=range(width),
             index_col=False,
-            dtype=str,
             na_filter=False,
             skip_blank_lines=False,
             skipinitialspace=True,
+            low_memory=False,
         )
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(f"{name} is no table: {shortened(str(error).strip())}") from None

@@ -8,7 +8,7 @@ the conductance found after it. Reading of tables is in :mod:`toolkit.fitting.ta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ COLUMNS = ("cell", "cycle", "pulse", "polarity", "conductance")
 _WIDEST = 1e5
 # Above this share of steps, gaps in the pulse numbers are no readings that got lost.
 _MOST_GAPS = 0.1
+# Times the median step by which an outlier lies off both its neighbours.
+_OUTLYING = 6.0
+# More are thinned for a fit: its errors are small, and it takes seconds.
+_MOST_CELLS, _MOST_READINGS = 100, 100_000
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -196,10 +200,50 @@ class PulseTrains:
         with beside(Path(path)) as scratch:
             scratch.write_text(lines + text, encoding="utf-8", newline="")
 
+    def without_outliers(self) -> PulseTrains:
+        """Leave out readings that stand alone, and break their trains there.
+
+        A reading stands alone if, between two pulses of one polarity, the conductance goes away and
+        back by more than six times the median step.
+        """
+        moves = np.diff(self.conductance)
+        inside = (np.diff(self.train) == 0) & (np.diff(self.polarity) == 0)
+        least = _OUTLYING * float(np.median(np.abs(moves[inside]))) if inside.any() else 0.0
+        far = inside & (np.abs(moves) > least)
+        alone = np.zeros(len(self.train), dtype=bool)
+        alone[1:-1] = far[:-1] & far[1:] & (moves[:-1] * moves[1:] < 0.0)
+        after = np.concatenate([[False], alone[:-1]])
+        broken = replace(self, train=self.train + np.cumsum(after & (after != alone)))
+        said = f"{_many(int(alone.sum()), 'outlier')} left out"
+        return broken._only(~alone, said)
+
+    def thinned(self) -> PulseTrains:
+        """Whole trains of at most 100 cells, some 100,000 readings; all where they are no more."""
+        cell, names = pd.factorize(self.cell, sort=True)
+        kept = np.ones(len(cell), dtype=bool)
+        if len(names) > _MOST_CELLS:
+            chosen = np.linspace(0, len(names) - 1, _MOST_CELLS).astype(np.int64)
+            kept = np.isin(cell, chosen)
+        every = -(-int(kept.sum()) // _MOST_READINGS)
+        if every > 1:
+            trains = pd.DataFrame({"cell": cell, "train": self.train}).drop_duplicates()
+            turn = trains.groupby("cell", sort=False).cumcount().to_numpy()
+            kept &= (turn % every == 0)[np.searchsorted(trains["train"], self.train)]
+        if kept.all():
+            return self
+        many = len(np.unique(cell[kept]))
+        return self._only(kept, f"fitted to {kept.sum():,} of them, whole trains of {many} devices")
+
+    def _only(self, kept: Booleans, said: str) -> PulseTrains:
+        arrays = {name: getattr(self, name)[kept] for name in (*COLUMNS, "train")}
+        _, arrays["train"] = np.unique(arrays["train"], return_inverse=True)
+        text = "; ".join(part for part in (self.understood, said) if part)
+        return PulseTrains(**arrays, understood=text)
+
     def steps(self) -> Steps:
         """The single pulses of all trains."""
         inside = self.train[1:] == self.train[:-1]
-        _, cell = np.unique(self.cell, return_inverse=True)
+        cell, _ = pd.factorize(self.cell, sort=True)
         number = np.flatnonzero(inside)
         return Steps(
             before=self.conductance[number],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from toolkit.checks import check_choice
+from toolkit.checks import check_choice, check_instance
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.responses import Exponential, Response
 from toolkit.crossbar.devices.retention import PCMDrift, Relaxation
@@ -265,6 +265,25 @@ _DEVICES = {row.name: row for row in _ROWS}
 def device_names() -> list[str]:
     """Names of all presets, in the order of the table."""
     return list(_DEVICES)
+
+
+def add_device(device: Device) -> None:
+    """Put a device of one's own into the list, for this process.
+
+    Raises
+    ------
+    ValueError
+        If a preset has that name.
+    """
+    check_instance("device", device, Device, "a Device")
+    if is_preset(device.name):
+        raise ValueError(f"device must have a name of its own; a preset is {device.name!r}")
+    _DEVICES[device.name] = device
+
+
+def is_preset(name: str) -> bool:
+    """Whether a device of that name came with the toolkit."""
+    return any(row.name == name for row in _ROWS)
 
 
 def get_device(name: str) -> Device:
