@@ -88,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     dashboard.add_argument(
         "--tour", type=Path, metavar="FILE", help="show this tour (YAML) in the Playground"
     )
+    dashboard.add_argument(
+        "--runs", type=Path, metavar="DIR", help="list the runs saved there on the Results page"
+    )
     dashboard.add_argument("--show", action="store_true", help="open a browser at the page")
     dashboard.set_defaults(run=_dashboard)
 
@@ -177,6 +180,8 @@ def _dashboard(*, port: int, address: str, **options: Any) -> int:
     check_count("max_runs", options["max_runs"])
     if options["tour"] is not None:
         read_tour(options["tour"])
+    if (runs := options["runs"]) is not None and not runs.is_dir():
+        raise ValueError(f"runs must be a folder; got {str(runs)!r}")
     try:
         serve(port=port, address=address, **options)
     except OSError as error:

@@ -60,6 +60,7 @@ def serve(
     max_runs: int = site.MAX_RUNS,
     password_file: Path | None = None,
     tour: Path | None = None,
+    runs: Path | None = None,
     show: bool = False,
 ) -> None:
     """Serve the pages until the process is told to stop (Ctrl-C or SIGTERM).
@@ -78,6 +79,8 @@ def serve(
         File whose first line is the password that visitors are asked for; None asks for none.
     tour
         YAML file of the Playground's tour; None: the toolkit's own.
+    runs
+        Folder whose saved runs the Results page lists; None: it lists none.
     show
         Open a browser.
 
@@ -99,8 +102,8 @@ def serve(
         )
     prepare()
     pn.state.cache["run limit"] = RunLimit(max_runs)
-    if tour is not None:
-        pn.state.cache["tour"] = tour
+    given = {"tour": tour, "runs": runs}
+    pn.state.cache.update({name: path for name, path in given.items() if path is not None})
     for name in ("bokeh.server.views.ws", "tornado.access"):  # strangers would fill the log
         logging.getLogger(name).setLevel(logging.ERROR)
 

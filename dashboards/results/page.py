@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from pathlib import Path
 from typing import Any
 
 import panel as pn
@@ -23,9 +24,11 @@ from dashboards.results.comparing import Comparison
 from dashboards.results.exploring import NOTHING, Explorer
 from dashboards.results.run_files import MOST_BYTES, read_run, size_of
 from dashboards.results.run_tables import events_table, provenance_table, settings_table
-from toolkit.results import to_bytes
+from dashboards.results.saved import saved_runs
+from toolkit.results import open_results, to_bytes
 from toolkit.training import Experiment
 
+CHOOSE = "choose one"
 TABS = ("variables", "compare", "about")
 MOST_RUNS = 6
 MOST_TOGETHER = 512 * MEBI
@@ -47,7 +50,7 @@ class Results:
         self.address = Address()
         self.notice = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.runs: dict[str, xr.DataTree] = {}
-        self._examples_asked = False
+        self._examples_asked = not query and pn.state.cache.get("runs") is None
         self._tab = 0
         self.explorer = Explorer(self._keep_address)
         self.comparison = Comparison(self._keep_address)
@@ -70,6 +73,11 @@ class Results:
         self.upload.param.watch(self._uploaded, "value")
         self._example = site.button("Two example runs", variant="outlined")
         self._example.on_click(self._open_examples)
+        self._folder: Path | None = pn.state.cache.get("runs")
+        self.saved = site.select("Saved on this server", [], width=250, margin=(10, 0))
+        self.saved.visible = self._folder is not None
+        self.saved.param.watch(lambda event: self._open_saved(event.new), "value")
+        self._list_saved()
         self.pick = site.select("Run shown", [], width=250, margin=(10, 0), visible=False)
         self.pick.param.watch(lambda _: self._show(), "value")
         self._close = site.button("Close this run", variant="outlined", visible=False)
@@ -88,6 +96,7 @@ class Results:
             site.Text(_HELP, width=260, margin=(0, 6)),
             self.upload,
             self._example,
+            self.saved,
             self.pick,
             self._summary,
             pn.FlexBox(self._netcdf, self._close),
@@ -144,6 +153,24 @@ class Results:
                 self.runs[name] = tree
         self._examples_asked = True
         self._list()
+
+    def _list_saved(self) -> None:
+        found = saved_runs(self._folder) if self._folder else {}
+        self.saved.options = {CHOOSE: ""} | {words: path.name for words, path in found.items()}
+
+    def _open_saved(self, name: str) -> None:
+        """Open a run of the folder, if the list has that name."""
+        if not name or self._folder is None or name not in self.saved.options.values():
+            return
+        try:
+            tree = open_results(self._folder / name)
+            if size_of(tree) <= MOST_TOGETHER:
+                tree.load()  # the file may go
+        except (ValueError, OSError) as error:
+            self._say(f"{name[:60]}: {error}")
+        else:
+            self._receive([(name, tree)])
+        self.saved.value = ""
 
     async def _uploaded(self, event: Any) -> None:
         if event.new:
@@ -220,7 +247,8 @@ class Results:
         except ValueError as error:
             self._say(f"This URL is not valid: {error}")
             return
-        self._tab, self._examples_asked = tab, runs == "example"
+        self._tab = tab
+        self._examples_asked |= runs == "example"
 
     def _say(self, text: str) -> None:
         site.notify(text, also=self.notice)

@@ -259,17 +259,19 @@ def _card(scenario: Scenario) -> str:
 def _thumbnail(scenario: Scenario) -> str:
     """Accuracy after 5, 10 and 20 epochs, a line for each run in its colour in the Race."""
     width, height = 300, 70
+    low = min((run[epochs] for run in scenario.measured() for epochs in EPOCHS), default=0) - 0.05
     lines = []
     for run, (colour, dash) in zip(scenario.measured(), RUN_STYLES, strict=False):
         points = " ".join(
-            f"{width * e / 20:.0f},{height * (1 - run[str(e)]):.1f}" for e in (5, 10, 20)
+            f"{width * int(epochs) / 20:.0f},{height * (1 - run[epochs]) / (1 - low):.1f}"
+            for epochs in EPOCHS
         )
         dashes = "" if dash == "solid" else ' stroke-dasharray="6 4"'
         lines.append(
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="3"{dashes}/>'
         )
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Test accuracy from 0 to 100 % '
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="Test accuracy up to 100 % '
         f'after 5, 10 and 20 epochs" style="width:100%;height:{height}px;'
         f'border:solid #8888;border-width:0 0 1px 1px">{"".join(lines)}</svg>'
     )

@@ -1,6 +1,7 @@
 """The Results page without a browser: reading what is not trusted, showing, comparing, keeping."""
 
 import json
+import os
 import shutil
 import zipfile
 from html import unescape
@@ -10,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import panel as pn
 import pytest
 import xarray as xr
 from distributed import LocalCluster
@@ -18,6 +20,7 @@ from dashboards.results import run_files
 from dashboards.results.page import MOST_RUNS, Results, about_html, examples
 from dashboards.results.run_files import read_run
 from dashboards.results.run_tables import differences, events_table, settings_table
+from dashboards.results.saved import saved_runs
 from tests.dashboards.driving import beside
 from tests.processes import ROOT
 from toolkit.results import open_results, to_bytes
@@ -332,3 +335,32 @@ def test_a_run_of_an_earlier_version_differs_only_in_what_both_have():
     run.step()
     headers, _, _ = differences({"old": old, "new": run.results()})
     assert headers[5:] == ["record_every", "rank", "history", "device"]  # history was called past
+
+
+def test_a_folder_of_runs_is_listed_newest_first_and_opens(tmp_path, monkeypatch):
+    for place, rank in enumerate((1, 3)):
+        run = Experiment(hidden=[8], rank=rank)
+        for _ in run.steps(epochs=1):
+            pass
+        path = tmp_path / f"rank{rank}.nc"
+        run.save(path)
+        os.utime(path, (place, place))
+    (tmp_path / "notes.nc").write_text("no run")
+    (tmp_path / "other.txt").write_text("no run either")
+    (tmp_path / "link.nc").symlink_to(tmp_path / "rank1.nc")
+    listed = list(saved_runs(tmp_path))
+    assert [name.split(":")[0] for name in listed] == ["rank3.nc", "rank1.nc"]
+    assert "sbpca, rank 3, digital, " in listed[0] and listed[0].endswith("%")
+
+    monkeypatch.setitem(pn.state.cache, "runs", tmp_path)
+    page = Results()
+    page.saved.value = "rank1.nc"
+    assert list(page.runs) == ["rank1"] and page.saved.value == ""
+    for name in ("../rank1.nc", "notes.nc", "/etc/passwd"):
+        page._open_saved(name)  # what no list offers
+    assert list(page.runs) == ["rank1"]
+
+
+def test_without_a_folder_the_bare_page_opens_the_examples():
+    assert Results()._examples_asked and not Results("tab=compare")._examples_asked
+    assert not Results().saved.visible

@@ -1,8 +1,12 @@
 """Snapshots: maps are the arrays' values, histories cover the whole past, costs add up."""
 
+import base64
+import io
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dashboards.playground.maps import (
     NOTHING,
@@ -14,8 +18,12 @@ from dashboards.playground.maps import (
     round_limit,
     waterfall,
 )
+from dashboards.playground.predictions import predictions
+from dashboards.playground.update import write
 from dashboards.playground.views import VIEWS
+from toolkit.plots.update import scaled_parts, squares
 from toolkit.training import Experiment
+from toolkit.training.experiment.run import DivergenceError
 from toolkit.training.experiment.series import Series
 from toolkit.training.experiment.snapshot import Focus, SnapshotTaker
 
@@ -218,3 +226,88 @@ def test_costs_of_all_arrays_add_up():
     each = [array.cost() for array in run.arrays.values()]
     assert now.views["cost"].cost.write_energy == pytest.approx(sum(c.write_energy for c in each))
     assert now.views["cost"].cost.pulses_up + now.views["cost"].cost.pulses_down == run.pulses
+
+
+def test_the_update_is_drawn_from_its_own_factors():
+    run, now = taken(device="EpiRAM")
+    update = run.latest()["layer1"][0]
+    shown = now.views["update"]
+    assert shown.shape == tuple(run.arrays["layer1"].shape)
+    np.testing.assert_array_equal(shown.sigma, update.sigma)
+    dense = (shown.left * shown.sigma) @ shown.right.T  # 16 x 65: no pixel is a mean
+    np.testing.assert_allclose(dense, update.dense(), rtol=1e-5, atol=1e-7)
+    parts = scaled_parts(shown.left, shown.sigma, shown.right)
+    assert [part.shape for part in parts] == [(16, 65), (16, 4), (4, 65)]
+    assert all(np.abs(part).max() == pytest.approx(1) for part in parts)
+    areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in squares(shown.sigma, 16, 65)]
+    np.testing.assert_allclose(np.array(areas) / max(areas), shown.sigma / shown.sigma.max(), 1e-5)
+
+
+def test_the_last_write_is_what_the_cells_were_before_and_after():
+    run = Experiment(device="EpiRAM")
+    taker = SnapshotTaker(run)
+    focus = Focus("layer1", {"write": write}, compares=True)
+    run.step()
+    array = run.arrays["layer1"]
+    weights, pulses = array.weights, array.pulse_count
+    taker.note_before(focus)
+    run.step()
+    now = taker.take(number=0, running=False, steps_per_second=0.0, focus=focus)
+    wanted = -run.learning_rate * run.latest()["layer1"][0].dense()
+    changes = (wanted, (array.pulse_count - pulses).sum(0), array.weights - weights)
+    shown = now.views["write"]
+    for pixels, limit, expected, low in zip(
+        shown.pixels, shown.limits, changes, (-1, 0, -1), strict=True
+    ):
+        found = low * limit + pixels / 254 * limit * (1 - low)
+        np.testing.assert_allclose(found, expected, rtol=0, atol=limit * (1 - low) / 254 * 0.51)
+    run.change(device="PCMO")  # another array: the one before is not its own
+    later = taker.take(number=1, running=False, steps_per_second=0.0, focus=focus)
+    assert later.views["write"] is None
+
+
+def test_looking_at_predictions_changes_nothing_and_shows_the_hardest_first():
+    watched, alone = (Experiment(device="EpiRAM", read_noise=0.1) for _ in range(2))
+    focus = Focus("layer1", {"predictions": predictions})
+    for _ in range(3):
+        watched.step()
+        alone.step()
+        found = (
+            SnapshotTaker(watched)
+            .take(number=0, running=False, steps_per_second=0.0, focus=focus)
+            .views["predictions"]
+        )
+    assert watched.arrays["layer1"].weights.equal(alone.arrays["layer1"].weights)
+    assert watched.arrays["layer1"].cost() == alone.arrays["layer1"].cost()
+    assert len(found.hardest) == 12
+    shares = [one.probability for one in found.hardest if one.label == one.predicted]
+    assert shares == sorted(shares)
+    assert all(one.picture.startswith("data:image/png") for one in found.hardest)
+
+
+def test_a_plane_shows_the_class_of_every_point():
+    run = Experiment(dataset="spirals", hidden=[32, 32], batch_size=32, learning_rate=0.5)
+    for _ in run.steps(epochs=15):
+        pass
+    focus = Focus("layer1", {"predictions": predictions})
+    now = SnapshotTaker(run).take(number=0, running=False, steps_per_second=0.0, focus=focus)
+    picture = base64.b64decode(now.views["predictions"].plane.partition(",")[2])
+    pixels = np.array(Image.open(io.BytesIO(picture))).astype(int)
+    assert pixels.shape == (90, 90, 3)
+    blue, orange = (pixels[:, :, 2] > pixels[:, :, 0]), (pixels[:, :, 0] > pixels[:, :, 2])
+    assert 0.3 < blue.mean() < 0.7 and (blue | orange).mean() > 0.9
+    points, labels = run.data.test_inputs.numpy(), run.data.test_labels.numpy()
+    low, high = points.min(0), points.max(0)
+    column, row = np.round(89 * (points - low) / (high - low)).astype(int).T
+    right = blue[89 - row, column] == (labels == 0)  # class 0 is blue
+    assert right.mean() > 0.98
+
+
+def test_values_that_are_no_longer_finite_are_said_not_raised():
+    run = Experiment(method="sgd", learning_rate=10.0, hidden=[64] * 3, batch_size=8)
+    with pytest.raises(DivergenceError):
+        for _ in range(500):
+            run.step()
+    focus = Focus("layer1", {"predictions": predictions})
+    now = SnapshotTaker(run).take(number=0, running=False, steps_per_second=0.0, focus=focus)
+    assert now.views["predictions"] is None
