@@ -30,8 +30,14 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status: 0, 2 for bad input, 1 for a failed run."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        _add_devices(_own_devices().parse_known_args(arguments)[0].devices)
+    except (ValueError, OSError) as error:
+        return _fail(error, status=2)
     options = vars(_parser().parse_args(arguments))
     run = options.pop("run")
+    options.pop("devices", None)  # they are in the list by now
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _say  # type: ignore[assignment]
@@ -54,6 +60,34 @@ def _fail(error: Exception, *, status: int) -> int:
     return status
 
 
+def _own_devices() -> _Parser:
+    """The option of all commands that know devices by name."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument(
+        "--devices",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="devices of your own, as fit --out writes them: known by their names from here on",
+    )
+    return parser
+
+
+def _add_devices(paths: Sequence[Path]) -> None:
+    """Put the devices of YAML files into the list, that of the knobs included."""
+    if not paths:
+        return
+    from toolkit.crossbar import add_device, device_names, open_device
+    from toolkit.crossbar.devices.presets import DEVICES_VARIABLE
+    from toolkit.training.experiment.settings import DIGITAL, Settings
+
+    for path in paths:
+        add_device(open_device(path))
+    Settings.param["device"].objects = [DIGITAL, *device_names()]
+    os.environ[DEVICES_VARIABLE] = os.pathsep.join(str(path.resolve()) for path in paths)
+
+
 def _parser() -> argparse.ArgumentParser:
     from toolkit import __version__
     from toolkit.training.experiment.knobs import add_arguments
@@ -63,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    dashboard = commands.add_parser("dashboard", help="serve the live dashboard")
+    dashboard = commands.add_parser(
+        "dashboard", parents=[_own_devices()], help="serve the live dashboard"
+    )
     dashboard.add_argument("--port", type=int, default=5006, help="port to listen on (5006)")
     dashboard.add_argument("--address", default="127.0.0.1", help="address to bind (127.0.0.1)")
     dashboard.add_argument(
@@ -94,7 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     dashboard.add_argument("--show", action="store_true", help="open a browser at the page")
     dashboard.set_defaults(run=_dashboard)
 
-    train = commands.add_parser("train", help="train one network and save what was measured")
+    train = commands.add_parser(
+        "train", parents=[_own_devices()], help="train one network and save what was measured"
+    )
     train.add_argument("--epochs", type=int, default=10, help="passes over the training set (10)")
     train.add_argument("--out", type=Path, help="where to write the run: .nc or .zarr")
     train.add_argument(
@@ -125,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
     add_arguments(train, Settings)
     train.set_defaults(run=_train)
 
+    _add_fit(commands)
     _add_sweep(commands)
     _add_reproduce(commands)
 
@@ -136,7 +175,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     notebooks.set_defaults(run=_notebooks)
 
-    devices = commands.add_parser("devices", help="list the device presets")
+    devices = commands.add_parser(
+        "devices", parents=[_own_devices()], help="list the device presets"
+    )
     devices.add_argument("--plot", type=Path, help="save the response curves as an .html page")
     devices.set_defaults(run=_devices)
 
@@ -145,8 +186,39 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_fit(commands: Any) -> None:
+    fit = commands.add_parser("fit", help="fit a device to a measured table of pulse trains")
+    fit.add_argument("table", type=Path, help="text or .xlsx: conductance, current or resistance")
+    fit.add_argument("--out", type=Path, help="where to write the device (.yaml)")
+    fit.add_argument("--plot", type=Path, help="save readings, fit and residuals as an .html page")
+    fit.add_argument("--model", default="best", help="a model, or best: compare them all (best)")
+    fit.add_argument("--name", help="of the device (the file's)")
+    fit.add_argument(
+        "--range", type=float, nargs=2, metavar=("G_MIN", "G_MAX"), help="siemens (the readings')"
+    )
+    fit.add_argument("--robust", action="store_true", help="leave out readings that stand alone")
+    fit.add_argument(
+        "--columns",
+        nargs="+",
+        default=[],
+        metavar="ROLE=HEADER",
+        help="which column is what, as in conductance='Leitwert (uS)' pulse=Puls",
+    )
+    fit.add_argument("--read-voltage", type=float, metavar="V", help="at which currents were read")
+    fit.add_argument("--unit", help="of the readings where the header has none: uS, nA, kOhm")
+    fit.add_argument(
+        "--polarities", nargs="+", metavar="FIELD=up", help="what polarity says, as in 1=up 0=down"
+    )
+    fit.add_argument(
+        "--protocol", type=int, nargs=2, metavar=("UP", "DOWN"), help="pulses of a cycle"
+    )
+    fit.set_defaults(run=_fit)
+
+
 def _add_sweep(commands: Any) -> None:
-    runs = commands.add_parser("sweep", help="train every combination of a grid of knobs")
+    runs = commands.add_parser(
+        "sweep", parents=[_own_devices()], help="train every combination of a grid of knobs"
+    )
     runs.add_argument("plan", type=Path, help="YAML file: grid, seeds, epochs")
     runs.add_argument(
         "--out", type=Path, required=True, help=".zarr store; runs that it holds are not run again"
@@ -244,6 +316,7 @@ def _new_or_resumed(
     if data_dir is not None:
         os.environ[DATA_DIR_VARIABLE] = str(data_dir)
     if resume is None:
+        knobs = _with_own_device(knobs)
         if download:
             name = knobs.get("dataset", Experiment.param["dataset"].default)
             knobs["dataset"] = load_dataset(name, download=True)
@@ -253,6 +326,15 @@ def _new_or_resumed(
     run = Experiment.resume(resume, **fetched)
     run.change(**knobs)
     return run
+
+
+def _with_own_device(knobs: dict[str, Any]) -> dict[str, Any]:
+    """The device itself in place of its name if it is no preset: results then hold its numbers."""
+    from toolkit.crossbar.devices.presets import device_names, get_device, is_preset
+
+    name = knobs.get("device", "")
+    is_own = name in device_names() and not is_preset(name)
+    return knobs | {"device": get_device(name)} if is_own else knobs
 
 
 def _train_an_epoch(run: Any) -> None:
@@ -329,26 +411,89 @@ def _last_accuracy(run: Any) -> str:
 
 def _devices(*, plot: Path | None) -> int:
     from toolkit.crossbar import device_names, get_device
-    from toolkit.writing import beside, check_target
+
+    _check_plot(plot)
+    devices = [get_device(name) for name in device_names()]
+    _print_table(devices)
+    if plot is not None:
+        from toolkit.plots import response_curves
+
+        curves = response_curves({device.name: _trace(device) for device in devices})
+        _save_page(plot, curves, "Device responses")
+    return 0
+
+
+def _fit(
+    *,
+    table: Path,
+    out: Path | None,
+    plot: Path | None,
+    model: str,
+    name: str | None,
+    range: list[float] | None,
+    robust: bool,
+    **layout: Any,
+) -> int:
+    from toolkit.checks import check_file
+    from toolkit.fitting import PulseTrains, fit_device
+    from toolkit.fitting.fit import with_origin
+    from toolkit.writing import check_target
+
+    if out is not None:
+        if out.suffix not in (".yaml", ".yml"):
+            raise ValueError(f"out must be a .yaml path; got {str(out)!r}")
+        check_target(out)
+    _check_plot(plot)
+    layout["columns"] = _pairs("columns", layout["columns"])
+    layout["polarities"] = layout["polarities"] and _pairs("polarities", layout["polarities"])
+    layout["protocol"] = layout["protocol"] and tuple(layout["protocol"])
+    data = check_file("table", table).read_bytes()
+    trains = PulseTrains.from_csv(table, **layout)
+    print(trains.understood, flush=True)
+    bounds = (range[0], range[1]) if range else None
+    fit = fit_device(
+        trains, model=model, name=name or table.stem, conductance_range=bounds, robust=robust
+    )
+    fit = with_origin(fit, table.name, data)
+    print(fit.summary().removeprefix(trains.understood).lstrip("\n; "))
+    if out is not None:
+        fit.save(out)
+        print(f"saved {out}")
+    if plot is not None:
+        from toolkit.plots.devices import fit_curve, fit_residuals
+
+        _save_page(plot, fit_curve(trains, fit) + fit_residuals(fit), fit.device.name)
+    return 0
+
+
+def _pairs(option: str, words: list[str]) -> dict[str, str]:
+    """``NAME=VALUE`` words as a mapping."""
+    pairs = [word.partition("=") for word in words]
+    if wrong := [word for word, (_, sign, _) in zip(words, pairs, strict=True) if not sign]:
+        raise ValueError(f"{option} must be pairs such as pulse=Puls; got {wrong[0]!r}")
+    return {name: value for name, _, value in pairs}
+
+
+def _check_plot(plot: Path | None) -> None:
+    from toolkit.writing import check_target
 
     if plot is not None:
         if plot.suffix != ".html" or not plot.parent.is_dir():
             raise ValueError(f"plot must be an .html path in a folder that exists; got {plot}")
         check_target(plot)
-    devices = [get_device(name) for name in device_names()]
-    _print_table(devices)
-    if plot is not None:
-        import holoviews as hv
-        from bokeh.embed import file_html
-        from bokeh.resources import INLINE
 
-        from toolkit.plots import response_curves
 
-        curves = response_curves({device.name: _trace(device) for device in devices})
-        with beside(plot) as scratch:
-            scratch.write_text(file_html(hv.render(curves), INLINE, title="Device responses"))
-        print(f"saved {plot}")
-    return 0
+def _save_page(path: Path, figure: Any, title: str) -> None:
+    """A figure as an HTML page that needs no network."""
+    import holoviews as hv
+    from bokeh.embed import file_html
+    from bokeh.resources import INLINE
+
+    from toolkit.writing import beside
+
+    with beside(path) as scratch:
+        scratch.write_text(file_html(hv.render(figure), INLINE, title=title), encoding="utf-8")
+    print(f"saved {path}")
 
 
 def _compile() -> int:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from toolkit.checks import check_choice, check_instance
 from toolkit.crossbar.devices.device import Device
+from toolkit.crossbar.devices.device_file import open_device
 from toolkit.crossbar.devices.responses import Exponential, Response
 from toolkit.crossbar.devices.retention import PCMDrift, Relaxation
 from toolkit.crossbar.devices.steps import LinearStep, SoftBounds
@@ -259,7 +261,10 @@ _ROWS = (
         " straight lines and pulses assumed; set stuck_low and stuck_high to the yield",
     ),
 )
-_DEVICES = {row.name: row for row in _ROWS}
+#: Environment variable with the paths of devices of one's own, for processes that are started.
+DEVICES_VARIABLE = "SBPCA_DEVICES"
+_PATHS = filter(None, os.environ.get(DEVICES_VARIABLE, "").split(os.pathsep))
+_DEVICES = {row.name: row for row in (*_ROWS, *map(open_device, _PATHS))}
 
 
 def device_names() -> list[str]:
