@@ -22,6 +22,7 @@ from torch import nn
 
 from toolkit import crossbar, fitting, lowrank, results, training
 from toolkit.lowrank import LowRank
+from toolkit.training.layers.adapters import LinearAdapter
 
 PACKAGES = (lowrank, crossbar, fitting, training, results)
 NAN, INF = math.nan, math.inf
@@ -432,6 +433,8 @@ def networks() -> Iterator[Call]:
     yield Call("to_digital", lambda: training.to_digital, {"model": ("object", on_arrays())})
     for name in ("crossbar_layers", "release_weights"):
         yield Call(name, lambda name=name: getattr(training, name), {"model": ("object", net())})
+    known = {"adapter": ("object", LinearAdapter)}
+    yield Call("register_adapter", lambda: training.register_adapter, known)
     block = {"layer": ("object", nn.Linear(4, 3)), "block_size": BLOCK}
     yield Call("block_samples", lambda: training.block_samples, block)
     linear = {"array": ("object", an_array()), "bias": ("flag", True)}
@@ -583,11 +586,11 @@ ATTRIBUTES: list[tuple[Callable[[], Any], str, str]] = [
 INTERNAL = re.compile(
     r"""(\w+\.)?(words|buffer_words|macs|written_rank|state_dict|cells|after|counts|demand|dense|write|
     advance|symmetry_point|check_not_negative|sizes|bounds|quantise|add_noise|full_scale|drive|sense|
-    curve|converters|of|folded|output_size|padded|patches|samples|check_stays|forward|
+    curve|converters|of|folded|output_size|padded|cropped|patches|samples|check_stays|forward|
     set_extra_state|add_param_group|grouped_layers|step|zero_grad|to)$
     |(Estimator|Cost|Fit|DivergenceError|Plan|PulseTrains|Dataset|Settings|Experiment)$
     |(Array|Crossbar|TiledCrossbar|TikiTaka)$  # made by from_weights
-    |Estimator\.|Array\.|.*calibrated$|PulseTrains\.to_csv|LowRankSGD\.|LowRank\.dense""",
+    |Adapter\.|Estimator\.|Array\.|.*calibrated$|PulseTrains\.to_csv|LowRankSGD\.|LowRank\.dense""",
     re.VERBOSE,
 )
 

@@ -367,6 +367,42 @@ MUTANTS = [
     ),
     # training
     Mutant(
+        "toolkit/training/layers/convolution.py",
+        "between = [step * s for step, s in zip(along, self.stride, strict=True)]",
+        "between = along",
+        "tests/training/test_layers_of_all_kinds.py",
+    ),
+    Mutant(
+        "toolkit/training/layers/convolution.py",
+        "            return list(self.more)",
+        "            return [0 for _ in self.more]",
+        "tests/training/test_layers_of_all_kinds.py",
+    ),
+    Mutant(
+        "toolkit/training/layers/adapters.py",
+        "sums[found == self.padding] = 0.0",
+        "pass",
+        "tests/training/test_layers_of_all_kinds.py",
+    ),
+    Mutant(
+        "toolkit/training/layers/expansions.py",
+        "i, f, g, o = (inputs + hidden).chunk(4, dim=1)",
+        "f, i, g, o = (inputs + hidden).chunk(4, dim=1)",
+        "tests/training/test_layers_of_several_matrices.py",
+    ),
+    Mutant(
+        "toolkit/training/layers/expansions.py",
+        "capture.positions = len(sizes)",
+        "pass",
+        "tests/training/test_layers_of_several_matrices.py",
+    ),
+    Mutant(
+        "toolkit/training/layers/expansions.py",
+        "n if len(n) == len(s) else torch.cat([n, s[len(n) :]])",
+        "n if len(n) == len(s) else torch.cat([n, 0 * s[len(n) :]])",
+        "tests/training/test_layers_of_several_matrices.py",
+    ),
+    Mutant(
         "toolkit/training/layers/updates.py",
         "past = (velocity.left * (momentum * velocity.sigma)).to(left)",
         "past = (velocity.left * velocity.sigma).to(left)",

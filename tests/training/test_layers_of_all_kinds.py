@@ -241,6 +241,20 @@ def test_only_the_rows_of_tokens_that_occur_are_written():
     assert torch.equal(changed, written)
 
 
+def test_momentum_of_an_embedding_is_whole_at_any_rank():
+    torch.manual_seed(0)
+    other = nn.Sequential(nn.Embedding(7, 3)).double()
+    model = to_crossbar(other)
+    mine = LowRankSGD(model, 0.1, rank=1, momentum=0.9)
+    theirs = torch.optim.SGD(other.parameters(), 0.1, momentum=0.9)
+    for tokens in (TOKENS, TOKENS[:1], TOKENS[1:]):
+        for each, optimiser in ((model, mine), (other, theirs)):
+            optimiser.zero_grad()
+            each(tokens).square().sum().backward()
+            optimiser.step()
+    torch.testing.assert_close(to_digital(model)[0].weight, other[0].weight)
+
+
 def test_an_output_size_that_a_call_asks_for():
     torch.manual_seed(0)
     layer = nn.ConvTranspose2d(3, 2, 3, stride=3)

@@ -26,10 +26,10 @@ class Experiment(Run):
     attribute (``run.rank = 8``), or several at once with :meth:`change`; it takes effect at the
     next batch and is kept as an event. The same knobs and seed give the same bits.
 
-    Every Linear and Conv2d layer of ``model`` gets its weights, biases included, in arrays; what
-    else learns (batch normalisation) is trained by plain SGD with the same learning rate. In a
-    convolution every output position is a sample, and ``block_size`` counts network inputs. An
-    ``nn.Module`` of one's own, which begins as it is given, and a
+    Every layer of ``model`` that :func:`~toolkit.training.to_crossbar` knows gets its weights,
+    biases included, in arrays; what else learns (batch normalisation) is trained by plain SGD with
+    the same learning rate. In a convolution every output position is a sample, and ``block_size``
+    counts network inputs. An ``nn.Module`` of one's own, which begins as it is given, and a
     :class:`~toolkit.training.Dataset` may stand in place of names.
 
     Raises

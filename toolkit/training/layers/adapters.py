@@ -239,7 +239,9 @@ class EmbeddingAdapter(Adapter):
     def activations(self, inputs: Tensor, *, bias: bool) -> list[Tensor]:
         """(entries that occur, entries): one-hot."""
         del bias
-        return [functional.one_hot(inputs.unique().long(), self.entries)]
+        found = inputs.unique().long()
+        rows = torch.zeros(len(found), self.entries, device=found.device)
+        return [rows.scatter_(1, found[:, None], 1.0)]
 
     def errors(self, errors: Tensor, inputs: Tensor) -> list[Tensor]:
         """(entries that occur, features): sums over where they occur, 0 for the padding entry."""

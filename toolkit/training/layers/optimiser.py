@@ -163,7 +163,7 @@ class LowRankSGD(torch.optim.Optimizer):
         super().__init__(groups, defaults)
         if not any(self._layers):
             raise ValueError(
-                "model must have a Linear, a Conv2d or a layer on crossbars with weights to train; "
+                "model must have a Linear, a convolution or a layer on crossbars to train; "
                 "it has none"
             )
 

@@ -82,7 +82,9 @@ class LayerUpdate:
         steps = [self._checked(update, group["lr"]) for update in updates]
         if group["momentum"]:
             for i, update in enumerate(steps):
-                rank = group["momentum_rank"] or 2 * min(group["rank"], *self.shapes[i])
+                whole = not self.adapter.is_estimated
+                least = min(self.shapes[i]) if whole else 2 * min(group["rank"], *self.shapes[i])
+                rank = group["momentum_rank"] or least
                 velocity = merged(self.velocities[i], update, group["momentum"], rank)
                 steps[i] = self._checked(velocity, group["lr"])
         if isinstance(self.layer, CrossbarLayer):
