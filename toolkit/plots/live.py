@@ -62,6 +62,8 @@ class LiveFigure:
                     high_color="#00000000",
                 )
 
+    _content: Any = None  # the figure as text, once it was copied
+
     def _find_parts(self) -> None:
         self._glyphs = [r for r in self.figure.renderers if isinstance(r, GlyphRenderer)]
         self._bars = [bar for bar in self.figure.right if isinstance(bar, ColorBar)]
@@ -72,11 +74,10 @@ class LiveFigure:
 
         Its models have the same ids, so one page cannot show both.
         """
+        if self._content is None:
+            self._content = Serializer(references=set()).serialize(self.figure).content
         other = copy(self)
-        content = Serializer(references=set()).serialize(self.figure).content
-        other.figure = Deserializer().decode(content)
-        for model in other.figure.references():
-            model.syncable = False
+        other.figure, other._content = Deserializer().decode(self._content), None
         other._find_parts()
         return other
 
