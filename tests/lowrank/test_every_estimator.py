@@ -68,7 +68,7 @@ def test_non_finite_input_leaves_the_state_untouched(batch, name, which, value):
             TypeError,
             "errors must be float32 or float64",
         ),
-        (torch.ones(4, 12).double(), torch.ones(4, 20), TypeError, "one dtype"),
+        (torch.ones(4, 12).double(), torch.ones(4, 20), TypeError, "share a dtype"),
     ],
 )
 def test_malformed_input_is_named(name, errors, activations, error, message):

@@ -70,5 +70,5 @@ def test_rank_is_one():
     estimator = SBE()
     assert estimator.rank == 1
     estimator.rank = 1
-    with pytest.raises(ValueError, match="rank must be 1, the only one that SBE has; got 2"):
+    with pytest.raises(ValueError, match="rank must be 1 for SBE; got 2"):
         estimator.rank = 2

@@ -1,4 +1,4 @@
-"""What every array of weights is to the layers: shape, reads, writes, checks, state."""
+"""The interface of all arrays of weights: shape, reads, writes, checks, state."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from toolkit.lowrank import LowRank
 
 
 def opaque(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, which torch.compile leaves alone; torch's ``disable`` is slow to import."""
+    """Hide ``function`` from torch.compile; torch's own ``disable`` is slow to import."""
     disabled = functools.cache(lambda dynamo: dynamo.disable(function))
 
     @functools.wraps(function)
@@ -40,7 +40,7 @@ def opaque(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Array(ABC):
-    """Weights (m, n) that are read, written and saved: what layers are made of."""
+    """Weights (m, n) that can be read, written and saved. Layers are built on arrays."""
 
     def __init__(self, weights: Tensor) -> None:
         rows, columns = weights.shape
@@ -53,60 +53,60 @@ class Array(ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights and of all signals."""
+        """Dtype of the weights and of all signals."""
         return self._dtype
 
     @property
     @abstractmethod
     def weights(self) -> Tensor:
-        """The weights now held, (m, n), without read noise: a copy."""
+        """A copy of the weights, (m, n), without read noise."""
 
     @property
     @abstractmethod
     def device(self) -> Device | None:
-        """The kind of cell; None without cells."""
+        """The kind of cell; None if the array has no cells."""
 
     @property
     @abstractmethod
     def conductance(self) -> Tensor | None:
-        """(2, m, n) siemens, plus then minus; None without cells."""
+        """(2, m, n) siemens, plus then minus; None if the array has no cells."""
 
     @property
     @abstractmethod
     def pulse_count(self) -> Tensor | None:
-        """(2, m, n) int64: pulses issued to each cell so far, plus then minus; None without."""
+        """(2, m, n) int64: pulses each cell has received, plus then minus; None without cells."""
 
     @property
     @abstractmethod
     def pulses(self) -> int:
-        """Pulses issued so far, to all cells together."""
+        """Total number of pulses issued so far."""
 
     @opaque
     def read(self, activations: Tensor) -> Tensor:
-        """``activations @ weights.T`` as the array gives it: (batch, n) -> (batch, m)."""
+        """Return ``activations @ weights.T`` as the array computes it: (batch, n) -> (batch, m)."""
         check_signal("activations", activations, self.shape[1], self.dtype)
         return self._read(activations, transposed=False)
 
     @opaque
     def read_transposed(self, errors: Tensor) -> Tensor:
-        """``errors @ weights``, (batch, m) -> (batch, n): the array driven from its outputs."""
+        """Return ``errors @ weights``, (batch, m) -> (batch, n): driven from the outputs."""
         check_signal("errors", errors, self.shape[0], self.dtype)
         return self._read(errors, transposed=True)
 
     def apply(
         self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
     ) -> None:
-        """Descend: wanted change of the weights ``-learning_rate * left diag(sigma) right.T``.
+        """Change the weights by ``-learning_rate * left diag(sigma) right.T``.
 
-        On cells ``rank-sequential`` writes one outer product after another, each rounded to pulses
-        of its own; ``rank-sum`` adds them outside and writes the sum once. A full gradient applied
-        rank-sequentially is per-sample training.
+        On cells, ``rank-sequential`` writes one outer product after another and rounds each to
+        pulses; ``rank-sum`` adds them up digitally and writes the sum once. Applying a full
+        gradient rank-sequentially is per-sample training.
 
         Raises
         ------
         ValueError
-            If the shapes differ, a value is not finite, the scheme is unknown or not the coding's,
-            or more pulses are wanted than there are numbers for; then nothing is written.
+            If the shapes differ, a value is not finite, the scheme is unknown or not supported
+            by the coding, or the number of pulses overflows. Nothing is written then.
         """
         self.check_apply(update, learning_rate=learning_rate, scheme=scheme)
         self.write(update, learning_rate=learning_rate, scheme=scheme)
@@ -114,7 +114,7 @@ class Array(ABC):
     def check_apply(
         self, update: LowRank, *, learning_rate: float, scheme: str = "rank-sequential"
     ) -> None:
-        """ValueError for all that :meth:`apply` refuses. Writes nothing."""
+        """Raise the ValueError that :meth:`apply` would raise. Writes nothing."""
         check_instance("update", update, LowRank, "a LowRank")
         if update.shape != self.shape:
             raise ValueError(f"update must have shape {self.shape}; got {update.shape}")
@@ -125,26 +125,26 @@ class Array(ABC):
         self._check_demand(update, learning_rate)
 
     def check_scheme(self, scheme: str) -> None:
-        """ValueError if the scheme is unknown, or not one that the array can write."""
+        """Raise ValueError if the scheme is unknown or the array cannot write it."""
         check_choice("scheme", scheme, SCHEMES)
 
     @abstractmethod
     def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
-        """As :meth:`apply`, of what :meth:`check_apply` has passed."""
+        """Like :meth:`apply`, for arguments that :meth:`check_apply` has accepted."""
 
     def state_dict(self) -> dict[str, Any]:
-        """State to save: all that the same bits need from then on, and the settings."""
+        """Return the settings and everything needed to continue with the same bits."""
         settings = self._settings()
         return self._saved() | ({"settings": described(settings)} if settings else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave: the same bits from then on.
+        """Restore what :meth:`state_dict` returned and continue with the same bits.
 
         Raises
         ------
         ValueError
-            If something is missing, a shape differs, a value is not finite, or it is of an array
-            with other settings. Nothing is changed.
+            If an entry is missing, a shape differs, a value is not finite, or the state comes
+            from an array with other settings. Nothing is changed then.
         """
         load_whole(state, self.state_dict, self._load)
 
@@ -154,7 +154,7 @@ class Array(ABC):
         self._restore(state)
 
     def _settings(self) -> dict[str, Any]:
-        """What the state's meaning depends on; not to be loaded, but compared."""
+        """Settings that the state depends on: compared on loading, not loaded."""
         return {}
 
     @abstractmethod
@@ -163,18 +163,18 @@ class Array(ABC):
 
     @abstractmethod
     def _restore(self, state: Mapping[str, Any]) -> None:
-        """Take what :meth:`_saved` gave; ValueError if something does not fit."""
+        """Load what :meth:`_saved` returned; ValueError if something does not fit."""
 
     @abstractmethod
     def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
-        """A checked read."""
+        """Read with checked input."""
 
     def _check_demand(self, update: LowRank, learning_rate: float) -> None:  # noqa: B027
-        """ValueError if more is wanted than there are numbers for."""
+        """Raise ValueError if the update asks for too many pulses."""
 
 
 def check_pulses(pulses: Tensor, shape: tuple[int, int], pair: str) -> None:
-    """Finite whole numbers (2, m, n), 0 for reference cells, or an error."""
+    """Check that pulses are finite whole numbers (2, m, n), 0 for reference cells."""
     check_instance("pulses", pulses, Tensor, "a torch.Tensor")
     if tuple(pulses.shape) != (2, *shape):
         raise ValueError(f"pulses must have shape {(2, *shape)}; got {tuple(pulses.shape)}")
@@ -187,7 +187,7 @@ def check_pulses(pulses: Tensor, shape: tuple[int, int], pair: str) -> None:
 def check_goal(
     weights: Tensor, shape: tuple[int, int], tolerance: float, max_pulses: int
 ) -> Tensor:
-    """Weights to program, or an error."""
+    """Check weights to program."""
     weights = check_matrix("weights", weights)
     if tuple(weights.shape) != shape:
         raise ValueError(f"weights must have shape {shape}; got {tuple(weights.shape)}")

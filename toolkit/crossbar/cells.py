@@ -1,4 +1,4 @@
-"""Cells under pulses: their states, bounds, noise, wear and clocks. No weights, no lines."""
+"""Cells under pulses: states, bounds, noise, wear and clocks."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from toolkit.crossbar.states import load_whole
 
 @dataclass(frozen=True)
 class Written:
-    """What a write did."""
+    """Result of a write."""
 
-    longest: tuple[float, float]  #: trains of pulses: up, down
-    sums: Sequence[float]  #: over cells, of n, |n|, n x and |n| x, x the state after
+    longest: tuple[float, float]  #: longest pulse trains: up, down
+    sums: Sequence[float]  #: over cells of n, |n|, n x and |n| x; x is the state afterwards
 
     @classmethod
     def of(cls, sums: np.ndarray) -> Written:
-        """From sums, largest and smallest n of every piece of the cells (pieces, 6)."""
+        """From the sums and the largest and smallest n of every chunk of cells, (chunks, 6)."""
         longest = float(sums[:, 4].max(initial=0.0)), -float(sums[:, 5].min(initial=0.0))
         return cls(longest, sums[:, :4].sum(0).tolist())
 
@@ -46,7 +46,7 @@ class Cells:
         self.set_device(device)
 
     def set_device(self, device: Device) -> None:
-        """Become cells of ``device`` in the present state, each keeping its own draws."""
+        """Switch to ``device`` in the present state; every cell keeps its random draws."""
         self.device = device
         self._parameters = device.response.cells(device, self.draw)
         self._low, self._high = stuck_bounds(
@@ -65,16 +65,16 @@ class Cells:
         clip_(self.state, self._low, self._high)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_arrays": None}  # a copy has memory of its own
+        return {**self.__dict__, "_arrays": None}  # a copy gets its own memory
 
     def renew(self, state: Tensor) -> None:
-        """Replace the cells by unused ones in ``state``."""
+        """Replace the cells with unused ones in ``state``."""
         self.state.copy_(state)
         self.pulse_count.zero_()
         self.set_device(self.device)
 
     def draw(self, index: int) -> Tensor:
-        """Standard normals, one per cell: the same for the same index at any time."""
+        """Standard normals, one per cell, always the same for the same index."""
         generator = torch.Generator(self.state.device).manual_seed(self._seed + index)
         return torch.randn(
             self.state.shape,
@@ -84,7 +84,7 @@ class Cells:
         )
 
     def symmetry_point(self) -> Tensor:
-        """Symmetry point of every cell, NaN where there is none."""
+        """Symmetry point of every cell, NaN where it has none."""
         return like(self._parameters.symmetry_point(), self.state).expand(self.state.shape)
 
     @property
@@ -94,11 +94,11 @@ class Cells:
         return closed.expand(self.state.shape).clone()
 
     def visible(self) -> Tensor:
-        """The state that a read sees: write noise included. Not to be changed."""
+        """The state that a read sees, write noise included. Do not modify it."""
         return self.state if self._offset is None else self.state + self._offset
 
     def read(self) -> Tensor:
-        """States that a read of every cell shows: conductances times ``1 + N(0, read_noise)``."""
+        """States with read noise: conductances times ``1 + N(0, read_noise)``."""
         seen, device = self.visible(), self.device
         if device.read_noise == 0.0:
             return seen.clone()
@@ -107,14 +107,14 @@ class Cells:
 
     @property
     def is_compiled(self) -> bool:
-        """Whether compiled loops do the writing: on a CPU, where the response has a step."""
+        """Whether compiled loops write: on a CPU, if the response has a compiled step."""
         return self.state.device.type == "cpu" and self._parameters.law.compiled is not None
 
     def pulse(self, pulses: Tensor) -> Written:
-        """Give every cell its signed whole number of ``pulses``, of the shape of ``state``.
+        """Apply signed whole ``pulses``, one number per cell, in the shape of ``state``.
 
-        Response, cycle-to-cycle noise, bounds, then what the device has of write noise, wear and
-        clock.
+        Applies the response, cycle-to-cycle noise and bounds, then the device's write noise,
+        wear and clock.
         """
         if self.is_compiled:
             counts = pulses.to(self.state).reshape(1, -1).numpy()
@@ -140,13 +140,13 @@ class Cells:
         return Written.of(torch.stack([*sums, pulses.max(), pulses.min()]).cpu().numpy()[None])
 
     def write(self, demand: kernels.Demand) -> list[Written]:
-        """Give cells the pulses of one outer product after another: where ``is_compiled``."""
+        """Write one outer product after another; only if ``is_compiled``."""
         if self._limit is None:
             return self._run(demand)
-        return [self._run(each)[0] for each in demand]  # cells wear out in between
+        return [self._run(each)[0] for each in demand]  # cells wear out between ranks
 
     def _run(self, demand: kernels.Demand) -> list[Written]:
-        """Let the loop write, and say what each rank did."""
+        """Run the loop and return the result of each rank."""
         device, cells = self.device, self._arrays or self._as_arrays()
         real = cells[0].dtype.type
         noise = device.cycle_to_cycle, device.step_noise, device.state_noise, device.write_noise
@@ -159,7 +159,7 @@ class Cells:
         return [Written.of(each) for each in sums]
 
     def _as_arrays(self) -> kernels.Cells:
-        """The cells for compiled loops: views, kept until the bounds are others."""
+        """Views of the cells for compiled loops, kept until the bounds change."""
         nodes = torch.from_numpy(self._parameters.nodes).to(self.state)
         bounds = like(self._low, self.state).view(-1), like(self._high, self.state).view(-1)
         flat = [self.state.view(-1), self._table, nodes, *bounds, self.pulse_count.view(-1)]
@@ -169,12 +169,12 @@ class Cells:
         return self._arrays
 
     def disturb(self, pulses: Tensor) -> None:
-        """Move cells by signed fractions of pulses, without noise and uncounted."""
+        """Move cells by signed fractions of pulses, without noise; the pulses are not counted."""
         self._parameters.step(self.state, pulses)
         clip_(self.state, self._low, self._high)
 
     def put(self, where: Tensor, state: Tensor) -> None:
-        """Set the cells of mask ``where`` to ``state``, but for those that are stuck."""
+        """Set the cells in the mask ``where`` to ``state``, except stuck ones."""
         moved = where & ~self.stuck
         self.state.copy_(torch.where(moved, state, self.state))
         if self._offset is not None:
@@ -186,7 +186,7 @@ class Cells:
         self._wear()
 
     def wait(self, seconds: float) -> None:
-        """Let time pass: the state follows the device's retention law since each cell's write."""
+        """Let time pass: every cell follows the device's retention law since its last write."""
         law = self.device.retention
         if law is None or self._at_rest is None or self._age is None:
             return
@@ -195,12 +195,12 @@ class Cells:
         clip_(self.state, self._low, self._high)
 
     def state_dict(self) -> dict[str, Any]:
-        """State to save, random generator included."""
+        """Return the state, random generator included."""
         saved = {name: tensor.clone() for name, tensor in self._tensors().items()}
         return {**saved, "seed": self._seed, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore; ValueError, and nothing changed, if something is missing or does not fit."""
+        """Restore the state; if something is missing or does not fit, ValueError and no change."""
         load_whole(state, self.state_dict, self._load)
 
     def _load(self, state: Mapping[str, Any]) -> None:
@@ -212,12 +212,12 @@ class Cells:
         self.pulse_count.copy_(state["pulse_count"])
         self.set_device(self.device)
         if not torch.equal(self.state, state["state"].to(self.state)):
-            raise ValueError("state must be between the bounds of its cells; got some beyond")
+            raise ValueError("state must be between the bounds of its cells; got states outside")
         for name, mine in self._tensors().items():
             mine.copy_(state[name])
 
     def _tensors(self) -> dict[str, Tensor]:
-        """Tensors of the state, those included that only some devices need."""
+        """Tensors of the state, including those that only some devices use."""
         every = {
             "state": self.state,
             "pulse_count": self.pulse_count,
@@ -232,7 +232,7 @@ class Cells:
         return torch.empty_like(like).normal_(generator=self.generator)
 
     def _wear(self) -> None:
-        """Close the bounds of cells that have had all the pulses they endure."""
+        """Freeze cells that have reached the end of their endurance."""
         if self._limit is None:
             return
         worn, self._arrays = self.pulse_count >= self._limit, None
@@ -241,7 +241,7 @@ class Cells:
 
 
 def _check_saved(name: str, saved: Any, mine: Tensor) -> None:
-    """ValueError unless a saved tensor may take the place of ``mine``."""
+    """Raise ValueError unless a saved tensor can replace ``mine``."""
     is_like = isinstance(saved, Tensor) and saved.shape == mine.shape
     if not is_like or saved.is_floating_point() != mine.is_floating_point():
         got = f"{tuple(saved.shape)} in {saved.dtype}" if isinstance(saved, Tensor) else repr(saved)

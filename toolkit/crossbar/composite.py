@@ -1,4 +1,4 @@
-"""Several crossbars that hold one matrix: tiles of a large one, the two arrays of Tiki-Taka."""
+"""Matrices held by several crossbars: tiles of a large matrix, the two arrays of Tiki-Taka."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from toolkit.lowrank import LowRank
 
 
 class Composite(Array):
-    """Crossbars of one device: what is done to all alike, and what adds up."""
+    """Several crossbars of one device."""
 
     @property
     @abstractmethod
@@ -37,7 +37,7 @@ class Composite(Array):
 
     @property
     def device(self) -> Device:
-        """The kind of cell of all; may be set at any time, as of a :class:`Crossbar`."""
+        """The kind of cell of all crossbars; can be set at any time, as in :class:`Crossbar`."""
         return self.parts[0].device
 
     @device.setter
@@ -48,11 +48,11 @@ class Composite(Array):
 
     @property
     def pulses(self) -> int:
-        """Pulses issued so far, to all cells together."""
+        """Total number of pulses issued so far."""
         return sum(array.pulses for array in self.parts)
 
     def check_scheme(self, scheme: str) -> None:
-        """ValueError if the scheme is unknown, or a coding cannot write it."""
+        """Raise ValueError if the scheme is unknown or a coding cannot write it."""
         for array in self.parts:
             array.check_scheme(scheme)
 
@@ -62,16 +62,16 @@ class Composite(Array):
             array.wait(seconds)
 
     def cost(self) -> Cost:
-        """Energies and counts added up; times too, as if the arrays worked one after another."""
+        """Sum of all energies, counts and times, as if the arrays worked one after another."""
         costs = [array.cost() for array in self.parts]
         return sum(costs[1:], start=costs[0])
 
 
 class TiledCrossbar(Composite):
-    """A matrix (m, n) cut into crossbars of at most ``tile`` = (rows, columns), each on its own.
+    """A matrix (m, n) cut into crossbars of at most ``tile`` = (rows, columns).
 
-    Same interface as :class:`Crossbar`. Partial sums of reads are added digitally (after the
-    converters of each tile); an update goes to every tile as the slice of its factors. ``tiles``
+    Same interface as :class:`Crossbar`. Partial sums of reads are added digitally, after the
+    converters of each tile. Each tile gets its slice of the factors of an update. ``tiles``
     holds the crossbars, row by row.
     """
 
@@ -95,14 +95,14 @@ class TiledCrossbar(Composite):
         seed: int | torch.Generator = 0,
         **knobs: Any,
     ) -> TiledCrossbar:
-        """Cut ``weights`` (m, n) and program every piece; ``knobs`` as for :class:`Crossbar`.
+        """Cut ``weights`` (m, n) and program every tile; ``knobs`` as for :class:`Crossbar`.
 
-        Every tile draws its own cells; all take their randomness from the one ``seed``.
+        Every tile draws its own cells, all from the one ``seed``.
 
         Raises
         ------
         ValueError
-            If a tile has no rows or columns, or as for :class:`Crossbar`.
+            If a tile has no rows or no columns, or as for :class:`Crossbar`.
         """
         weights = check_matrix("weights", weights)
         tile = check_pair("tile", tile)
@@ -123,7 +123,7 @@ class TiledCrossbar(Composite):
 
     @property
     def weights(self) -> Tensor:
-        """The weights now held, (m, n), without read noise: a copy."""
+        """A copy of the weights, (m, n), without read noise."""
         return self._assemble("weights")
 
     @property
@@ -133,7 +133,7 @@ class TiledCrossbar(Composite):
 
     @property
     def pulse_count(self) -> Tensor:
-        """(2, m, n) int64: pulses issued to each cell so far, plus then minus."""
+        """(2, m, n) int64: pulses each cell has received, plus then minus."""
         return self._assemble("pulse_count")
 
     @property
@@ -142,12 +142,12 @@ class TiledCrossbar(Composite):
         return self._assemble("stuck")
 
     def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
-        """As :meth:`apply`, of what :meth:`check_apply` has passed."""
+        """Like :meth:`apply`, for arguments that :meth:`check_apply` has accepted."""
         for array, piece in self._pieces(update):
             array.write(piece, learning_rate=learning_rate, scheme=scheme)
 
     def pulse(self, pulses: Tensor) -> None:
-        """Issue signed whole pulses cell by cell: (2, m, n), as :meth:`Crossbar.pulse`."""
+        """Apply signed whole pulses cell by cell, (2, m, n); see :meth:`Crossbar.pulse`."""
         check_pulses(pulses, self.shape, self.parts[0].pair)
         for array, rows, columns in self._each():
             array.pulse(pulses[:, rows, columns])
@@ -155,9 +155,9 @@ class TiledCrossbar(Composite):
     def program(
         self, weights: Tensor, *, tolerance: float = 0.01, max_pulses: int = 1000
     ) -> Programming:
-        """Program ``weights`` (m, n) by write-verify, tile after tile, as :meth:`Crossbar.program`.
+        """Program ``weights`` (m, n) by write-verify, tile by tile; see :meth:`Crossbar.program`.
 
-        The report is over all tiles; its ``rounds`` are those of the slowest.
+        The report covers all tiles; its ``rounds`` are those of the slowest tile.
         """
         weights = check_goal(weights, self.shape, tolerance, max_pulses)
         reports = [
@@ -177,7 +177,7 @@ class TiledCrossbar(Composite):
         return {"shape": str(self.shape), "tile": str(tuple(self._tile))}
 
     def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
-        """Sums over the tiles of a row, or of a column."""
+        """Sum over the tiles of each row or column."""
         output = signal.new_zeros(len(signal), self.shape[1 if transposed else 0])
         for array, rows, columns in self._each():
             if transposed:
@@ -191,7 +191,7 @@ class TiledCrossbar(Composite):
             array._check_demand(piece, learning_rate)
 
     def _each(self) -> Iterator[tuple[Crossbar, slice, slice]]:
-        """Every tile with the rows and columns of the matrix that it holds."""
+        """Every tile with its rows and columns of the matrix."""
         for i, band in enumerate(self.tiles):
             for j, array in enumerate(band):
                 top, left = i * self._tile[0], j * self._tile[1]
@@ -199,7 +199,7 @@ class TiledCrossbar(Composite):
                 yield array, slice(top, top + rows), slice(left, left + columns)
 
     def _pieces(self, update: LowRank) -> Iterator[tuple[Crossbar, LowRank]]:
-        """Every tile with its part of an update."""
+        """Every tile with its part of the update."""
         for array, rows, columns in self._each():
             yield array, LowRank(update.left[rows], update.sigma, update.right[columns])
 
@@ -209,19 +209,19 @@ class TiledCrossbar(Composite):
 
 
 class TikiTaka(Composite):
-    r"""Updates go to a fast array, and from there, column after column, to a slow one.
+    r"""Write updates to a fast array and transfer them, column by column, to a slow one.
 
     On cells whose steps up and down differ, many updates that cancel on average drag a weight to
-    the cell's symmetry point. Here the fast array A takes the updates and is centred there: what
-    cancels leaves it at 0, what persists shows. Columns of A, read in turn, are added to the slow
-    array C,
+    the cell's symmetry point. Here the fast array A takes the updates and is centred on that point:
+    updates that cancel leave it at 0, updates that persist accumulate. The columns of A are read in
+    turn and added to the slow array C,
 
         C[:, t] <- C[:, t] + transfer_rate A u_t        (u_t: 1 at input t, 0 elsewhere)
 
-    after every ``every`` updates, and the network sees ``W = C + gamma A``.
+    after every ``every`` updates. The network sees ``W = C + gamma A``.
 
-    Make one with :meth:`from_weights`. ``fast`` and ``slow`` are the two crossbars; ``every``,
-    ``transfer_rate`` and ``gamma`` may be set at any time.
+    Create one with :meth:`from_weights`. ``fast`` and ``slow`` are the two crossbars; ``every``,
+    ``transfer_rate`` and ``gamma`` can be set at any time.
 
     Source: Gokmen and Haensch, Algorithm for training neural networks on resistive device arrays,
     Front. Neurosci. 14, 103 (2020).
@@ -261,18 +261,18 @@ class TikiTaka(Composite):
         device
             The kind of cell of both arrays.
         every
-            Calls of :meth:`apply` from one transfer of a column to the next.
+            Number of calls of :meth:`apply` between transfers of a column.
         transfer_rate
-            Share of a column's weights that is added to the slow array.
+            Fraction of a column of the fast array that is added to the slow array.
         gamma
-            Share of the fast array in the weights.
+            Weight of the fast array in the sum.
         seed
-            Of all randomness: an int, or a generator on the device of ``weights``.
+            Seed of all randomness: an int, or a generator on the device of ``weights``.
         pair
-            Of the slow array. The fast one is a "reference" pair: 0 at each cell's symmetry point
-            (mid-range for a device without one).
+            Kind of pair of the slow array. The fast one has "reference" pairs: 0 is each cell's
+            symmetry point (mid-range for a device without one).
         knobs
-            As for :meth:`Crossbar.from_weights`, for both.
+            As for :meth:`Crossbar.from_weights`, for both arrays.
 
         Raises
         ------
@@ -294,21 +294,21 @@ class TikiTaka(Composite):
 
     @property
     def weights(self) -> Tensor:
-        """The weights that the network sees, (m, n), without read noise: a copy."""
+        """A copy of the weights that the network sees, (m, n), without read noise."""
         return self.slow.weights + self.gamma * self.fast.weights
 
     @property
     def conductance(self) -> Tensor:
-        """(2, m, n) siemens, of the slow array; of the fast one: ``fast.conductance``."""
+        """(2, m, n) siemens, of the slow array; ``fast.conductance`` is the fast one's."""
         return self.slow.conductance
 
     @property
     def pulse_count(self) -> Tensor:
-        """(2, m, n) int64: pulses to both arrays, added cell by cell."""
+        """(2, m, n) int64: pulses of both arrays, added cell by cell."""
         return self.slow.pulse_count + self.fast.pulse_count
 
     def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
-        """Write the update to the fast array; transfer a column if it is time."""
+        """Write the update to the fast array; transfer a column when it is due."""
         self.fast.write(update, learning_rate=learning_rate, scheme=scheme)
         self._updates += 1
         if self._updates % self.every == 0:
@@ -327,7 +327,7 @@ class TikiTaka(Composite):
         return {"every": self.every, "transfer_rate": self.transfer_rate, "gamma": self.gamma}
 
     def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
-        """Of both arrays, each with its periphery."""
+        """Read both arrays, each through its periphery."""
         slow, fast = (
             array.read_transposed if transposed else array.read for array in (self.slow, self.fast)
         )
@@ -337,7 +337,7 @@ class TikiTaka(Composite):
         self.fast._check_demand(update, learning_rate)
 
     def _transfer(self, column: int) -> None:
-        """Read a column of the fast array and add it to the slow one."""
+        """Read one column of the fast array and add it to the slow one."""
         one = torch.zeros(1, self.shape[1]).to(self.fast.weights)
         one[0, column] = 1.0
         found = self.fast.read(one)
@@ -346,7 +346,7 @@ class TikiTaka(Composite):
 
 
 def _check_setting(name: str, value: Any) -> None:
-    """An error unless the attribute ``name`` may be ``value``."""
+    """Raise an error unless the attribute ``name`` can be set to ``value``."""
     if name == "every":
         check_count(name, value)
     elif name == "transfer_rate":

@@ -1,4 +1,4 @@
-"""First-order energy and time of reads and writes, from what was done to an array."""
+"""First-order energy and time of the reads and writes of an array."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.states import check_entries
 from toolkit.lowrank import LowRank
 
-#: Pulse slots of a phase: of all, of SET and RESET, or (None) as many as the longest train.
+#: Pulse slots of a phase: for both directions, for SET and RESET, or None for the longest train.
 Slots = int | tuple[float, float] | None
 
 
 @dataclass(frozen=True)
 class Cost:
-    r"""What an array has spent so far: joules and seconds, cells only (no drivers, no converters).
+    r"""Energy (joules) and time (seconds) spent so far, cells only: no drivers, no converters.
 
-    - ``write_energy``: sum over pulses of ``V^2 G t``, V and t of the pulse's direction, G the
-      conductance after the write of which the pulse was part;
+    - ``write_energy``: sum over pulses of ``V^2 G t``, with V and t of the pulse's direction and G
+      the conductance after the write;
     - ``write_time``: sum over phases of slots x pulse width. A phase writes one direction and one
       combination of signs of an outer product (at most 2 SET and 2 RESET); its slots are the
-      longest pulse train (whole pulses) or the bit length (coincidence). A rank-sum goes row by
-      row: one SET and one RESET phase each;
-    - ``read_energy``: sum over reads and lines of ``(v_read x)^2 width_read`` times the line's sum
-      of conductances now;
+      longest pulse train (whole pulses) or the bit length (coincidence). A rank-sum write takes
+      one SET and one RESET phase per row;
+    - ``read_energy``: sum over reads and lines of ``(v_read x)^2 width_read`` times the present sum
+      of the line's conductances;
     - ``read_time``: reads x ``width_read`` (all lines at once);
-    - ``set_phases``, ``reset_phases``, ``pulses_up``, ``pulses_down``, ``reads``: the counts.
+    - ``set_phases``, ``reset_phases``, ``pulses_up``, ``pulses_down``, ``reads``: counts.
     """
 
     write_energy: float
@@ -46,12 +46,12 @@ class Cost:
     reads: int
 
     def __add__(self, other: Cost) -> Cost:
-        """Both together, field by field."""
+        """Sum, field by field."""
         return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 class CostCounter:
-    """Running sums behind :class:`Cost`; the energies are formed when asked for."""
+    """Running sums behind :class:`Cost`; energies are computed on request."""
 
     def __init__(self, weights: Tensor) -> None:
         zeros = torch.zeros((), dtype=torch.float64, device=weights.device)
@@ -63,7 +63,7 @@ class CostCounter:
     def add_write(
         self, written: Written, phases: tuple[int, int], slots: Slots, device: Device
     ) -> None:
-        """A write of so many SET and RESET phases."""
+        """Add a write with this many SET and RESET phases."""
         up, down = (slots, slots) if isinstance(slots, int) else slots or written.longest
         seconds = phases[0] * up * device.width_up, phases[1] * down * device.width_down
         self.sums = [a + b for a, b in zip(self.sums, [*written.sums, *seconds], strict=True)]
@@ -71,7 +71,7 @@ class CostCounter:
         self.counts[1] += phases[1]
 
     def add_read(self, signal: Tensor, *, transposed: bool) -> None:
-        """Inputs of a batch of reads."""
+        """Add the inputs of a batch of reads."""
         inputs = self.inputs_transposed if transposed else self.inputs
         if signal.device.type == "cpu" and signal.dtype in (torch.float32, torch.float64):
             kernels.add_squares(inputs.numpy(), signal.detach().numpy())  # half of torch's time
@@ -80,7 +80,7 @@ class CostCounter:
         self.counts[2] += signal.shape[0]
 
     def cost(self, device: Device, conductance: Tensor) -> Cost:
-        """The sums as energies and times of ``device``."""
+        """Energies and times of ``device``."""
         net, total, net_state, total_state, set_time, reset_time = self.sums
         up, down = (total + net) / 2.0, (total - net) / 2.0
         up_siemens = device.g_min * up + device.span * (total_state + net_state) / 2.0
@@ -109,10 +109,10 @@ class CostCounter:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the sums. ValueError, and nothing changed, if they are not what these can be."""
+        """Restore the sums; if they are invalid, ValueError and no change."""
         check_entries(state, self.state_dict())
         if len(state["sums"]) != len(self.sums) or len(state["counts"]) != len(self.counts):
-            raise ValueError("state must have as many sums and counts of costs as these")
+            raise ValueError("state must have as many sums and counts of costs as this array")
         sums = [check_real("sums of the state", value) for value in state["sums"]]
         counts = [check_count("counts of the state", value, 0) for value in state["counts"]]
         mine = (self.inputs, self.inputs_transposed)
@@ -130,11 +130,11 @@ class CostCounter:
 def expected_pulses(
     update: LowRank, device: Device, *, learning_rate: float, w_max: float
 ) -> float:
-    """The pulses that writing ``update`` takes on average, whole pulses, rank-sequentially.
+    """Average number of pulses of ``update``, written rank-sequentially in whole pulses.
 
-    Both cells of a differential pair are pulsed, the one up and the other down:
+    Both cells of a differential pair are pulsed, one up and the other down. The number is
     ``learning_rate / (2 w_max) (levels_up + levels_down) sum |left| sigma sum |right|``, summed
-    over outer products. Stochastic rounding gives that number on average.
+    over outer products; stochastic rounding gives it on average.
     """
     each = learning_rate / (2 * w_max) * (device.levels_up + device.levels_down)
     left, right = update.left.abs().sum(0), update.right.abs().sum(0)

@@ -1,7 +1,7 @@
-"""The crossbar: weights held as pairs of cells, read through lines and written through pulses.
+"""The crossbar: weights stored as pairs of cells, read through lines, written by pulses.
 
-How a wanted change becomes pulses is in :mod:`toolkit.crossbar.pulses`, what pulses and time do to
-cells in :mod:`toolkit.crossbar.cells`.
+:mod:`toolkit.crossbar.pulses` turns wanted changes into pulses; :mod:`toolkit.crossbar.cells`
+applies pulses and time to cells.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ _FULL = 0.9
 
 
 class Crossbar(Array):
-    """An array of pairs of cells, each pair a weight: see :class:`~toolkit.crossbar.pairs.Pair`.
+    """An array of pairs of cells, one pair per weight; see :class:`~toolkit.crossbar.pairs.Pair`.
 
-    With one-sided pairs :meth:`apply` ends with a :meth:`refresh` of those that come near the end
-    of the range.
+    With one-sided pairs, :meth:`apply` ends with a :meth:`refresh` of pairs near the end of the
+    range.
 
-    ``n`` pulses in one write carry noise of standard deviation ``sqrt(n)`` times that of one:
-    ``cycle_to_cycle + step_noise |dx| + state_noise x`` of the range, after which the state is
-    clipped to the bounds of the cell.
+    ``n`` pulses in one write carry noise of standard deviation ``sqrt(n)`` times that of one,
+    ``cycle_to_cycle + step_noise |dx| + state_noise x`` of the range. The state is then clipped to
+    the bounds of the cell.
 
-    Make one with :meth:`from_weights`. Attributes: ``w_max``, ``pair``, ``periphery``, ``wires``,
-    and, to be set at any time, ``coding`` and ``half_select``.
+    Create one with :meth:`from_weights`. Attributes: ``w_max``, ``pair``, ``periphery``, ``wires``,
+    ``coding`` and ``half_select``; the last two can be set at any time.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Crossbar(Array):
         periphery: Periphery | None = None,
         wires: Wires | None = None,
     ) -> Crossbar:
-        """Program ``weights`` (m, n) onto new cells, exactly, clipped to what a pair can hold.
+        """Program ``weights`` (m, n) exactly onto new cells, clipped to what a pair can hold.
 
         Parameters
         ----------
@@ -103,15 +103,15 @@ class Crossbar(Array):
         w_max
             Weight at the end of the range.
         seed
-            Of all randomness of this array: an int, or a generator on the device of ``weights``.
+            Seed of all randomness: an int, or a generator on the device of ``weights``.
         pair
             "differential", "one-sided" or "reference".
         coding
             How wanted changes become pulses: ``WholePulses()`` (default) or ``Coincidence()``.
         half_select
-            Share of a pulse's step that a half-selected cell makes (V/2 scheme), 0 to 1.
+            Fraction of a pulse's step made by a half-selected cell (V/2 scheme), 0 to 1.
         periphery, wires
-            Converters and line resistance of the read path; None: ideal. May be set at any time.
+            Converters and line resistance of the read path; None is ideal. Can be set at any time.
 
         Raises
         ------
@@ -152,7 +152,7 @@ class Crossbar(Array):
 
     @property
     def weights(self) -> Tensor:
-        """The weights now held, (m, n), without read noise: a copy."""
+        """A copy of the weights, (m, n), without read noise."""
         return self._weights().clone()
 
     @property
@@ -163,13 +163,13 @@ class Crossbar(Array):
 
     @property
     def pulse_count(self) -> Tensor:
-        """(2, m, n) int64: pulses issued to each cell so far, plus then minus."""
+        """(2, m, n) int64: pulses each cell has received, plus then minus."""
         return self._pair.both(self._cells.pulse_count.clone(), 0)
 
     @property
     def pulses(self) -> int:
-        """Pulses issued so far, to all cells together."""
-        counts: np.ndarray = self._cells.pulse_count.cpu().numpy()  # ten times torch's sum of ints
+        """Total number of pulses issued so far."""
+        counts: np.ndarray = self._cells.pulse_count.cpu().numpy()  # 10x faster than torch
         return int(counts.sum(dtype=np.int64))
 
     @property
@@ -179,11 +179,11 @@ class Crossbar(Array):
 
     @property
     def device(self) -> Device:
-        """The kind of cell; may be set at any time.
+        """The kind of cell; can be set at any time.
 
-        With the same conductance range the conductances stay and the response changes, each cell
-        keeping its own standard-normal draws; with another, the present weights are programmed onto
-        new cells, whose pulse counts start at zero.
+        If the new device has the same conductance range, conductances stay, the response changes
+        and each cell keeps its random draws. Otherwise the present weights are programmed onto new
+        cells, whose pulse counts start at zero.
         """
         return self._cells.device
 
@@ -197,7 +197,7 @@ class Crossbar(Array):
         self._moved()
 
     def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
-        """As :meth:`apply`, of what :meth:`check_apply` has passed."""
+        """Like :meth:`apply`, for arguments that :meth:`check_apply` has accepted."""
         cells, coding, wanted = self._cells, self.coding, self._wanted(update, learning_rate)
         if scheme == "rank-sum":
             self._issue_by_rows(coding.dense(wanted, cells.generator))
@@ -213,7 +213,7 @@ class Crossbar(Array):
             self.refresh(_FULL)
 
     def check_scheme(self, scheme: str) -> None:
-        """ValueError if the scheme is unknown, or the coding cannot write it."""
+        """Raise ValueError if the scheme is unknown or the coding cannot write it."""
         super().check_scheme(scheme)
         if scheme not in self.coding.schemes:
             raise ValueError(
@@ -222,12 +222,12 @@ class Crossbar(Array):
             )
 
     def pulse(self, pulses: Tensor) -> None:
-        """Issue signed whole pulses cell by cell: (2, m, n), positive potentiates.
+        """Apply signed whole pulses cell by cell, (2, m, n); positive pulses potentiate.
 
         Raises
         ------
         ValueError
-            If the shape differs, a number is not whole, or pulses are meant for a reference cell.
+            If the shape differs, a number is not whole, or a reference cell would get pulses.
         """
         check_pulses(pulses, self.shape, self.pair)
         self._issue_by_rows(pulses[: len(self._cells.state)].to(self._cells.state))
@@ -237,8 +237,9 @@ class Crossbar(Array):
     ) -> Programming:
         """Program ``weights`` (m, n) by write-verify: pulse, read, pulse again.
 
-        Every cell is pulsed towards its target until a (noisy) read finds it within ``tolerance``
-        of the range, or it has had ``max_pulses``. A reference cell is not touched.
+        Every cell is pulsed towards its target until a (noisy) read is within ``tolerance`` of
+        it, as a fraction of the range, or until the cell has received ``max_pulses``. Reference
+        cells are not touched.
 
         Raises
         ------
@@ -250,10 +251,10 @@ class Crossbar(Array):
         return write_verify(self._cells, targets, tolerance, max_pulses, self._issue_by_rows)
 
     def refresh(self, threshold: float) -> int:
-        """Set back pairs with a cell above ``threshold`` of the range; returns how many.
+        """Reset pairs with a cell above ``threshold`` of the range; return how many.
 
-        Both cells are reset and the difference is programmed anew, exactly (as a write-verify would
-        leave it), counted as one pulse of each cell. For one-sided pairs, which otherwise fill up.
+        Both cells are reset and the difference is programmed exactly, as write-verify would leave
+        it; this counts as one pulse per cell. One-sided pairs would otherwise fill up.
 
         Raises
         ------
@@ -272,8 +273,8 @@ class Crossbar(Array):
     def wait(self, seconds: float) -> None:
         """Let time pass: conductances follow the device's ``retention`` law, if it has one.
 
-        Waiting twice is waiting once for the sum; a write starts the clock of the cells it pulses
-        anew. Conductances stay within the bounds of their cells.
+        Waiting twice equals waiting once for the total time. A write restarts the clock of the
+        cells that it pulses. Conductances stay within the bounds of their cells.
 
         Raises
         ------
@@ -285,17 +286,17 @@ class Crossbar(Array):
         self._moved()
 
     def cost(self) -> Cost:
-        """Energy (joules) and time (seconds) of all reads and writes so far, to first order."""
+        """First-order energy (joules) and time (seconds) of all reads and writes so far."""
         return self._costs.cost(self._cells.device, self.conductance)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` gave, ``w_max`` included: see :class:`Array`."""
+        """Restore what :meth:`state_dict` returned, ``w_max`` included; see :class:`Array`."""
         if isinstance(state, Mapping):
             state = {"solved": [], **state}  # earlier versions did not save it
         super().load_state_dict(state)
 
     def _saved(self) -> dict[str, Any]:
-        """Cells, counts, clocks, costs, random generator, ``w_max``."""
+        """Cells, counts, clocks, costs, random generator and ``w_max``."""
         wired = self._wired
         return {
             "cells": self._cells.state_dict(),
@@ -335,7 +336,7 @@ class Crossbar(Array):
         }
 
     def _wanted(self, update: LowRank, learning_rate: float) -> Wanted:
-        """The change that the update wants of the plus cells' state."""
+        """Change of the plus cells' states that the update asks for."""
         state = self._cells.state
         left = (update.left * update.sigma).to(state) * (-learning_rate / (2.0 * self.w_max))
         return Wanted(left, update.right.to(state), *self._pair.levels(self.device))
@@ -344,11 +345,11 @@ class Crossbar(Array):
         peak = self._wanted(update, learning_rate).peak
         if not peak < torch.finfo(self.dtype).max:
             raise ValueError(
-                f"learning_rate and update must ask for a finite number of pulses; got {peak:g}"
+                f"learning_rate and update must need a finite number of pulses; got {peak:g}"
             )
 
     def _issue_by_rows(self, pulses: Tensor) -> None:
-        """Pulse row after row: one SET and one RESET phase each, as long as its longest train."""
+        """Pulse row by row: one SET and one RESET phase each, as long as its longest train."""
         by_row = pulses.transpose(0, 1).flatten(1)
         rises, falls = by_row.amax(1).clamp(min=0.0), (-by_row.amin(1)).clamp(min=0.0)
         phases = int((rises > 0.0).sum()), int((falls > 0.0).sum())
@@ -356,7 +357,7 @@ class Crossbar(Array):
         self._issue(pulses, phases, mean)
 
     def _issue(self, pulses: Tensor, phases: tuple[int, int], slots: Slots) -> None:
-        """Pulse all cells, in that many SET and RESET phases."""
+        """Pulse all cells in the given number of SET and RESET phases."""
         if self.half_select > 0.0:
             for sign in (1.0, -1.0):
                 part = (sign * pulses).clamp_(min=0.0)
@@ -364,12 +365,12 @@ class Crossbar(Array):
         self._account(self._cells.pulse(pulses), phases, slots)
 
     def _account(self, written: Written, phases: tuple[int, int], slots: Slots) -> None:
-        """Book a write whose phases, SET and RESET, took those slots: see :class:`Cost`."""
+        """Add a write with these SET and RESET phases and slots to the cost; see :class:`Cost`."""
         self._costs.add_write(written, phases, slots, self._cells.device)
         self._moved()
 
     def _program(self, weights: Tensor) -> None:
-        """New cells that hold ``weights``."""
+        """Replace the cells with new ones that hold ``weights``."""
         self._reference = self._reference_states()
         self._cells.renew(self._targets(weights))
         self._moved()
@@ -378,11 +379,11 @@ class Crossbar(Array):
         return self._pair.reference(self._cells)
 
     def _targets(self, weights: Tensor) -> Tensor:
-        """States that hold ``weights``, clipped to the range."""
+        """States for ``weights``, clipped to the range."""
         return self._pair.states(weights, self._reference).clamp_(0.0, 1.0)
 
     def _moved(self) -> None:
-        """Forget what was worked out from the conductances."""
+        """Drop values computed from the conductances."""
         self._cache: Tensor | None = None
         self._wired: WiredPair | None = None
 
@@ -390,14 +391,14 @@ class Crossbar(Array):
         return self._pair.both(self._cells.visible(), self._reference)
 
     def _weights(self) -> Tensor:
-        """The weights, computed once between writes. Not to be changed."""
+        """The weights, computed once between writes. Do not modify them."""
         if self._cache is None:
             plus, minus = self._visible()
             self._cache = torch.sub(plus, minus).mul_(self._pair.gain)
         return self._cache
 
     def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
-        """Through converters, wires and read noise."""
+        """Read through converters, wires and read noise."""
         generator, curve = self._cells.generator, None
         if self.periphery is not None:
             curve = self.periphery.curve(signal, transposed=transposed)
@@ -416,17 +417,17 @@ class Crossbar(Array):
         return output
 
     def _behind(self, wires: Wires) -> WiredPair:
-        """The present conductances behind ``wires``, worked out once between writes."""
+        """The present conductances behind ``wires``, computed once between writes."""
         if self._wired is None or self._wired.wires is not wires:
             self._wired = WiredPair(self.conductance, wires, self._pair.gain / self.device.span)
         return self._wired
 
     def _add_read_noise(self, output: Tensor, signal: Tensor, *, transposed: bool) -> None:
-        """Every cell's current is ``V G (1 + N(0, read_noise))``, drawn anew for every vector.
+        """Add read noise: each cell's current is ``V G (1 + N(0, read_noise))``, drawn per vector.
 
-        The sum over a line is drawn as one normal of the summed variance, which is the same thing.
-        With wires V is taken as driven, not as it arrives at the cell, so the noise is too large by
-        about the share of the current that is lost.
+        The sum over a line is drawn as one normal with the summed variance, which is equivalent.
+        With wires, V is the driven voltage, not that at the cell, so the noise is too large by
+        about the fraction of current that is lost.
         """
         device = self._cells.device
         power = (self._visible() + device.g_min / device.span).square().sum(0)
@@ -436,7 +437,7 @@ class Crossbar(Array):
 
 
 def check_setting(name: str, value: Any) -> None:
-    """An error unless the attribute ``name`` of an array may be ``value``."""
+    """Raise an error unless the attribute ``name`` can be set to ``value``."""
     if name == "half_select":
         check_real(name, value, 0.0, 1.0)
     elif name == "pair":

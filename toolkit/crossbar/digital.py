@@ -1,4 +1,4 @@
-"""Plain weights behind the interface of a crossbar, so that one path serves both."""
+"""Plain weights with the interface of a crossbar."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from toolkit.lowrank import LowRank
 
 
 class DigitalArray(Array):
-    """Weights ``(m, n)`` in ordinary memory: exact reads, exact additions, nothing wears out.
+    """Weights ``(m, n)`` in ordinary memory: reads and additions are exact, nothing wears out.
 
-    Has no device: ``device``, ``conductance`` and ``pulse_count`` are None.
+    There is no device: ``device``, ``conductance`` and ``pulse_count`` are None.
     """
 
     device = None
@@ -30,7 +30,7 @@ class DigitalArray(Array):
 
     @classmethod
     def from_weights(cls, weights: Tensor) -> DigitalArray:
-        """Array holding a copy of ``weights`` (m, n).
+        """Create an array that holds a copy of ``weights`` (m, n).
 
         Raises
         ------
@@ -46,11 +46,11 @@ class DigitalArray(Array):
 
     @property
     def matrix(self) -> Tensor:
-        """The weights themselves, (m, n): to be read, not written."""
+        """The weights themselves, (m, n): read only."""
         return self._weights
 
     def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:  # noqa: ARG002
-        """``weights -= learning_rate * left @ diag(sigma) @ right.T``, any scheme alike."""
+        """Compute ``weights -= learning_rate * left @ diag(sigma) @ right.T`` for any scheme."""
         scaled = update.left * update.sigma
         self._weights.addmm_(scaled, update.right.T, alpha=-learning_rate)
 

@@ -1,18 +1,18 @@
-"""Loops compiled for the processor: pulses of outer products, what they do to cells, reads' inputs.
+"""Loops compiled for the CPU: pulses of outer products, their effect on cells, inputs of reads.
 
-They do in one pass what torch does in some fifteen, on flat numpy views of CPU tensors, and
-release Python's lock. Cells are a tuple of arrays of one entry a cell: state, parameters (cells,
-columns), nodes, lower and upper bounds, pulse counts, the offset between state and conductance, the
-state at the last write, the seconds since. Parameters and bounds have a single entry where all
-cells are alike, nodes are the response's, and what a device does not need of the last three is
-empty. Their noise is four numbers of the same dtype: the device's cycle_to_cycle, step_noise,
-state_noise and write_noise.
+They do in one pass what torch does in about fifteen, on flat numpy views of CPU tensors, and
+release Python's lock. Cells are a tuple of arrays with one entry per cell: state, parameters
+(cells, columns), nodes, lower and upper bounds, pulse counts, the offset between state and
+conductance, the state at the last write, the seconds since. Parameters and bounds have a single
+entry if all cells are alike, nodes are those of the response, and those of the last three that the
+device does not need are empty. Noise is four numbers of the same dtype: the device's
+cycle_to_cycle, step_noise, state_noise and write_noise.
 
-Work is cut into chunks of :data:`CHUNK` entries that threads share; random
-numbers are functions of a key and an entry's place, so results do not depend on the threads.
+Work is cut into chunks of :data:`CHUNK` entries that threads share. Random numbers are functions of
+a key and the place of an entry, so results do not depend on the number of threads.
 
-The numbers are those of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), which passes BigCrush:
-word i is a mix of ``key + i * 0x9E3779B97F4A7C15``; normals are made of them by Box and Muller.
+The generator is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), which passes BigCrush: word i is a
+mix of ``key + i * 0x9E3779B97F4A7C15``; normals are made from words by Box and Muller's method.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from numba.core import cgutils
 from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
-#: Cells of one piece of work.
+#: Cells of one chunk of work.
 CHUNK = 2**14
-#: Pulses given to a cell in one write at most.
+#: Most pulses given to a cell in one write.
 MOST_PULSES = 1e9
 
-_BLOCK = 1024  # cells looked at, or pulsed, at a time: what is known of them stays in the cache
-# Below this chance of the likeliest cell of a row, it pays to jump from hit to hit.
+_BLOCK = 1024  # cells processed at a time, so that their data stay in the cache
+# Below this chance of a row's likeliest cell, jumping from hit to hit is faster.
 _RARE = 0.1
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
@@ -54,20 +54,20 @@ _ROOT_HALF, _MANTISSA, _MANTISSA_BITS = np.int32(0x3F3504F3), np.int32(0x7FFFFF)
 _LOW_30, _QUARTER_TURN, _HALF_TURN = np.uint32(2**30 - 1), np.uint32(2**30), np.uint32(2**31)
 
 compiled: Any = functools.partial(njit, nogil=True, cache=True)
-#: Called between chunks of long work, where it is set: a server lets other runs work then.
+#: If set, called between chunks of long work, so that a server can let other runs work.
 between_chunks: ContextVar[Callable[[], None] | None] = ContextVar("between_chunks", default=None)
 
 
-# What loops take are arrays, numbers and plain tuples of them: a class would be in numba's cache on
-# disk, which could not be read where the class has moved.
+# Loops take only arrays, numbers and plain tuples of them: a class would be stored in numba's disk
+# cache, which could not be read once the class had moved.
 Cells = tuple[np.ndarray, ...]
 
 
 @dataclass(frozen=True)
 class Demand:
-    """Pulses wanted of cells, one outer product after another: a loop and what it takes first.
+    """Pulses wanted of cells, one outer product after another: a loop and its first arguments.
 
-    ``by_rank`` are arrays (ranks, ...); ``rest`` is for all ranks.
+    ``by_rank`` holds arrays (ranks, ...); ``rest`` is shared by all ranks.
     """
 
     loop: Callable[..., None]
@@ -76,30 +76,29 @@ class Demand:
 
     @property
     def ranks(self) -> int:
-        """How many outer products."""
+        """Number of outer products."""
         return len(self.by_rank[0])
 
     def __iter__(self) -> Iterator[Demand]:
-        """Every outer product by itself."""
+        """Yield every outer product by itself."""
         for rank in range(self.ranks):
             yield replace(self, by_rank=[array[rank : rank + 1] for array in self.by_rank])
 
 
 class CompiledStep:
-    """What pulses do to cells, without noise, compiled when it is first needed.
+    """Effect of pulses on cells, without noise; compiled when first needed.
 
     The function is called as ``step(places, pulses, state, parameters, nodes, low, high, after)``
-    and fills ``after[i]`` with the state in which ``pulses[i]`` signed pulses leave the cell
-    ``places[i]``; the middle five are the first of the cells that loops take. It must not raise.
-    With ``cache`` it is kept on disk until its own file changes, so it must call no function of
-    another one.
+    and fills ``after[i]`` with the state of cell ``places[i]`` after ``pulses[i]`` signed pulses;
+    the middle five are the first arrays of the cells. It must not raise. With ``cache`` it is kept
+    on disk until its own file changes, so it must not call functions from other files.
     """
 
     def __init__(self, function: Callable[..., None], *, cache: bool = False) -> None:
         self._function, self._cache, self._compiled = function, cache, dict[type, Any]()
 
     def address(self, real: type[np.floating]) -> int:
-        """Where the step for cells of this dtype is in memory; loops take it as an argument."""
+        """Memory address of the step for cells of this dtype, an argument of the loops."""
         if real not in self._compiled:
             signature = void(*_step_arguments(from_dtype(np.dtype(real))))
             self._compiled[real] = cfunc(signature, cache=self._cache)(self._function)
@@ -107,14 +106,14 @@ class CompiledStep:
 
 
 def _step_arguments(real: Any) -> tuple[Any, ...]:
-    """Numba's types of what a compiled step takes."""
+    """Numba types of a compiled step's arguments."""
     values, table = real[::1], real[:, ::1]
     return uint64[::1], values, values, table, table, values, values, values
 
 
 @intrinsic
 def _call_step(_typing, address, arguments):  # type: ignore[no-untyped-def]
-    """Call the step at that address: indirect, so that loops are compiled once for all steps."""
+    """Call the step at that address: indirectly, so that loops are compiled once for all steps."""
     if tuple(arguments) != _step_arguments(arguments[1].dtype):
         raise TypingError(f"a compiled step cannot take {arguments}")
 
@@ -128,7 +127,7 @@ def _call_step(_typing, address, arguments):  # type: ignore[no-untyped-def]
 
 
 def in_parts(job: Callable[[int, int], Any], entries: int) -> None:
-    """Call ``job(start, stop)`` for all chunks of so many entries, on as many threads as torch."""
+    """Call ``job(start, stop)`` for all chunks of the entries, on as many threads as torch uses."""
     chunks, rest = -(-entries // CHUNK), between_chunks.get()
     at_once = torch.get_num_threads() if rest else max(chunks, 1)
     for start in range(0, chunks, at_once):
@@ -155,20 +154,20 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def draw_keys(count: int, generator: torch.Generator) -> np.ndarray:
-    """Keys of that many sequences of random numbers."""
+    """Keys for ``count`` sequences of random numbers."""
     words = torch.empty(count, dtype=torch.int64, device=generator.device)
     words.random_(-(2**63), None, generator=generator)
     return words.cpu().numpy().view(np.uint64)
 
 
-# a forked process has none of its parent's threads
+# a forked process does not inherit its parent's threads
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 @compiled(inline="always")
 def _word(key, place):  # type: ignore[no-untyped-def]
-    """Random word of 64 bits at that place of the key's sequence."""
+    """The random 64-bit word at that place of the key's sequence."""
     word = key + place * _GOLDEN
     word = (word ^ (word >> _30)) * _FIRST
     word = (word ^ (word >> _27)) * _SECOND
@@ -177,11 +176,11 @@ def _word(key, place):  # type: ignore[no-untyped-def]
 
 @compiled
 def _normals(out, key, place):  # type: ignore[no-untyped-def]
-    """Fill ``out``, of even length, with standard normals made of the words from ``place`` on.
+    """Fill ``out``, of even length, with standard normals made from the words from ``place`` on.
 
-    Of a word's low and high half, l and h, ``r = sqrt(-2 ln((l + 1/2) / 2^32))`` and
+    From a word's low and high halves l and h, ``r = sqrt(-2 ln((l + 1/2) / 2^32))`` and
     ``a = (h / 2^32 - 1/8) 2 pi``; ``r cos a`` goes to the first half of ``out``, ``r sin a`` to the
-    second. In float32 and without branches, so that several are made at once.
+    second. In float32 and without branches, so that the compiler can vectorise it.
     """
     pairs = len(out) // 2
     mantissas, turns = np.empty(pairs, np.float32), np.empty(pairs, np.uint32)
@@ -222,7 +221,7 @@ def _log_near_1(x):  # type: ignore[no-untyped-def]
 
 @compiled(inline="always")
 def _cosine_and_sine(x):  # type: ignore[no-untyped-def]
-    """For x from -pi / 4 to pi / 4 (Cephes, sinf and cosf)."""
+    """Cosine and sine of x from -pi / 4 to pi / 4 (Cephes, sinf and cosf)."""
     z = x * x
     c = (_F(2.443315711809948e-5) * z - _F(1.388731625493765e-3)) * z + _F(4.166664568298827e-2)
     s = (_F(-1.9515295891e-4) * z + _F(8.3321608736e-3)) * z - _F(1.6666654611e-1)
@@ -231,7 +230,7 @@ def _cosine_and_sine(x):  # type: ignore[no-untyped-def]
 
 @compiled
 def round_up_or_down(values, key, first, last):  # type: ignore[no-untyped-def]
-    """Round the values of these chunks up with the chance of their fraction, else down."""
+    """Round the values of these chunks up with the probability of their fraction, else down."""
     words = np.empty(_BLOCK // 2, np.uint64)
     stop = min(last * CHUNK, len(values))
     for start in range(first * CHUNK, stop, _BLOCK):
@@ -240,7 +239,7 @@ def round_up_or_down(values, key, first, last):  # type: ignore[no-untyped-def]
 
 @compiled
 def _round(values, key, place, words):  # type: ignore[no-untyped-def]
-    """Compare fractions with uniforms of 24 bits; ``words`` is room for their bits."""
+    """Round by comparing fractions with 24-bit uniforms; ``words`` is scratch for their bits."""
     real = values.dtype.type
     pairs = (len(values) + 1) // 2
     for pair in range(pairs):
@@ -254,7 +253,7 @@ def _round(values, key, place, words):  # type: ignore[no-untyped-def]
 
 @compiled
 def counted_pulses(pulses, step, cells, noise, keys, sums, first, last):  # type: ignore[no-untyped-def]
-    """Give cells their ``pulses`` (1, cells); ``sums`` (1, chunks, 6), see ``_move``."""
+    """Apply ``pulses`` (1, cells) to the cells; for ``sums`` (1, chunks, 6), see ``_move``."""
     places = np.empty(_BLOCK, np.uint64)
     counts = np.empty(_BLOCK, pulses.dtype)
     for chunk in range(first, last):
@@ -270,10 +269,10 @@ def counted_pulses(pulses, step, cells, noise, keys, sums, first, last):  # type
 
 @compiled
 def rounded_pulses(lines, columns, is_stochastic, step, cells, noise, keys, sums, first, last):  # type: ignore[no-untyped-def]
-    """Round one outer product after another to whole pulses, and give these to the cells.
+    """Round one outer product after another to whole pulses and apply them to the cells.
 
-    ``lines[rank, i] @ columns[rank]`` (lines, 2) and (2, n) are what row i of cells wants, one of
-    the two terms 0 in every column. ``sums`` (ranks, chunks, 6), see ``_move``.
+    ``lines[rank, i] @ columns[rank]``, (lines, 2) and (2, n), is what row i of cells wants; one of
+    the two terms is 0 in every column. For ``sums`` (ranks, chunks, 6), see ``_move``.
     """
     ranks, rows, _ = lines.shape
     width = columns.shape[2]
@@ -319,9 +318,9 @@ def rounded_pulses(lines, columns, is_stochastic, step, cells, noise, keys, sums
 
 @compiled
 def split_by_sign(left, right, rise, fall, lines, columns):  # type: ignore[no-untyped-def]
-    """Fill what :func:`rounded_pulses` takes from factors (m, ranks) and (n, ranks).
+    """Fill the arguments of :func:`rounded_pulses` from factors (m, ranks) and (n, ranks).
 
-    A change above 0 asks a cell of polarity p for ``rise[p]`` pulses, one below 0 for ``fall[p]``.
+    A positive change gives a cell of polarity p ``rise[p]`` pulses, a negative one ``fall[p]``.
     """
     rows = left.shape[0]
     for rank in range(left.shape[1]):
@@ -338,14 +337,14 @@ def split_by_sign(left, right, rise, fall, lines, columns):  # type: ignore[no-u
 
 @compiled(inline="always")
 def _piece(start, stop, width):  # type: ignore[no-untyped-def]
-    """Row, column and length of the part of a row that starts there, of at most a block."""
+    """Row, column and length of the part of a row that starts at ``start``, at most one block."""
     row, column = start // width, start % width
     return row, column, min(width - column, stop - start, _BLOCK)
 
 
 @compiled
 def add_squares(total, rows):  # type: ignore[no-untyped-def]
-    """Add to ``total`` (n,) the squares of the columns of ``rows`` (batch, n)."""
+    """Add the squared columns of ``rows`` (batch, n) to ``total`` (n,)."""
     squares = np.zeros(rows.shape[1], rows.dtype)
     for row in range(rows.shape[0]):
         for column in range(rows.shape[1]):
@@ -356,9 +355,9 @@ def add_squares(total, rows):  # type: ignore[no-untyped-def]
 
 @compiled
 def draw_bits(chances, lengths, key, words, first, last):  # type: ignore[no-untyped-def]
-    """Streams of random bits: bit t of ``words`` (lines, words) is 1 with the line's chance.
+    """Draw streams of random bits: bit t of ``words`` (lines, words) is 1 with the line's chance.
 
-    For t below the line's length; what follows is 0.
+    Bits beyond the length of the line are 0.
     """
     slots = 64 * words.shape[1]
     for line in range(first * CHUNK, min(last * CHUNK, len(chances))):
@@ -376,10 +375,10 @@ def draw_bits(chances, lengths, key, words, first, last):  # type: ignore[no-unt
 def coincident_pulses(  # type: ignore[no-untyped-def]
     rows, columns, row_signs, column_signs, senses, step, cells, noise, keys, sums, first, last
 ):
-    """Give cells as many pulses as bits of their lines coincide, one outer product after another.
+    """Apply as many pulses as bits of a cell's lines coincide, one outer product after another.
 
     ``rows`` (ranks, 2, polarities m, words) and ``columns`` (ranks, 2, polarities, n, words) are
-    streams of bits: those of cells whose line and column have the same sign, and of the others.
+    streams of bits: first for cells whose line and column have equal signs, then for the others.
     ``senses`` (polarities, 2) are the signs of the pulses of the two.
     """
     ranks, _, height, length = rows.shape
@@ -419,7 +418,7 @@ def coincident_pulses(  # type: ignore[no-untyped-def]
 
 @compiled(inline="always")
 def _ones(word):  # type: ignore[no-untyped-def]
-    """Number of bits that are 1."""
+    """Number of 1 bits."""
     word -= (word >> np.uint64(1)) & np.uint64(0x5555555555555555)
     twos = np.uint64(0x3333333333333333)
     word = (word & twos) + ((word >> np.uint64(2)) & twos)
@@ -429,8 +428,8 @@ def _ones(word):  # type: ignore[no-untyped-def]
 
 @compiled
 def _gather(pulses, start, places, counts, count):  # type: ignore[no-untyped-def]
-    """Append the cells that get pulses to the lists, and return how many there are then."""
-    for entry in range(len(pulses)):  # without a branch: it would be guessed wrongly too often
+    """Append the cells that get pulses to the lists and return their new length."""
+    for entry in range(len(pulses)):  # no branch: it would be mispredicted too often
         places[count] = start + entry
         counts[count] = pulses[entry]
         count += pulses[entry] != 0.0
@@ -439,9 +438,9 @@ def _gather(pulses, start, places, counts, count):  # type: ignore[no-untyped-de
 
 @compiled
 def _jump(above, below, pair, reach, key, place, start, places, counts, count):  # type: ignore[no-untyped-def]
-    """As ``_gather`` of rounded values, of which none is above ``reach`` < 1.
+    """Like ``_gather`` on rounded values, none of which is above ``reach`` < 1.
 
-    Trials of that chance are gone through in jumps of geometric length, and a hit is kept with the
+    Trials with that chance are traversed in jumps of geometric length; a hit is kept with the
     ratio of the cell's own chance to it.
     """
     scale = 1.0 / math.log1p(-reach)
@@ -464,10 +463,10 @@ def _jump(above, below, pair, reach, key, place, start, places, counts, count): 
 
 @compiled
 def _move(places, pulses, step, cells, noise, keys, place, sums):  # type: ignore[no-untyped-def]
-    """Give ``pulses`` to the cells at ``places``: response, noise, bounds, then what else there is.
+    """Apply ``pulses`` to the cells at ``places``: response, noise, bounds, then wear and clocks.
 
-    Adds to ``sums`` those of n, |n|, n x and |n| x, x the state after, then raises and lowers
-    the largest and the smallest n.
+    Adds the sums over cells of n, |n|, n x and |n| x to ``sums``, with x the state afterwards, and
+    updates the largest and smallest n.
     """
     state, parameters, nodes, low, high, pulse_count, offset, at_rest, age = cells
     cycle_to_cycle, step_noise, state_noise, write_noise = noise

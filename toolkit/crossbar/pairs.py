@@ -1,4 +1,4 @@
-"""How two cells hold a weight: the conventions of a pair."""
+"""How a pair of cells holds a weight."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Levels = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Pair:
-    """A kind of pair, with weights up to ``w_max``; states are of the plus cells, then the minus.
+    """A kind of pair, for weights up to ``w_max``; states list plus cells first, then minus cells.
 
-    ``differential``: ``w = (G_plus - G_minus) / (g_max - g_min) * w_max``, programmed symmetric
-    about mid-range. A wanted change ``dw > 0`` potentiates G_plus and depresses G_minus, each asked
-    for half of it: ``N = |dw| / (2 w_max) * levels`` pulses, with the levels of the direction.
+    ``differential``: ``w = (G_plus - G_minus) / (g_max - g_min) * w_max``, programmed symmetrically
+    about mid-range. A wanted change ``dw > 0`` potentiates G_plus and depresses G_minus, half of it
+    each: ``N = |dw| / (2 w_max) * levels`` pulses, with the levels of the direction.
 
     ``one-sided``: the same w, but pulses only potentiate: G_plus for ``dw > 0``, G_minus for
     ``dw < 0``, ``N = |dw| / w_max * levels_up``.
@@ -39,23 +39,23 @@ class Pair:
 
     @property
     def polarities(self) -> int:
-        """Cells of a pair that are written."""
+        """Number of cells of a pair that are written."""
         return 1 if self.kind == "reference" else 2
 
     @property
     def gain(self) -> float:
-        """Weight of a state that differs by the whole range."""
+        """Weight of a state difference of the whole range."""
         return 2.0 * self.w_max if self.kind == "reference" else self.w_max
 
     def levels(self, device: Device) -> tuple[Levels, Levels]:
-        """Signed pulses of each polarity that cross the range: for a rise of w, for a fall."""
+        """Signed pulses of each polarity to cross the range: for a rise of w, for a fall."""
         up, down = float(device.levels_up), float(device.levels_down)
         if self.kind == "one-sided":
             return (2.0 * up, 0.0), (0.0, -2.0 * up)
         return ((up,), (down,)) if self.kind == "reference" else ((up, -down), (down, -up))
 
     def reference(self, cells: Cells) -> Tensor:
-        """States of the fixed cells (1, m, n): symmetry points of ``cells``, else mid-range."""
+        """States of the fixed cells (1, m, n): symmetry points of ``cells`` or mid-range."""
         middle = torch.full_like(cells.state[:1], 0.5)
         if self.kind != "reference":
             return middle
@@ -63,7 +63,7 @@ class Pair:
         return torch.where(point.isnan(), middle, point).clamp(0.0, 1.0)
 
     def states(self, weights: Tensor, reference: Tensor) -> Tensor:
-        """States (polarities, m, n) that hold ``weights``; out of 0..1 for those out of range."""
+        """States (polarities, m, n) that hold ``weights``; outside 0..1 if out of range."""
         share = weights / self.gain
         if self.kind == "reference":
             return reference + share
@@ -72,13 +72,13 @@ class Pair:
         return torch.stack([0.5 + share / 2.0, 0.5 - share / 2.0])
 
     def both(self, cells: Tensor, reference: float | Tensor) -> Tensor:
-        """Values of plus and minus cells: ``cells``, or them and the ``reference``'s."""
+        """Values of plus and minus cells: ``cells``, with the ``reference``'s if it has one."""
         if self.kind != "reference":
             return cells
         return torch.cat([cells, torch.as_tensor(reference).to(cells).expand_as(cells)])
 
 
 def check_w_max(w_max: float, weights: Tensor) -> float:
-    """One that is neither 0 nor infinite in the dtype of the weights, nor is twice as much."""
+    """Check that ``w_max`` and its double are positive and finite in the dtype of the weights."""
     range_ = torch.finfo(weights.dtype)
     return check_real("w_max", w_max, range_.tiny, range_.max / 4.0)

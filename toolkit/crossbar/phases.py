@@ -1,4 +1,4 @@
-"""One write of an update taken apart into the phases in which lines are driven."""
+"""One write of an update, split into the phases in which lines are driven."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from toolkit.lowrank import LowRank
 
 Floats = NDArray[np.float64]
 _SIGNS = (("+", "+"), ("−", "−"), ("+", "−"), ("−", "+"))  # the first two raise weights
-_DECAY = 0.6  # each singular value as a share of the one before
+_DECAY = 0.6  # ratio of consecutive singular values
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,13 +31,13 @@ class Phase:
     title
         Which lines are driven, and whether weights rise or fall.
     rows, columns
-        Signed drive of the lines, (m,) and (n,). Where an outer product is written, their product
-        is the number of pulses wanted of G+ (whole pulses) or they are the probabilities of a pulse
-        in a slot (coincidence). In a row-by-row write: 1 for the row, and the pulses of its cells.
+        Signed drive of the lines, (m,) and (n,). For an outer product, their product is the number
+        of pulses wanted of G+ (whole pulses), or they are the probabilities of a pulse in a slot
+        (coincidence). In a row-by-row write: 1 for the row, and the pulses of its cells.
     pulses
-        Issued in this phase, (2, m, n): plus cells, minus cells.
+        Pulses of this phase, (2, m, n): plus cells, minus cells.
     wanted, written
-        Change of the weights since the beginning, after this phase, (m, n).
+        Change of the weights from the start of the write to the end of this phase, (m, n).
     """
 
     title: str
@@ -50,21 +50,21 @@ class Phase:
 
 @dataclass(frozen=True, eq=False)
 class Write:
-    """A whole write: the change ``wanted`` of the weights (m, n), and its phases in order."""
+    """A whole write: the wanted change of the weights, (m, n), and its phases in order."""
 
     wanted: Floats
     phases: tuple[Phase, ...]
 
 
 def make_update(shape: tuple[int, int], *, rank: int, largest: float, seed: int) -> LowRank:
-    """A random change of rank ``rank``, scaled so that its largest entry is ``largest``.
+    """Draw a random change of rank ``rank``, scaled so that its largest entry is ``largest``.
 
-    Factors are standard normal; singular values fall by 0.6 from one to the next.
+    Factors are standard normal; each singular value is 0.6 times the previous one.
 
     Raises
     ------
     ValueError
-        If ``rank`` is not between 1 and the smaller side, or ``largest`` is not positive.
+        If ``rank`` is not between 1 and min(shape), or ``largest`` is not positive.
     """
     if not 1 <= rank <= min(shape):
         raise ValueError(f"rank must be between 1 and {min(shape)}; got {rank}")
@@ -90,15 +90,15 @@ def write_phases(
 ) -> Write:
     """Add ``update`` to the weights (w_max 1) of an array of ``device``, phase by phase.
 
-    Rank-sequential: of each outer product the cells whose row and column have the signs ++, −−,
-    +− and −+, one after another, for a line voltage has one sign at a time. Rank-sum: row after
-    row. A phase pulses cells of its own, so phases make up what one write of the whole would do,
-    with other random numbers. The array begins at random weights between -0.5 and 0.5.
+    Rank-sequential: for each outer product, the cells whose row and column have the signs ++, −−,
+    +− and −+, one group after another, because a line voltage has one sign at a time. Rank-sum: row
+    by row. Each phase pulses different cells, so together the phases do what one write does, with
+    other random numbers. The array starts at random weights between -0.5 and 0.5.
 
     Raises
     ------
     ValueError
-        If the scheme is unknown, or coincidence pulses are asked to write a sum.
+        If the scheme is unknown, or coincidence pulses would have to write a sum.
     """
     check_choice("scheme", scheme, SCHEMES)
     generator = torch.Generator().manual_seed(seed)
@@ -119,10 +119,10 @@ def write_phases(
 
 
 def drive(part: LowRank, device: Device, coding: Coding) -> tuple[Floats, Floats]:
-    """Signed drive of rows and columns for an outer product of one sign: see :class:`Phase`.
+    """Signed drive of rows and columns for an outer product of one sign; see :class:`Phase`.
 
-    Whole pulses are scaled like coincidences with update management in a single slot: so that the
-    largest magnitudes of both are equal.
+    Whole pulses are scaled like coincidence pulses with update management in a single slot: the
+    largest magnitudes of rows and columns are equal.
     """
     left, right = part.left[:, :1] * part.sigma[:1] / 2.0, part.right[:, :1]
     raises = float(left.sum()) * float(right.sum()) > 0.0
@@ -137,7 +137,7 @@ def drive(part: LowRank, device: Device, coding: Coding) -> tuple[Floats, Floats
 
 
 def _row_drive(part: LowRank, device: Device) -> tuple[Floats, Floats]:
-    """Row-by-row write: the row is on; each column carries the pulses wanted of its plus cell."""
+    """Row-by-row write: the row is on; each column carries the pulses of its plus cell."""
     dense = part.dense()
     pulses = torch.where(dense > 0.0, device.levels_up, device.levels_down) * dense / 2.0
     row = dense.abs().sum(1).ne(0.0)
@@ -145,7 +145,7 @@ def _row_drive(part: LowRank, device: Device) -> tuple[Floats, Floats]:
 
 
 def _sign_phases(update: LowRank) -> Iterator[tuple[str, LowRank]]:
-    """The parts of every rank whose row and column have one sign each, without empty ones."""
+    """The non-empty parts of every rank whose row and column have one sign each."""
     for rank in range(update.rank):
         one = slice(rank, rank + 1)
         for row, column in _SIGNS:

@@ -1,4 +1,4 @@
-"""Write-verify: bringing cells to target states by pulses and reads in turn."""
+"""Write-verify: bring cells to target states by alternating pulses and reads."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from toolkit.crossbar.cells import Cells
 
 @dataclass(frozen=True)
 class Programming:
-    """How a write-verify went."""
+    """Report of a write-verify."""
 
-    within_tolerance: float  #: share of the cells whose true state ended within the tolerance
-    rms_error: float  #: root mean square of state minus target, fraction of the range
+    within_tolerance: float  #: fraction of the cells whose true state is within the tolerance
+    rms_error: float  #: root mean square of state minus target, as a fraction of the range
     pulses: int  #: pulses issued
     rounds: int  #: reads of the whole array
 
     @classmethod
     def of_all(cls, reports: Sequence[Programming], cells: Sequence[int]) -> Programming:
-        """Several arrays of so many cells as one; ``rounds`` are those of the slowest."""
+        """Merge the reports of arrays with these numbers of cells; ``rounds`` is the largest."""
         share = [count / sum(cells) for count in cells]
         within = sum(s * each.within_tolerance for s, each in zip(share, reports, strict=True))
         square = sum(s * each.rms_error**2 for s, each in zip(share, reports, strict=True))
@@ -44,12 +44,12 @@ def write_verify(
 ) -> Programming:
     """Pulse ``cells`` towards ``targets``; ``issue`` sends pulses.
 
-    Targets outside 0..1 cannot be reached: pulses go to the end of the range, the report counts
-    the whole miss.
+    Targets outside 0..1 cannot be reached: cells are pulsed to the end of the range, and the report
+    counts the full error.
 
-    Each round reads every cell (read noise included) and gives those outside the tolerance half of
-    the pulses that a straight line would need, at least one, so that steep parts of a curve are
-    not overshot. Ends when all reads are within the tolerance or no cell has pulses left.
+    Each round reads every cell (with read noise) and gives those outside the tolerance half of the
+    pulses that a straight line would need, at least one, so as not to overshoot steep parts of a
+    curve. Stops when all reads are within the tolerance or no cell has pulses left.
     """
     device = cells.device
     spent = torch.zeros_like(cells.state)

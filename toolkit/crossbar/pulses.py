@@ -1,7 +1,7 @@
-"""How a wanted change becomes whole pulses: rounding, coincidence of bit streams, half-select.
+"""From a wanted change to whole pulses: rounding, coincidence of bit streams, half-select.
 
-:class:`Wanted` is what an update wants of the cells; the codings turn it into signed pulse counts.
-What a pulse does is in :mod:`toolkit.crossbar.devices.responses`.
+:class:`Wanted` is the change that an update asks for; the codings turn it into signed pulse counts.
+The effect of a pulse is in :mod:`toolkit.crossbar.devices.responses`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ MOST_BITS = 1024
 class Wanted:
     """A wanted change: outer products of the columns of ``left`` (m, ranks), ``right`` (n, ranks).
 
-    Of the plus cells' state. A change s asks a cell of each polarity for ``rise s`` signed pulses
-    or, below 0, for ``fall s``.
+    It refers to the states of the plus cells. A change s needs ``rise * s`` signed pulses from a
+    cell of each polarity if it is positive, ``fall * s`` if it is negative.
     """
 
     left: Tensor
@@ -39,7 +39,7 @@ class Wanted:
 
     @property
     def peak(self) -> float:
-        """At least as many pulses as any cell is asked for."""
+        """Upper bound of the pulses that any cell needs."""
         if not self.left.numel() or not self.right.numel():
             return 0.0
         most = max(map(abs, (*self.rise, *self.fall))) * self.left.shape[1]
@@ -48,8 +48,8 @@ class Wanted:
     def split(self) -> tuple[Tensor, Tensor]:
         """Lines (ranks, polarities m, 2) and columns (ranks, 2, n): pulses wanted of each cell.
 
-        They are the products ``lines[rank] @ columns[rank]``, of two terms one of which is 0: what
-        is above 0 of the columns calls for other pulses than what is below.
+        Pulses are the products ``lines[rank] @ columns[rank]``. One of the two terms is 0:
+        positive and negative columns need different numbers of pulses.
         """
         left, right = self.left.T, self.right.T
         levels = list(zip(self.rise, self.fall, strict=True))
@@ -66,18 +66,18 @@ def _largest(factor: Tensor) -> float:
 
 @runtime_checkable
 class Coding(Protocol):
-    """A way to code wanted changes in pulses."""
+    """A way to turn wanted changes into pulses."""
 
     @property
     def schemes(self) -> tuple[str, ...]:
-        """Which of ``SCHEMES`` it can write."""
+        """The members of ``SCHEMES`` that it can write."""
 
     @property
     def slots(self) -> int | None:
-        """Pulse slots of a phase; None: as many as its longest train."""
+        """Pulse slots of a phase; None: as many as the longest train of the phase."""
 
     def demand(self, wanted: Wanted, generator: torch.Generator) -> Demand:
-        """All outer products, for a compiled loop."""
+        """All outer products, as input of a compiled loop."""
 
     def counts(self, wanted: Wanted, generator: torch.Generator) -> Iterator[Tensor]:
         """Signed pulses (polarities, m, n) of one outer product after another."""
@@ -90,8 +90,8 @@ class Coding(Protocol):
 class WholePulses:
     """Every cell gets its own whole number of pulses.
 
-    ``stochastic`` rounding takes the next number up with the probability of the fraction, so the
-    mean is exact; ``deterministic`` takes the nearest and loses every change below half a pulse.
+    ``stochastic`` rounding rounds up with the probability of the fraction, so the mean is exact;
+    ``deterministic`` rounds to nearest and loses every change below half a pulse.
     """
 
     rounding: str = "stochastic"
@@ -103,7 +103,7 @@ class WholePulses:
         check_choice("rounding", self.rounding, ("stochastic", "deterministic"))
 
     def demand(self, wanted: Wanted, generator: torch.Generator) -> Demand:  # noqa: ARG002
-        """Outer products that the loop rounds cell by cell."""
+        """Outer products, which the loop rounds cell by cell."""
         left, right = wanted.left.numpy(), wanted.right.numpy()
         levels = [np.array(each, left.dtype) for each in (wanted.rise, wanted.fall)]
         (m, ranks), n = left.shape, len(right)
@@ -137,7 +137,7 @@ class WholePulses:
 
 
 def round_(values: Tensor, generator: torch.Generator) -> Tensor:
-    """Round contiguous ``values`` in place, up with the chance of the fraction; returns them."""
+    """Round contiguous ``values`` stochastically, in place, and return them."""
     if values.device.type != "cpu":
         low = values.floor()
         uniform = torch.empty_like(values).uniform_(generator=generator)
@@ -152,32 +152,33 @@ def round_(values: Tensor, generator: torch.Generator) -> Tensor:
 class Coincidence:
     r"""Stochastic bit streams on rows and columns; a cell is pulsed where both bits coincide.
 
-    Row i fires in a slot with probability ``p_i = sqrt(N/BL) |left_i| g``, column j with
-    ``q_j = sqrt(N/BL) |right_j| / g`` (both at most 1), N the levels of the direction, so the count
-    of a cell is binomial, of mean ``BL p_i q_j`` (the wanted pulses) and variance
-    ``BL p_i q_j (1 - p_i q_j)``. Counts of cells that share a line are correlated, as in an array.
-    The two polarities have streams of their own.
+    Row i fires in a slot with probability ``p_i = sqrt(N/BL) |left_i| g`` and column j with
+    ``q_j = sqrt(N/BL) |right_j| / g`` (both at most 1), where N are the levels of the direction.
+    The count of a cell is therefore binomial with mean ``BL p_i q_j`` (the wanted pulses) and
+    variance ``BL p_i q_j (1 - p_i q_j)``. Counts of cells that share a line are correlated, as in
+    an array. The two polarities have separate streams.
 
     Parameters
     ----------
     bit_length
-        BL, slots per phase (with ``adapt_length``: at most), 1 to 1024.
+        BL, slots per phase (with ``adapt_length`` the maximum), 1 to 1024.
     update_management
         Choose ``g = sqrt(max|right| / max|left|)``, which makes the largest probabilities equal;
         otherwise g = 1.
     adapt_length
         Use no more slots than the largest wanted count needs, ``ceil(N max|left| max|right|)``.
 
-    Source: Gokmen and Vlasov, Front. Neurosci. 10, 333 (2016); Gokmen et al. (2017) for the
-    managements.
+    Source: Gokmen and Vlasov, Front. Neurosci. 10, 333 (2016); for both kinds of management, Gokmen
+    et al. (2017).
 
     Notes
     -----
-    A line cannot fire more often than always. Where a chance would be above 1, pulses are lost:
-    :meth:`written_share` says how many are left. With ``update_management`` only a cell that wants
-    more than ``bit_length`` loses some. Without it, activations near 1 saturate beside errors near
-    0.001: of updates sample by sample 5 to 28 % were written, of rank-4 ones 41 to 84 %
-    (docs/devices.md). Shorter trains (``adapt_length``) lose more, as their chances are larger.
+    A probability cannot exceed 1. Where the formula gives more, pulses are lost;
+    :meth:`written_share` gives the fraction that remains. With ``update_management`` only a cell
+    that wants more than ``bit_length`` pulses loses some. Without it, activations near 1 saturate
+    while errors are near 0.001: 5 to 28 % of per-sample updates were written, 41 to 84 % of rank-4
+    updates (docs/devices.md). Shorter trains (``adapt_length``) lose more, as their probabilities
+    are larger.
     """
 
     bit_length: int = 31
@@ -192,27 +193,27 @@ class Coincidence:
         check_flag("adapt_length", self.adapt_length)
 
     def written_share(self, left: Tensor, right: Tensor, levels: float) -> float:
-        r"""The share of the wanted pulses of an outer product that is written, on average.
+        r"""Average fraction of the wanted pulses of an outer product that is written.
 
-        ``BL sum(p) sum(q) / (N sum|left| sum|right|)``, with the chances of the class.
+        ``BL sum(p) sum(q) / (N sum|left| sum|right|)``, with the probabilities of the class.
 
         Parameters
         ----------
         left, right
-            (m,) and (n,), so that cell (i, j) wants ``levels * |left[i] right[j]|`` pulses. For a
+            (m,) and (n,); cell (i, j) wants ``levels * |left[i] right[j]|`` pulses. For a
             differential pair, left is ``learning_rate * sigma * update.left / (2 w_max)``.
         levels
-            N, of the direction.
+            N, the levels of the direction.
 
         Returns
         -------
         float
-            1 where nothing is lost, or wanted.
+            1 if nothing is lost, or nothing is wanted.
 
         Raises
         ------
         TypeError, ValueError
-            If left or right is no vector of finite numbers, or levels not above 0.
+            If left or right is not a vector of finite numbers, or levels is not positive.
         """
         check_real("levels", levels, above=0.0)
         for name, factor in (("left", left), ("right", right)):
@@ -227,7 +228,7 @@ class Coincidence:
         return float(lengths[0, 0, 0] * rows.sum() * columns.sum()) / wanted
 
     def demand(self, wanted: Wanted, generator: torch.Generator) -> Demand:
-        """Bits of all streams, for a loop that counts coincidences a word of 64 bits at a time."""
+        """Bits of all streams, for a loop that counts coincidences in 64-bit words."""
         left, right = wanted.left, wanted.right
         chances, lengths = bit_trains(self, wanted)
         slots = lengths.long().unsqueeze(-1).expand_as(chances).flatten().numpy()
@@ -277,9 +278,9 @@ class Coincidence:
 
 
 def bit_trains(coding: Coincidence, wanted: Wanted) -> tuple[Tensor, Tensor]:
-    """Chances of a bit, of rows then columns, and slots of a train, at least 1.
+    """Probabilities of a bit, of rows then columns, and slots of a train, at least 1.
 
-    (ranks, 2, polarities, m + n) and (ranks, 2, polarities), the 2 being changes up and down.
+    (ranks, 2, polarities, m + n) and (ranks, 2, polarities), where the 2 are changes up and down.
     """
     left, right = wanted.left, wanted.right
     tallest, widest = left.abs().amax(0), right.abs().amax(0)
@@ -296,7 +297,7 @@ def bit_trains(coding: Coincidence, wanted: Wanted) -> tuple[Tensor, Tensor]:
 def half_selected(pulses: Tensor) -> Tensor:
     """Half-selections of every cell by pulses of one direction, (polarities, m, n).
 
-    Every pulse to a cell puts half its voltage on the other cells of its row and its column
+    Every pulse puts half its voltage on the other cells of its row and its column
     (V/2 scheme, cells addressed one after another): row sum + column sum - 2 own pulses.
     """
     return pulses.sum(-1, keepdim=True) + pulses.sum(-2, keepdim=True) - 2.0 * pulses
@@ -308,7 +309,7 @@ def sign_phases(left: Tensor, right: Tensor) -> list[tuple[int, int]]:
     A line voltage has one sign at a time, so the four combinations of signs of a row and a column
     are written one after another: ``++`` and ``--`` raise weights, ``+-`` and ``-+`` lower them.
     """
-    rows, columns = left.cpu().numpy(), right.cpu().numpy()  # their extremes: ten times faster
+    rows, columns = left.cpu().numpy(), right.cpu().numpy()  # numpy's extremes are ten times faster
     rows_up, rows_down = rows.max(0) > 0.0, rows.min(0) < 0.0
     columns_up, columns_down = columns.max(0) > 0.0, columns.min(0) < 0.0
     raising = 1 * (rows_up & columns_up) + (rows_down & columns_down)
@@ -316,10 +317,10 @@ def sign_phases(left: Tensor, right: Tensor) -> list[tuple[int, int]]:
     return list(zip(raising.tolist(), lowering.tolist(), strict=True))
 
 
-CODINGS = ("whole pulses", "coincidence")  # by name, where settings are words
+CODINGS = ("whole pulses", "coincidence")  # names for settings
 
 
 def make_coding(name: str, *, bit_length: int) -> Coding:
-    """The coding of that name; ``bit_length`` is of coincidences only."""
+    """Create the coding of that name; only coincidence pulses use ``bit_length``."""
     check_choice("name", name, CODINGS)
     return WholePulses() if name == CODINGS[0] else Coincidence(bit_length=bit_length)

@@ -1,4 +1,4 @@
-"""Loading a saved state: whole and with the same meaning, or not at all."""
+"""Loading of saved states: completely and with the same meaning, or not at all."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from toolkit.checks import shortened
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.responses import Exponential
 
-# What earlier versions did not save.
+# Entries that earlier versions did not save.
 _SINCE = {"settings", "w_max", "bias", "kernel_size"}
-# Attributes by which a device is known, not by which it works.
+# Attributes that describe a device without changing its behaviour.
 _NAMES = {"name", "source"}
-# What the exponential response has, and devices had in states of earlier versions.
+# Parameters of the exponential response that belonged to devices in earlier versions.
 _LABELS = ("nonlinearity_up", "nonlinearity_down", "device_to_device")
 
 
 def load_whole(
     state: Any, present: Callable[[], dict[str, Any]], load: Callable[[Mapping[str, Any]], None]
 ) -> None:
-    """Let ``load`` take ``state``; where it fails, load what was ``present`` again.
+    """Call ``load(state)``; if it fails, load ``present`` again.
 
     Raises
     ------
     ValueError
-        If an entry is missing or foreign, or ``load`` refuses or cannot take one.
+        If an entry is missing or unknown, or ``load`` rejects one.
     """
     before = present()
     check_entries(state, before)
@@ -44,7 +44,7 @@ def load_whole(
 
 
 def check_entries(state: Any, present: Mapping[str, Any]) -> None:
-    """ValueError unless ``state`` has the entries of ``present`` and no others."""
+    """Raise ValueError unless ``state`` has exactly the entries of ``present``."""
     if not isinstance(state, Mapping):
         raise ValueError(f"state must be a mapping; got {type(state).__name__}")
     missing = sorted(set(present) - set(state))
@@ -62,11 +62,11 @@ def check_entries(state: Any, present: Mapping[str, Any]) -> None:
 
 
 def described(value: Any) -> Any:
-    """What physics depends on, as plain values: classes and their fields, names left out.
+    """Settings that the physics depends on, as plain values: classes and their fields.
 
-    Numbers are floats; tensors, arrays and tuples are lists; an object is ``{"class": its name}``
-    with its fields, or attributes where it is no dataclass. A device's name and source do not
-    count, nor what a cached property has worked out.
+    Numbers become floats; tensors, arrays and tuples become lists; an object becomes ``{"class":
+    its name}`` with its fields, or its attributes if it is not a dataclass. A device's name and
+    source and the values of cached properties are left out.
     """
     if value is None or isinstance(value, str | bool):
         return value
@@ -101,10 +101,10 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def check_same(saved: Any, present: Mapping[str, Any]) -> None:
-    """ValueError, naming the first that differs, unless these settings were saved.
+    """Raise ValueError, with the first difference, unless these settings were saved.
 
-    ``present`` holds the settings themselves, ``saved`` their descriptions or, as earlier versions
-    had it, what ``repr`` gives of them.
+    ``present`` holds the settings themselves, ``saved`` their descriptions or, in states of earlier
+    versions, their ``repr``.
     """
     saved = _as_described_today(saved)
     for name, mine in present.items():
@@ -119,7 +119,7 @@ def check_same(saved: Any, present: Mapping[str, Any]) -> None:
 
 
 def _as_described_today(saved: Any) -> Any:
-    """With labels in the exponential response, which were the device's once."""
+    """Move labels that once belonged to the device to its exponential response."""
     if isinstance(saved, list):
         return [_as_described_today(item) for item in saved]
     if not isinstance(saved, Mapping):
@@ -133,7 +133,7 @@ def _as_described_today(saved: Any) -> Any:
 
 
 def _former_repr(value: Any) -> str:
-    """What ``repr`` gave when labels were the device's."""
+    """The ``repr`` of earlier versions, in which labels belonged to the device."""
     if not isinstance(value, Device):
         return repr(value)
     parts = {field.name: repr(getattr(value, field.name)) for field in fields(value)}
@@ -146,7 +146,7 @@ def _former_repr(value: Any) -> str:
 
 
 def _difference(path: str, one: Any, other: Any) -> tuple[str, Any, Any] | None:
-    """Where two descriptions first differ, and what each has there."""
+    """Where two descriptions first differ, and the value of each there."""
     if isinstance(one, Mapping) and isinstance(other, Mapping):
         keys = [*other, *(key for key in one if key not in other)]
         parts = [(f"{path}.{key}", one.get(key), other.get(key)) for key in keys]

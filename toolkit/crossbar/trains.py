@@ -1,4 +1,4 @@
-"""What many cells of a device show under pulse trains."""
+"""Simulated pulse trains on many cells of a device."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Trains:
-    """States of cells through pulse trains, ``(G - g_min) / (g_max - g_min)`` as a read shows them.
+    """States of cells along pulse trains, ``(G - g_min) / (g_max - g_min)`` as a read shows them.
 
     Attributes
     ----------
     pulses
-        Pulses given up to each point, (points,), the first entry 0.
+        Pulses given up to each point, (points,); the first entry is 0.
     nominal
-        The noiseless nominal cell, (points,).
+        States of the noiseless nominal cell, (points,).
     readings
-        Of every cell, read noise included, (points, cells).
+        Reads of every cell, with read noise, (points, cells).
     """
 
     pulses: Floats
@@ -48,9 +48,9 @@ class Trains:
 def follow(
     device: Device, trains: Sequence[int], *, cells: int = 200, start: float = 0.0, seed: int = 0
 ) -> Trains:
-    """Give cells of ``device`` one signed train of pulses after another, reading after each.
+    """Apply one signed train of pulses after another to cells of ``device``; read after each.
 
-    Cells differ and are noisy as the device says. A train of n pulses carries the noise of n
+    Cells vary and are noisy as the device specifies. A train of n pulses carries the noise of n
     (``sqrt(n)`` times that of one) and is clipped to the range at its end, as in a write.
 
     Parameters
@@ -58,11 +58,11 @@ def follow(
     trains
         Signed numbers of pulses; positive potentiates.
     cells
-        How many, 2 or more.
+        Number of cells, at least 2.
     start
         State of all cells before the first pulse, 0 to 1.
     seed
-        Of the cells' draws and all noise.
+        Seed of the cells' variation and of all noise.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def nominal(device: Device, trains: Sequence[int], start: float = 0.0) -> Floats
 
 
 def up_and_down(device: Device, *, points: int = 40, cells: int = 200, seed: int = 0) -> Trains:
-    """All levels up, then all levels down, from g_min, read at about ``points`` states each way."""
+    """All levels up, then all down, from g_min, read at about ``points`` states each way."""
     up, down = (round(levels) for levels in (device.levels_up, device.levels_down))
     trains = [*split(up, points), *(-count for count in split(down, points))]
     return follow(device, trains, cells=cells, seed=seed)
@@ -127,6 +127,6 @@ def cycled(
 
 
 def split(pulses: int, parts: int) -> list[int]:
-    """``pulses`` as at most ``parts`` whole numbers, none 0, as equal as can be."""
+    """Split ``pulses`` into at most ``parts`` positive whole numbers, as equal as possible."""
     edges = np.linspace(0, pulses, min(pulses, parts) + 1).round().astype(int)
     return np.diff(edges).tolist()

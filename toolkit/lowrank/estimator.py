@@ -1,6 +1,6 @@
-"""What every estimator is: the base class, the checks on its input, and its state.
+"""The base class of estimators, checks of their input, and their state.
 
-The recursions themselves live in one file each; :mod:`toolkit.lowrank.registry` finds them.
+Each estimator has its own file; :mod:`toolkit.lowrank.registry` lists them by name.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = [
 
 
 class Range(NamedTuple):
-    """Annotates a number in a constructor, ``Annotated[float, Range(0.0, 1.0)]``: what is allowed.
+    """Bounds of a number in a constructor: ``Annotated[float, Range(0.0, 1.0)]``.
 
-    ``shown`` is how programs present it: any of ``unit``, ``stops`` of a slider and ``none``, what
-    None stands for.
+    ``shown`` says how programs present it: ``unit``, ``stops`` of a slider, and ``none``, the
+    meaning of None.
     """
 
     low: float
@@ -47,8 +47,8 @@ def check_batch(errors: Tensor, activations: Tensor) -> bool:
     TypeError
         If either is not a float32 or float64 tensor, or if their dtypes differ.
     ValueError
-        If they are not (batch, m) and (batch, n) with batch >= 1, lie on two devices, or hold
-        a NaN or an infinity.
+        If they are not (batch, m) and (batch, n) with batch >= 1, are on different devices, or
+        contain a NaN or an infinity.
     """
     for name, tensor in (("errors", errors), ("activations", activations)):
         check_instance(name, tensor, Tensor, "a torch.Tensor")
@@ -60,11 +60,11 @@ def check_batch(errors: Tensor, activations: Tensor) -> bool:
             )
     if errors.dtype != activations.dtype:
         raise TypeError(
-            f"errors and activations must have one dtype; got {errors.dtype}, {activations.dtype}"
+            f"errors and activations must share a dtype; got {errors.dtype}, {activations.dtype}"
         )
     if errors.device != activations.device:
         raise ValueError(
-            f"errors and activations must be on one device; "
+            f"errors and activations must share a device; "
             f"got {errors.device} and {activations.device}"
         )
     if errors.shape[0] != activations.shape[0]:
@@ -88,9 +88,9 @@ def _finite_and_nonzero(name: str, tensor: Tensor) -> bool:
 class Estimator(ABC):
     """Turns a stream of batches into low-rank approximations of ``errors.T @ activations``.
 
-    A subclass gives ``name`` (its name in the registry), ``_estimate`` (the mathematics, on
+    A subclass defines ``name`` (its name in the registry), ``_estimate`` (the mathematics, on
     checked input) and ``_state`` (the attributes to save). ``_estimate`` computes first and
-    assigns last, so that an error leaves the state as it was.
+    assigns last, so that an error leaves the state unchanged.
     """
 
     name: ClassVar[str]
@@ -126,7 +126,7 @@ class Estimator(ABC):
             return self._estimate(errors.detach(), activations.detach(), nonzero)
         except ValueError:
             if generator is not None and draws is not None:
-                generator.set_state(draws)  # an error must not change what comes after
+                generator.set_state(draws)  # an error must not change later draws
             raise
 
     @abstractmethod
@@ -135,7 +135,7 @@ class Estimator(ABC):
 
     @abstractmethod
     def written_rank(self, batch: int) -> int:
-        """Return how many outer products one update of a batch has, at most."""
+        """Return the largest number of outer products in an update of a batch."""
 
     @abstractmethod
     def words(self, m: int, n: int) -> int:
@@ -143,19 +143,19 @@ class Estimator(ABC):
 
     @abstractmethod
     def buffer_words(self, m: int, n: int, batch: int) -> int:
-        """Return how many further numbers must be held at once within a batch."""
+        """Return how many more numbers are held at once within a batch."""
 
     @abstractmethod
     def macs(self, m: int, n: int, batch: int) -> int:
-        """Return the multiply-accumulates of one update, leading terms."""
+        """Return the multiply-accumulates of one update, leading terms only."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of everything the next update depends on but the knobs."""
+        """Return a copy of all that the next update depends on, except the knobs."""
         state = {name.lstrip("_"): _copy(getattr(self, name)) for name in self._state}
         return {"estimator": self.name, **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state. ValueError if it is another estimator's or incomplete."""
+        """Continue from a saved state; ValueError if it is incomplete or another estimator's."""
         check_instance("state", state, Mapping, "a mapping, as state_dict gives it")
         names = {name.lstrip("_"): name for name in self._state}
         if state.get("estimator") != self.name or set(state) != {"estimator", *names}:
@@ -176,7 +176,7 @@ def _copy(value: Any) -> Any:
 
 
 def _check_saved(key: str, saved: Any, present: Any) -> None:
-    """ValueError if an entry of a state cannot take the place of what is there."""
+    """Raise ValueError if an entry of a state cannot replace the present one."""
     if isinstance(present, torch.Generator):
         try:
             torch.Generator(present.device).set_state(saved)
@@ -198,12 +198,12 @@ def _restore(target: object, name: str, value: Any) -> None:
 
 
 class RankedEstimator(Estimator):
-    """An estimator whose result has a chosen rank.
+    """An estimator whose result has a given rank.
 
     Parameters
     ----------
     rank : int
-        Number of outer products in the result. May be set between updates.
+        Number of outer products in the result. Can be changed between updates.
     """
 
     _state: ClassVar[tuple[str, ...]] = ("_rank",)
@@ -237,7 +237,7 @@ class Blockwise:
 
     @property
     def block_size(self) -> int:
-        """Samples per block, b. May be set between updates."""
+        """Samples per block, b. Can be changed between updates."""
         return self._block_size
 
     @block_size.setter
@@ -248,8 +248,8 @@ class Blockwise:
 class SubspaceEstimator(RankedEstimator):
     """A ranked estimator that carries left vectors, sigma and right vectors between batches.
 
-    The vectors are kept as rows, (k, m) and (k, n): products of that layout run several times
-    faster on a CPU than those of tall matrices.
+    The vectors are kept as rows, (k, m) and (k, n): on a CPU, products in this layout are several
+    times faster than those of tall matrices.
     """
 
     _state: ClassVar[tuple[str, ...]] = ("_rank", "_left", "_sigma", "_right", "_generator")

@@ -1,6 +1,6 @@
-"""The one value that estimators hand out: a matrix as left, sigma and right factors.
+"""The result of every estimator: a matrix as left, sigma and right factors.
 
-Applying it to conductances belongs to :mod:`toolkit.crossbar`.
+:mod:`toolkit.crossbar` applies it to conductances.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class LowRank:
 
     Notes
     -----
-    The factors may share memory with the estimator that made them: read them, do not write them.
+    The factors can share memory with the estimator that made them: do not modify them.
     """
 
     left: Tensor
@@ -56,7 +56,7 @@ class LowRank:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Shape (m, n) of the matrix that the factors stand for."""
+        """Shape (m, n) of the matrix."""
         return self.left.shape[0], self.right.shape[0]
 
     def dense(self) -> Tensor:

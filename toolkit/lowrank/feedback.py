@@ -1,6 +1,6 @@
-"""PCA with factored error feedback: keep more than is written, and write the rest later.
+"""PCA with factored error feedback: what is not written now is kept and written later.
 
-This estimator is this toolkit's own. It is not in the SBPCA papers.
+This estimator is not from the SBPCA papers; it is an addition of this toolkit.
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ _MEMORY = {"none": "3 k or 8", "stops": (2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 12
 
 
 class FeedbackPCA(Blockwise, SubspaceEstimator):
-    r"""Streaming PCA that writes k directions a batch and remembers r > k.
+    r"""Streaming PCA that writes k directions per batch and remembers r > k.
 
-    The memory :math:`M = U \mathrm{diag}(s) V^T` of rank r holds what was asked for but not
-    written yet. Each block :math:`G_i = D_i^T A_i` is added to it by one subspace iteration from
-    the right vectors V and k random mixtures of the block's activations,
+    The memory :math:`M = U \mathrm{diag}(s) V^T` of rank r holds what has not been written yet.
+    Each block :math:`G_i = D_i^T A_i` is added to it by one subspace iteration, started from the
+    right vectors V and k random mixtures of the block's activations,
     :math:`V_0 = \mathrm{qr}[V, A_i^T \Omega]`,
 
     .. math::
         Q = \mathrm{qr}[(M + G_i) V_0], \qquad M \leftarrow Q\, Q^T (M + G_i),
 
-    of rank r + k now, and a small SVD brings M back to its form. At the end of the batch the k
-    largest triplets of M are the update; the other r are carried over, times ``decay``. This is
-    error feedback (Seide et al. 2014; PowerSGD, Vogels et al. 2019) whose m x n buffer is itself
-    kept at rank r, with the range finder of Halko, Martinsson and Tropp (2011) for what is new:
-    what falls outside rank r is lost, everything else is written sooner or later.
+    which has rank r + k; a small SVD restores the form of M. At the end of the batch, the k largest
+    triplets of M are the update, and the other r, times ``decay``, are carried over. This is error
+    feedback (Seide et al. 2014; PowerSGD, Vogels et al. 2019) with the m x n buffer itself kept at
+    rank r; the new part uses the range finder of Halko, Martinsson and Tropp (2011). What exceeds
+    rank r is lost; everything else is written sooner or later.
 
     Parameters
     ----------
     rank : int
-        Outer products written per batch, k. May be set between updates.
+        Outer products written per batch, k. Can be changed between updates.
     memory_rank : int, optional
-        Rank of FeedbackPCA's memory, r. By default 3 k or 8, whichever is larger. Never less than
-        k, and clipped to min(m, n). May be set between updates: lowering it drops the lightest
+        Rank of FeedbackPCA's memory, r. By default 3 k or 8, whichever is larger. At least k, and
+        clipped to min(m, n). Can be changed between updates; lowering it drops the smallest
         triplets.
     decay : float
-        Share of what it has not written that FeedbackPCA carries over. 0 forgets it; at 1
+        Fraction of its unwritten memory that FeedbackPCA carries over. At 0 it forgets it; at 1
         nothing within rank r is ever dropped.
     block_size : int
-        Samples per block, b. Larger blocks are cheaper and lose less; they need a larger buffer.
+        Samples per block, b. Larger blocks cost and lose less, but need a larger buffer.
     seed : int or torch.Generator
         Draws the first directions and the mixtures.
 
     Notes
     -----
-    Unlike the other estimators' results, one update is not an estimate of the present batch's
-    gradient alone: the sum of all updates follows the sum of all gradients. A batch without
-    gradient still writes what is left in memory.
+    One update does not estimate the gradient of its own batch alone, as with other estimators: the
+    sum of all updates follows the sum of all gradients. A batch without gradient still writes from
+    the memory.
     """
 
     name = "feedback"
@@ -92,7 +92,7 @@ class FeedbackPCA(Blockwise, SubspaceEstimator):
         return self._kept(m, n) * (m + n + 1)
 
     def buffer_words(self, m: int, n: int, batch: int) -> int:
-        """Return (b + r + 2 k) (m + n): one block, and r + k new vectors beside the r old."""
+        """Return (b + r + 2 k) (m + n): one block, and r + k new vectors next to the r old ones."""
         block = min(self.block_size, batch)
         return (block + 2 * self._worked(m, n) - self._kept(m, n)) * (m + n)
 
@@ -116,7 +116,7 @@ class FeedbackPCA(Blockwise, SubspaceEstimator):
             for d, a in zip(*blocks, strict=True):
                 left, sigma, right = self._merged(left, sigma, right, d, a, r, q)
         k, r = self.rank, self._kept(left.shape[1], right.shape[1])
-        update = LowRank(left[:k].T, finite(sigma)[:k], right[:k].T)  # heaviest first, always
+        update = LowRank(left[:k].T, finite(sigma)[:k], right[:k].T)  # always largest first
         carried = torch.cat([self.decay * sigma[k:], sigma.new_zeros(k)])[:r]
         self._keep(left.roll(-k, dims=0)[:r], carried, right.roll(-k, dims=0)[:r])
         return update

@@ -1,6 +1,6 @@
-"""Dense linear algebra on thin matrices that the estimators and the diagnostics share.
+"""Dense linear algebra on thin matrices, shared by estimators and diagnostics.
 
-Nothing here knows about estimators, and nothing here is larger than its inputs.
+No result is larger than its inputs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ __all__ = [
 def random_matrix(rows: int, columns: int, generator: torch.Generator, *, like: Tensor) -> Tensor:
     """Return (rows, columns) standard-normal numbers with the dtype and device of ``like``.
 
-    They are drawn in float64 on the generator's device, so that every dtype and device sees
-    the same directions.
+    They are drawn in float64 on the generator's device, so that they are the same for every dtype
+    and device.
     """
     drawn = torch.randn(
         rows, columns, generator=generator, dtype=torch.float64, device=generator.device
@@ -33,16 +33,16 @@ def random_matrix(rows: int, columns: int, generator: torch.Generator, *, like: 
 
 
 def finite(product: Tensor) -> Tensor:
-    """Return the tensor, made from errors and activations. ValueError if it overflowed."""
+    """Return ``product`` of errors and activations; raise ValueError if it overflowed."""
     if not all_finite(product):
         raise ValueError(f"errors.T @ activations must not overflow {product.dtype}; it does")
     return product
 
 
 def column_lengths(matrix: Tensor) -> Tensor:
-    """Return the Euclidean lengths of the columns, (..., 1, k), where squares would overflow too.
+    """Return the Euclidean lengths of the columns, (..., 1, k), also where squares overflow.
 
-    They are taken along the second dimension from the end.
+    Columns run along the second-last dimension.
     """
     largest = matrix.abs().amax(dim=-2, keepdim=True)
     scaled = matrix / torch.where(largest > 0, largest, 1.0)
@@ -50,11 +50,11 @@ def column_lengths(matrix: Tensor) -> Tensor:
 
 
 def orthonormal_rows(matrix: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Gram-Schmidt of the rows: Q and the signs of diag(R), which are never 0.
+    """Orthonormalise rows by Gram-Schmidt: Q and the signs of diag(R), which are never 0.
 
     ``signs[:, None] * q`` is the transposed Q of the QR factorisation of ``matrix.T`` whose R has
-    a non-negative diagonal; it varies continuously with the matrix. A row that lies in the span
-    of the ones before it to working precision has no direction of its own: it is drawn afresh.
+    a non-negative diagonal; it varies continuously with the matrix. A row that lies in the span of
+    the rows before it, to working precision, has no direction and is replaced by a random one.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def orthonormal_rows(matrix: Tensor, generator: torch.Generator) -> tuple[Tensor
 
 
 def _dead_columns(r: Tensor) -> list[bool]:
-    """Say which columns of a QR's R lie in the span of those before (small: plain floats)."""
+    """Mark columns of a QR's R in the span of those before (R is small: plain floats)."""
     tolerance = 4 * torch.finfo(r.dtype).eps
     columns = zip(*r.tolist(), strict=True)
     return [abs(c[p]) <= tolerance * max(max(c), -min(c)) for p, c in enumerate(columns)]
@@ -90,18 +90,18 @@ def _dead_columns(r: Tensor) -> list[bool]:
 def factored_svd(
     left: Tensor, right: Tensor, rank: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Singular value decomposition of ``left.T @ right`` from its factors.
+    """Compute the singular value decomposition of ``left.T @ right`` from its factors.
 
     Parameters
     ----------
     left, right : Tensor, shapes (q, m) and (q, n)
     rank : int, optional
-        How many leading triplets to return; by default all min(q, m, n).
+        Number of leading triplets to return; by default all min(q, m, n).
 
     Returns
     -------
     u, s, v : Tensor, shapes (m, k), (k,) and (n, k)
-        ``left.T @ right = u @ diag(s) @ v.T`` up to the triplets left out.
+        ``left.T @ right = u @ diag(s) @ v.T`` up to the omitted triplets.
 
     Raises
     ------
@@ -118,8 +118,8 @@ def thin_core(errors: Tensor, activations: Tensor) -> tuple[Tensor | None, Tenso
     """Reduce ``errors.T @ activations`` to a small core between orthonormal bases.
 
     ``errors.T @ activations = Q_left @ core @ Q_right.T`` with thin QR factors of ``errors.T``
-    (m, batch) and ``activations.T`` (n, batch). Where a side is not taller than the batch its
-    QR would not shrink anything; the basis is then None and stands for the identity.
+    (m, batch) and ``activations.T`` (n, batch). If a side is not taller than the batch, a QR would
+    not shrink it; its basis is then None, which stands for the identity.
 
     Returns
     -------

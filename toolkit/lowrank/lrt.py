@@ -1,4 +1,4 @@
-"""Low-rank training (LRT): sample by sample, the best or an unbiased rank-k sum."""
+"""Low-rank training (LRT): the best or an unbiased rank-k sum, sample by sample."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ class LRT(Blockwise, RankedEstimator):
     r"""Running rank-k sum of a batch's outer products; nothing is carried to the next batch.
 
     Samples are merged b at a time: the SVD of :math:`U \mathrm{diag}(c) V^T + D_i^T A_i`, whose
-    rank is at most k + b, comes from QR of the stacked factors and a small SVD, and is reduced to
-    rank k in one of two ways:
+    rank is at most k + b, comes from the QR of the stacked factors and a small SVD, and is reduced
+    to rank k in one of two ways:
 
     - biased: keep the k largest singular triplets;
-    - unbiased: keep those that stand out and mix the others with random signs, so that the
-      expectation over the signs is the exact sum, with the smallest variance possible (Benzing et
+    - unbiased: keep the dominant triplets and mix the others with random signs, so that the
+      expectation over the signs is the exact sum, with the smallest possible variance (Benzing et
       al. 2019). Each reduction from q to q - 1 mixes the values from the first i with
-      :math:`(q-i)\,\sigma_i \le s = \sum_{j\ge i} \sigma_j`: with p = q - i and
-      :math:`x = \sqrt{1 - p \sigma / s}` (a unit vector), the columns of the Householder
-      reflection that maps x to an axis, without that one, times the signs, turn the q - i + 1
-      triplets into p of value s / p.
+      :math:`(q-i)\,\sigma_i \le s = \sum_{j\ge i} \sigma_j`. With p = q - i and the unit vector
+      :math:`x = \sqrt{1 - p \sigma / s}`, take the Householder reflection that maps x to an axis;
+      its columns without that axis, times the signs, turn the q - i + 1 triplets into p triplets of
+      value s / p.
 
     Parameters
     ----------
     rank : int
         Rank of the sum, k.
     block_size : int
-        Samples merged at once, b. 1 is as published; larger blocks keep the same optimum with
-        fewer small SVDs, and lose less.
+        Samples merged at once, b. The paper uses 1; larger blocks have the same optimum, need fewer
+        small SVDs and lose less.
     unbiased : bool
         LRT mixes instead of truncating.
     seed : int or torch.Generator
@@ -70,11 +70,11 @@ class LRT(Blockwise, RankedEstimator):
         self._generator = as_generator(seed)
 
     def words(self, m: int, n: int) -> int:
-        """Return k (m + n + 1), held while a batch is summed."""
+        """Return k (m + n + 1), kept while a batch is summed."""
         return self.rank * (m + n + 1)
 
     def buffer_words(self, m: int, n: int, batch: int) -> int:
-        """Return b (m + n) + 3 q^2: one block and the small SVD's matrices, q = k + b."""
+        """Return b (m + n) + 3 q^2: one block and the matrices of the small SVD, q = k + b."""
         block = min(self.block_size, batch)
         return block * (m + n) + 3 * (self.rank + block) ** 2
 
@@ -107,7 +107,7 @@ class LRT(Blockwise, RankedEstimator):
         return LowRank(left, sigma, right)
 
     def _mixed(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the (q, k) mixing of the triplets and the k new values, unbiased over signs."""
+        """Return the (q, k) mixing matrix and the k new values, unbiased over signs."""
         q, k = len(sigma), min(len(sigma), self.rank)
         values, rows = sigma.double().cpu().numpy().copy(), np.eye(q)  # many steps on few numbers
         for step, signs in enumerate(self._signs(q)):
@@ -115,7 +115,7 @@ class LRT(Blockwise, RankedEstimator):
         return torch.tensor(rows[:, :k]).to(sigma), torch.tensor(values[:k]).to(sigma)
 
     def _signs(self, q: int) -> Array:
-        """Draw the signs of the q - k reductions from q triplets to k, a row each."""
+        """Draw the signs of the q - k reductions from q triplets to k, one row each."""
         size, place = (max(q - self.rank, 0), q), self._generator.device
         drawn = torch.randint(0, 2, size, generator=self._generator, device=place)
         return 2.0 * drawn.cpu().numpy() - 1.0

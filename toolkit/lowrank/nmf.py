@@ -17,20 +17,21 @@ __all__ = ["NMF"]
 
 
 class NMF(RankedEstimator):
-    r"""Non-negative matrix factorisation of the gradient's two signs, warm-started.
+    r"""Non-negative matrix factorisation of the gradient's positive and negative parts.
 
     .. math:: \hat G = W_+ H_+^T - W_- H_-^T, \quad
         W_\pm, H_\pm \ge 0 \text{ minimise } \|\max(\pm G, 0) - W_\pm H_\pm^T\|_F
 
-    by hierarchical alternating least squares (HALS, Cichocki and Phan 2009), started from the last
-    batch's factors. Written one outer product at a time, parts of one sign do not undo each other.
+    by hierarchical alternating least squares (HALS, Cichocki and Phan 2009), started from the
+    factors of the previous batch. Written one outer product at a time, parts of one sign do not
+    undo each other.
 
-    The update has rank 2 k: k outer products of sigma >= 0 for the positive part, then k of
-    sigma <= 0; left and right are non-negative and of unit length, not orthogonal.
+    The update has rank 2 k: k outer products with sigma >= 0 for the positive part, then k with
+    sigma <= 0; left and right are non-negative and of unit length, but not orthogonal.
 
-    max(G, 0) has no factored form, so G is computed again in every iteration, a few rows at a
-    time and never more rows than the batch has samples: no m x n matrix is held, at the price of
-    2 batch m n multiply-accumulates per iteration. It is the costliest estimator here.
+    max(G, 0) has no factored form, so every iteration computes G again, a few rows at a time and
+    never more rows than the batch has samples. No m x n matrix is held, at a cost of 2 batch m n
+    multiply-accumulates per iteration. This is the most expensive estimator of the toolkit.
 
     Parameters
     ----------
@@ -39,13 +40,13 @@ class NMF(RankedEstimator):
     iterations : int
         HALS iterations of NMF per batch.
     seed : int or torch.Generator
-        Draws the first factors and replaces those that vanished.
+        Draws the first factors and replaces those that vanish.
 
     References
     ----------
     Zhao, Adam, Stiles, Hoskins et al.: Gradient Decomposition Methods for Training Neural Networks
     With Non-ideal Synaptic Devices. Front. Neurosci. 15:749811, 2021,
-    doi:10.3389/fnins.2021.749811. There the full gradient is formed and factorised from scratch.
+    doi:10.3389/fnins.2021.749811. The paper forms the full gradient and factorises it from scratch.
     """
 
     name = "nmf"
@@ -66,7 +67,7 @@ class NMF(RankedEstimator):
         self._right: Tensor | None = None  # (2, n, k)
 
     def written_rank(self, batch: int) -> int:  # noqa: ARG002
-        """Return 2 k: positive and negative parts have k each."""
+        """Return 2 k: k each for the positive and negative parts."""
         return 2 * self.rank
 
     def words(self, m: int, n: int) -> int:
@@ -74,7 +75,7 @@ class NMF(RankedEstimator):
         return 2 * self.rank * (m + n + 1)
 
     def buffer_words(self, m: int, n: int, batch: int) -> int:
-        """Return batch (m + n) for the batch, and as many rows of G as it has samples."""
+        """Return batch (m + n) for the batch, plus as many rows of G as it has samples."""
         return batch * (m + n) + min(batch, m) * n
 
     def macs(self, m: int, n: int, batch: int) -> int:
@@ -94,7 +95,7 @@ class NMF(RankedEstimator):
             for rows, part in _signed_rows(errors, activations):
                 product += part.mT @ left[:, rows]
             right, sigma = self._units(_hals(right * sigma, product, left.mT @ left))
-        order = finite(sigma).argsort(dim=2, descending=True)  # a lower rank keeps the heaviest
+        order = finite(sigma).argsort(dim=2, descending=True)  # a lower rank keeps the largest
         self._left, self._sigma, self._right = (
             torch.take_along_dim(part, order, dim=2) for part in (left, sigma, right)
         )
@@ -126,9 +127,9 @@ class NMF(RankedEstimator):
         return drawn.abs().reshape(signs, rows, count)
 
     def _units(self, factor: Tensor) -> tuple[Tensor, Tensor]:
-        """Return unit columns and their lengths; a column that vanished is drawn afresh.
+        """Return unit columns and their lengths; a column that vanished is redrawn.
 
-        Least squares could never revive it: its partner's would vanish too.
+        Least squares could never revive it, because its partner would vanish too.
         """
         lengths = column_lengths(factor)
         dead = lengths == 0
@@ -139,7 +140,7 @@ class NMF(RankedEstimator):
 
 
 def _signed(left: Tensor, sigma: Tensor, right: Tensor) -> LowRank:
-    """Lay the positive part's outer products before those of the negative part."""
+    """Put the positive part's outer products before those of the negative part."""
     return LowRank(
         torch.cat([left[0], left[1]], dim=1),
         torch.cat([sigma[0, 0], -sigma[1, 0]]),
@@ -150,7 +151,7 @@ def _signed(left: Tensor, sigma: Tensor, right: Tensor) -> LowRank:
 def _signed_rows(errors: Tensor, activations: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Yield max(G, 0) and max(-G, 0), stacked, a few rows of G at a time."""
     batch, m = errors.shape
-    step = max(1, batch // 2)  # two signs: together as many rows as the batch has samples
+    step = max(1, batch // 2)  # two signs: in total as many rows as samples
     for start in range(0, m, step):
         rows = slice(start, min(start + step, m))
         part = errors[:, rows].T @ activations
@@ -158,7 +159,7 @@ def _signed_rows(errors: Tensor, activations: Tensor) -> Iterator[tuple[slice, T
 
 
 def _hals(factor: Tensor, product: Tensor, gram: Tensor) -> Tensor:
-    """One sweep of exact non-negative least squares over the columns, one after another."""
+    """One pass of exact non-negative least squares over the columns, one after another."""
     factor = factor.clone()
     for p in range(factor.shape[2]):
         slope = product[:, :, p] - (factor @ gram[:, :, p : p + 1])[:, :, 0]

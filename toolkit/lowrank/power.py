@@ -1,4 +1,4 @@
-"""Warm-started power iteration: PowerSGD's compressor, on factors."""
+"""Warm-started power iteration: the compressor of PowerSGD, on factors."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["PowerIteration"]
 
 
 class PowerIteration(SubspaceEstimator):
-    r"""One subspace iteration per batch, started from the last batch's right vectors.
+    r"""One subspace iteration per batch, started from the previous batch's right vectors.
 
-    With X (n, k) the right vectors kept from the last batch, and :math:`G = D^T A` never formed,
+    With X (n, k) the previous batch's right vectors, and :math:`G = D^T A`, which is never formed,
 
     .. math:: P = \mathrm{qr}[D^T (A X)], \qquad \hat G = P\,(A^T (D P))^T,
 
@@ -28,16 +28,16 @@ class PowerIteration(SubspaceEstimator):
     rank : int
         Number of directions, k.
     error_feedback : bool
-        PowerIteration adds what earlier estimates left out. It keeps what this one leaves out in
-        a buffer of m x n numbers, at as many multiply-accumulates as the dense gradient takes: the
-        only setting of this estimator that forms an m x n matrix.
+        PowerIteration adds what earlier estimates left out. The remainder is kept in a buffer of
+        m x n numbers and costs as many multiply-accumulates as the dense gradient. No other setting
+        of this estimator forms an m x n matrix.
     seed : int or torch.Generator
         Draws the first directions.
 
     References
     ----------
     Vogels, Karimireddy, Jaggi: PowerSGD: Practical Low-Rank Gradient Compression for Distributed
-    Optimization. NeurIPS 2019, arXiv:1905.13727. There G is formed and error feedback always on.
+    Optimization. NeurIPS 2019, arXiv:1905.13727. PowerSGD forms G and always uses error feedback.
     """
 
     name = "power"
@@ -51,7 +51,7 @@ class PowerIteration(SubspaceEstimator):
         self._residual: Tensor | None = None
 
     def words(self, m: int, n: int) -> int:
-        """Return k n for the right vectors, and m n more with error feedback."""
+        """Return k n for the right vectors, plus m n with error feedback."""
         return self.rank * n + (m * n if self.error_feedback else 0)
 
     def buffer_words(self, m: int, n: int, batch: int) -> int:
@@ -59,7 +59,7 @@ class PowerIteration(SubspaceEstimator):
         return batch * (m + n) + self.rank * m
 
     def macs(self, m: int, n: int, batch: int) -> int:
-        """Return 2 k batch (m + n) + k^2 (m + n), and (batch + 3 k) m n with error feedback."""
+        """Return 2 k batch (m + n) + k^2 (m + n), plus (batch + 3 k) m n with error feedback."""
         k = self.rank
         feedback = (batch + 3 * k) * m * n if self.error_feedback else 0
         return (2 * k * batch + k * k) * (m + n) + feedback

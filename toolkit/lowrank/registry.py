@@ -1,4 +1,4 @@
-"""Estimators by name. A new one is a file and a row here."""
+"""Estimators by name. A new estimator needs a file and a row here."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def estimator_knobs(name: str) -> tuple[str, ...]:
 
 
 def make_estimator(name: str, **knobs: Any) -> Estimator:
-    """Make an estimator by name, for example ``make_estimator("sbpca", rank=4)``.
+    """Create an estimator by name, for example ``make_estimator("sbpca", rank=4)``.
 
-    Raises ValueError for an unknown name or knob, listing what is allowed.
+    Raises ValueError for an unknown name or knob and lists those allowed.
     """
     unknown = sorted(set(knobs) - set(estimator_knobs(name)))
     if unknown:

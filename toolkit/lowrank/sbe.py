@@ -16,7 +16,7 @@ class SBE(SubspaceEstimator):
     r"""Streaming batch eigenupdate (SBE): one direction, updated sample by sample.
 
     X (n,) and :math:`\Delta` (m,) are not normalised in place; their lengths carry the scale. For
-    sample j = 1 .. B with :math:`G_j = B\,d_j a_j^T` and :math:`w = 1/(j+1)`,
+    samples j = 1 .. B with :math:`G_j = B\,d_j a_j^T` and :math:`w = 1/(j+1)`,
 
     .. math::
         X      &\leftarrow (1-w) X + w\, G_j^T \Delta / |\Delta| \\
@@ -25,7 +25,7 @@ class SBE(SubspaceEstimator):
 
     and the estimate is :math:`\sigma (\Delta/|\Delta|) (X/|X|)^T`. The paper writes
     :math:`s^2` for sigma. As in SBPCA, sigma is in the scale of ``errors.T @ activations``, the
-    first batch has no past (w = 1/j there), and samples without gradient change lengths only.
+    first batch has no past (w = 1/j there), and samples without gradient only change lengths.
 
     Parameters
     ----------
@@ -48,13 +48,13 @@ class SBE(SubspaceEstimator):
 
     @property
     def rank(self) -> int:
-        """1: SBE has one direction."""
+        """1: SBE has a single direction."""
         return 1
 
     @rank.setter
     def rank(self, rank: int) -> None:
         if rank != 1:
-            raise ValueError(f"rank must be 1, the only one that SBE has; got {rank!r}")
+            raise ValueError(f"rank must be 1 for SBE; got {rank!r}")
 
     def words(self, m: int, n: int) -> int:
         """Return the numbers kept between batches: m + n + 1."""
@@ -98,8 +98,8 @@ class SBE(SubspaceEstimator):
 def _blend(
     unit: Tensor, length: Tensor, sample: Tensor, w: float, gain: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return direction and length of (1 - w) length unit + w gain sample; a zero keeps its unit."""
+    """Direction and length of (1 - w) length unit + w gain sample; if that is 0, keep the unit."""
     blended = ((1 - w) * length) * unit + (w * gain) * sample
-    wide = blended.double()  # squares of float32 cannot overflow there
+    wide = blended.double()  # squares of float32 numbers cannot overflow
     norm = torch.dot(wide, wide).sqrt()
     return torch.where(norm > 0, blended / norm, unit), norm

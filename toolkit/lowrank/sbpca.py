@@ -1,6 +1,6 @@
-"""Streaming batch PCA, the estimator that this toolkit is named after.
+"""Streaming batch PCA, the estimator that gives this toolkit its name.
 
-Its rank-1 predecessor and its relatives have files of their own.
+Its rank-1 predecessor and related estimators have their own files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SBPCA(Blockwise, SubspaceEstimator):
 
     Left vectors :math:`\Delta` (m, k), right vectors X (n, k) and singular values sigma (k,) are
     carried from batch to batch. A batch is read in blocks of b samples. With
-    :math:`G_i = (B/b) D_i^T A_i`, what block i alone says of the whole batch's gradient,
+    :math:`G_i = (B/b) D_i^T A_i`, the estimate of the whole batch's gradient from block i alone,
     and :math:`w_i = 1/(i+2)`,
 
     .. math::
@@ -35,46 +35,46 @@ class SBPCA(Blockwise, SubspaceEstimator):
         \Delta &\leftarrow \mathrm{qr}[(1-w_i) \Delta + w_i G_i X\, \mathrm{diag}(\sigma)^{-1}]\\
         \sigma &\leftarrow (1-w_i)\sigma + w_i\,\mathrm{diag}(\Delta^T G_i X)
 
-    The whole past thus counts as one block. G is never formed: only products of a block with k
-    vectors are. qr keeps the Q whose R has a positive diagonal.
+    The whole past thus counts as one block. G is never formed, only products of a block with k
+    vectors. qr takes the Q whose R has a positive diagonal.
 
     Parameters
     ----------
     rank : int
-        Number of directions, k. Raising it later adds random directions of sigma 0; lowering it
-        keeps the directions of largest \|sigma\|.
+        Number of directions, k. Raising it later adds random directions with sigma 0; lowering it
+        keeps the directions with the largest \|sigma\|.
     block_size : int
         Samples per block, b.
     passes : int
-        How often SBPCA reads each batch; every pass treats what came before it as the past.
+        How often SBPCA reads each batch; each pass treats everything before it as the past.
     history : float
-        How many blocks SBPCA's past counts as. 1 is the paper's; 0 keeps only the directions, as
-        a warm start.
+        How many blocks SBPCA's past counts as. 1 is the paper's value; 0 keeps only the directions,
+        as a warm start.
     core : {"diagonal", "full"}
         What SBPCA keeps of its past: the k singular values, or all k x k products. "diagonal" is
         the paper's recursion above. "full" carries the k x k matrix
-        :math:`S = \Delta^T \hat G X` through a batch in place of diag(sigma), so that the past
+        :math:`S = \Delta^T \hat G X` through a batch instead of diag(sigma), so that the past
         :math:`\Delta S X^T` is not blurred as the directions turn, and diagonalises it by a small
-        SVD at the end of the batch. This is not the paper's.
+        SVD at the end of the batch. "full" is not in the paper.
     seed : int or torch.Generator
-        Draws the first directions and the replacements of directions that died.
+        Draws the first directions and replaces directions that vanish.
 
     Notes
     -----
-    Where the published recursion leaves a choice open or fails, this is what happens here:
+    Where the published recursion leaves a choice open or fails, this implementation does this:
 
     - sigma is in the scale of ``errors.T @ activations`` (hence B/b, not 1/b, above), so the
       estimate does not jump when the batch size changes.
-    - The last block may be shorter. Each block weighs as many samples as it has,
+    - The last block can be shorter. Each block weighs as many samples as it has,
       :math:`w_i = b_i / (h b + b_0 + \dots + b_i)` with history h, which is 1/(i+2) for full
       blocks and h = 1. A batch smaller than b is one block, and the past counts as much as it.
-    - The first batch has no past: its past counts 0, not as one block of sigma = 1.
-    - The columns are multiplied by sigma instead of the innovation divided by it. qr ignores the
-      lengths of columns, so the result is the same, and sigma = 0 is harmless.
-    - With the diagonal core and contiguous arrays on a CPU the recursion is a compiled loop, equal
-      to the one here but for rounding.
+    - The first batch has no past: its past counts as 0, not as one block of sigma = 1.
+    - The columns are multiplied by sigma instead of the residual being divided by it. qr ignores
+      the lengths of columns, so the result is the same, and sigma = 0 is harmless.
+    - With the diagonal core and contiguous arrays on a CPU, the recursion runs as a compiled loop,
+      equal to the one here up to rounding.
     - A batch without gradient only shrinks sigma. sign(0) is +1 in qr, and a column that lost its
-      direction is drawn afresh.
+      direction is redrawn.
 
     References
     ----------
@@ -106,7 +106,7 @@ class SBPCA(Blockwise, SubspaceEstimator):
         return self.rank * (m + n + 1)
 
     def buffer_words(self, m: int, n: int, batch: int) -> int:
-        """Return the numbers held within a batch besides: one block, and the full core's k^2."""
+        """Return the other numbers held within a batch: one block, and k^2 for the full core."""
         core = self.rank**2 if self.core == "full" else 0
         return min(self.block_size, batch) * (m + n) + core
 
@@ -166,7 +166,7 @@ class SBPCA(Blockwise, SubspaceEstimator):
         keep: float,
         w: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One block of the published recursion; w holds B/b as well. Vectors are rows."""
+        """One block of the published recursion; w includes the factor B/b. Vectors are rows."""
         past, d_columns = keep * sigma, d.T
         weight = past[:, None]
         right = self._orthonormal(torch.addmm(weight * right, left @ d_columns, a, alpha=w), sigma)
@@ -178,7 +178,7 @@ class SBPCA(Blockwise, SubspaceEstimator):
     def _full_step(
         self, left: Tensor, core: Tensor, right: Tensor, d: Tensor, a: Tensor, keep: float, w: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One block with the past left.T @ core @ right kept whole. Vectors are rows."""
+        """One block that keeps the whole past, left.T @ core @ right. Vectors are rows."""
         past = keep * core
         new_right, _ = self._rows(torch.addmm(past @ right, left @ d.T, a, alpha=w))
         projected = new_right @ a.T

@@ -1,7 +1,7 @@
-"""Diagnostics of the gradient and of its estimates, from the factors alone.
+"""Diagnostics of the gradient and its estimates, computed from factors.
 
-No function here forms the (m, n) gradient; all take the same errors (batch, m) and activations
-(batch, n) as an estimator does.
+No function here forms the (m, n) gradient. All take errors (batch, m) and activations (batch, n),
+as estimators do.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def singular_values(errors: Tensor, activations: Tensor, count: int | None = Non
     ----------
     errors, activations : Tensor, shapes (batch, m) and (batch, n)
     count : int, optional
-        How many, at most min(m, n); by default min(batch, m, n). Those beyond the batch's rank
-        are zeros.
+        Number of values, at most min(m, n); by default min(batch, m, n). Values beyond the batch's
+        rank are zeros.
 
     Returns
     -------
@@ -52,10 +52,10 @@ def singular_values(errors: Tensor, activations: Tensor, count: int | None = Non
 
 @torch.no_grad()
 def captured_energy(update: LowRank, errors: Tensor, activations: Tensor) -> float:
-    """Return the share of the gradient's squared norm that an estimate accounts for.
+    """Return the fraction of the gradient's squared norm that an estimate captures.
 
-    ``1 - ||G - Ghat||_F^2 / ||G||_F^2``: 1 for a perfect estimate, 0 for none (Ghat = 0), and
-    negative for one that is worse than none. For G = 0 it is 1 if Ghat = 0, else -inf.
+    ``1 - ||G - Ghat||_F^2 / ||G||_F^2``: 1 for a perfect estimate, 0 for Ghat = 0, and negative
+    for an estimate worse than that. For G = 0 it is 1 if Ghat = 0, else -inf.
     """
     check_batch(errors, activations)
     _check_shape(update, errors, activations)
@@ -71,7 +71,7 @@ def captured_energy(update: LowRank, errors: Tensor, activations: Tensor) -> flo
 
 @torch.no_grad()
 def optimal_energy(errors: Tensor, activations: Tensor, rank: int) -> float:
-    """Return the largest captured energy that any matrix of this rank reaches.
+    """Return the largest captured energy of any matrix of this rank.
 
     ``sum_{p<=k} sigma_p^2 / sum_p sigma_p^2`` over the true singular values (Eckart and Young,
     1936); 1 for a zero gradient.
@@ -84,9 +84,10 @@ def optimal_energy(errors: Tensor, activations: Tensor, rank: int) -> float:
 
 @torch.no_grad()
 def stable_rank(errors: Tensor, activations: Tensor) -> float:
-    """Return ``||G||_F^2 / ||G||_2^2 = sum_p sigma_p^2 / sigma_1^2``, how many directions matter.
+    """Return the stable rank of the gradient, a measure of how many directions matter.
 
-    Between 1 and the rank of G; 0 for a zero gradient.
+    ``||G||_F^2 / ||G||_2^2 = sum_p sigma_p^2 / sigma_1^2``: between 1 and the rank of G; 0 for a
+    zero gradient.
     """
     squares = singular_values(errors, activations).square()
     return float(squares.sum() / squares[0]) if squares[0] > 0 else 0.0
@@ -94,10 +95,10 @@ def stable_rank(errors: Tensor, activations: Tensor) -> float:
 
 @torch.no_grad()
 def relative_error(update: LowRank, errors: Tensor, activations: Tensor) -> float:
-    """Return ``||G - Ghat||_F / ||G||_F``, the square root of what is not captured.
+    """Return ``||G - Ghat||_F / ||G||_F``, the square root of the energy not captured.
 
-    For G = 0 it is 0 if Ghat = 0, else inf. Unlike ``sqrt(1 - captured_energy)`` it keeps its
-    digits where the estimate is nearly exact: the difference is taken on factors.
+    For G = 0 it is 0 if Ghat = 0, else inf. Unlike ``sqrt(1 - captured_energy)`` it stays accurate
+    for nearly exact estimates, because the difference is computed on factors.
     """
     check_batch(errors, activations)
     _check_shape(update, errors, activations)
@@ -127,9 +128,8 @@ def principal_angles(first: Tensor, second: Tensor) -> Tensor:
 
     Notes
     -----
-    Cosines are the singular values of ``Q1.T @ Q2``; angles below 45 degrees are taken from the
-    sines instead, which keep their digits there (Knyazev and Argentati, SIAM J. Sci. Comput. 23,
-    2002).
+    Cosines are the singular values of ``Q1.T @ Q2``; angles below 45 degrees are computed from the
+    sines, which are more accurate there (Knyazev and Argentati, SIAM J. Sci. Comput. 23, 2002).
     """
     check_tensor("first", first)
     check_tensor("second", second, first.dtype)

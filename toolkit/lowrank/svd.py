@@ -12,11 +12,11 @@ __all__ = ["TruncatedSVD"]
 
 
 class TruncatedSVD(RankedEstimator):
-    """The k leading singular triplets of ``errors.T @ activations``; no memory of the past.
+    """The k leading singular triplets of ``errors.T @ activations``; nothing is carried over.
 
     Thin QR of both factors, ``errors.T = Q_d R_d`` and ``activations.T = Q_a R_a``, then the SVD
     of the core ``R_d @ R_a.T``, which is min(m, batch) x min(n, batch). By Eckart and Young (1936)
-    no matrix of rank k is nearer in the Frobenius norm.
+    no matrix of rank k is closer in the Frobenius norm.
 
     Parameters
     ----------
@@ -34,13 +34,13 @@ class TruncatedSVD(RankedEstimator):
         return 0
 
     def buffer_words(self, m: int, n: int, batch: int) -> int:
-        """Return batch (m + n): the whole batch must be there at once."""
+        """Return batch (m + n): the whole batch is held at once."""
         return batch * (m + n)
 
     def macs(self, m: int, n: int, batch: int) -> int:
-        """Return B^2 (m + n) for the QRs, about 10 B^3 for the SVD, and k B (m + n) to go back.
+        """Return B^2 (m + n) for the QRs, about 10 B^3 for the SVD, k B (m + n) for the products.
 
-        B stands for min(batch, m) or min(batch, n) where that is smaller.
+        B stands for min(batch, m) or min(batch, n) if that is smaller.
         """
         p, q, k = min(batch, m), min(batch, n), self.rank
         qr = batch * p * m + batch * q * n

@@ -1,6 +1,6 @@
-"""One kind of memory cell as a row of numbers: range, levels, response, noise, pulse conditions.
+"""One kind of memory cell: range, levels, response, noise and pulse conditions.
 
-The formulas of the responses are in :mod:`toolkit.crossbar.devices.responses`, the named rows in
+The formulas of responses are in :mod:`toolkit.crossbar.devices.responses`, named devices in
 :mod:`toolkit.crossbar.devices.presets`, arrays of cells in :mod:`toolkit.crossbar.array`.
 """
 
@@ -34,35 +34,35 @@ class Device:
     Parameters
     ----------
     name
-        The name it is known by.
+        Name of the device.
     g_min, g_max
         Conductance range, siemens.
     levels_up, levels_down
         Pulses from one end of the range to the other: potentiation, depression.
     cycle_to_cycle
-        Standard deviation of one pulse as a fraction of the range; n pulses give sqrt(n) of it.
+        Standard deviation of one pulse as a fraction of the range; n pulses have sqrt(n) times it.
     step_noise
-        Standard deviation of one pulse relative to that pulse's own change; adds to the above.
+        Standard deviation of one pulse relative to its change; adds to the above.
     state_noise
         Standard deviation of one pulse as a fraction of the state above g_min; adds to the above.
     write_noise
         Standard deviation, as a fraction of the range, of an offset between the state that pulses
-        move and the conductance that is read; drawn anew for a cell whenever it is pulsed.
+        move and the conductance that is read; redrawn whenever a cell is pulsed.
     read_noise
-        Relative standard deviation of a cell's read current, drawn anew at every read.
+        Relative standard deviation of a cell's read current, redrawn at every read.
     v_up, v_down
         Programming voltages, volts.
     width_up, width_down
         Programming pulse widths, seconds.
     v_read, width_read
-        Voltage of an input of 1 and length of a read: volts, seconds. Only energies use them.
+        Voltage of an input of 1 and duration of a read: volts, seconds. Only energies use them.
     response
-        The formula of one pulse, with parameters of its own. These may be given, replaced and read
-        as the device's, too: ``Device(nonlinearity_up=2.4, ...)``, ``device.nonlinearity_up``.
+        The formula of one pulse with its own parameters. These can also be passed, replaced and
+        read on the device: ``Device(nonlinearity_up=2.4, ...)``, ``device.nonlinearity_up``.
     retention
-        How conductance changes with time alone; None: it does not.
+        How conductance changes with time; None: it does not.
     endurance, endurance_spread
-        Median number of pulses after which a cell stays where it is (0: never), and the standard
+        Median number of pulses after which a cell no longer moves (0: never), and the standard
         deviation of its natural logarithm from cell to cell.
     stuck_low, stuck_high
         Fractions of the cells that are stuck at ``g_stuck_low`` and ``g_stuck_high`` (siemens;
@@ -73,7 +73,7 @@ class Device:
     Raises
     ------
     TypeError, ValueError
-        If a value is of the wrong kind, not finite or outside what is allowed for it.
+        If a value has the wrong type, is not finite or is out of bounds.
     """
 
     name: str
@@ -112,14 +112,14 @@ class Device:
     )
     write_noise: float = share(
         "Write noise",
-        "Standard deviation, as a fraction of the range, of an offset drawn at every write.",
+        "Standard deviation, as a fraction of the range, of an offset redrawn at every write.",
         0.5,
         0.001,
         unit="of range",
     )
     read_noise: float = share(
         "Read noise",
-        "Relative standard deviation of a cell's current, drawn anew at every read.",
+        "Relative standard deviation of a cell's current, redrawn at every read.",
         0.5,
         0.001,
         unit="of current",
@@ -194,13 +194,13 @@ class Device:
     def symmetry_point(self) -> float | None:
         """State of a nominal cell where one pulse up and one down are equally large.
 
-        Alternating pulses drift to it. None if there is none inside the range, or no single one.
+        Alternating pulses drift to it. None if the range contains none, or more than one.
         """
         point = float(self.response.cells(self).symmetry_point())
         return point if 0.0 <= point <= 1.0 else None
 
     def step(self, state: Tensor, pulses: Tensor) -> Tensor:
-        """Nominal noiseless cells after signed ``pulses`` at once, clipped to the range.
+        """Apply signed ``pulses`` at once to nominal noiseless cells, clipped to the range.
 
         ``state`` is normalised, ``(G - g_min) / (g_max - g_min)``; shapes broadcast; positive
         pulses potentiate. Returns a new tensor.
@@ -218,13 +218,13 @@ class Device:
     def trace(self, up: int = 400, down: int = 400, start: float = 0.0) -> Tensor:
         """State of one noiseless nominal cell through ``up`` then ``down`` pulses.
 
-        Returns ``(up + down + 1,)`` float64, normalised to 0..1 of the conductance range, the
-        first entry being ``start``.
+        Returns ``(up + down + 1,)`` float64, normalised to 0..1 of the conductance range; the
+        first entry is ``start``.
 
         Raises
         ------
         TypeError, ValueError
-            If ``up`` or ``down`` is no whole number or negative or ``start`` is outside 0..1.
+            If ``up`` or ``down`` is not a whole number, is negative, or ``start`` is outside 0..1.
         """
         check_count("up", up, 0, MOST_TRACED)
         check_count("down", down, 0, MOST_TRACED)
@@ -240,7 +240,7 @@ def _parameters_of(response: Any) -> set[str]:
 
 
 def _taking_parameters_of_the_response(init: Callable[..., None]) -> Callable[..., None]:
-    """``Device.__init__`` that hands what is no field of a device to its response."""
+    """Let ``Device.__init__`` pass parameters that are not its own to its response."""
     own = {f.name for f in fields(Device)}
 
     @functools.wraps(init)

@@ -1,4 +1,4 @@
-"""The jump table: the measured mean step dG(G, polarity) itself as a response, no formula."""
+"""The jump table: the measured mean step dG(G, polarity) as a response, without a formula."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from toolkit.crossbar.devices.stepwise import Tabulated, both_ways
 
 @dataclass(frozen=True, kw_only=True)
 class Jumps:
-    """Steps of one polarity: their size ``mean`` at the states ``nodes``, linear in between.
+    """Steps of one polarity: size ``mean`` at the states ``nodes``, linear in between.
 
-    ``nodes`` rise from 0 to 1 (normalised state), ``mean`` (not negative) and ``spread`` (standard
+    ``nodes`` rise from 0 to 1 (normalised state). ``mean`` (not negative) and ``spread`` (standard
     deviation of one pulse) are fractions of the conductance range.
     """
 
@@ -36,13 +36,13 @@ class Jumps:
 
 @dataclass(frozen=True, kw_only=True)
 class JumpTable(Tabulated):
-    """A pulse moves the state up by ``up`` or down by ``down`` at that state, clipped to 0..1.
+    """A pulse moves the state by the tabulated step, ``up`` or ``down``, clipped to 0..1.
 
     ``scale_spread`` is the standard deviation, from cell to cell, of a factor around 1 on all steps
-    of a cell. The noise of a pulse is the device's (:func:`toolkit.fitting.fit.fit_device`
-    sets it to follow the tables' ``spread``).
+    of a cell. Pulse noise belongs to the device; :func:`toolkit.fitting.fit.fit_device` sets it to
+    follow the ``spread`` of the tables.
 
-    There is no closed form for many pulses: every cell goes through its train pulse by pulse.
+    There is no closed form for many pulses: trains are applied pulse by pulse.
     """
 
     up: Jumps
@@ -55,7 +55,7 @@ class JumpTable(Tabulated):
         check_numbers(self)
 
     def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:  # noqa: ARG002
-        """Cells pulsed one pulse after another."""
+        """Parameters of cells that are pulsed one pulse at a time."""
         scale: Parameter = 1.0
         if draw is not None and self.scale_spread > 0.0:
             scale = (1.0 + self.scale_spread * draw(0)).abs()

@@ -1,4 +1,4 @@
-"""Parameters of devices and responses, each declared once: what is allowed, and how it is shown."""
+"""Parameters of devices and responses, each declared once: bounds, label, unit, slider."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from toolkit.checks import check_real
 
 @dataclass(frozen=True)
 class About:
-    """A number of a cell: its label, doc and unit, what is allowed, and what a slider spans.
+    """A number of a cell: label, doc, unit, bounds, and the range of its slider.
 
-    ``least``, ``most`` and ``above`` are the bounds that hold; ``low`` and ``high`` those of
-    sliders and knobs, moved in ``step`` or between ``stops``.
+    ``least``, ``most`` and ``above`` are the bounds that are enforced. Sliders and knobs run from
+    ``low`` to ``high`` in steps of ``step`` or between ``stops``.
     """
 
     label: str
@@ -30,17 +30,17 @@ class About:
 
 
 def number(*about: Any, default: Any = MISSING, **more: Any) -> Any:
-    """A field of a dataclass that holds such a number."""
+    """A dataclass field for such a number."""
     return field(default=default, metadata={"about": About(*about, **more)})
 
 
 def about(of: Any) -> dict[str, About]:
-    """The numbers that a dataclass, or an object of one, declares."""
+    """The numbers declared by a dataclass or one of its instances."""
     return {f.name: f.metadata["about"] for f in fields(of) if "about" in f.metadata}
 
 
 def check_numbers(of: Any) -> None:
-    """TypeError or ValueError, naming it, for a number that is not allowed."""
+    """Raise TypeError or ValueError, with its name, for a number that is not allowed."""
     for name, one in about(of).items():
         check_real(name, getattr(of, name), one.least, one.most, above=one.above)
 
@@ -48,10 +48,10 @@ def check_numbers(of: Any) -> None:
 def share(
     label: str, doc: str, high: float, step: float, *, default: float = 0.0, **more: Any
 ) -> Any:
-    """A field for a number of 0 or more."""
+    """A field for a number that is at least 0."""
     return number(label, doc, 0.0, high, step, default=default, least=0.0, **more)
 
 
 def spread(label: str, of: str, high: float) -> Any:
-    """A field for the standard deviation of something from cell to cell."""
+    """A field for a standard deviation from cell to cell."""
     return share(label, f"Standard deviation from cell to cell of {of}.", high, 0.005)

@@ -1,4 +1,4 @@
-"""Named devices, one row each, with the source of its numbers. Adding a device is adding a row."""
+"""Named devices, one row each, with the source of their numbers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _neurosim(
     down: tuple[float, float],
     cycle_to_cycle: float,
 ) -> Device:
-    """A row of the table: g_max = 1/R_on, g_min = g_max/(on/off); pulses are (volts, seconds)."""
+    """Read a table row: g_max = 1/R_on, g_min = g_max/(on/off); pulses are (volts, seconds)."""
     return Device(
         name=name,
         g_max=1.0 / on_resistance,
@@ -65,7 +65,7 @@ def _weight_units(
     note: str = "",
     **more: Any,
 ) -> Device:
-    """A row given, as in aihwkit, in weight units: dw_min, (w_min, w_max), noise in dw_min."""
+    """Convert a row in aihwkit's weight units: dw_min, (w_min, w_max), noise in dw_min."""
     width = bounds[1] - bounds[0]
     return Device(
         name=name,
@@ -80,7 +80,7 @@ def _weight_units(
 
 
 def _spreads(asymmetry: float, step: float, high: float, low: float) -> dict[str, Any]:
-    """From cell to cell: of the asymmetry, the size of a step and the bounds."""
+    """Spreads from cell to cell: asymmetry, step size and bounds."""
     return {
         "asymmetry_spread": asymmetry,
         "step_spread": step,
@@ -292,11 +292,11 @@ def is_preset(name: str) -> bool:
 
 
 def get_device(name: str) -> Device:
-    """Preset of that name.
+    """Return the preset with that name.
 
     Raises
     ------
     ValueError
-        If there is no such preset; the message lists those there are.
+        If there is no such preset; the message lists all presets.
     """
     return _DEVICES[check_choice("name", name, _DEVICES)]

@@ -1,13 +1,13 @@
-"""How one cell answers programming pulses: the closed formulas, vectorised over cells.
+"""Responses of a cell to programming pulses: closed formulas, vectorised over cells.
 
 A response works on the normalised state ``x = (G - G_min) / (G_max - G_min)`` of many cells at
-once and on signed pulse counts (positive: potentiation, negative: depression). It knows nothing of
-arrays, weights, noise or random numbers; spread from cell to cell enters as given standard-normal
-draws.
+once and on signed pulse counts (positive: potentiation, negative: depression). It is independent
+of arrays, weights, noise and random generators; spread from cell to cell enters as given
+standard-normal draws.
 
-A new response is one class: a :class:`Law` (as a rule :class:`Affine` or
+A new response is one class: a :class:`Law` (usually :class:`Affine` or
 :class:`~toolkit.crossbar.devices.stepwise.Stepwise`) whose ``cells`` gives the parameters of cells,
-and which says what a pulse does twice, in torch and as a compiled step for CPUs.
+and which defines the effect of a pulse twice, in torch and as a compiled step for CPUs.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from toolkit.crossbar.kernels import CompiledStep
 
 #: Largest nonlinearity label of the NeuroSim tables.
 MAX_LABEL = 9.0
-#: A curve that bends less than this is a straight line to float64 rounding.
+#: A curve that bends less than this is a straight line to within float64 rounding.
 _STRAIGHT = 1e-6
 
 Draw = Callable[[int], Tensor]
@@ -35,7 +35,7 @@ Parameter = Tensor | float
 
 
 class Row(Protocol):
-    """What responses and laws of retention may read of their device."""
+    """What responses and retention laws can read from their device."""
 
     @property
     def g_min(self) -> float:
@@ -47,7 +47,7 @@ class Row(Protocol):
 
     @property
     def span(self) -> float:
-        """Their difference."""
+        """``g_max - g_min``, siemens."""
 
     @property
     def levels_up(self) -> float:
@@ -55,15 +55,15 @@ class Row(Protocol):
 
     @property
     def levels_down(self) -> float:
-        """Pulses back."""
+        """Pulses from ``g_max`` to ``g_min``."""
 
 
 @runtime_checkable
 class Response(Protocol):
-    """A kind of device. ``cells`` turns a device row into the parameters of its cells."""
+    """A kind of response. ``cells`` turns a device into the parameters of its cells."""
 
     def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
-        """Nominal cells (``draw`` absent) or cells spread by the standard normals ``draw(i)``."""
+        """Parameters of nominal cells, or of cells spread by the standard normals ``draw(i)``."""
 
 
 def clip_(state: Tensor, low: Parameter, high: Parameter) -> Tensor:
@@ -83,7 +83,7 @@ def curvature_from_label(label: Parameter) -> Tensor:
 
     Solves ``max_P [G_norm(P) - P] = 0.07 sqrt(2) |label|`` for the normalised curve
     ``G_norm(P) = (1 - exp(-u P)) / (1 - exp(-u))``; the maximum is
-    ``1/E - 1/u + ln(E/u)/u`` with ``E = 1 - exp(-u)``. The sign of the label is carried over and
+    ``1/E - 1/u + ln(E/u)/u`` with ``E = 1 - exp(-u)``. The curvature has the sign of the label;
     0 gives 0, the straight line. The rule reproduces the label table of NeuroSim V3.0.
 
     Raises
@@ -105,7 +105,7 @@ def curvature_from_label(label: Parameter) -> Tensor:
 
 
 def _newton_change(bend: Tensor, height: Tensor) -> Tensor:
-    """Newton change of the curvature; none where the deviation is u/8 to rounding."""
+    """Newton step of the curvature; 0 where the deviation equals u/8 to rounding."""
     small = bend < 1e-4
     u = bend.clamp(min=1e-4)
     rise = 1.0 / torch.expm1(u)  # exp(-u) / E
@@ -116,14 +116,14 @@ def _newton_change(bend: Tensor, height: Tensor) -> Tensor:
 
 
 class Law(ABC):
-    """What pulses do to cells, without noise: in torch, and compiled for CPUs."""
+    """The effect of pulses on cells, without noise: in torch, and compiled for CPUs."""
 
-    #: :meth:`advance` for compiled loops; without it torch writes on CPUs, too.
+    #: :meth:`advance` for compiled loops; if None, torch also writes on CPUs.
     compiled: ClassVar[CompiledStep | None] = None
 
     @abstractmethod
     def advance(self, cells: CellParameters, state: Tensor, pulses: Tensor) -> None:
-        """Apply signed ``pulses`` to ``state`` in place; bounds may be passed."""
+        """Apply signed ``pulses`` to ``state`` in place; the result can exceed the bounds."""
 
     @abstractmethod
     def symmetry_point(self, cells: CellParameters) -> Tensor:
@@ -132,10 +132,11 @@ class Law(ABC):
 
 @dataclass(frozen=True)
 class CellParameters:
-    """Parameters of all cells of an array under one law: numbers, or tensors of one value a cell.
+    """Parameters of all cells of an array under one law: numbers, or one value per cell.
 
-    ``up`` are those of potentiation, ``down`` as many of depression, ``low`` and ``high`` the
-    bounds of the state. ``nodes`` (rows, nodes) are whatever table the law has for all cells.
+    ``up`` holds the parameters of potentiation and ``down`` those of depression, in equal number;
+    ``low`` and ``high`` are the bounds of the state. ``nodes`` (rows, nodes) is the law's table for
+    all cells, if it has one.
     """
 
     law: Law
@@ -146,7 +147,7 @@ class CellParameters:
     nodes: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
 
     def step(self, state: Tensor, pulses: Tensor) -> None:
-        """Apply signed ``pulses`` to ``state`` in place, without noise; bounds may be passed."""
+        """Apply signed ``pulses`` to ``state`` in place, without noise or bounds."""
         self.law.advance(self, state, pulses)
 
     def symmetry_point(self) -> Tensor:
@@ -154,15 +155,15 @@ class CellParameters:
         return self.law.symmetry_point(self)
 
     def table(self, state: Tensor) -> Tensor:
-        """``up`` and ``down``: (cells, columns), or (1, columns) where all cells are alike.
+        """``up`` and ``down``: (cells, columns), or (1, columns) if all cells are alike.
 
-        One row a cell, so that its parameters are one access to memory; of the dtype of ``state``.
+        One row per cell, so that its parameters are one memory access; in the dtype of ``state``.
         """
         columns = torch.broadcast_tensors(*(like(value, state) for value in (*self.up, *self.down)))
         return torch.stack([column.flatten() for column in columns], 1)
 
     def held_in(self, table: Tensor) -> CellParameters:
-        """The same cells with their own :meth:`table` for memory: nothing is held twice."""
+        """The same cells, with their parameters stored in ``table`` only."""
         if len(table) == 1:
             return self
         shape = torch.broadcast_shapes(*(torch.as_tensor(v).shape for v in (*self.up, *self.down)))
@@ -170,7 +171,7 @@ class CellParameters:
         return replace(self, up=columns[: len(self.up)], down=columns[len(self.up) :])
 
 
-# Pulses that are faster given one by one, and the largest exponent of the closed form.
+# Up to this many pulses are faster one by one; largest exponent of the closed form.
 _FEW_PULSES, _MOST_EXPONENT = 8, 60.0
 
 
@@ -183,7 +184,7 @@ def _affine(places, pulses, state, parameters, nodes, low, high, after):  # type
         step, slope = parameters[row, way], parameters[row, way + 1]
         if slope == 0.0:
             change = many * step
-        elif many <= _FEW_PULSES and slope < 1.0:  # a steeper one may overflow in a few
+        elif many <= _FEW_PULSES and slope < 1.0:  # steeper ones can overflow within a few
             reached = x
             for _ in range(int(many)):
                 reached += step + slope * reached
@@ -195,11 +196,11 @@ def _affine(places, pulses, state, parameters, nodes, low, high, after):  # type
 
 
 class Affine(Law):
-    """A pulse moves a cell by what is affine in its state: ``dx = step + slope * x``.
+    """A pulse moves a cell by an affine function of its state: ``dx = step + slope * x``.
 
-    ``n`` pulses at once: ``dx_n = g x + step g / slope`` with ``g = expm1(n ln(1 + slope))``;
-    ``n * step`` where ``slope`` is 0. The parameters of cells are (step, slope), the steps of
-    depression negative.
+    For ``n`` pulses at once, ``dx_n = g x + step g / slope`` with ``g = expm1(n ln(1 + slope))``,
+    or ``n * step`` if ``slope`` is 0. The parameters of cells are (step, slope); depression steps
+    are negative.
     """
 
     compiled = CompiledStep(_affine, cache=True)
@@ -229,13 +230,13 @@ class Affine(Law):
 
 @dataclass(frozen=True, kw_only=True)
 class Exponential(Affine):
-    r"""The NeuroSim curve ``G(P) = B (1 - exp(-P/A)) + G_min``, LTP and LTD each with its own A.
+    r"""The NeuroSim curve ``G(P) = B (1 - exp(-P/A)) + G_min``, with one A for LTP and one for LTD.
 
-    ``B = (G_max - G_min) / (1 - exp(-P_max/A))``; a pulse moves P by one on the curve of its
-    direction, from wherever the present G lies, so ``x -> T + (x - T) exp(-n/A)`` with
-    ``T = B/(G_max - G_min)``. P_max are the device's levels; A follows from the labels -9..9
-    ``nonlinearity_up`` and ``nonlinearity_down``, of which 0 is a straight line. A negative
-    depression label (A < 0) is the usual fast drop from G_max. Device to device, each label is
+    ``B = (G_max - G_min) / (1 - exp(-P_max/A))``. A pulse advances P by one on the curve of its
+    direction from the present G, so ``x -> T + (x - T) exp(-n/A)`` with
+    ``T = B/(G_max - G_min)``. P_max are the levels of the device. A follows from the labels
+    ``nonlinearity_up`` and ``nonlinearity_down``, -9..9; 0 is a straight line. A negative
+    depression label (A < 0) is the usual fast drop from G_max. From cell to cell, each label is
     drawn as N(label, device_to_device), kept within -9..9.
 
     Source: Chen, Peng and Yu, NeuroSim V3.0 manual; label rule: :func:`curvature_from_label`.

@@ -1,7 +1,7 @@
-"""Retention: how conductance changes while nobody writes.
+"""Retention: how conductance changes with time.
 
-The models are pure functions of the state at the last write, the time since, and the cells'
-standard-normal draws; the array keeps those (:meth:`toolkit.crossbar.Crossbar.wait`).
+The laws are pure functions of the state at the last write, the time since then, and the cells'
+standard-normal draws, which the array keeps (:meth:`toolkit.crossbar.Crossbar.wait`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from toolkit.checks import check_real
 from toolkit.crossbar.devices.responses import Draw, Row
 
-# Index of the cells' draw; those below 10 belong to the responses, 11 and 12 to wear.
+# Index of the cells' draw; indices below 10 belong to the responses, 11 and 12 to wear.
 _RETENTION = 10
 
 
@@ -58,8 +58,8 @@ class PCMDrift:
     With ``g = G / g_max``: mean of nu ``clip(-0.0155 ln g + 0.0244, 0.049, 0.1)``, its standard
     deviation ``clip(-0.0125 ln g - 0.0059, 0.008, 0.045)``, t_0 = 20 s.
 
-    Source: Joshi et al., Nat. Commun. 11, 2473 (2020), Nandakumar et al. (2019), in the form used
-    by aihwkit's PCM noise model.
+    Source: Joshi et al., Nat. Commun. 11, 2473 (2020), and Nandakumar et al. (2019), in the form of
+    aihwkit's PCM noise model.
     """
 
     reference_time: float = 20.0
@@ -68,7 +68,7 @@ class PCMDrift:
         check_real("reference_time", self.reference_time, above=0.0)
 
     def after(self, state: Tensor, seconds: Tensor, device: Row, draw: Draw) -> Tensor:
-        """Drift with nu drawn from the statistics at the programmed conductance."""
+        """Drift, with nu drawn from the statistics at the programmed conductance."""
         log_g = ((state * device.span + device.g_min) / device.g_max).clamp(min=1e-6).log()
         mean = (-0.0155 * log_g + 0.0244).clamp(0.049, 0.1)
         spread = (-0.0125 * log_g - 0.0059).clamp(0.008, 0.045)
@@ -85,7 +85,7 @@ def _drift(state: Tensor, ratio: Tensor, nu: Tensor, device: Row) -> Tensor:
 class Relaxation:
     """``x(t) = x_inf + (x_0 - x_inf) exp(-t / tau)`` of the normalised state.
 
-    ``time_constant`` tau in seconds, its relative spread from cell to cell, ``target`` x_inf.
+    ``time_constant`` is tau, seconds; ``spread`` its relative spread over cells; ``target`` x_inf.
     """
 
     time_constant: float

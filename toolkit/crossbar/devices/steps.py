@@ -1,11 +1,10 @@
-"""Step models: what they share, and those with a closed form for many pulses.
+"""Step models: their common part, and those with a closed form for many pulses.
 
-These are the models that aihwkit made common (Rasch et al., AICAS 2021; formulas in its
-documentation of the pulsed devices), in normalised state. A weight coordinate ``w`` between
-``w_min`` and ``w_max`` is ``x = (w - w_min) / (w_max - w_min)``, with ``w = 0`` at ``x = zero``;
-``dw_min`` is ``(w_max - w_min) / levels``. The others are
-in :mod:`toolkit.crossbar.devices.stepwise`, the NeuroSim curve in
-:mod:`toolkit.crossbar.devices.responses`.
+These models are known from aihwkit (Rasch et al., AICAS 2021; formulas in its documentation of
+pulsed devices), here in normalised state. A weight coordinate ``w`` between ``w_min`` and ``w_max``
+is ``x = (w - w_min) / (w_max - w_min)``, with ``w = 0`` at ``x = zero``; ``dw_min`` is
+``(w_max - w_min) / levels``. The other models are in :mod:`toolkit.crossbar.devices.stepwise`, the
+NeuroSim curve in :mod:`toolkit.crossbar.devices.responses`.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from toolkit.crossbar.devices.responses import Affine, CellParameters, Draw, Par
 
 @dataclass(frozen=True, kw_only=True)
 class StepModel:
-    """What the step models share: the size of a step at ``zero``, its asymmetry, the bounds.
+    """Common part of the step models: step size at ``zero``, asymmetry and bounds.
 
     A pulse at ``zero`` moves by ``|scale + min(asymmetry, 0) + lean| / levels_up`` up and by
     ``|scale - max(asymmetry, 0) - lean| / levels_down`` down. The spreads are the standard
-    deviations from cell to cell: of ``scale`` (around 1; log-normal: of its logarithm), of the
+    deviations from cell to cell: of ``scale`` (around 1; if log-normal, of its logarithm), of
     ``lean`` (around 0, the asymmetry's spread), and of the distances of the bounds from ``zero``,
-    relative to them.
+    relative to these.
     """
 
     zero: float = number(
@@ -63,7 +62,7 @@ class StepModel:
         check_flag("step_log_normal", self.step_log_normal)
 
     def sizes(self, device: Row, draw: Draw | None) -> tuple[Parameter, Parameter]:
-        """Step sizes at ``zero`` (both positive): up, down."""
+        """Step sizes at ``zero``, both positive: up, down."""
         up: Parameter = min(self.asymmetry, 0.0)
         down: Parameter = -max(self.asymmetry, 0.0)
         if draw is not None and self.asymmetry_spread > 0.0:
@@ -85,7 +84,7 @@ class StepModel:
 
 
 def spread_around(mean: float, deviation: float, draw: Draw | None, index: int) -> Parameter:
-    """``mean``, or cells spread around it by the draws of this index."""
+    """``mean``, or cells spread around it by the draws with this index."""
     return mean if draw is None or deviation == 0.0 else mean + deviation * draw(index)
 
 
@@ -98,18 +97,18 @@ def absolute(value: Parameter) -> Parameter:
 class LinearStep(StepModel, Affine):
     """``dw = s_up (1 - decrease_up w/w_max)``, ``dw = -s_down (1 - decrease_down w/w_min)``.
 
-    ConstantStep is ``decrease`` 0 (the default). ``decrease_spread`` is the standard deviation of
-    both decreases from cell to cell; their signs are dropped, so a step never grows towards its
-    bound. The slopes refer to the nominal bounds. Needs ``0 < zero < 1`` unless both decreases
-    are 0.
+    ``decrease`` 0, the default, is the ConstantStep model. ``decrease_spread`` is the standard
+    deviation of both decreases from cell to cell; negative ones are made positive, so a step never
+    grows towards its bound. Slopes refer to the nominal bounds. Needs ``0 < zero < 1`` unless both
+    decreases are 0.
     """
 
     decrease_up: float = share(
-        "Decrease up", "By which share a step up shrinks on the way to the upper bound.", 2.0, 0.01
+        "Decrease up", "How much a step up shrinks on the way to the upper bound.", 2.0, 0.01
     )
     decrease_down: float = share(
         "Decrease down",
-        "By which share a step down shrinks on the way to the lower bound.",
+        "How much a step down shrinks on the way to the lower bound.",
         2.0,
         0.01,
     )
@@ -118,10 +117,10 @@ class LinearStep(StepModel, Affine):
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.decrease_up or self.decrease_down) and self.zero in (0.0, 1.0):
-            raise ValueError(f"zero must be inside 0 to 1 where steps decrease; got {self.zero}")
+            raise ValueError(f"zero must be above 0 and below 1 if steps decrease; got {self.zero}")
 
     def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
-        """Affine cells: the closed form for many pulses applies."""
+        """Parameters of affine cells."""
         up, down = self.sizes(device, draw)
         low, high = self.bounds(draw)
         bend_up = absolute(spread_around(self.decrease_up, self.decrease_spread, draw, 4))
@@ -139,7 +138,7 @@ class SoftBounds(StepModel, Affine):
     """
 
     def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
-        """Affine cells: the closed form for many pulses applies."""
+        """Parameters of affine cells."""
         bounds = self.bounds(draw)
         return CellParameters(
             self, *_affine(self.zero, self.sizes(device, draw), (1.0, 1.0), bounds), *bounds
@@ -152,7 +151,7 @@ def _affine(
     bends: tuple[Parameter, Parameter],
     references: tuple[Parameter, Parameter],
 ) -> tuple[tuple[Parameter, Parameter], tuple[Parameter, Parameter]]:
-    """Step and slope, up and down: ``1 - bend`` of the size at ``zero`` where the reference is."""
+    """Step and slope, up and down: ``1 - bend`` of the size at ``zero`` for the reference."""
     (up, down), (bend_up, bend_down), (bottom, top) = sizes, bends, references
     up, slope_up = _no_overshoot(up, bend_up, top - zero)
     down, slope_down = _no_overshoot(down, bend_down, zero - bottom)
@@ -163,7 +162,7 @@ def _affine(
 def _no_overshoot(
     size: Parameter, bend: Parameter, width: Parameter
 ) -> tuple[Parameter, Parameter]:
-    """Step and slope, shrunk so that one pulse ends at most where clipping would leave it."""
+    """Step and slope, reduced so that one pulse ends no further than clipping would."""
     if isinstance(bend, float) and bend == 0.0:
         return size, 0.0
     most, slope = 1.0 - 1e-6, -size * bend / positive(width)
@@ -175,5 +174,5 @@ def _no_overshoot(
 
 
 def positive(width: Parameter) -> Parameter:
-    """At least a little above 0, for what is divided by it."""
+    """``width``, at least slightly above 0, for use as a divisor."""
     return width.clamp(min=1e-6) if isinstance(width, Tensor) else max(width, 1e-6)

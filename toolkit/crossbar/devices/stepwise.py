@@ -1,7 +1,7 @@
-"""Responses without a closed form for many pulses: one pulse after another, along a curve.
+"""Responses without a closed form for many pulses: pulses follow a curve one by one.
 
-A pulse at state x moves it by ``size * curve(u)`` with ``u = offset + tilt * x``. The coordinates
-of the step models are those of :mod:`toolkit.crossbar.devices.steps`.
+A pulse at state x moves it by ``size * curve(u)`` with ``u = offset + tilt * x``. Coordinates are
+those of the step models, :mod:`toolkit.crossbar.devices.steps`.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from toolkit.crossbar.kernels import CompiledStep
 
 
 class Stepwise(Law):
-    """Pulse after pulse along a curve, within the bounds of the cell.
+    """Pulses one by one along a curve, within the bounds of the cell.
 
-    The parameters of cells are size, offset, tilt and what the curve needs; the sizes of depression
-    are negative. A ``compiled`` step goes with each :meth:`curve`.
+    The parameters of cells are size, offset, tilt and those of the curve; sizes of depression are
+    negative. Every :meth:`curve` needs a ``compiled`` step.
     """
 
     @abstractmethod
     def curve(self, u: Tensor, *shape: Tensor) -> Tensor:
-        """The unsigned shape of a step at ``u``.
+        """Unsigned size of a step at ``u``, relative to the cell's size.
 
-        ``shape`` are the further parameters of the cells, or the rows of nodes of this direction.
+        ``shape`` holds the cells' further parameters, or this direction's rows of nodes.
         """
 
     def advance(self, cells: CellParameters, state: Tensor, pulses: Tensor) -> None:
-        """Pulse by pulse; the last part of a fractional count makes that fraction of a step."""
+        """Apply pulses one by one; a fractional count ends with that fraction of a step."""
         low, high = like(cells.low, state), like(cells.high, state)
         for is_up in (True, False):
             left = (pulses if is_up else -pulses).clamp(min=0.0)
@@ -47,12 +47,12 @@ class Stepwise(Law):
                 jump = left.clamp(max=1.0) * self._jump(cells, state, is_up=is_up)
                 moved = torch.where(left > 0.0, torch.clamp(state + jump, low, high), state)
                 left = (left - 1.0).clamp_(min=0.0)
-                if torch.equal(moved, state):  # then no further pulse moves anything
+                if torch.equal(moved, state):  # no further pulse moves a cell
                     break
                 state.copy_(moved)
 
     def symmetry_point(self, cells: CellParameters) -> Tensor:
-        """By bisection of the sum of the steps up and down between the bounds."""
+        """Found by bisection of the sum of the steps up and down between the bounds."""
         parameters = (cells.low, cells.high, *cells.up, *cells.down)
         place = next((value.device for value in parameters if isinstance(value, Tensor)), None)
         low, high = torch.broadcast_tensors(
@@ -79,12 +79,12 @@ class Stepwise(Law):
 
 
 def pulse_by_pulse(curve: Callable[..., Any]) -> CompiledStep:
-    """Compiled form of :meth:`Stepwise.advance` along ``curve(u, own, nodes, line)``, for numba.
+    """Compile :meth:`Stepwise.advance` along ``curve(u, own, nodes, line)`` with numba.
 
-    ``u`` is a number and ``own`` the cell's last parameter; ``line`` is the first row in ``nodes``
-    of the direction.
+    ``u`` is a number and ``own`` the cell's last parameter; ``line`` is the direction's first row
+    in ``nodes``.
     """
-    is_here = curve.__module__ == __name__  # what is kept on disk is told by this file's time alone
+    is_here = curve.__module__ == __name__  # numba's disk cache checks the time of this file only
     curve = register_jitable(curve)
 
     def advance(places, pulses, state, parameters, nodes, low, high, after):  # type: ignore[no-untyped-def]
@@ -103,7 +103,7 @@ def pulse_by_pulse(curve: Callable[..., Any]) -> CompiledStep:
                 before = x
                 share = curve(offset + tilt * x, own, nodes, line)
                 x = min(max(x + size * share, floor), ceiling)
-                if x == before:  # then no further pulse moves it
+                if x == before:  # no further pulse moves it
                     break
             after[index] = x
 
@@ -118,9 +118,9 @@ def _exponential(u, own, nodes, line):  # type: ignore[no-untyped-def]  # noqa: 
 class ExpStep(StepModel, Stepwise):
     """``dw = +-s max(0, 1 - A exp(+-gamma z))`` with ``z = 2 a w / (w_max - w_min) + b``.
 
-    Upper signs up (``amplitude_up``, ``gamma_up``), lower signs down. ``w_max - w_min`` is the
-    cell's own range. ``shape_spread`` is the standard deviation, from cell to cell and relative to
-    them, of the amplitudes and gammas, each for itself.
+    Upper signs: up (``amplitude_up``, ``gamma_up``); lower signs: down. ``w_max - w_min`` is
+    the cell's own range. ``shape_spread`` is the relative standard deviation of the amplitudes and
+    gammas from cell to cell, drawn independently.
     """
 
     amplitude_up: float = number(
@@ -137,12 +137,12 @@ class ExpStep(StepModel, Stepwise):
     b: float = number(
         "Offset b", "b in z = 2 a w / (w_max − w_min) + b.", -2.0, 2.0, 0.01, default=0.0
     )
-    shape_spread: float = spread("Shape spread", "the formula's numbers, relative to them", 1.0)
+    shape_spread: float = spread("Shape spread", "amplitudes and exponents, relative to these", 1.0)
 
     compiled = pulse_by_pulse(_exponential)
 
     def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
-        """Cells pulsed one pulse after another."""
+        """Parameters of cells that are pulsed one pulse at a time."""
         nominal = (self.amplitude_up, self.amplitude_down, self.gamma_up, self.gamma_down)
         amplitude_up, amplitude_down, gamma_up, gamma_down = (
             spread_around(mean, self.shape_spread * abs(mean), draw, 4 + number)
@@ -157,7 +157,7 @@ class ExpStep(StepModel, Stepwise):
         return CellParameters(self, rise, fall, low, high)
 
     def curve(self, u: Tensor, *shape: Tensor) -> Tensor:
-        """``max(0, 1 - A exp(u))``, A the cell's amplitude."""
+        """``max(0, 1 - A exp(u))``, with A the cell's amplitude."""
         (amplitude,) = shape
         return (1.0 - amplitude * u.exp()).clamp(min=0.0)
 
@@ -170,9 +170,9 @@ def _power(u, own, nodes, line):  # type: ignore[no-untyped-def]  # noqa: ARG001
 class PowStep(StepModel, Stepwise):
     """``dw = s omega^gamma`` up, ``-s (1 - omega)^gamma`` down.
 
-    ``omega = (w_max - w)/(w_max - w_min)`` in the cell's own range; ``s`` is here the step
-    at the far bound. ``gamma_spread`` is the standard deviation of both gammas from cell to cell;
-    their signs are dropped.
+    ``omega = (w_max - w)/(w_max - w_min)`` in the cell's own range; ``s`` is the step at the far
+    bound. ``gamma_spread`` is the standard deviation of both gammas from cell to cell; negative
+    gammas are made positive.
     """
 
     gamma_up: float = share(
@@ -186,7 +186,7 @@ class PowStep(StepModel, Stepwise):
     compiled = pulse_by_pulse(_power)
 
     def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
-        """Cells pulsed one pulse after another."""
+        """Parameters of cells that are pulsed one pulse at a time."""
         up, down = self.sizes(device, draw)
         low, high = self.bounds(draw)
         gamma_up = absolute(spread_around(self.gamma_up, self.gamma_spread, draw, 4))
@@ -196,7 +196,7 @@ class PowStep(StepModel, Stepwise):
         return CellParameters(self, rise, fall, low, high)
 
     def curve(self, u: Tensor, *shape: Tensor) -> Tensor:
-        """``u^gamma`` of u clipped to 0..1."""
+        """``u^gamma``, with u clipped to 0..1."""
         (gamma,) = shape
         return u.clamp(0.0, 1.0).pow(gamma)
 
@@ -216,12 +216,12 @@ def _between(u, own, nodes, line):  # type: ignore[no-untyped-def]  # noqa: ARG0
 
 
 class Tabulated(Stepwise):
-    """Straight between nodes: ``nodes`` of the cells are as :func:`both_ways` gives them."""
+    """A curve that is linear between nodes; ``nodes`` of the cells come from :func:`both_ways`."""
 
     compiled = pulse_by_pulse(_between)
 
     def curve(self, u: Tensor, *shape: Tensor) -> Tensor:
-        """Of ``places`` and ``values``."""
+        """Interpolate between ``places`` and ``values``."""
         places, values = shape
         u = u.clamp(0.0, 1.0).contiguous()
         right = torch.searchsorted(places, u).clamp(1, len(places) - 1)
@@ -232,9 +232,9 @@ class Tabulated(Stepwise):
 def both_ways(
     up: tuple[Sequence[float], Sequence[float]], down: tuple[Sequence[float], Sequence[float]]
 ) -> np.ndarray:
-    """Places, which rise from 0 to 1, and values of the nodes up, and of those down: (4, nodes).
+    """Stack places, which rise from 0 to 1, and values for up, then for down: (4, nodes).
 
-    Of the direction of fewer nodes the last one is there more than once.
+    The direction with fewer nodes repeats its last one.
     """
     longest = max(len(up[0]), len(down[0]))
     rows = [[*row, *[row[-1]] * (longest - len(row))] for row in (*up, *down)]
@@ -245,8 +245,8 @@ def both_ways(
 class PiecewiseStep(StepModel, Tabulated):
     """``dw = +-s f(w)`` with f linear between ``nodes`` evenly spaced over the cell's own range.
 
-    The nodes are the same for all cells; ``step_spread`` scales them, the spreads of the bounds
-    stretch them.
+    All cells share the nodes; ``step_spread`` scales them and the spreads of the bounds stretch
+    them.
     """
 
     nodes_up: tuple[float, ...] = (1.0, 1.0)
@@ -258,7 +258,7 @@ class PiecewiseStep(StepModel, Tabulated):
             check_reals(name, getattr(self, name), count=2)
 
     def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
-        """Cells pulsed one pulse after another."""
+        """Parameters of cells that are pulsed one pulse at a time."""
         up, down = self.sizes(device, draw)
         low, high = self.bounds(draw)
         scale = 1.0 / positive(high - low)

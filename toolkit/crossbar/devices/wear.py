@@ -14,10 +14,10 @@ _ENDURANCE, _STUCK = 11, 12  # indices of the cells' draws
 def stuck_bounds(
     low: Parameter, high: Parameter, device: Device, draw: Draw
 ) -> tuple[Parameter, Parameter]:
-    """Bounds of the cells with those of stuck cells closed upon the stuck state.
+    """Bounds of the cells; those of stuck cells are both the stuck state.
 
-    A cell is stuck low or high where its draw lies in the lower or upper tail of that probability,
-    so that raising a fraction keeps the cells that were stuck already.
+    A cell is stuck low or high if its draw lies in the lower or upper tail of that probability,
+    so cells that are stuck stay stuck when a fraction is raised.
     """
     if device.stuck_low == 0.0 and device.stuck_high == 0.0:
         return low, high
@@ -39,7 +39,7 @@ def _normalised(conductance: float | None, default: float, device: Device) -> fl
 
 
 def endurance_limits(device: Device, draw: Draw) -> Tensor | None:
-    """Pulses each cell endures, ``endurance * exp(endurance_spread * xi)``; None: no limit."""
+    """Pulses a cell endures, ``endurance * exp(endurance_spread * xi)``; None: no limit."""
     if device.endurance == 0.0:
         return None
     return device.endurance * torch.exp(device.endurance_spread * draw(_ENDURANCE))

@@ -1,1 +1,1 @@
-"""What lies between cells and digits: converters and wires."""
+"""The read path between cells and digital values: converters and wires."""

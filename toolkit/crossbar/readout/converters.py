@@ -1,8 +1,8 @@
-"""Converters around an array: DAC at the driven lines, ADC at the sensed ones.
+"""Converters around an array: DACs on the driven lines, ADCs on the sensed lines.
 
-Inputs are in the units of activations, outputs in those of weight x activation, so that bounds and
-noise do not depend on the read voltage. Noise of the cells belongs to the
-:class:`~toolkit.crossbar.Device`, line resistance to :mod:`toolkit.crossbar.readout.wires`.
+Inputs are in units of activations, outputs in units of weight x activation, so bounds and noise do
+not depend on the read voltage. Noise of the cells belongs to :class:`~toolkit.crossbar.Device`,
+line resistance to :mod:`toolkit.crossbar.readout.wires`.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Converter:
         Resolution, 2 to 52; None: not quantised.
     bound
         Largest magnitude that is converted, in units of the signal. None: every vector is scaled by
-        its own largest magnitude, and scaled back afterwards, digitally at a DAC, by an ideal
+        its own largest magnitude and scaled back afterwards, digitally at a DAC, by an ideal
         programmable amplifier at an ADC; nothing is clipped.
     noise
         Standard deviation of Gaussian noise on the analogue side (after a DAC, before an ADC), in
-        units of the signal, drawn anew for every conversion.
+        units of the signal, redrawn for every conversion.
     stochastic
         Round up with the probability of the remainder: unbiased inside the bound, error below one
         ``step``.
@@ -79,27 +79,27 @@ class Converter:
         return signal + self.noise * torch.empty_like(signal).normal_(generator=_needed(generator))
 
     def full_scale(self, signal: Tensor) -> Tensor:
-        """The bound, or every vector's own: (batch, 1), positive."""
+        """The bound, or every vector's own largest magnitude: (batch, 1), positive."""
         if self.bound is not None:
             return signal.new_full((1, 1), self.bound)
         smallest = torch.finfo(signal.dtype).tiny * 2 ** (self.bits or 0)  # a step is above 0
         return signal.abs().amax(1, keepdim=True).clamp_(min=smallest)
 
     def calibrated(self, samples: Tensor, *, quantile: float = 1.0) -> Converter:
-        """The converter with its bound at a quantile of ``|samples|``; 1 is the largest.
+        """Return the converter with its bound at a quantile of ``|samples|``; 1 is the maximum.
 
         Raises
         ------
         ValueError
-            If ``samples`` are none, not finite or 0 at the quantile, or it is not in (0, 1].
+            If ``samples`` are empty, not finite or 0 at the quantile, or it is not in (0, 1].
         """
         check_real("quantile", quantile, most=1.0, above=0.0)
         if check_tensor("samples", samples).numel() == 0:
-            raise ValueError("samples must be at least one number; got none")
+            raise ValueError("samples must have at least one number; got none")
         magnitudes = samples.detach().abs().flatten()
         bound = float(magnitudes.kthvalue(math.ceil(quantile * magnitudes.numel())).values)
         if bound == 0.0:
-            raise ValueError(f"samples must not be 0 at quantile {quantile}; got 0, no range")
+            raise ValueError(f"samples must not be 0 at quantile {quantile}; got 0")
         return replace(self, bound=bound)
 
 
@@ -120,7 +120,7 @@ class SinhCurve:
         return torch.cosh(signal / self._scale(signal) * self.a) * (self.a / math.sinh(self.a))
 
     def part(self, batch: slice) -> SinhCurve:
-        """The curve of some inputs of the batch."""
+        """The curve for a slice of the batch."""
         return SinhCurve(self.full_scale[batch], self.a)
 
     def _scale(self, signal: Tensor) -> Tensor:
@@ -131,22 +131,22 @@ class SinhCurve:
 class Periphery:
     """The converters of one array, and the I-V curve of its cells.
 
-    A read is ``adc(noise + weights f(noise + dac(activations)))``. Without arguments everything is
+    A read is ``adc(noise + weights f(noise + dac(activations)))``. The default is ideal.
     ideal.
 
     Parameters
     ----------
     dac, adc
-        Converters of reads: of the inputs, of the outputs.
+        Converters of reads: inputs, outputs.
     dac_transposed, adc_transposed
         Converters of transposed reads; None: like those of reads.
     iv_nonlinearity
-        ``a = V_read / V_0`` of cells with a current proportional to ``sinh(V / V_0)``, as compact
-        models write conduction by tunnelling (Guan, Yu and Wong, IEEE Electron Device Lett. 33(10),
-        1405, 2012; theory: Simmons, J. Appl. Phys. 34, 1793, 1963), with G as measured at the read
-        voltage: an input x acts as ``f(x) = X sinh(a x / X) / sinh(a)``, X the full scale of the
-        DAC, which drives V_read. 0: ohmic. With resistive wires it is what arrives at a cell that
-        goes through the curve.
+        ``a = V_read / V_0`` of cells whose current is proportional to ``sinh(V / V_0)``, as compact
+        models describe conduction by tunnelling (Guan, Yu and Wong, IEEE Electron Device Lett.
+        33(10), 1405, 2012; theory: Simmons, J. Appl. Phys. 34, 1793, 1963). G is measured at the
+        read voltage: an input x acts as ``f(x) = X sinh(a x / X) / sinh(a)``, where X is the full
+        scale of the DAC and corresponds to V_read. 0: ohmic. With resistive wires, the curve
+        applies to the voltage that arrives at the cell.
 
     Raises
     ------
@@ -169,12 +169,12 @@ class Periphery:
     def drive(
         self, signal: Tensor, *, transposed: bool = False, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Inputs (batch, lines) as they are driven onto the lines."""
+        """Inputs (batch, lines) as driven onto the lines."""
         dac, _ = self.converters(transposed=transposed)
         return dac.add_noise(dac.quantise(signal, generator=generator), generator=generator)
 
     def curve(self, signal: Tensor, *, transposed: bool = False) -> SinhCurve | None:
-        """I-V curve of the cells in a read of the inputs ``signal``; None if they are ohmic."""
+        """I-V curve of the cells for the inputs ``signal``; None if they are ohmic."""
         if self.iv_nonlinearity == 0.0:
             return None
         dac, _ = self.converters(transposed=transposed)
@@ -183,7 +183,7 @@ class Periphery:
     def sense(
         self, output: Tensor, *, transposed: bool = False, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Sums of the lines (batch, lines) as the digital side gets them."""
+        """Sums of the lines (batch, lines) as the digital side receives them."""
         _, adc = self.converters(transposed=transposed)
         return adc.quantise(adc.add_noise(output, generator=generator), generator=generator)
 
@@ -201,10 +201,10 @@ class Periphery:
         *,
         quantile: float = 1.0,
     ) -> Periphery:
-        """Bounds from data: a quantile of the magnitudes that an ideal read of it has.
+        """Set bounds from data: a quantile of the magnitudes in an ideal read.
 
-        ``weights`` (m, n), ``activations`` (batch, n); with ``errors`` (batch, m) transposed reads
-        get converters of their own.
+        ``weights`` (m, n), ``activations`` (batch, n). With ``errors`` (batch, m), transposed reads
+        get their own converters.
 
         Raises
         ------

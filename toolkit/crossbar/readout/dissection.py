@@ -2,12 +2,12 @@
 
 The geometry and the public functions are in :mod:`toolkit.crossbar.readout.wires`.
 
-A tile of the array is a linear network that touches the rest at the ends of its lines only. Its
+A tile of the array is a linear network that touches the rest only at the ends of its lines. Its
 matrix H takes, for every line, the potential at its near end (towards the terminal) and the current
 that leaves at its far end; it gives the current that enters at the near end and the potential at
-the far end. Bit-line potentials count negative, which makes both families of lines alike and H
+the far end. Bit-line potentials count as negative, which makes both families of lines alike and H
 symmetric. Joining two tiles eliminates the ends that meet; nothing is ever divided by a wire
-resistance, so small ones cost no accuracy. The ports are ordered [near, others' near, others' far,
+resistance, so small ones cost no accuracy. Ports are ordered [near, others' near, others' far,
 far], where near and far are the ends of the lines along which tiles are joined next.
 """
 
@@ -18,16 +18,16 @@ import math
 import torch
 from torch import Tensor
 
-# Largest side of the smallest tiles. Sides of 4 to 7, doubled, cover any size with little to spare.
+# Largest side of the smallest tiles. Sides of 4 to 7, doubled, cover any size with little padding.
 _SIDE = 7
-# Smallest tiles taken at a time: bounds the scratch memory.
+# Number of smallest tiles computed at a time: bounds the scratch memory.
 _CHUNK = 4096
 
 
 def dissect(conductance: Tensor, word: float, bit: float) -> Tensor:
     """Effective conductance (m, n) of a float64 matrix; ohm per segment of word and bit lines.
 
-    Tiles are joined two by two, along the word lines (axis 0) and the bit lines (1) in turn.
+    Tiles are joined two by two, alternately along the word lines (axis 0) and the bit lines (1).
     """
     m, n = conductance.shape
     lines, counts = _cover(m, n)  # word and bit lines of a tile; tiles along word, along bit lines
@@ -47,7 +47,7 @@ def dissect(conductance: Tensor, word: float, bit: float) -> Tensor:
         axis = 1 - axis
     shared, others = lines[axis], lines[1 - axis]
     block = tiles[0, 0, shared : shared + others, :shared]
-    # Bit lines were numbered from their terminals, the last input first; padding is at far ends.
+    # Bit lines were numbered from their terminals, last input first; padding is at the far ends.
     return (block if axis == 0 else block.T)[:m, :n].flip(1)
 
 
@@ -73,7 +73,7 @@ def _join(near: Tensor, far: Tensor, lines: int) -> Tensor:
 
 
 def _turned(lines: int, parts: int, ends: int, others: int, ports: int) -> Tensor:
-    """Order of the ports for the other direction: now [near, others of every part, far]."""
+    """Order of the ports for the other direction: [near, others of every part, far]."""
     every = torch.arange(ports)
     middle = lines + parts * ends * others
     other = every[lines:middle].view(parts, ends, others)
@@ -82,7 +82,7 @@ def _turned(lines: int, parts: int, ends: int, others: int, ports: int) -> Tenso
 
 
 def _cover(m: int, n: int) -> tuple[list[int], list[int]]:
-    """Word and bit lines of the smallest tiles, and how many (powers of 2) cover each axis."""
+    """Word and bit lines of the smallest tiles, and the number (a power of 2) along each axis."""
     counts = [2 ** max(0, math.ceil(math.log2(size / _SIDE))) for size in (m, n)]
     return [math.ceil(n / counts[1]), math.ceil(m / counts[0])], counts
 
@@ -92,8 +92,8 @@ def _small_tiles(
 ) -> Tensor:
     """H of the smallest tiles, (*counts, ports, ports): ``H_ideal + (S X0)^T (1 + S K S)^-1 S X0``.
 
-    S is the square root of the conductances, X0 what every port alone puts over the cells and K
-    the drops that currents of the cells cause.
+    S is the square root of the conductances, X0 the voltages that each port alone puts over the
+    cells, and K the drops caused by the currents of the cells.
     """
     p, q = lines
     cells = conductance.new_zeros(counts[0] * q, counts[1] * p)  # padding: open cells at far ends

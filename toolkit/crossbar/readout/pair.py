@@ -1,4 +1,4 @@
-"""A pair of conductances behind wires."""
+"""A pair of conductance matrices behind wires."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from toolkit.crossbar.readout.wires import Wires
 
 
 class WiredPair:
-    """Plus and minus conductances (2, m, n) behind ``wires``, their difference times ``gain``."""
+    """Plus and minus conductances (2, m, n) behind ``wires``; their difference times ``gain``."""
 
     def __init__(self, conductance: Tensor, wires: Wires, gain: float) -> None:
         self.wires, self._gain, self._dtype = wires, gain, conductance.dtype
-        # Write noise can take a cell of a model below 0; a network has no such cell.
+        # Write noise can take a modelled cell below 0, but a network cannot have such a cell.
         self.solvers = [wires.solver(cells) for cells in conductance.clamp(min=0.0)]
         self._effective: Tensor | None = None
 
     def sums(self, driven: Tensor, curve: SinhCurve | None, *, transposed: bool) -> Tensor:
-        """What the lines give for driven inputs, through the cells' I-V curve if there is one."""
+        """Output of the lines for driven inputs, through the cells' I-V curve if they have one."""
         if curve is None and all(solver.is_direct for solver in self.solvers):
             effective = self._as_matrix()
             return driven @ (effective if transposed else effective.T)
@@ -34,7 +34,7 @@ class WiredPair:
 
     @property
     def progress(self) -> list[list[float]]:
-        """What the solvers have come to, to be saved."""
+        """Progress of the solvers, to be saved."""
         return [solver.progress for solver in self.solvers]
 
     @progress.setter
@@ -44,7 +44,7 @@ class WiredPair:
             solver.progress = progress
 
     def _as_matrix(self) -> Tensor:
-        """Weights as they act through the wires, (m, n)."""
+        """The effective weights behind the wires, (m, n)."""
         if self._effective is None:
             plus, minus = (solver.effective for solver in self.solvers)
             self._effective = ((plus - minus) * self._gain).to(self._dtype)

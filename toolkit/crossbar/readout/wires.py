@@ -1,10 +1,10 @@
 r"""Voltage lost along resistive lines (IR drop): line currents by exact nodal analysis.
 
 Geometry. Every input has a word line, driven at its left end; every output has a bit line, held at
-0 V at its bottom end, where its current is sensed. Each line begins at its terminal with one
+0 V at its bottom end, where its current is sensed. Each line starts at its terminal with one
 segment of resistance r and has one more between any two cells. Conductances are ``(m, n)`` =
-(outputs, inputs), so a picture shows their transpose. Here m = 3 and n = 2; every ``\`` is a cell
-between its word line and, below it, its bit line::
+(outputs, inputs), so the picture shows their transpose. Here m = 3 and n = 2; every ``\`` is a
+cell between its word line and the bit line below::
 
     V[0] --r--+-----r-----+-----r-----+
                \ G[0,0]    \ G[1,0]    \ G[2,0]
@@ -18,9 +18,9 @@ between its word line and, below it, its bit line::
 
 A transposed read drives the terminals of the bit lines and senses at those of the word lines.
 
-With linear cells all follows from one equation. The current of a cell, ``G x``, flows through every
-segment between the cell and the two terminals of its lines, so the voltage over cell (i, j) is what
-the terminals give, less the drops that the cells of its two lines cause::
+With linear cells, everything follows from one equation. The current of a cell, ``G x``, flows
+through every segment between the cell and the terminals of its two lines, so the voltage over cell
+(i, j) is that of the terminals minus the drops caused by the cells of its two lines::
 
     x[i,j] = x0[i,j] - r_word sum_a (min(i, a) + 1) G[a,j] x[a,j]
                      - r_bit  sum_b (n - max(j, b)) G[i,b] x[i,b]
@@ -28,13 +28,13 @@ the terminals give, less the drops that the cells of its two lines cause::
 in short ``x = x0 - K G x`` with K symmetric and positive definite and ``x0[i,j] = V[j]``, or
 ``V[i]`` transposed.
 
-It is solved in one of two ways. *Iterative*: conjugate gradients on ``(1 + S K S) y = S x0``,
-``S = sqrt(G)``, whose eigenvalues begin at 1, so that a few steps do where little is lost.
-*Direct*: :mod:`~toolkit.crossbar.readout.dissection` gives the effective conductance, the linear
-map from driving voltages to sensed currents, after which every read, either way, is one matrix
+There are two solvers. *Iterative*: conjugate gradients on ``(1 + S K S) y = S x0``,
+``S = sqrt(G)``, whose eigenvalues are at least 1, so a few steps suffice if little voltage is lost.
+*Direct*: :mod:`~toolkit.crossbar.readout.dissection` computes the effective conductance, the linear
+map from driving voltages to sensed currents; every later read, in either direction, is one matrix
 product.
 
-Cells with a curved I-V are solved by Newton's method, each step of it iteratively.
+Cells with a curved I-V are solved by Newton's method; each of its steps is solved iteratively.
 """
 
 from __future__ import annotations
@@ -51,16 +51,16 @@ from toolkit.crossbar.readout.converters import SinhCurve
 from toolkit.crossbar.readout.dissection import dissect
 
 METHODS = ("auto", "direct", "iterative")
-# Iterations of one input that cost as much as a direct solution, over sqrt(m n): measured 1.6 at 64
-# lines to 0.3 at 512 (benchmarks/crossbar_wires.py).
+# Iterations per input that cost as much as a direct solution, over sqrt(m n): measured from 1.6 at
+# 64 lines to 0.3 at 512 (benchmarks/crossbar_wires.py).
 _DIRECT_COST = 0.7
-# Voltage lost, if every cell had 1 V over it: some hundred thousand in the largest arrays that a
-# run can have, at 100 ohm. Far above, little of a current is left in float64.
+# Voltage lost if every cell had 1 V over it: some hundred thousand in the largest arrays that a run
+# can have, at 100 ohm. Far above that, float64 keeps little of a current.
 _MOST_LOSS = 1e7
 # Cells times inputs that are iterated at a time.
 _CHUNK = 2**18
 
-# A curve is solved to this share of the largest voltage, in at most so many steps.
+# Tolerance of the curve, as a fraction of the largest voltage, and the most steps.
 _NEWTON_TOLERANCE, _NEWTON_STEPS = 1e-10, 50
 
 Resistance = float | tuple[float, float]
@@ -75,7 +75,7 @@ def line_currents(
     method: str = "auto",
     tolerance: float = 1e-12,
 ) -> Tensor:
-    """Currents at the ends of the bit lines of an array whose lines have resistance.
+    """Compute the currents at the ends of the bit lines of an array with resistive lines.
 
     Parameters
     ----------
@@ -84,14 +84,14 @@ def line_currents(
     voltages
         (batch, n) volts at the word lines; transposed: (batch, m) at the bit lines.
     wire_resistance
-        Ohm per segment, or a pair: of the word lines, of the bit lines. 0 is an ideal line.
+        Ohm per segment, or a pair: word lines, bit lines. 0 is an ideal line.
     transposed
         Drive the bit lines and sense at the word lines.
     method
-        "direct", "iterative", or "auto", which takes the one expected to be faster: see
+        "direct", "iterative", or "auto", which takes the one expected to be faster; see
         :class:`WireSolver`.
     tolerance
-        Of the iterative method: the error of a current ``I[i]`` is at most
+        For the iterative method: the error of a current ``I[i]`` is at most
         ``tolerance * sqrt(sum_j G[i,j]) * sqrt(sum_ij G[i,j] V[j]^2)``.
 
     Returns
@@ -103,7 +103,7 @@ def line_currents(
     Raises
     ------
     TypeError, ValueError
-        If the conductances are not a matrix of finite numbers that are not negative, or another
+        If the conductances are not a matrix of finite numbers that are at least 0, or another
         value does not fit.
     """
     wires = Wires(wire_resistance=wire_resistance, method=method, tolerance=tolerance)
@@ -111,11 +111,11 @@ def line_currents(
 
 
 def effective_conductance(conductance: Tensor, wire_resistance: Resistance) -> Tensor:
-    """The map M from driving voltages to sensed currents: ``I = V M.T``, transposed ``I = V M``.
+    """Compute the map M from driving voltages to sensed currents.
 
-    One matrix (m, n), siemens, float64, serves both, as the network is reciprocal. It takes of the
-    order of ``30 (m n)^1.5`` multiplications and ``50 m n`` numbers of memory. Parameters and
-    errors as :func:`line_currents`.
+    ``I = V M.T``, transposed ``I = V M``: one matrix (m, n), siemens, float64, serves both, as the
+    network is reciprocal. It takes about ``30 (m n)^1.5`` multiplications and ``50 m n`` numbers of
+    memory. Parameters and errors as in :func:`line_currents`.
     """
     return Wires(wire_resistance=wire_resistance).solver(conductance).effective
 
@@ -128,9 +128,10 @@ def cell_voltages(
     transposed: bool = False,
     tolerance: float = 1e-12,
 ) -> Tensor:
-    """Voltage over every cell, volts, (batch, m, n); times ``conductance``, the cells' currents.
+    """Compute the voltage over every cell, volts, (batch, m, n).
 
-    Found iteratively. Parameters, dtype and errors as :func:`line_currents`.
+    Times ``conductance``, these are the currents of the cells. Solved iteratively. Parameters,
+    dtype and errors as in :func:`line_currents`.
     """
     wires = Wires(wire_resistance=wire_resistance, tolerance=tolerance)
     return wires.solver(conductance).cell_voltages(voltages, transposed=transposed)
@@ -138,14 +139,14 @@ def cell_voltages(
 
 @dataclass(frozen=True, kw_only=True)
 class Wires:
-    """Lines with resistance, as a :class:`~toolkit.crossbar.Crossbar` takes them.
+    """Resistance of the lines of a :class:`~toolkit.crossbar.Crossbar`.
 
     Parameters
     ----------
     wire_resistance
-        Ohm per segment, or a pair: of the word lines, of the bit lines.
+        Ohm per segment, or a pair: word lines, bit lines.
     method, tolerance
-        As for :func:`line_currents`.
+        As in :func:`line_currents`.
 
     Raises
     ------
@@ -168,39 +169,39 @@ class Wires:
 
     @property
     def ohms(self) -> tuple[float, float]:
-        """Of a segment of a word line, of a bit line."""
+        """Ohm per segment of a word line and of a bit line."""
         given = self.wire_resistance
         return given if isinstance(given, tuple) else (given, given)
 
     def solver(self, conductance: Tensor) -> WireSolver:
-        """For all reads while ``conductance`` (m, n) stands still."""
+        """Solver for all reads while ``conductance`` (m, n) does not change."""
         return WireSolver(conductance, self)
 
 
 class WireSolver:
-    """Reads of one matrix of conductances; what one read has worked out serves the next.
+    """Reads of one conductance matrix; each read reuses the results of earlier ones.
 
-    With ``wires.method`` "direct" the first read forms the :attr:`effective` conductance. "auto"
-    iterates as long as the iterations of all inputs so far are at most ``0.7 sqrt(m n)``, about
-    what the effective conductance costs, and forms that at the first read that would pass this. So
-    a read or a sequence of reads takes about twice the time of the better choice at worst, and
-    reads of conductances that stand still end up as one matrix product.
+    With ``wires.method`` "direct", the first read computes the :attr:`effective` conductance.
+    "auto" iterates while the iterations of all inputs so far are at most ``0.7 sqrt(m n)``, about
+    the cost of the effective conductance, and computes that at the first read that would exceed
+    this. Reads therefore take at most about twice the time of the better choice, and repeated
+    reads of constant conductances become one matrix product.
 
-    How many iterations an input will take follows from a bound on the condition number,
+    The number of iterations of an input follows from a bound on the condition number,
     ``kappa <= 1 + max(K G)``: 1 plus the largest drop if every cell had 1 V over it.
 
     Parameters
     ----------
     conductance
-        (m, n) siemens, not negative; not to be changed in place afterwards.
+        (m, n) siemens, at least 0; do not change it in place afterwards.
     wires
         Resistances and method.
 
     Raises
     ------
     TypeError, ValueError
-        If ``conductance`` is not a matrix of finite numbers that are not negative, or the wires
-        lose more than 10^7 times the voltage: no array, and iterations that hardly end.
+        If ``conductance`` is not a matrix of finite numbers that are at least 0, or the wires lose
+        more than 10^7 times the voltage, for which the iterations hardly converge.
     """
 
     def __init__(self, conductance: Tensor, wires: Wires) -> None:
@@ -225,7 +226,7 @@ class WireSolver:
 
     @property
     def progress(self) -> list[float]:
-        """What decides how the next reads are solved, and so their last bits: to be saved."""
+        """State that decides how the next reads are solved, and so their last bits; to be saved."""
         return [self._worked, float("effective" in vars(self))]
 
     @progress.setter
@@ -255,15 +256,16 @@ class WireSolver:
     def curved_currents(
         self, voltages: Tensor, curve: SinhCurve, *, transposed: bool = False
     ) -> Tensor:
-        """As :meth:`currents`, of cells whose current is ``G curve(x)`` at the voltage x over them.
+        """Like :meth:`currents`, for cells with current ``G curve(x)`` at the voltage x over them.
 
-        By Newton's method: every step is an iterative solution with the slopes of the curve at the
-        voltages of the step before. Some times slower than :meth:`currents`, and never direct.
+        Uses Newton's method: every step is an iterative solution with the slopes of the curve at
+        the voltages of the previous step. Several times slower than :meth:`currents`, and never
+        direct.
         """
         return self._in_parts(self._driving(voltages, transposed), curve, transposed).to(voltages)
 
     def cell_voltages(self, voltages: Tensor, *, transposed: bool = False) -> Tensor:
-        """Voltage over every cell, volts, (batch, m, n), found iteratively."""
+        """Voltage over every cell, volts, (batch, m, n), solved iteratively."""
         driving = self._driving(voltages, transposed)
         given = self._given(driving, transposed)
         return self._solve(given, self._conductance.sqrt()).to(voltages.dtype)
@@ -274,14 +276,14 @@ class WireSolver:
         return voltages.to(self._conductance)
 
     def _iterates(self, batch: int) -> bool:
-        """Whether this read is for the iterative method."""
+        """Whether this read uses the iterative method."""
         if self.is_direct or self.wires.method == "iterative":
             return not self.is_direct
         self._worked += self.iterations * batch
         return self._worked <= _DIRECT_COST * math.sqrt(self._conductance.numel())
 
     def _in_parts(self, driving: Tensor, curve: SinhCurve | None, transposed: bool) -> Tensor:
-        """Currents by the iterative method, some inputs at a time."""
+        """Currents by the iterative method, a part of the inputs at a time."""
         size, found = max(1, _CHUNK // self._conductance.numel()), []
         for start in range(0, max(1, len(driving)), size):
             part = slice(start, start + size)
@@ -302,16 +304,16 @@ class WireSolver:
             before, over = over, self._solve(given - self._drops(rest), slope.sqrt())
             if bool(((over - before).abs() <= _NEWTON_TOLERANCE * largest).all()):
                 return self._conductance * curve(over)
-        raise RuntimeError(f"no solution with the I-V curve after {_NEWTON_STEPS} Newton steps")
+        raise RuntimeError(f"the I-V curve was not solved in {_NEWTON_STEPS} Newton steps")
 
     def _given(self, driving: Tensor, transposed: bool) -> Tensor:
-        """What the driven terminals would put over every cell, (batch, m, n)."""
+        """Voltages that the driven terminals alone would put over every cell, (batch, m, n)."""
         return driving.unsqueeze(-1 if transposed else -2).expand(-1, *self._conductance.shape)
 
     def _solve(self, given: Tensor, root: Tensor) -> Tensor:
-        """``x`` of ``x = given - K G x`` with ``G = root^2``: voltages over the cells.
+        """Solve ``x = given - K G x`` for the voltages x over the cells, with ``G = root^2``.
 
-        Conjugate gradients, all inputs at once, each at its own pace. As no eigenvalue is below 1,
+        Conjugate gradients, all inputs at once, each at its own pace. No eigenvalue is below 1, so
         the error of y is at most the residual.
         """
         residual = root * given
@@ -330,7 +332,7 @@ class WireSolver:
     def _drops(self, currents: Tensor) -> Tensor:
         """``K`` times the cells' currents (..., m, n): volts lost along both lines of each cell."""
         word, bit = self.wires.ohms
-        along_word = _to_end(currents, -2).cumsum(-2)  # currents of the segments, then their sums
+        along_word = _to_end(currents, -2).cumsum(-2)  # currents of the segments, then their totals
         along_bit = _to_end(currents.cumsum(-1), -1)
         return along_word.mul_(word).add_(along_bit, alpha=bit)
 
@@ -345,12 +347,12 @@ def _power(cells: Tensor) -> Tensor:
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """``part / whole``, 0 for inputs that are finished: both are 0."""
+    """``part / whole``, or 0 for finished inputs, for which both are 0."""
     return part / whole.clamp(min=torch.finfo(whole.dtype).tiny)
 
 
 def _check_loss(conductance: Tensor, word: float, bit: float) -> None:
-    """ValueError if the lines would lose more than an array's can."""
+    """Raise ValueError if the lines would lose too much voltage."""
     m, n = conductance.shape
     loss = (word * m * m + bit * n * n) * float(conductance.max())
     if not loss <= _MOST_LOSS:
