@@ -89,7 +89,7 @@ BAD = {
         "learning_rate must be a finite number, above 0",
     ),
     "hidden text": (["train", "--hidden", "8,4"], "1 to 4096 each; got ['8,4']"),
-    "no checkpoint": (["train", "--resume", __file__], "is damaged or no checkpoint.\n"),
+    "no checkpoint": (["train", "--resume", __file__], "is damaged or not a checkpoint.\n"),
     "max runs": (["dashboard", "--max-runs", "0"], "max_runs must be at least 1; got 0"),
     "address": (["dashboard", "--address", "1.2.3.4.5"], "name another --address."),
     "notebooks": (["notebooks", "--out", __file__], "out must be a folder; got"),
@@ -161,7 +161,7 @@ def test_a_resumed_run_refuses_a_fixed_knob(tmp_path, capsys):
     kept = tmp_path / "run.ckpt"
     assert main(["train", *QUICK, "--checkpoint", str(kept)]) == 0
     assert main(["train", "--resume", str(kept), "--seed", "5"]) == 2
-    assert "seed is fixed for the length of a run" in capsys.readouterr().err
+    assert "seed is fixed during a run" in capsys.readouterr().err
 
 
 def test_a_missing_data_set_says_how_to_get_it(tmp_path, capsys, monkeypatch):

@@ -3,9 +3,9 @@
 import signal
 import sys
 
-if __name__ == "__main__":  # importing it must end nobody's process
-    # Ctrl-C while libraries load ends the process at once: torch's own start cannot be interrupted
-    # without a crash, and there is nothing to lose yet.
+if __name__ == "__main__":  # importing this module must not exit the process
+    # Ctrl-C while libraries load ends the process at once: interrupting torch's import would crash,
+    # and there is nothing to lose yet.
     interrupted = signal.getsignal(signal.SIGINT)
     if interrupted is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)

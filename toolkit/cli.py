@@ -1,6 +1,6 @@
 """The command line: ``python -m toolkit dashboard``, ``train``, ``sweep`` and others.
 
-Options come from the knobs' own declarations. A bad value is one line on standard error and exit
+Options come from the declarations of the knobs. Bad input gives one line on standard error and exit
 status 2, never a traceback.
 """
 
@@ -22,14 +22,14 @@ _NOISES = ("cycle_to_cycle", "step_noise", "state_noise", "write_noise", "read_n
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser that reports each error in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {shorten(message, 300)}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status: 0, 2 for bad input, 1 for a failed run."""
+    """Run one command and return its exit status: 0, 2 for bad input, 1 for a failed run."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         _add_devices(_own_devices().parse_known_args(arguments)[0].devices)
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _say(message: Exception | str, *_: Any) -> None:
-    """One line on standard error."""
+    """Print one line on standard error."""
     print(f"python -m toolkit: {' '.join(str(message).split())}", file=sys.stderr)
 
 
@@ -103,23 +103,23 @@ def _parser() -> argparse.ArgumentParser:
     dashboard.add_argument("--port", type=int, default=5006, help="port to listen on (5006)")
     dashboard.add_argument("--address", default="127.0.0.1", help="address to bind (127.0.0.1)")
     dashboard.add_argument(
-        "--prefix", default="", help="path under which a reverse proxy hands the pages on"
+        "--prefix", default="", help="path under which a reverse proxy serves the pages"
     )
     dashboard.add_argument(
         "--origin",
         action="append",
         default=[],
         metavar="HOST[:PORT]",
-        help="another name under which visitors ask for the pages, a proxy's for example",
+        help="another host name of the pages, such as a proxy's",
     )
     dashboard.add_argument(
-        "--max-runs", type=int, default=8, help="runs that train at once; others wait (8)"
+        "--max-runs", type=int, default=8, help="most runs that train at the same time (8)"
     )
     dashboard.add_argument(
         "--password-file",
         type=Path,
         metavar="FILE",
-        help="ask visitors for the password that is the file's first line",
+        help="ask visitors for the password in the first line of this file",
     )
     dashboard.add_argument(
         "--tour", type=Path, metavar="FILE", help="show this tour (YAML) in the Playground"
@@ -127,18 +127,18 @@ def _parser() -> argparse.ArgumentParser:
     dashboard.add_argument(
         "--runs", type=Path, metavar="DIR", help="list the runs saved there on the Results page"
     )
-    dashboard.add_argument("--show", action="store_true", help="open a browser at the page")
+    dashboard.add_argument("--show", action="store_true", help="open the page in a browser")
     dashboard.set_defaults(run=_dashboard)
 
     train = commands.add_parser(
-        "train", parents=[_own_devices()], help="train one network and save what was measured"
+        "train", parents=[_own_devices()], help="train one network and save its results"
     )
     train.add_argument("--epochs", type=int, default=10, help="passes over the training set (10)")
     train.add_argument("--out", type=Path, help="where to write the run: .nc or .zarr")
     train.add_argument(
         "--stream",
         action="store_true",
-        help="write to --out (.zarr) while the run goes, so that nothing is lost if it is killed",
+        help="write to --out (.zarr) during the run, so that little is lost if it is killed",
     )
     train.add_argument(
         "--data-dir", type=Path, help="folder of published data sets (or SBPCA_DATA)"
@@ -147,18 +147,18 @@ def _parser() -> argparse.ArgumentParser:
         "--download", action="store_true", help="let scikit-learn fetch the data set from OpenML"
     )
     train.add_argument(
-        "--checkpoint", type=Path, help="file to keep the run's whole state in, after every epoch"
+        "--checkpoint", type=Path, help="file for the run's complete state, written every epoch"
     )
     train.add_argument(
         "--resume",
         type=Path,
-        help="go on from such a file for --epochs more; live knobs may change",
+        help="continue from such a file for --epochs more; live knobs can change",
     )
     train.add_argument(
         "--threads",
         type=int,
         default=1,
-        help="torch threads; layers this small run best on one (1)",
+        help="torch threads; small layers are fastest on one (1)",
     )
     add_arguments(train, Settings)
     train.set_defaults(run=_train)
@@ -167,11 +167,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_sweep(commands)
     _add_reproduce(commands)
 
-    notebooks = commands.add_parser("notebooks", help="copy the tutorials, to work in them")
-    notebooks.add_argument("--out", type=Path, required=True, help="folder to copy them to")
-    notebooks.add_argument("--force", action="store_true", help="overwrite what was worked in")
+    notebooks = commands.add_parser("notebooks", help="copy the tutorial notebooks to a folder")
+    notebooks.add_argument("--out", type=Path, required=True, help="destination folder")
+    notebooks.add_argument("--force", action="store_true", help="overwrite changed copies")
     notebooks.add_argument(
-        "--html", action="store_true", help="run them all and write them as pages, to be read"
+        "--html", action="store_true", help="run all notebooks and write them as HTML pages"
     )
     notebooks.set_defaults(run=_notebooks)
 
@@ -181,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
     devices.add_argument("--plot", type=Path, help="save the response curves as an .html page")
     devices.set_defaults(run=_devices)
 
-    loops = commands.add_parser("compile", help="compile the inner loops now, not at first use")
+    loops = commands.add_parser("compile", help="compile the inner loops ahead of first use")
     loops.set_defaults(run=_compile)
     return parser
 
@@ -221,24 +221,24 @@ def _add_sweep(commands: Any) -> None:
     )
     runs.add_argument("plan", type=Path, help="YAML file: grid, seeds, epochs")
     runs.add_argument(
-        "--out", type=Path, required=True, help=".zarr store; runs that it holds are not run again"
+        "--out", type=Path, required=True, help=".zarr store; runs already in it are skipped"
     )
-    runs.add_argument("--workers", type=int, help="processes (one for each processor)")
+    runs.add_argument("--workers", type=int, help="number of processes (one per processor)")
     runs.add_argument("--scheduler", metavar="ADDRESS", help="use this Dask scheduler instead")
     runs.add_argument("--data-dir", type=Path, help="folder of published data sets (or SBPCA_DATA)")
     runs.set_defaults(run=_sweep)
 
 
 def _add_reproduce(commands: Any) -> None:
-    study = commands.add_parser("reproduce", help="put the papers' claims to the test")
+    study = commands.add_parser("reproduce", help="test the papers' claims")
     study.add_argument(
         "claims", nargs="*", default=["all"], metavar="CLAIM", help="C1 ... C8 (all)"
     )
-    study.add_argument("--data-dir", type=Path, help="folder of the data sets' files")
-    study.add_argument("--out", type=Path, default=Path("results"), help="folder (results)")
+    study.add_argument("--data-dir", type=Path, help="folder of published data sets")
+    study.add_argument("--out", type=Path, default=Path("results"), help="output folder (results)")
     study.add_argument("--quick", action="store_true", help="small parts of the data, few epochs")
-    study.add_argument("--seeds", type=int, help="runs of each case (as many as its claim says)")
-    study.add_argument("--fresh", action="store_true", help="measure anew what is there already")
+    study.add_argument("--seeds", type=int, help="runs per case (set by each claim)")
+    study.add_argument("--fresh", action="store_true", help="repeat existing measurements")
     study.add_argument("--threads", type=int, default=1, help="torch threads (1)")
     study.set_defaults(run=_reproduce)
 
@@ -296,7 +296,7 @@ def _train(
                 _train_an_epoch(run)
                 if checkpoint is not None:
                     run.checkpoint(checkpoint)
-    finally:  # a run that diverged or was interrupted has something to show, too
+    finally:  # diverged and interrupted runs are saved as well
         if out is not None and run.step_count:
             print(f"saved {out if stream else run.save(out)}")
     print(
@@ -308,7 +308,7 @@ def _train(
 def _new_or_resumed(
     *, data_dir: Path | None, download: bool, resume: Path | None, **knobs: Any
 ) -> Any:
-    """A new run, or one from a checkpoint with these live knobs changed."""
+    """Create a run, or resume one from a checkpoint with these live knobs changed."""
     from toolkit.training import Experiment, load_dataset
     from toolkit.training.data.datasets import DATA_DIR_VARIABLE
     from toolkit.training.experiment.checkpoint import load_checkpoint
@@ -340,7 +340,7 @@ def _with_own_device(knobs: dict[str, Any]) -> dict[str, Any]:
 def _train_an_epoch(run: Any) -> None:
     from tqdm import tqdm
 
-    batches = -(-run.samples_per_epoch // run.batch_size)  # the last one is whole too
+    batches = -(-run.samples_per_epoch // run.batch_size)  # the last batch is full, too
     title = f"epoch {int(run.epoch) + 1}"
     with tqdm(
         total=batches * run.batch_size, desc=title, unit="sample", unit_scale=True, disable=None
@@ -380,7 +380,7 @@ def _reproduce(*, claims: list[str], quick: bool, threads: int, out: Path, **opt
 
 def _notebooks(*, out: Path, force: bool, html: bool) -> int:
     if out.exists() and not out.is_dir():
-        raise ValueError(f"out must be a folder; got {str(out)!r}, which is something else")
+        raise ValueError(f"out must be a folder; got {str(out)!r}, which is not one")
     if html:
         from toolkit.teaching.pages import render
         from toolkit.teaching.series import notebooks
@@ -394,7 +394,7 @@ def _notebooks(*, out: Path, force: bool, html: bool) -> int:
 
 
 def _check_out(out: Path | None) -> None:
-    """Refuse an impossible path before the training, not after it."""
+    """Reject an impossible path before training instead of after it."""
     from toolkit.results.files import check_path
     from toolkit.writing import check_target
 

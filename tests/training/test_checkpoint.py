@@ -83,7 +83,7 @@ class Trap:
 @pytest.mark.parametrize("what", ["cut", "torch", "pickle", "version", "none"])
 def test_a_damaged_or_foreign_file_is_refused_and_nothing_in_it_is_run(tmp_path, what):
     trap, path = Trap(tmp_path / "ran"), tmp_path / "run.ckpt"
-    error, message = ValueError, "damaged or no checkpoint"
+    error, message = ValueError, "damaged or not a checkpoint"
     if what == "cut":
         Experiment().checkpoint(path)
         path.write_bytes(path.read_bytes()[:-2000])

@@ -216,7 +216,7 @@ def test_bad_arrays_are_refused(changes, words):
         ({"classes": 2}, "train_labels must be between 0 and 1; got 2"),
         ({"classes": 10**9}, "classes must be between 1 and 65536"),
         ({"test_labels": torch.tensor([0, -1])}, "test_labels must be between 0 and 2; got -1"),
-        ({"train_labels": torch.tensor([0, 1])}, "train_labels must be 6, one a sample; got 2"),
+        ({"train_labels": torch.tensor([0, 1])}, "train_labels must be 6, one per sample; got 2"),
     ],
 )
 def test_a_set_made_of_its_parts_has_labels_of_its_classes(change, said):

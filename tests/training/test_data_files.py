@@ -171,7 +171,7 @@ def test_a_missing_data_set_says_how_to_get_it(name, wanted, address, tmp_path, 
             assert part in said
         assert "SBPCA_DATA" in said
         assert f'load_dataset("{name}", download=True)' in said
-        assert (str(folder) if folder else "no data folder was named") in said
+        assert (str(folder) if folder else "no data folder is set") in said
 
 
 def test_a_missing_file_is_named(mnist_files, tmp_path):
@@ -226,7 +226,7 @@ def test_a_copy_that_is_not_the_published_data_is_refused(openml, tmp_path, chan
         pixels[[0, 1]] = pixels[[1, 0]]
     else:
         answer["error"] = OSError("no route")
-    said = "mnist_784 of OpenML is not the published|OpenML did not give mnist_784: no route"
+    said = "mnist_784 of OpenML is not the published|OpenML did not provide mnist_784: no route"
     with pytest.raises(ConnectionError if answer["error"] else ValueError, match=said):
         load_dataset("mnist", data_dir=tmp_path, download=True)
 
@@ -251,7 +251,7 @@ def test_a_changed_file_is_refused_before_any_is_parsed(mnist_files, tmp_path, n
     write(tmp_path, mnist_files | {name: changed})
     found, wanted = sha256(changed), sha256(mnist_files[name])
     said = f"{tmp_path / name} is not the published file of MNIST: its SHA-256 is {found}, and "
-    with pytest.raises(ValueError, match=re.escape(f"{said}should be {wanted}; get it anew from")):
+    with pytest.raises(ValueError, match=re.escape(f"{said}should be {wanted}; download it again from")):
         load_dataset("mnist", data_dir=tmp_path)
 
 
@@ -265,7 +265,7 @@ def test_a_malicious_batch_does_not_run(cifar_files, tmp_path, monkeypatch, wher
         "right sum": cifar_files | {"test_batch": pickle.dumps(batch([0]) | {b"x": Bomb(mark)})},
     }[where]
     if where == "right sum":
-        said = "has no need of"
+        said = "must not need"
         known_as(monkeypatch, "cifar-10", CIFAR_10, files)
     write(tmp_path, files)
     with pytest.raises(ValueError, match=said):
@@ -289,7 +289,7 @@ def test_a_malicious_batch_does_not_run(cifar_files, tmp_path, monkeypatch, wher
     ],
 )
 def test_a_pickle_can_name_arrays_only(code):
-    with pytest.raises(ValueError, match="a pickled array has no need of"):
+    with pytest.raises(ValueError, match="a pickled array must not need"):
         unpickle(code)
 
 

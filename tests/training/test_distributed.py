@@ -136,7 +136,7 @@ def test_merging_forms_no_matrix_of_the_layers_size():
 
 
 def test_merging_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match=r"updates must be at least one, of one shape.*\(3, 4\)"):
+    with pytest.raises(ValueError, match=r"updates must be at least one, all of the same shape.*\(3, 4\)"):
         merge([random_update(3, 4, 1, 0), random_update(4, 3, 1, 0)], 1)
     with pytest.raises(ValueError, match="at least one"):
         merge([], 1)
@@ -248,7 +248,7 @@ def test_bytes_of_larger_groups_are_those_of_a_ring():
 
 SAME = r"WorkerLostError: all workers must "
 OTHERS = SAME + r"have the same options .*; worker 1 has others"
-STEP = SAME + r"make the same .*; worker 1 came to "
+STEP = SAME + r"make the same .*; worker 1 is at "
 
 
 @pytest.mark.parametrize(

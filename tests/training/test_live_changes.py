@@ -184,8 +184,8 @@ REFUSED = [
     ("read_noise", -0.1, "read_noise must be a finite number, 0.0 to 0.5; got -0.1"),
     ("nonlinearity_up", 9.5, "nonlinearity_up must be a finite number, -9.0 to 9.0; got 9.5"),
     ("cycle_to_cycle", math.inf, "cycle_to_cycle must be a finite number, 0.0 to 0.5; got inf"),
-    ("seed", 3, "seed is fixed for the length of a run; live knobs: method, rank"),
-    ("hidden", [3], "hidden is fixed for the length of a run"),
+    ("seed", 3, "seed is fixed during a run; live knobs: method, rank"),
+    ("hidden", [3], "hidden is fixed during a run"),
     ("momentum", 0.9, "unknown knob 'momentum'; allowed: dataset, model"),
 ]
 

@@ -233,7 +233,7 @@ def test_runs_that_share_a_limit_take_turns(make):
     third.start()
     until(lambda: third.snapshot.waiting == 2)
     third.step()  # a single step, which also pauses, takes a place like any other
-    assert message(third) == "1 runs train already: step a little later."
+    assert message(third) == "1 runs are training now: step again later."
     assert third.snapshot.step == second.snapshot.step == 0 and second.snapshot.running
     third.start()
     first.close()

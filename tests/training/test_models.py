@@ -118,8 +118,8 @@ def test_first_weights_come_from_the_generator_alone(name):
     ("name", "data", "message"),
     [
         ("resnet", load_dataset("digits"), "name must be one of mlp, lenet, vgg; got 'resnet'"),
-        ("lenet", gaussians(), "model lenet needs pictures; gaussians has no"),
-        ("vgg", gaussians(), "model vgg needs pictures; gaussians has no"),
+        ("lenet", gaussians(), "model lenet needs pictures, but gaussians has no"),
+        ("vgg", gaussians(), "model vgg needs pictures, but gaussians has no"),
         ("lenet", pictures(1, 40, 3), "of 4 x 4 or more; those of pictures"),
         ("vgg", pictures(1, 40, 7), "of 8 x 8 or more; those of pictures"),
     ],

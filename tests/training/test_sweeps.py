@@ -64,7 +64,7 @@ def test_a_list_is_an_axis_and_a_value_is_fixed():
         ({"ranks": [1]}, {}, "grid must have knobs of dataset, .*; got 'ranks'"),
         ({"seed": [1]}, {}, "grid must have knobs of .*; got 'seed'"),
         ({"rank": [1, 0]}, {}, "rank must be a whole number, 1 to 512; got 0"),
-        ({"rank": []}, {}, r"rank must have one value or more, each once; got \[\]"),
+        ({"rank": []}, {}, r"rank must have at least one value and no repeats; got \[\]"),
         ({"rank": [2, 2]}, {}, r"each once; got \[2, 2\]"),
         ({"method": "best"}, {}, "method must be one of"),
         ({"hidden": [[8], 8]}, {}, "hidden must be a list of widths"),
@@ -93,7 +93,7 @@ def test_a_plan_is_read_from_yaml(tmp_path):
     assert read_plan(path) == wanted
     for text, message in (
         ("rank: [1]", "must hold 'grid:'"),
-        ("grid: {rank: [1]}\nepoch: 3", "has 'epoch'; allowed beside grid: seeds and epochs"),
+        ("grid: {rank: [1]}\nepoch: 3", "has 'epoch'; allowed: grid, seeds and epochs"),
         ("grid: [", "cannot be read"),
     ):
         path.write_text(text)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from toolkit.training.experiment.settings import Settings
     from toolkit.training.experiment.sweep import Plan, read_plan, sweep
 
-# loaded when first asked for: layers alone need neither xarray nor param
+# loaded on first use: layers alone need neither xarray nor param
 _LAZY = {
     "DivergenceError": "run",
     "Experiment": "experiment",

@@ -1,7 +1,7 @@
-"""Networks by name, of plain torch layers: what they are made of, and what they begin with.
+"""Networks by name, made of plain torch layers, with their initial weights.
 
-Every model takes flat inputs (samples, features). Putting one on crossbars is ``convert.py``'s
-business, and any other ``nn.Module`` will do as well.
+Every model takes flat inputs (samples, features). ``convert.py`` puts models on crossbars; any
+other ``nn.Module`` works as well.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from toolkit.training.layers.modules import initial_weights
 
 Parts = Iterator[tuple[str, nn.Module]]
 
-HE = math.sqrt(6)  # a variance of 2/inputs, which a ReLU halves: signals keep their size
+HE = math.sqrt(6)  # variance 2/inputs, which a ReLU halves: signals keep their size
 
 
 def make_model(
@@ -31,28 +31,29 @@ def make_model(
     hidden: Sequence[int] | None = None,
     generator: torch.Generator,
 ) -> nn.Sequential:
-    """Make a network for ``dataset``: inputs (samples, features) to scores (samples, classes).
+    """Create a network for ``dataset``: inputs (samples, features) to scores (samples, classes).
 
     - ``mlp``: fully connected ReLU layers ``layer1``, ``layer2``, ...; one of 128 by default.
     - ``lenet``: LeNet-5 with ReLU and max pooling (LeCun et al., Proc. IEEE 86:2278, 1998):
-      ``conv1`` (6 of 5 x 5, padded to keep the size), ``conv2`` (16 of 5 x 5; padded, too, where
-      the picture is smaller than 12 x 12), then ``fc1``, ``fc2``, ...; 120 and 84 by default.
-    - ``vgg``: five 3 x 3 convolutions ``conv1`` ... ``conv5`` of 16, 32, 32, 64 and 64 channels
-      in the manner of VGG (Simonyan & Zisserman, arXiv:1409.1556), without biases, each followed
-      by batch normalisation and ReLU and the first, third and fifth by max pooling before them; no
-      hidden ``fc`` layer by default. 80,218 parameters for CIFAR-10: small, to train on one core.
+      ``conv1`` (6 of 5 x 5, padded to keep the size), ``conv2`` (16 of 5 x 5, also padded if the
+      picture is smaller than 12 x 12), then ``fc1``, ``fc2``, ...; 120 and 84 by default.
+    - ``vgg``: five 3 x 3 convolutions ``conv1`` ... ``conv5`` with 16, 32, 32, 64 and 64 channels
+      in the style of VGG (Simonyan & Zisserman, arXiv:1409.1556), without biases. Batch
+      normalisation and ReLU follow each, with max pooling before them in the first, third and
+      fifth; no hidden ``fc`` layer by default. 80,218 parameters for CIFAR-10, few enough for one
+      core.
 
     ``hidden`` gives the widths of the hidden fully connected layers. Weights and biases are drawn
-    from ``generator`` alone, layer by layer, uniform in ±1/sqrt(inputs) (of a convolution: channels
-    times kernel), as torch does of itself. Only the weights of convolutional models are, where a
-    ReLU follows, uniform in ±sqrt(6/inputs) (He et al., arXiv:1502.01852): the five layers of
-    LeNet-5 otherwise stand still for epochs, as every layer hands on a sixth of the variance.
+    from ``generator`` alone, layer by layer, uniform in ±1/sqrt(inputs) (for a convolution:
+    channels times kernel), as in torch. Only weights of convolutional models that a ReLU follows
+    are uniform in ±sqrt(6/inputs) (He et al., arXiv:1502.01852): otherwise the five layers of
+    LeNet-5 make no progress for epochs, as every layer passes on a sixth of the variance.
 
     Raises
     ------
     ValueError
-        If there is no model of that name, a width is not a whole number of 1 or more, or the
-        samples are no pictures, or too small ones, for a convolutional model.
+        If there is no model with that name, a width is not a whole number of at least 1, or a
+        convolutional model gets samples that are not pictures, or too small.
     """
     check_choice("name", name, _MODELS)
     check_instance("dataset", dataset, Dataset, "a Dataset")
@@ -66,7 +67,7 @@ def make_model(
 
 
 def model_names() -> list[str]:
-    """The names that :func:`make_model` takes."""
+    """The names that :func:`make_model` accepts."""
     return list(_MODELS)
 
 
@@ -98,7 +99,7 @@ def _vgg(dataset: Dataset, hidden: Sequence[int], generator: torch.Generator) ->
         name = f"conv{number}"
         yield name, _convolution(inputs, outputs, generator, kernel=3, padding=1, bias=False)
         if number in (1, 3, 5):
-            yield f"{name}_pool", nn.MaxPool2d(2)  # before what is done to every pixel: a quarter
+            yield f"{name}_pool", nn.MaxPool2d(2)  # first: a quarter of the work
         yield f"{name}_norm", nn.BatchNorm2d(outputs)
         yield f"{name}_relu", nn.ReLU()
     yield "flatten", nn.Flatten()
@@ -110,7 +111,7 @@ def _picture(model: str, dataset: Dataset, *, smallest: int) -> ImageShape:
     shape = dataset.image_shape
     if shape is None:
         raise ValueError(
-            f"model {model} needs pictures; {dataset.name} has no image_shape: use mlp."
+            f"model {model} needs pictures, but {dataset.name} has no image_shape; use mlp."
         )
     if min(shape[1:]) < smallest:
         raise ValueError(
@@ -123,7 +124,7 @@ def _picture(model: str, dataset: Dataset, *, smallest: int) -> ImageShape:
 def _connected(
     prefix: str, widths: Sequence[int], generator: torch.Generator, *, gain: float = 1.0
 ) -> Parts:
-    """Linear layers, numbered from 1, with a ReLU between each two and ``gain`` before it."""
+    """Linear layers, numbered from 1, with a ReLU between them and ``gain`` before each ReLU."""
     last = len(widths) - 1
     for number, (inputs, outputs) in enumerate(pairwise(widths), start=1):
         layer = skip_init(nn.Linear, inputs, outputs)
@@ -149,7 +150,7 @@ def _convolution(
 
 @torch.no_grad()
 def _draw(layer: nn.Linear | nn.Conv2d, generator: torch.Generator, *, gain: float) -> None:
-    """Give a layer its first weights; a bias is drawn whether there is one or not."""
+    """Draw a layer's initial weights; the bias is drawn whether or not the layer has one."""
     weights = initial_weights(len(layer.weight), layer.weight[0].numel(), generator)
     layer.weight.copy_(gain * weights[:, :-1].view_as(layer.weight))
     if layer.bias is not None:

@@ -1,4 +1,4 @@
-"""The order in which samples are seen, cut into batches whose size may change at any time."""
+"""The order of samples, cut into batches whose size can change at any time."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 
 class SampleOrder:
-    """An endless stream of sample indices: one fresh permutation after another.
+    """An endless stream of sample indices: one new permutation after another.
 
-    A batch may straddle two permutations, so every batch has the size that was asked for and every
-    sample is used once a pass.
+    A batch can span two permutations, so every batch has the requested size and every sample is
+    used once per pass.
     """
 
     def __init__(self, samples: int, *, seed: int) -> None:
@@ -23,7 +23,7 @@ class SampleOrder:
 
     @property
     def epoch(self) -> float:
-        """Passes over the samples done, with the fraction of the present one."""
+        """Passes over the samples done, with the fraction of the current one."""
         return self._taken / self._samples
 
     def take(self, batch_size: int) -> Tensor:
@@ -35,12 +35,12 @@ class SampleOrder:
         return picked
 
     def state_dict(self) -> dict[str, Any]:
-        """Its position in the stream."""
+        """The position in the stream."""
         state = self._generator.get_state()
         return {"generator": state, "left": self._left.clone(), "taken": self._taken}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
+        """Continue from a :meth:`state_dict`."""
         self._generator.set_state(state["generator"])
         self._left, self._taken = state["left"].clone(), state["taken"]
 

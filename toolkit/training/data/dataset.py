@@ -1,4 +1,4 @@
-"""A data set as tensors: made from arrays, split for tuning, cut down for quick runs.
+"""A data set as tensors: created from arrays, split for tuning, reduced for quick runs.
 
 Data sets by name are in ``datasets.py``, batches in ``batches.py``.
 """
@@ -24,12 +24,12 @@ MOST_CLASSES = 2**16
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """A classification task with its training and its test part.
+    """A classification task with a training part and a test part.
 
     ``train_inputs`` and ``test_inputs`` (samples, features) are float32, pixels in 0..1; the labels
-    (samples,) are int64 in 0..classes-1. ``image_shape`` is (channels, height, width) where a
-    sample is a picture, flattened in that order, else None.
-    The tensors may be shared with others who loaded the same data: do not write into them.
+    (samples,) are int64 in 0..classes-1. ``image_shape`` is (channels, height, width) if samples
+    are pictures, flattened in that order, else None. Tensors can be shared with others who loaded
+    the same data: do not modify them.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Dataset:
             inputs, labels = getattr(self, f"{part}_inputs"), getattr(self, f"{part}_labels")
             if len(labels) != len(inputs):
                 raise ValueError(
-                    f"{part}_labels must be {len(inputs)}, one a sample; got {len(labels)}"
+                    f"{part}_labels must be {len(inputs)}, one per sample; got {len(labels)}"
                 )
             has_values = len(labels) and not labels.is_meta
             ends = [int(end) for end in labels.aminmax()] if has_values else []
@@ -69,7 +69,7 @@ class Dataset:
         return self.train_inputs.shape[1]
 
     def to(self, device: torch.device | str) -> Dataset:
-        """The data set with its tensors on ``device``; itself where they are there already."""
+        """The data set with its tensors on ``device``; itself if they are there already."""
         if self.train_inputs.device == torch.device(device):
             return self
         names = ("train_inputs", "train_labels", "test_inputs", "test_labels")
@@ -86,21 +86,21 @@ class Dataset:
         name: str = "arrays",
         image_shape: ImageShape | None = None,
     ) -> Dataset:
-        """Make a data set of your own arrays or tensors, which are copied.
+        """Create a data set from your own arrays or tensors, which are copied.
 
         Inputs are (samples, features), or pictures (samples, height, width) or (samples, channels,
-        height, width), which are flattened and give ``image_shape``. Inputs of type uint8 are
-        pictures of 256 grey levels and are divided by 255; others are taken as they are, and train
-        best when they lie in 0..1. Classes are counted from the labels: the greatest, plus 1; at
-        most 65,536, as every class is an output of the network.
+        height, width), which are flattened and define ``image_shape``. Inputs of type uint8 are
+        pictures with 256 grey levels and are divided by 255; others are used as they are, and train
+        best in 0..1. The number of classes is the largest label plus 1, at most 65,536, because
+        every class is an output of the network.
 
         Raises
         ------
         TypeError
             If inputs are not numbers or labels not whole numbers.
         ValueError
-            If a part is empty, not finite or has another number of samples than of labels; if
-            training and test samples, or ``image_shape``, do not fit each other; if a label is
+            If a part is empty, not finite or has different numbers of samples and labels; if
+            training and test samples, or ``image_shape``, do not fit together; if a label is
             negative or 65,536 or more, or there is only one class.
         """
         check_instance("name", name, str, "text")
@@ -115,15 +115,15 @@ class Dataset:
         test_answers = _labels("test_labels", test_labels, len(test))
         classes = int(max(labels.max(), test_answers.max())) + 1
         if classes < 2:
-            raise ValueError("train_labels must name at least two classes; got only 0.")
+            raise ValueError("train_labels must have at least two classes; got only 0.")
         shape = _image_shape(image_shape, train_shape)
         return cls(name, train, labels, test, test_answers, classes, shape)
 
     def split(self, validation: float, *, seed: int | torch.Generator = 0) -> Dataset:
-        """Hold out a part of the *training* samples as the test part, to tune on.
+        """Hold out a part of the *training* samples as the test part, for tuning.
 
-        ``validation`` is the fraction held out, each class in its share; the test samples of this
-        data set are left out of it. Both parts keep the order of the samples, and are copies.
+        ``validation`` is the fraction held out, stratified by class; the test samples of this data
+        set are not included. Both parts keep the order of the samples and are copies.
 
         Raises
         ------
@@ -134,8 +134,8 @@ class Dataset:
         held = round(check_real("validation", validation, 0.0, 1.0) * samples)
         if not 0 < held < samples:
             raise ValueError(
-                f"validation must be a fraction of {samples} samples that leaves both parts "
-                f"some; got {validation}"
+                f"validation must be a fraction of {samples} samples that leaves neither part "
+                f"empty; got {validation}"
             )
         chosen = torch.zeros(samples, dtype=torch.bool)
         chosen[_pick(self.train_labels, held, as_generator(seed))] = True
@@ -152,13 +152,13 @@ class Dataset:
     def subset(self, train: int, test: int, *, seed: int | torch.Generator = 0) -> Dataset:
         """Draw ``train`` training and ``test`` test samples, for quick runs.
 
-        Each class keeps its share to within one sample, so the smallest subsets may miss classes.
-        The samples keep their order, and are copies.
+        Each class keeps its proportion to within one sample, so very small subsets can miss
+        classes. The samples keep their order and are copies.
 
         Raises
         ------
         ValueError
-            If there are fewer samples than asked for, or none are.
+            If more samples are requested than there are, or none.
         """
         for part, count, labels in (
             ("train", train, self.train_labels),
@@ -180,14 +180,14 @@ class Dataset:
 
 
 def _pick(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Indices (count,), ascending, of a random choice that holds each class in its share.
+    """Indices (count,), ascending, of a random choice that is stratified by class.
 
-    Shares are rounded down, and what is then missing goes to the largest remainders.
+    Shares are rounded down; the missing samples go to the largest remainders.
     """
     labels = labels.cpu()
     _, classes, sizes = labels.unique(return_inverse=True, return_counts=True)
     taken, remainders = sizes * count // len(labels), sizes * count % len(labels)
-    draw = torch.randperm(len(sizes), generator=generator)  # equal remainders: by lot
+    draw = torch.randperm(len(sizes), generator=generator)  # breaks ties between equal remainders
     largest = draw[remainders[draw].argsort(descending=True, stable=True)]
     taken[largest[: count - int(taken.sum())]] += 1
     order = torch.randperm(len(labels), generator=generator)
@@ -211,7 +211,7 @@ def _inputs(name: str, given: Samples) -> tuple[Tensor, tuple[int, ...]]:
     if grey:
         tensor /= 255
     elif not tensor.isfinite().all():
-        raise ValueError(f"{name} must be finite in float32; it holds NaN or infinity.")
+        raise ValueError(f"{name} must be finite in float32; got NaN or infinity.")
     return tensor, sample
 
 
@@ -221,32 +221,32 @@ def _labels(name: str, given: Samples, samples: int) -> Tensor:
         raise TypeError(f"{name} must be whole numbers; got {tensor.dtype}")
     if tensor.shape != (samples,):
         raise ValueError(
-            f"{name} must be one label a sample, shape ({samples},); got {tuple(tensor.shape)}"
+            f"{name} must be one label per sample, shape ({samples},); got {tuple(tensor.shape)}"
         )
     tensor = tensor.to(torch.int64, copy=True)
     if tensor.min() < 0:
         raise ValueError(f"{name} must be 0 or more; got {int(tensor.min())}")
     if tensor.max() >= MOST_CLASSES:
         raise ValueError(
-            f"{name} must be below {MOST_CLASSES}, as every number up to the greatest is a class; "
+            f"{name} must be below {MOST_CLASSES}, as every number up to it is a class; "
             f"got {int(tensor.max())}"
         )
     return tensor
 
 
 def _tensor(name: str, given: Samples) -> Tensor:
-    """``given`` as a tensor of numbers; not yet a copy."""
+    """Convert ``given`` to a tensor of numbers, not necessarily a copy."""
     if isinstance(given, Tensor):
         return given.detach()
     array = np.asarray(given)
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} must be an array of numbers; got dtype {array.dtype}.")
-    native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")  # torch reads no other
+    native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")  # for torch
     return torch.from_numpy(native)
 
 
 def _image_shape(wanted: ImageShape | None, sample: tuple[int, ...]) -> ImageShape | None:
-    """The shape of a picture: as asked for, or as the samples came."""
+    """The shape of a picture: as requested, or that of the samples."""
     came = (1, *sample) if len(sample) == 2 else sample
     if wanted is None:
         return (came[0], came[1], came[2]) if len(came) == 3 else None

@@ -19,25 +19,25 @@ DATA_DIR_VARIABLE = "SBPCA_DATA"
 def load_dataset(
     name: str, *, data_dir: str | os.PathLike[str] | None = None, download: bool = False
 ) -> Dataset:
-    """Load a data set by name; once a process, so that many sessions share one copy.
+    """Load a data set by name, once per process, so that sessions share one copy.
 
-    Published data sets are read from their authors' files in ``data_dir`` (or the folder that the
-    environment variable ``SBPCA_DATA`` names), in a folder of the data set's name or in that folder
-    itself; the SHA-256 of every file is checked before one is parsed. Pixels are divided by 255 and
-    not standardised: a crossbar reads inputs in 0..1 as voltages of one sign, and the named models
-    learn from them as they are.
+    Published data sets are read from their authors' files in ``data_dir`` (or the folder named in
+    the environment variable ``SBPCA_DATA``), in a subfolder with the data set's name or in the
+    folder itself. The SHA-256 of every file is checked before any is parsed. Pixels are divided by
+    255 but not standardised: a crossbar reads inputs in 0..1 as voltages of one sign, and the
+    named models learn from them directly.
 
-    Nothing is ever downloaded, unless ``download`` is true and files are missing: then scikit-learn
-    fetches OpenML's copy, which it keeps in its own cache, and which must be the same bits.
+    Nothing is downloaded unless ``download`` is true and files are missing. Then scikit-learn
+    fetches OpenML's copy, which must have the same bits, and keeps it in its own cache.
 
     Raises
     ------
     ValueError
-        If there is no data set of that name, or a file is not the published one.
+        If there is no data set with that name, or a file is not the published one.
     FileNotFoundError
-        If files are missing; says how to get them.
+        If files are missing; the message says how to get them.
     ConnectionError
-        If OpenML is asked and does not answer.
+        If OpenML does not answer.
     """
     check_choice("name", name, _SOURCES)
     check_flag("download", download)
@@ -54,7 +54,7 @@ def load_dataset(
 
 
 def dataset_names() -> list[str]:
-    """The names that :func:`load_dataset` takes."""
+    """The names that :func:`load_dataset` accepts."""
     return list(_SOURCES)
 
 
@@ -69,7 +69,7 @@ def _read(name: str, folder: Path | None, download: bool) -> Dataset:
     assert isinstance(source, Collection)
     try:
         if folder is None:
-            raise FileNotFoundError("no data folder was named")
+            raise FileNotFoundError("no data folder is set")
         parts = source.load(folder)
     except FileNotFoundError as error:
         if not download:
@@ -81,15 +81,15 @@ def _read(name: str, folder: Path | None, download: bool) -> Dataset:
 def _how_to_get(name: str, source: Collection, reason: str) -> str:
     return (
         f"The data set {name} is not here: {reason}. Put {source.how_to_get()} into FOLDER/{name}, "
-        f"and name FOLDER in the environment variable {DATA_DIR_VARIABLE}, as --data-dir or by "
-        f'load_dataset("{name}", data_dir=FOLDER), which an Experiment takes as its dataset. '
+        f"and pass FOLDER in the environment variable {DATA_DIR_VARIABLE}, as --data-dir or as "
+        f'load_dataset("{name}", data_dir=FOLDER), which an Experiment accepts as its dataset. '
         f"Or let scikit-learn download it from OpenML: "
         f'load_dataset("{name}", download=True).'
     )
 
 
 def _digits() -> Dataset:
-    """scikit-learn's 1797 handwritten digits of 8 x 8, split 75 / 25, stratified, always alike."""
+    """scikit-learn's 1797 handwritten digits of 8 x 8, split 75 / 25, stratified and fixed."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -102,7 +102,7 @@ def _digits() -> Dataset:
     )
 
 
-_one_at_a_time = threading.Lock()  # two sessions that ask at once get one copy, not two
+_one_at_a_time = threading.Lock()  # simultaneous requests must share one copy
 
 _SOURCES: dict[str, Callable[[], Dataset] | Collection] = {
     "digits": _digits,

@@ -1,7 +1,7 @@
-"""Public data sets from the files their authors published: found, verified, and only then parsed.
+"""Public data sets from the files of their authors: found, verified, and only then parsed.
 
-Files are read in place and nothing is written; ``datasets.py`` names the data sets. The SHA-256 are
-those of copies whose MD5 is the one that torchvision checks.
+Files are read in place and nothing is written; ``datasets.py`` lists the data sets. The SHA-256
+sums belong to copies whose MD5 is the one that torchvision checks.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 class Collection:
     """A published data set: its files, checksums and format.
 
-    ``files`` maps every file that is needed to its SHA-256, and ``archive`` is (name, SHA-256) of
-    a tar file that holds them; ``folders`` beneath the data folder are where to look, in order.
-    ``parse`` makes training pictures, labels, test pictures and labels of them, all uint8.
-    ``openml`` is the name of a copy at https://www.openml.org, its test samples last, and
-    ``digest`` the SHA-256 of the four parts one after another, by which such a copy is known.
+    ``files`` maps every required file to its SHA-256, and ``archive`` is (name, SHA-256) of a tar
+    file that contains them; ``folders`` below the data folder are searched in order. ``parse``
+    turns them into training pictures, labels, test pictures and labels, all uint8. ``openml`` is
+    the name of a copy at https://www.openml.org with the test samples last, and ``digest`` the
+    SHA-256 of the four parts one after another, which verifies such a copy.
     """
 
     title: str
@@ -50,9 +50,9 @@ class Collection:
         Raises
         ------
         FileNotFoundError
-            If files are missing; names them.
+            If files are missing; the message names them.
         ValueError
-            If a file is not the published one; names it, its SHA-256 and the published one.
+            If a file is not the published one; the message has its SHA-256 and the published one.
         """
         for folder in (data_dir / name for name in self.folders):
             missing = [name for name in self.files if not (folder / name).is_file()]
@@ -72,7 +72,7 @@ class Collection:
         ConnectionError
             If OpenML does not answer.
         ValueError
-            If its copy is not the published data.
+            If the copy is not the published data.
         """
         from sklearn.datasets import fetch_openml
 
@@ -81,30 +81,30 @@ class Collection:
                 self.openml, version=1, return_X_y=True, as_frame=False, parser="auto"
             )
         except OSError as error:
-            raise ConnectionError(f"OpenML did not give {self.openml}: {error}.") from error
+            raise ConnectionError(f"OpenML did not provide {self.openml}: {error}.") from error
         pixels, answers = np.asarray(pixels, np.uint8), np.asarray(answers, np.uint8)
         train, test = slice(-_TEST_SAMPLES), slice(-_TEST_SAMPLES, None)
         parts = pixels[train], answers[train], pixels[test], answers[test]
         if (found := digest(parts)) != self.digest:
             raise ValueError(
                 f"{self.openml} of OpenML is not the published data: the SHA-256 of its samples is "
-                f"{found}, that of the published ones {self.digest}."
+                f"{found}; expected: {self.digest}."
             )
         return parts
 
     def how_to_get(self) -> str:
-        """What to get from where, in a few words; the address of a file is ``url`` and its name."""
+        """Which files to get from where, in a few words; ``url`` and a name form an address."""
         packed = f"{self.archive[0]} (packed or unpacked)" if self.archive else None
         return f"{packed or ', '.join(self.files)} from {self.url}"
 
     def _verified(self, folder: Path, name: str) -> bytes:
-        """The bytes of a file, read once, so that what was verified is what is parsed."""
+        """The bytes of a file, read once, so that the verified bytes are the parsed ones."""
         sums = dict(self.files) | dict([self.archive] if self.archive else [])
         data = (folder / name).read_bytes()
         if (found := hashlib.sha256(data).hexdigest()) != sums[name]:
             raise ValueError(
                 f"{folder / name} is not the published file of {self.title}: its SHA-256 is "
-                f"{found}, and should be {sums[name]}; get it anew from {self.url}."
+                f"{found}, and should be {sums[name]}; download it again from {self.url}."
             )
         return data
 
@@ -128,15 +128,15 @@ def _four_idx_files(files: Files) -> Parts:
 
 
 def idx(data: bytes) -> np.ndarray:
-    """Array of unsigned bytes of an IDX file: 0, 0, 8, dimensions, big-endian sizes, values.
+    """Read the unsigned bytes of an IDX file: 0, 0, 8, dimensions, big-endian sizes, values.
 
     Raises
     ------
     ValueError
-        If the bytes are no such file, or one cut short.
+        If the bytes are not such a file, or it is truncated.
     """
     if len(data) < 4 or data[:3] != b"\0\0\x08" or len(data) < (start := 4 + 4 * data[3]):
-        raise ValueError(f"not an IDX file of unsigned bytes: it begins with {data[:4]!r}.")
+        raise ValueError(f"not an IDX file of unsigned bytes: it starts with {data[:4]!r}.")
     shape = tuple(np.frombuffer(data, ">u4", count=data[3], offset=4).tolist())
     values = np.frombuffer(data, np.uint8, offset=start)
     if values.size != math.prod(shape):
@@ -153,19 +153,19 @@ def _six_batches(files: Files) -> Parts:
 
 
 def _members(archive: bytes) -> dict[str, bytes]:
-    """The files of a tar archive by their names without folders; nothing reaches the disk."""
+    """The files of a tar archive by name without folders; nothing is written to disk."""
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
         files = [(member, tar.extractfile(member)) for member in tar]
         return {Path(member.name).name: file.read() for member, file in files if file}
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """An unpickler that knows plain values and numpy arrays, and will not import anything."""
+    """An unpickler that accepts only plain values and numpy arrays, and imports nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """What the pickle names, where an array needs it."""
+        """Resolve the few names that a pickled array needs."""
         if (module, name) not in _ARRAY_PARTS:
-            raise ValueError(f"a pickled array has no need of {module}.{name}: not opened.")
+            raise ValueError(f"a pickled array must not need {module}.{name}; not opened.")
         return _ARRAY_PARTS[module, name]
 
 
@@ -184,7 +184,7 @@ def unpickle(data: bytes) -> Any:
     Raises
     ------
     ValueError
-        If the pickle names anything else; nothing of it is imported or called.
+        If the pickle names anything else; nothing is imported or called.
     """
     return _ArraysOnly(io.BytesIO(data), encoding="bytes").load()
 

@@ -1,6 +1,6 @@
 """Synthetic data sets in the plane, drawn from a seed, small enough to see what a network learns.
 
-Inputs lie in -1..1, centred: in 0..1 the same networks took several times the epochs or failed.
+Inputs are centred, in -1..1; in 0..1 the same networks needed several times the epochs or failed.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from toolkit.training.data.dataset import Dataset
 def gaussians(
     *, classes: int = 3, samples: int = 1200, spread: float = 0.2, seed: int | torch.Generator = 0
 ) -> Dataset:
-    """Round clouds, one a class, about points of a circle: a straight line parts any two of them.
+    """Round clouds, one per class, on a circle; a straight line separates any two of them.
 
     Class c of C is normal about 1/2 (cos a, sin a), a = 2 pi c / C, with standard deviation
-    ``spread`` in both directions; samples beyond -1..1 are moved to the edge. No classifier of two
-    classes is right more often than Phi(1 / (2 spread)), Phi being the normal distribution.
+    ``spread`` in both directions; samples beyond -1..1 are moved to the edge. With two classes, no
+    classifier is right more often than Phi(1 / (2 spread)), where Phi is the normal distribution.
 
     Raises
     ------
     ValueError
-        If ``classes`` is not 2 to 4, ``samples`` not at least 4 a class, or ``spread`` negative or
-        not finite.
+        If ``classes`` is not 2 to 4, ``samples`` is below 4 per class, or ``spread`` is negative
+        or not finite.
     """
     generator, labels = _begin(classes, samples, spread, seed)
     angles = 2 * math.pi / classes * labels
@@ -43,7 +43,7 @@ def spirals(
     turns: float = 1.0,
     seed: int | torch.Generator = 0,
 ) -> Dataset:
-    """Spiral arms, one a class, wound about each other: no straight line parts them.
+    """Interleaved spiral arms, one per class, which no straight line separates.
 
     Arm c of C is r (cos a, sin a) with a = 2 pi (c / C + ``turns`` r) and r uniform in 0.1..0.9,
     and normal noise of standard deviation ``spread`` in both directions.
@@ -51,8 +51,8 @@ def spirals(
     Raises
     ------
     ValueError
-        If ``classes`` is not 2 to 4, ``samples`` not at least 4 a class, or ``spread`` or ``turns``
-        negative or not finite.
+        If ``classes`` is not 2 to 4, ``samples`` is below 4 per class, or ``spread`` or ``turns``
+        is negative or not finite.
     """
     check_real("turns", turns, 0.0)
     generator, labels = _begin(classes, samples, spread, seed)
@@ -65,7 +65,7 @@ def spirals(
 def _begin(
     classes: int, samples: int, spread: float, seed: int | torch.Generator
 ) -> tuple[torch.Generator, Tensor]:
-    """Check what both have in common; the generator and the labels, each class as often."""
+    """Check the common arguments; return the generator and labels, classes in equal number."""
     check_count("classes", classes, 2, 4)
     check_count("samples", samples, 4 * classes)
     check_real("spread", spread, 0.0)
@@ -75,7 +75,7 @@ def _begin(
 def _dataset(
     name: str, places: Tensor, labels: Tensor, spread: float, generator: torch.Generator
 ) -> Dataset:
-    """Add the noise; the first quarter is for testing, classes being in turns."""
+    """Add the noise; the first quarter is for testing, as classes alternate."""
     inputs = (places + spread * torch.randn(places.shape, generator=generator)).clamp(-1, 1)
     test = len(labels) // 4
     return Dataset.from_arrays(

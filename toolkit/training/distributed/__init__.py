@@ -1,9 +1,9 @@
-"""Data parallelism: several processes train one model and send factors in place of gradients.
+"""Data parallelism: several processes train one model and send factors instead of gradients.
 
-Two ways. :func:`synchronise` lets the workers' LowRankSGD exchange factors that each estimates
-from its own (errors, activations): no gradient is ever formed. :func:`sbpca_hook` compresses the
-gradients that torch's DistributedDataParallel has formed, for any optimiser. Both count the bytes
-that they send. :func:`workers` joins the processes that ``torchrun`` starts.
+There are two ways. :func:`synchronise` lets the workers' LowRankSGD exchange factors that each
+estimates from its own (errors, activations); no gradient is ever formed. :func:`sbpca_hook`
+compresses the gradients formed by torch's DistributedDataParallel, for any optimiser. Both count
+the bytes they send. :func:`workers` joins the processes that ``torchrun`` starts.
 """
 
 from toolkit.training.distributed.factor_exchange import (

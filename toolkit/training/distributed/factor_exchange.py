@@ -1,7 +1,7 @@
-"""Workers that train as one on the factors of their gradients, which nobody ever forms.
+"""Workers that train one model on the factors of their gradients, which are never formed.
 
-Each keeps estimators of its own over its own (errors, activations); what they say is exchanged,
-added up in factors and cut back to rank k.
+Each worker has its own estimators for its own (errors, activations). Their factors are exchanged,
+added and cut back to rank k.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from toolkit.training.layers.updates import LayerUpdate, held_of, write_all
 
 
 def merge(updates: Sequence[LowRank], rank: int | None = None) -> LowRank:
-    r"""The sum of low-rank matrices, cut to its best approximation of a rank, from the factors.
+    r"""Add low-rank matrices and cut the sum to its best approximation of a given rank.
 
     With the factors side by side, :math:`L = [\Delta_1 \Sigma_1, \dots, \Delta_W \Sigma_W]` and
     :math:`R = [X_1, \dots, X_W]`, thin QRs :math:`L = Q_L R_L`, :math:`R = Q_R R_R` and the SVD of
     the core :math:`R_L R_R^T`, whose sides are at most the sum of the ranks. By Eckart and
-    Young (1936) no matrix of that rank is nearer to the sum; no m x n matrix is formed.
+    Young (1936) no matrix of that rank is closer to the sum; no m x n matrix is formed.
 
     Parameters
     ----------
     updates
         At least one, all (m, n).
     rank
-        Triplets to keep; None keeps all, as the factors side by side.
+        Triplets to keep; None keeps all, as concatenated factors.
 
     Returns
     -------
     LowRank
-        Orthonormal factors and sigma in descending order, if a rank is given.
+        With orthonormal factors and sigma in descending order if a rank is given.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def merge(updates: Sequence[LowRank], rank: int | None = None) -> LowRank:
     """
     if len({update.shape for update in updates}) != 1:
         raise ValueError(
-            f"updates must be at least one, of one shape; got {[u.shape for u in updates]}"
+            f"updates must be at least one, all of the same shape; got {[u.shape for u in updates]}"
         )
     left = torch.cat([update.left * update.sigma for update in updates], dim=1)
     right = torch.cat([update.right for update in updates], dim=1)
@@ -66,26 +66,26 @@ def synchronise(
     carry_rank: int | None = None,
     process_group: dist.ProcessGroup | None = None,
 ) -> FactorExchange:
-    """Let the workers that hold this optimiser and its model train as one from now on.
+    """Make the workers that hold this optimiser and its model train as one from now on.
 
-    One line more in a training loop, before the first batch::
+    Add one line to a training loop, before the first batch::
 
         optimizer = LowRankSGD(model, lr=0.1, rank=4)
         exchange = synchronise(optimizer)
 
-    Every worker takes over the weights of worker 0 (on crossbars: cells, counts and generators),
-    and ``optimizer.step`` exchanges updates from then on: see :class:`FactorExchange`. Each worker
-    trains on its own samples; the model is not wrapped in a DistributedDataParallel.
+    Every worker copies the weights of worker 0 (on crossbars: cells, counts and generators), and
+    ``optimizer.step`` exchanges updates from then on; see :class:`FactorExchange`. Each worker
+    trains on its own samples; do not wrap the model in a DistributedDataParallel.
 
     Parameters
     ----------
     optimizer
-        Of this worker; with the same options on all.
+        This worker's optimiser; all workers need the same options.
     carry_rank
-        Rank at which what a merge leaves out is carried over; None: three times the rank of the
-        update, 0: it is dropped.
+        Rank at which the remainder of a merge is carried over; None: three times the rank of the
+        update, 0: the remainder is dropped.
     process_group
-        Who takes part; None: everyone.
+        The participating group; None: everyone.
 
     Returns
     -------
@@ -95,13 +95,13 @@ def synchronise(
     Raises
     ------
     TypeError
-        If optimizer is no LowRankSGD, or carry_rank no whole number.
+        If optimizer is not a LowRankSGD, or carry_rank not a whole number.
     ValueError
-        If carry_rank is negative, or the workers' models differ in their parameters or layers.
+        If carry_rank is negative, or the workers' models differ in parameters or layers.
     RuntimeError
-        If no process group was begun.
+        If no process group was started.
     WorkerLostError
-        If another worker died or did not come within the group's timeout.
+        If another worker died or did not answer within the group's timeout.
     """
     check_instance("optimizer", optimizer, LowRankSGD, "a LowRankSGD")
     exchange = FactorExchange(carry_rank=carry_rank, process_group=process_group)
@@ -111,36 +111,36 @@ def synchronise(
 
 
 class FactorExchange:
-    r"""One step of W workers that send factors of rank k in place of gradients.
+    r"""One step of W workers that send factors of rank k instead of gradients.
 
-    Worker w's estimators give :math:`\hat G_w` for its own samples. All have the factors of all
-    (one all-gather for the whole network) and compute
+    Worker w's estimators give :math:`\hat G_w` for its own samples. Every worker receives all
+    factors (one all-gather for the whole network) and computes
 
     .. math::
         T = M + \frac1W \sum_w \hat G_w, \qquad \hat G = [T]_k, \qquad
         M \leftarrow [T - \hat G]_r
 
-    exactly from them (:func:`merge`): the W k directions are cut to k, and what that leaves out
-    is carried over in M, of rank r, on every worker alike. That is error feedback in factors, and
-    it costs no bytes. The momentum and the write follow as with one worker. A
-    method without a rank (``method="sgd"``) is not cut: its factors are the samples, and the step
-    is that of one worker with all the samples. Biases and other parameters are averaged whole
-    (one all-reduce).
+    exactly from them (:func:`merge`): the W k directions are cut to k, and the remainder is carried
+    over in M, of rank r, identically on every worker. This is error feedback in factors, and it
+    costs no bytes. Momentum and the write follow as with one worker. A method without a rank
+    (``method="sgd"``) is not cut: its factors are the samples, and the step is that of one worker
+    with all the samples. Biases and other parameters are averaged without compression (one
+    all-reduce).
 
-    The mean is over workers. With losses that are means over samples, and equal parts of the batch,
-    it is the gradient of the mean loss of the whole batch.
+    The mean is over workers. If losses are means over samples and the parts of the batch are equal,
+    it is the gradient of the mean loss over the whole batch.
 
     Notes
     -----
-    - A header of 32 bytes comes first: the step, the sizes and the options, so that workers that
+    - A header of 32 bytes is sent first: the step, the sizes and the options, so that workers that
       differ raise the same error. An empty part of a batch counts as an update of rank 0.
-    - A small all-gather comes next: the ranks of this step's factors, and a sum over the bits
-      that each worker merged the step before. So parts of a batch may differ in size, and workers
-      whose processors round differently are noticed at once instead of drifting apart.
-    - Estimators and buffers (of batch normalisation) are each worker's own.
-    - Crossbars of all workers are twins: the same cells, the same pulses. They stay so if reads
-      draw nothing, or as much on every worker (noisy reads of parts of equal size).
-      :func:`check_replicas` makes sure.
+    - A small all-gather follows: the ranks of this step's factors, and a checksum of the bits that
+      each worker merged in the previous step. Parts of a batch can therefore differ in size, and
+      workers whose processors round differently are noticed at once instead of drifting apart.
+    - Each worker has its own estimators and buffers (of batch normalisation).
+    - Crossbars are identical on all workers: the same cells, the same pulses. They stay identical
+      if reads draw no random numbers, or equally many on every worker (noisy reads of parts of
+      equal size). :func:`check_replicas` checks it.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class FactorExchange:
         self.carry_rank = carry_rank
         self._channel = Channel(process_group)
         self._digest = self._step = 0
-        self._carried: dict[int, LowRank] = {}  # by place among all matrices
+        self._carried: dict[int, LowRank] = {}  # by index among all matrices
 
     @property
     def traffic(self) -> Traffic:
@@ -162,7 +162,7 @@ class FactorExchange:
         return self._channel.traffic
 
     def begin(self, groups: Sequence[Group]) -> None:
-        """Take over worker 0's weights. ValueError if the workers' models differ."""
+        """Copy worker 0's weights; ValueError if the workers' models differ."""
         parameters = [p for group, _ in groups for p in group["params"]]
         layers = [layer for _, layers in groups for layer in layers]
         self._channel.agree("synchronise")
@@ -180,15 +180,15 @@ class FactorExchange:
         self._channel.traffic = Traffic(self._channel.count)
 
     def __call__(self, groups: Sequence[Group]) -> None:
-        """Estimate, exchange, merge, average and write: a step of all layers.
+        """Estimate, exchange, merge, average and write: one step of all layers.
 
         Raises
         ------
         WorkerLostError
-            If another worker died, did not come within the group's timeout, or came with another
-            step, other sizes or other options. No weight has changed then.
+            If another worker died, did not answer within the group's timeout, or is at another
+            step or has other sizes or options. No weight has changed then.
         RuntimeError
-            If the workers merged different bits the step before.
+            If the workers merged different bits in the previous step.
         """
         layers = [(layer, group) for group, layers in groups for layer in layers]
         mine = [u for layer, group in layers for u in layer.estimates(group) or _nothing(layer)]
@@ -214,13 +214,13 @@ class FactorExchange:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What is carried over, to be saved beside the optimiser's state."""
+        """The carried remainders, to be saved with the optimiser's state."""
         carried = {place: (u.left, u.sigma, u.right) for place, u in self._carried.items()}
         copies = {place: [part.clone() for part in parts] for place, parts in carried.items()}
         return {"carried": copies, "digest": self._digest}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Continue from a saved state."""
         self._carried = {
             place: LowRank(*(part.clone() for part in parts))
             for place, parts in state["carried"].items()
@@ -230,7 +230,7 @@ class FactorExchange:
     def _agree(
         self, updates: Sequence[LowRank], parameters: Sequence[Tensor]
     ) -> tuple[list[list[int]], list[bool]]:
-        """Each worker's ranks, and which parameters have a gradient anywhere."""
+        """The ranks of each worker, and which parameters have a gradient on any worker."""
         has_gradient = [parameter.grad is not None for parameter in parameters]
         note = torch.tensor([self._digest, *(u.rank for u in updates), *has_gradient])
         notes = [t.tolist() for t in self._channel.gather(note.to(self._channel.device))]
@@ -247,7 +247,7 @@ class FactorExchange:
     def _gather(
         self, updates: Sequence[LowRank], ranks: Sequence[Sequence[int]]
     ) -> list[list[LowRank]]:
-        """For each matrix what every worker says of it, in one collective for all of them."""
+        """For each matrix, the updates of every worker, in one collective."""
         sizes = [[k * sum(u.shape) for k, u in zip(r, updates, strict=True)] for r in ranks]
         parts = [part for u in updates for part in ((u.left * u.sigma).T, u.right.T)]
         flat = torch.cat([part.flatten().to(self._channel.device) for part in parts])
@@ -260,7 +260,7 @@ class FactorExchange:
         ]
 
     def _merged(self, place: int, updates: Sequence[LowRank], limit: int | None) -> LowRank:
-        """The mean and what is carried, cut to ``limit``; the rest is carried on."""
+        """The mean plus the carried remainder, cut to ``limit``; carry the new remainder."""
         means = [LowRank(u.left, u.sigma / len(updates), u.right) for u in updates]
         if limit is None or not any(update.rank for update in updates):
             return merge(means)
@@ -271,7 +271,7 @@ class FactorExchange:
         return _columns(total, slice(limit))
 
     def _average(self, parameters: Sequence[Tensor]) -> Tensor:
-        """Average gradients in place, zeros where there is none; return them, flat."""
+        """Average gradients in place, with zeros for missing ones; return them, flat."""
         gradients = []
         for parameter in parameters:
             if parameter.grad is None:
@@ -287,15 +287,16 @@ class FactorExchange:
 
 
 def check_replicas(model: nn.Module, *, process_group: dist.ProcessGroup | None = None) -> None:
-    """Make sure that all workers have the same bits in parameters and arrays.
+    """Check that all workers have the same bits in parameters and arrays.
 
-    On crossbars conductances and pulse counts are compared. Buffers are not: those of batch
-    normalisation are each worker's own. A hash of 32 bytes is exchanged.
+    On crossbars, conductances and pulse counts are compared. Buffers are not, because batch
+    normalisation has its own on each worker. A hash of 32 bytes is exchanged.
 
     Raises
     ------
     RuntimeError
-        That names the workers whose model is not worker 0's, or are at another exchange.
+        If the models of some workers differ from worker 0's (the message names them), or are at
+        another exchange.
     """
     digest = hashlib.sha256()
     for tensor in _bits_of(model):
@@ -318,13 +319,13 @@ def _bits_of(model: nn.Module) -> Iterator[Tensor]:
 
 
 def _options(group: Mapping[str, Any], layers: Sequence[LayerUpdate]) -> list[Any]:
-    """All that decides a step and must be the same on every worker; seeds may differ."""
+    """Everything that decides a step and must be equal on all workers; seeds can differ."""
     shared = sorted((name, value) for name, value in group.items() if name != "params")
     return [shared, [layer.options() for layer in layers]]
 
 
 def _nothing(layer: LayerUpdate) -> list[LowRank]:
-    """Updates of rank 0, of a layer that no sample came through."""
+    """Updates of rank 0, for a layer that received no sample."""
     like = held_of(layer.layer)
     dtype = like.dtype if like.dtype == torch.float64 else torch.float32
     empty = torch.empty(0, 0, dtype=dtype, device=like.device)
@@ -339,7 +340,7 @@ def _columns(update: LowRank, which: slice) -> LowRank:
 
 
 def _limits(layer: LayerUpdate) -> list[int | None]:
-    """The rank that merged updates are cut to; None for a method whose rank is the batch's."""
+    """The rank that merged updates are cut to; None for methods whose rank is the batch size."""
     ranks = [
         (estimator.written_rank(1), estimator.written_rank(2)) for estimator in layer.estimators
     ]
@@ -350,7 +351,7 @@ def _limits(layer: LayerUpdate) -> list[int | None]:
 
 
 def _unpacked(flat: Tensor, like: LowRank) -> LowRank:
-    """The factors that were packed as rows, on the device and in the dtype of ``like``."""
+    """Unpack factors that were packed as rows, to the device and dtype of ``like``."""
     m, n = like.shape
     rank = len(flat) // (m + n)
     rows = flat.to(like.left)
@@ -364,6 +365,6 @@ def _arrays(layers: Iterable[LayerUpdate]) -> list[Array]:
 
 
 def _digest(*tensors: Tensor) -> int:
-    """A sum over all bits, as 32-bit words."""
+    """A sum over all bits, in 32-bit words."""
     words = (tensor.contiguous().view(torch.int32) for tensor in tensors if tensor.numel())
     return sum(int(word.sum()) for word in words) % 2**62

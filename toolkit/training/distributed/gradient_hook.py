@@ -1,10 +1,9 @@
-"""A communication hook of DistributedDataParallel: rank-k factors in place of dense gradients.
+"""A communication hook for DistributedDataParallel: rank-k factors instead of dense gradients.
 
-The gradients are formed here, as autograd does. Where they need not be, see
-``factor_exchange.py``.
+Autograd forms the gradients here. ``factor_exchange.py`` does without them.
 """
 
-# no "from __future__ import annotations": DistributedDataParallel looks at the hook's own
+# no "from __future__ import annotations": DistributedDataParallel inspects the hook's own
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +18,7 @@ from toolkit.training.distributed.workers import Channel, Traffic
 
 
 class HookState:
-    """What :func:`sbpca_hook` keeps from step to step.
+    """State of :func:`sbpca_hook` between steps.
 
     Parameters
     ----------
@@ -27,19 +26,19 @@ class HookState:
         Outer products per matrix, k; None sends whole gradients, as DistributedDataParallel does
         without a hook, and counts them.
     error_feedback
-        Each worker adds to its gradient what earlier steps left out of it. It costs a copy of
+        Each worker adds to its gradient what earlier steps left out of it. This needs a copy of
         every compressed gradient.
     seed
-        Of the first directions. The same for all workers.
+        Seed of the first directions, the same for all workers.
     process_group
-        Who takes part; None: everyone.
+        The participating group; None: everyone.
 
     Raises
     ------
     TypeError, ValueError
-        If rank is not a whole number of at least 1, or error_feedback no bool.
+        If rank is not a whole number of at least 1, or error_feedback is not a bool.
     RuntimeError
-        If no process group was begun.
+        If no process group was started.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class HookState:
         self._generator = as_generator(seed)
         self._channel = Channel(process_group)
         self._exchanges = 0
-        # by parameter, not by bucket: DistributedDataParallel fills its buckets anew after a step
+        # by parameter, not by bucket: DistributedDataParallel refills its buckets after a step
         self._right: dict[Tensor, Tensor] = {}
         self._residual: dict[Tensor, Tensor] = {}
 
@@ -66,10 +65,10 @@ class HookState:
         return self._channel.traffic
 
     def state_dict(self, model: nn.Module) -> dict[str, Any]:
-        """What this worker keeps, by the names of the model's parameters: save every worker's.
+        """This worker's state by the names of the model's parameters; save that of every worker.
 
-        "right", (k, n) the directions to start from; "residual", (m, n) what earlier steps left
-        out, where errors are fed back; "generator", the state of the random numbers.
+        "right", (k, n), holds the directions to start from; "residual", (m, n), what earlier steps
+        left out, with error feedback; "generator" the state of the random generator.
         """
         kept: dict[str, Any] = {"generator": self._generator.get_state()}
         for part, tensors in (("right", self._right), ("residual", self._residual)):
@@ -78,13 +77,13 @@ class HookState:
         return kept
 
     def load_state_dict(self, state: Mapping[str, Any], model: nn.Module) -> None:
-        """Go on from what :meth:`state_dict` of this worker gave.
+        """Continue from this worker's :meth:`state_dict`.
 
         Raises
         ------
         ValueError
-            If something is missing or not finite, or the model has no parameter of a saved name and
-            size; then nothing has changed.
+            If something is missing or not finite, or the model has no parameter with a saved name
+            and size. Nothing has changed then.
         """
         parameters: dict[str, Tensor] = dict(model.named_parameters())
         try:
@@ -133,21 +132,21 @@ class HookState:
             gradient.copy_(approximation.view_as(gradient))
 
     def _is_worth_factors(self, parameter: Tensor) -> bool:
-        """Whether the factors are fewer numbers than the matrix."""
+        """Whether the factors have fewer numbers than the matrix."""
         if self.rank is None or parameter.ndim < 2 or not parameter.numel():
             return False
         m, n = len(parameter), parameter[0].numel()
         return min(self.rank, m, n) * (m + n) < m * n
 
     def _with_residual(self, parameter: Tensor, gradient: Tensor) -> Tensor:
-        """The gradient as a matrix (m, n), and what earlier steps owe it."""
+        """The gradient as a matrix (m, n), plus the residual of earlier steps."""
         matrix = gradient.reshape(len(gradient), -1)
         if matrix.dtype not in (torch.float32, torch.float64):
             matrix = matrix.float()  # QR has no half precision
         return matrix + self._residual[parameter] if parameter in self._residual else matrix
 
     def _directions(self, parameter: Tensor, matrix: Tensor) -> Tensor:
-        """Orthonormal rows (k, n) to start from: the last step's, and random ones for more."""
+        """Orthonormal rows (k, n) to start from: the previous step's, then random ones."""
         assert self.rank is not None
         k, n = min(self.rank, *matrix.shape), matrix.shape[1]
         rows = self._right.get(parameter, matrix.new_zeros(0, n))[:k]
@@ -155,14 +154,14 @@ class HookState:
         return orthonormal_rows(torch.cat([rows, fresh]), self._generator)[0]
 
     def _means(self, tensors: Sequence[Tensor]) -> list[Tensor]:
-        """Means over the workers, in one collective. The same ValueError everywhere for a NaN."""
+        """Means over the workers, in one collective; for a NaN, the same ValueError everywhere."""
         if not tensors:
             return []
         flat = self._channel.mean(torch.cat([tensor.flatten() for tensor in tensors]))
         if not math.isfinite(float(flat.sum())) and not bool(torch.isfinite(flat).all()):
             raise ValueError(
                 "gradients must be finite on every worker; one has a NaN or an infinity (a "
-                "GradScaler makes them: use bfloat16, which needs none)"
+                "GradScaler causes them: use bfloat16, which does not need one)"
             )
         parts = flat.split([tensor.numel() for tensor in tensors])
         return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
@@ -181,44 +180,44 @@ def sbpca_hook(state: HookState, bucket: dist.GradBucket) -> torch.futures.Futur
 
     For each parameter of two or more dimensions, as a matrix (m, n) = (first, all others), W
     workers with gradients :math:`M_w` (with error feedback: plus what earlier steps left out), and
-    X (n, k) the right vectors kept from the step before,
+    X (n, k) the right vectors kept from the previous step,
 
     .. math::
         \Delta = \mathrm{qr}\Big[\frac1W \sum_w M_w X\Big], \qquad
         Y = \frac1W \sum_w M_w^T \Delta, \qquad
         \hat G = \Delta Y^T, \qquad X \leftarrow \mathrm{qr}[Y],
 
-    the power iteration that SBPCA makes with every block, on whole batches and without its
-    average over the past: PowerSGD. Two all-reduces carry k (m + n) numbers in place of m n.
-    Biases, normalisation and matrices whose factors would be no smaller go whole, with the first
-    of the two.
+    This is the power iteration of SBPCA's blocks, on whole batches and without the average over the
+    past: PowerSGD. Two all-reduces carry k (m + n) numbers instead of m n. Biases, normalisation
+    and matrices whose factors would not be smaller are sent uncompressed, with the first of the
+    two.
 
     Parameters
     ----------
     state
-        What is kept between steps, and how.
+        The state between steps, and the options.
     bucket
-        The gradients, handed in by DistributedDataParallel.
+        The gradients, passed in by DistributedDataParallel.
 
     Returns
     -------
     torch.futures.Future
-        Done already, with the bucket's buffer. All workers have the same bits in it.
+        Already done, with the bucket's buffer, which has the same bits on all workers.
 
     Raises
     ------
     WorkerLostError
-        If another worker died, did not come within the group's timeout, or came with other options.
+        If another worker died, did not answer within the group's timeout, or has other options.
     ValueError
-        If a gradient is NaN or infinite, on all workers alike.
+        If a gradient is NaN or infinite; raised on all workers.
 
     Notes
     -----
-    It differs from torch's ``powerSGD_hook`` in this: biases share a collective with the first
-    factors (two a bucket, not three); it compresses from the first step on; a silent layer cannot
-    make a NaN; and every collective is waited for where it is called. That gives up the overlap
-    with backward, which matters little for so few bytes. In return, workers on gloo call their
-    collectives in one order however many buckets there are.
+    Differences from torch's ``powerSGD_hook``: biases share a collective with the first factors
+    (two per bucket, not three); compression starts at the first step; an inactive layer cannot
+    cause a NaN; and every collective is awaited where it is called. That gives up the overlap with
+    backward, which matters little for so few bytes. In return, workers on gloo call their
+    collectives in the same order for any number of buckets.
 
     References
     ----------

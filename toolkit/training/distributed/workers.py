@@ -1,6 +1,6 @@
-"""Processes that train together: joining them, and collectives that count bytes and name failures.
+"""Processes that train together: joining, and collectives that count bytes and name failures.
 
-What they exchange is the business of ``gradient_hook.py`` and ``factor_exchange.py``.
+``gradient_hook.py`` and ``factor_exchange.py`` define what they exchange.
 """
 
 from __future__ import annotations
@@ -18,64 +18,64 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-# Its functions have the group of their import for a default argument: imported later, by
-# torch.optim, they would keep the group alive, and its threads beyond the interpreter's end.
+# Its functions take the group at import time as a default argument: if torch.optim imported it
+# later, it would keep the group alive, and its threads beyond the interpreter's exit.
 import torch.distributed.nn
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from toolkit.checks import check_real
 
-# What workers meet in, for the header that goes first.
+# The exchanges, by number, for the header that is sent first.
 EXCHANGES = ("synchronise", "check_replicas", "LowRankSGD.step", "sbpca_hook")
 
-# Where workers() has the processes meet, and under which name one that fails leaves a note there.
+# The store in which workers() joins processes, and the key for the note of a failing one.
 _stores: list[dist.Store] = []
 _NOTE = "why a worker left"
 
 
 class WorkerLostError(RuntimeError):
-    """Another process died, did not come in time, or came with something else."""
+    """Another process died, did not answer in time, or sent something else."""
 
 
 @dataclass(frozen=True)
 class Worker:
-    """One process of a group: its ``index`` among ``count``, and the ``device`` to compute on."""
+    """One process of a group: its ``index`` out of ``count``, and its compute ``device``."""
 
     index: int
     count: int
     device: torch.device
 
     def share(self, batch: Tensor) -> Tensor:
-        """Return every ``count``-th sample of a batch from ``index`` on: this worker's part.
+        """Return this worker's part of a batch: every ``count``-th sample from ``index`` on.
 
-        The parts differ by one sample at most, and the mean of the workers' mean losses is the
-        loss of the whole batch exactly when they do not differ at all.
+        The parts differ by at most one sample. The mean of the workers' mean losses is exactly the
+        loss of the whole batch if all parts are equal.
         """
         return batch[self.index :: self.count]
 
 
 @contextlib.contextmanager
 def workers(*, timeout: float = 60.0, backend: str | None = None) -> Iterator[Worker]:
-    """Join the processes that ``torchrun`` started, and leave them at the end of the block.
+    """Join the processes started by ``torchrun``, and leave them at the end of the block.
 
     Parameters
     ----------
     timeout
-        Seconds that a worker waits for the others in an exchange before it gives up with a
+        Seconds that a worker waits for the others in an exchange before it raises
         :class:`WorkerLostError`. torch's own default is half an hour.
     backend
-        "gloo" or "nccl"; None: nccl where there is a GPU for every process of this machine.
+        "gloo" or "nccl"; None: nccl if there is a GPU for every process of this machine.
 
     Yields
     ------
     Worker
-        Without ``torchrun``: the only one, so that a script runs both ways.
+        Without ``torchrun``: the only one, so a script runs both ways.
 
     Raises
     ------
     ValueError
-        If the timeout is not above 0.
+        If the timeout is not positive.
     """
     check_real("timeout", timeout, above=0.0)
     local, here = (int(os.environ.get(f"LOCAL_{name}", 0)) for name in ("RANK", "WORLD_SIZE"))
@@ -101,14 +101,14 @@ def workers(*, timeout: float = 60.0, backend: str | None = None) -> Iterator[Wo
         raise
     finally:
         _stores.clear()
-        # Gloo's threads need the interpreter to let go of the last collective's tensors. It must
-        # neither end meanwhile (an abort) nor take the group apart (a deadlock): let them have it.
+        # Gloo's threads need the interpreter to release the last collective's tensors. Exiting
+        # meanwhile would abort, and taking the group apart would deadlock, so let them run.
         time.sleep(0.2)
         dist.destroy_process_group()
 
 
 def _meeting(timeout: datetime.timedelta) -> tuple[dist.Store, int, int]:
-    """Where the workers meet, this one's index and their number."""
+    """The store in which the workers meet, this one's index and their number."""
     if "WORLD_SIZE" not in os.environ:
         return dist.HashStore(), 0, 1
     store, rank, count = next(rendezvous("env://", timeout=timeout))
@@ -116,13 +116,13 @@ def _meeting(timeout: datetime.timedelta) -> tuple[dist.Store, int, int]:
 
 
 def _leave_note(store: dist.Store, text: str) -> None:
-    """Tell the workers that will miss this one why it left; the first note stays."""
-    with contextlib.suppress(RuntimeError):  # the store went with the worker that held it
+    """Tell the other workers why this one left; the first note stays."""
+    with contextlib.suppress(RuntimeError):  # the store ended with the worker that held it
         store.compare_set(_NOTE, "", " ".join(text.split())[:500])
 
 
 def _note() -> str | None:
-    """Why a worker left, if it could say."""
+    """Why a worker left, if it could leave a note."""
     found: list[str] = []
 
     def read(store: dist.Store) -> None:
@@ -130,7 +130,7 @@ def _note() -> str | None:
             if store.check([_NOTE]):
                 found.append(store.get(_NOTE).decode())
 
-    if _stores:  # a store whose process is stopped never answers
+    if _stores:  # a store whose process is suspended never answers
         reader = threading.Thread(target=read, args=_stores, daemon=True)
         reader.start()
         reader.join(2.0)
@@ -139,10 +139,10 @@ def _note() -> str | None:
 
 @dataclass
 class Traffic:
-    """What one worker has put into collectives so far, in bytes.
+    """Bytes that one worker has put into collectives.
 
-    ``reduced`` went into sums (all-reduce), ``gathered`` into collections of what every worker has
-    (all-gather); ``collectives`` counts both. Weights copied at the start do not count.
+    ``reduced`` counts sums (all-reduce), ``gathered`` collections from every worker (all-gather),
+    and ``collectives`` both. Weights copied at the start are not counted.
     """
 
     workers: int
@@ -152,10 +152,10 @@ class Traffic:
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes that this worker has sent to others, and as many received.
+        """Bytes that this worker has sent to others; it received as many.
 
-        For W workers in a ring, which is what gloo does and NCCL for large tensors: an all-reduce
-        of S bytes sends 2 S (W - 1) / W, an all-gather of S bytes from each S (W - 1).
+        For W workers in a ring (gloo; NCCL for large tensors), an all-reduce of S bytes sends
+        2 S (W - 1) / W, and an all-gather of S bytes from each sends S (W - 1).
         """
         share = self.workers - 1
         return round(2 * self.reduced * share / self.workers) + self.gathered * share
@@ -165,7 +165,7 @@ class Traffic:
 class Channel:
     """The collectives of one process group, as seen by one of its workers.
 
-    Raises RuntimeError if no process group was begun.
+    Raises RuntimeError if no process group was started.
     """
 
     group: dist.ProcessGroup | None = None
@@ -183,15 +183,15 @@ class Channel:
         self.device = torch.device("cuda" if on_gpu else "cpu")
 
     def agree(self, exchange: str, step: int = 0, *, sizes: Any = (), options: Any = ()) -> None:
-        """Make sure that all workers are at the same exchange, before anything else is sent.
+        """Check that all workers are at the same exchange before anything else is sent.
 
-        A header of fixed length goes first, as collectives of different lengths end the process.
+        Sends a header of fixed length first, as collectives of different lengths end the process.
 
         Raises
         ------
         WorkerLostError
-            The same on every worker, if one comes with another of ``EXCHANGES``, another step, or
-            sizes or options of another ``repr``.
+            The same on every worker, if one is at another of ``EXCHANGES`` or at another step, or
+            the ``repr`` of its sizes or options differs.
         """
         header = [EXCHANGES.index(exchange), step, _hashed(sizes), _hashed(options)]
         sent = torch.tensor(header, device=self.device)
@@ -201,7 +201,7 @@ class Channel:
                 raise WorkerLostError(_difference(index, theirs, found[0]))
 
     def mean(self, flat: Tensor) -> Tensor:
-        """The mean over the workers of a flat tensor, the same bits for all, in place."""
+        """Replace a flat tensor by its mean over the workers, with the same bits for all."""
         if flat.numel():
             with self._named("average gradients"):
                 dist.all_reduce(flat, group=self.group)
@@ -210,7 +210,7 @@ class Channel:
         return flat.div_(self.count)
 
     def gather(self, flat: Tensor, what: str = "exchange factors") -> list[Tensor]:
-        """The flat tensors of all workers, in their order; all must be of one length."""
+        """The flat tensors of all workers, in order; all must have the same length."""
         found = [torch.empty_like(flat) for _ in range(self.count)]
         if flat.numel():
             with self._named(what):
@@ -220,9 +220,9 @@ class Channel:
         return found
 
     def objects(self, value: Any) -> list[Any]:
-        """The (picklable) values of all workers, in their order. Not counted."""
+        """The (picklable) values of all workers, in order. Not counted."""
         found: list[Any] = [None] * self.count
-        with self._named("compare notes"):
+        with self._named("compare options"):
             dist.all_gather_object(found, value, group=self.group)
         return found
 
@@ -246,7 +246,7 @@ class Channel:
             yield
         except RuntimeError as error:
             why = _note() or (
-                f"another worker has died, or did not come within the timeout. torch says: {error}"
+                f"another worker has died or did not answer within the timeout. torch says: {error}"
             )
             raise WorkerLostError(
                 f"worker {self.index} of {self.count} could not {what}: {why}"
@@ -262,13 +262,13 @@ def _difference(index: int, theirs: list[int], first: list[int]) -> str:
     """How a worker's header differs from worker 0's."""
     if theirs[0] != first[0]:
         return (
-            f"all workers must make the same exchanges; worker {index} came to "
-            f"{EXCHANGES[theirs[0]]}, worker 0 to {EXCHANGES[first[0]]}: one has made fewer steps"
+            f"all workers must make the same exchanges; worker {index} is at "
+            f"{EXCHANGES[theirs[0]]}, worker 0 at {EXCHANGES[first[0]]}: one has done fewer steps"
         )
     if theirs[1] != first[1]:
         return (
-            f"all workers must make the same exchanges; worker {index} came to step {theirs[1]}, "
-            f"worker 0 to step {first[1]}"
+            f"all workers must make the same exchanges; worker {index} is at step {theirs[1]}, "
+            f"worker 0 at step {first[1]}"
         )
-    what = "sizes of what they exchange" if theirs[2] != first[2] else "options (lr, rank, ...)"
-    return f"all workers must have the same {what}; worker {index} has others than worker 0"
+    what = "sizes of exchanged data" if theirs[2] != first[2] else "options (lr, rank, ...)"
+    return f"all workers must have the same {what}; worker {index} differs from worker 0"

@@ -1,7 +1,7 @@
 """Checkpoint files: nested dicts of tensors, arrays and plain values, on disk and back.
 
-What a run has to remember is the business of its parts (``state_dict``); nothing here can run code
-from a file, because it is read with ``weights_only=True``.
+Each part of a run defines its own state (``state_dict``). Files are read with
+``weights_only=True``, so no code from a file is ever run.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def save_checkpoint(state: dict[str, Any], path: str | os.PathLike[str]) -> Path
     buffer = BytesIO()
     torch.save({"version": _VERSION, "state": _mapped(state, _packed)}, buffer)
     with beside(target) as scratch:
-        # torch itself says little where the disk is full
+        # torch's own message says little if the disk is full
         scratch.write_bytes(buffer.getvalue())
     return target
 
@@ -54,15 +54,15 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     FileNotFoundError
         If nothing is at ``path``.
     ValueError
-        If it is damaged or no checkpoint of this toolkit, or of a newer version.
+        If the file is damaged, not a checkpoint of this toolkit, or of a newer version.
     """
     check_file("path", path)
     try:
         read = torch.load(path, map_location="cpu", weights_only=True)
         version, state = read["version"], read["state"]
-    except Exception as error:  # a damaged file makes its reader stumble in many ways
-        # without torch's text, which advises to switch its safeguard off
-        raise ValueError(f"path {str(path)!r} is damaged or no checkpoint.") from error
+    except Exception as error:  # damaged files raise many kinds of errors
+        # torch's own message would advise to switch off its safeguard
+        raise ValueError(f"path {str(path)!r} is damaged or not a checkpoint.") from error
     if version != _VERSION:
         raise ValueError(f"path {str(path)!r} has version {version!r}; allowed: {_VERSION}.")
     unpacked: dict[str, Any] = _mapped(state, _unpacked)

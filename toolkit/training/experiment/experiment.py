@@ -22,22 +22,22 @@ from toolkit.training.layers.guards import crossbar_layers
 class Experiment(Run):
     """A network trained with rank-k updates, on plain weights or on crossbars.
 
-    Knobs are those of :class:`~toolkit.training.Settings`. A live knob is set like an
-    attribute (``run.rank = 8``), or several at once with :meth:`change`; it takes effect at the
-    next batch and is kept as an event. The same knobs and seed give the same bits.
+    The knobs are those of :class:`~toolkit.training.Settings`. Set a live knob like an attribute
+    (``run.rank = 8``), or several at once with :meth:`change`; it takes effect at the next batch
+    and is recorded as an event. The same knobs and seed give the same bits.
 
-    Every layer of ``model`` that :func:`~toolkit.training.to_crossbar` knows gets its weights,
-    biases included, in arrays; what else learns (batch normalisation) is trained by plain SGD with
-    the same learning rate. In a convolution every output position is a sample, and ``block_size``
-    counts network inputs. An ``nn.Module`` of one's own, which begins as it is given, and a
-    :class:`~toolkit.training.Dataset` may stand in place of names.
+    The weights of every layer of ``model`` that :func:`~toolkit.training.to_crossbar` supports,
+    biases included, are held in arrays. Other parameters (batch normalisation) are trained by plain
+    SGD with the same learning rate. In a convolution every output position is a sample, and
+    ``block_size`` counts network inputs. Instead of names, you can pass your own ``nn.Module``,
+    which keeps its initial weights, and your own :class:`~toolkit.training.Dataset`.
 
     Raises
     ------
     ValueError
-        If a knob has a value that is not allowed; the run goes on with the old one.
+        If the value of a knob is not allowed; the run continues with the old one.
     FileNotFoundError
-        If the files of the data set are missing; says how to get them.
+        If the files of the data set are missing; the message says how to get them.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class Experiment(Run):
     """
 
     def results(self) -> xr.DataTree:
-        """Everything recorded so far, the present state included (``toolkit.results.schema``)."""
+        """Everything recorded so far, with the present state (see ``toolkit.results.schema``)."""
         # after a resume there is no update to record until the next step
         if self._latest and self.record.last_layer_step < self.step_count:
             self._record_layers(provisional=True)
@@ -68,15 +68,15 @@ class Experiment(Run):
     ) -> Iterator[Stream]:
         """Write records to a store as they are made: ``with run.stream("run.zarr"): ...``.
 
-        The store is whole at any moment: a process that is killed leaves everything up to its last
-        layer record. Unlike :meth:`results` it drops nothing of a long run. What was recorded
-        before comes first; at the end the present state is added. ``conductance_bits`` rounds
-        conductances to so many bits of mantissa (:class:`~toolkit.results.stream.Stream`).
+        The store is valid at any moment: a process that is killed leaves everything up to its last
+        layer record. Unlike :meth:`results`, it keeps every record of a long run. Records made
+        before the call come first; at the end the present state is added. ``conductance_bits``
+        rounds conductances to this many bits of mantissa (:class:`~toolkit.results.stream.Stream`).
 
         Raises
         ------
         FileNotFoundError, ValueError
-            If ``path`` does not end in .zarr or cannot be, or ``conductance_bits`` is not allowed.
+            If ``path`` does not end in .zarr or is invalid, or ``conductance_bits`` is not allowed.
         """
         stream = Stream(
             path,
@@ -96,30 +96,30 @@ class Experiment(Run):
                 stream.close()
 
     def checkpoint(self, path: str | os.PathLike[str]) -> Path:
-        """Write everything that the rest of the run depends on, its recorded past included.
+        """Save everything that the rest of the run depends on, its record included.
 
-        A run that goes on from it (:meth:`resume`) gives the same bits as one never interrupted.
-        The file is written beside and renamed.
+        A run resumed from it (:meth:`resume`) gives the same bits as one that was never
+        interrupted. The file is replaced atomically.
         """
         return save_checkpoint(self._state(), path)
 
     @classmethod
     def resume(cls, path: str | os.PathLike[str], **objects: Any) -> Experiment:
-        """Go on from a :meth:`checkpoint`.
+        """Continue from a :meth:`checkpoint`.
 
-        ``objects`` are the knobs that were given as objects (a Dataset, Device or nn.Module of
-        one's own); a checkpoint keeps the names of these only.
+        ``objects`` are the knobs that were passed as objects (your own Dataset, Device or
+        nn.Module); a checkpoint stores only their names.
 
         Raises
         ------
         FileNotFoundError, ValueError
-            If there is no file, it is damaged, or an object is missing or does not fit.
+            If the file does not exist or is damaged, or an object is missing or does not fit.
         """
         state = load_checkpoint(path)
         if missing := sorted(set(state["objects"]) - set(objects)):
             raise ValueError(
-                f"{missing[0]} was {state['objects'][missing[0]]}, given as an object, which no "
-                f"file holds: give it again, resume(path, {missing[0]}=...)."
+                f"{missing[0]} was {state['objects'][missing[0]]}, given as an object, which "
+                f"files do not hold: pass it again, resume(path, {missing[0]}=...)."
             )
         run = cls(**(present_names(state["knobs"]) | objects))
         run._restore(state)
@@ -132,7 +132,7 @@ class Experiment(Run):
         )
 
     def _state(self) -> dict[str, Any]:
-        """All that the rest of the run depends on; of knobs that are objects, the names."""
+        """Everything that the rest of the run depends on; names instead of objects."""
         knobs = self.knob_values()
         plain = (bool, int, float, str, list, type(None))
         objects = {k: _name_of(v) for k, v in knobs.items() if not isinstance(v, plain)}
@@ -148,7 +148,7 @@ class Experiment(Run):
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        """Bring a run with the same knobs to the ``state`` that :meth:`_state` gave."""
+        """Restore the ``state`` from :meth:`_state` in a run with the same knobs."""
         self.network.load_state_dict(self._with_settings(state["network"]))
         for name, estimator in self.estimators.items():
             estimator.load_state_dict(state["estimators"][name])
@@ -158,7 +158,7 @@ class Experiment(Run):
         self._created = datetime.fromisoformat(state["created"])
 
     def _with_settings(self, network: Mapping[str, Any]) -> dict[str, Any]:
-        """The state with settings of arrays, which earlier checkpoints left to the knobs."""
+        """Add the settings of arrays, which earlier checkpoints did not store."""
         complete = dict(network)
         for name, layer in crossbar_layers(self.network).items():
             key = f"{name}._extra_state"

@@ -1,7 +1,7 @@
-"""Knobs: ``param`` parameters that say everything a user sees of a setting, in one declaration.
+"""Knobs: ``param`` parameters that declare everything about a setting in one place.
 
-Default, bounds, unit, doc, symbol, group of the page, slider stops, what the knob sets and whether
-it may change during a run (``constant=True``: it may not). Command line, widgets, checks, files,
+Default, bounds, unit, doc, symbol, group on the page, slider stops, what the knob sets and whether
+it can change during a run (``constant=True``: it cannot). Command line, widgets, checks, files,
 README and glossary all read them here. The declarations are in ``settings.py``.
 """
 
@@ -22,19 +22,19 @@ from toolkit.lowrank.estimator import Range
 
 _OWN: dict[str, Any] = {
     "unit": "1",
-    "none": "preset",  # what None stands for
-    "group": "",  # heading on the dashboard; "": not there
-    "stops": (),  # of a slider whose useful values lie far apart
-    "sets": "run",  # "estimator", "device", "array": what takes the knob, under its name
+    "none": "preset",  # meaning of None
+    "group": "",  # heading on the dashboard; "": not shown
+    "stops": (),  # of a slider whose useful values are far apart
+    "sets": "run",  # "estimator", "device", "array": what receives the knob
     "symbol": "",
     "latex": "",
-    "notebook": 0,  # that explains it; 0: it needs no explanation
-    "made": None,  # a Choice also takes objects of this type
+    "notebook": 0,  # that explains it; 0: none
+    "made": None,  # a Choice also accepts objects of this type
 }
 
 
 class _Declared:
-    """The attributes of every knob: those of ``_OWN``, and ``kind``, in words."""
+    """The attributes of every knob: those of ``_OWN``, and ``kind``, its type in words."""
 
     __slots__ = ()
     kind: str
@@ -45,7 +45,7 @@ class _Declared:
         super().__init__(default=default, **declared)  # type: ignore[call-arg]
 
     def plain(self, value: Any) -> Any:
-        """``value`` as a plain Python object where it is another library's equivalent."""
+        """Convert an equivalent of another library to a plain Python object."""
         return value
 
 
@@ -53,7 +53,7 @@ class _Numeric(_Declared):
     __slots__ = ()
 
     def _validate(self, val: Any) -> None:
-        """Refuse values outside the declaration, booleans and NaN with one message."""
+        """Reject values outside the declaration, booleans and NaN with one message."""
         try:
             super()._validate(val)  # type: ignore[misc]
             fits = val is None or (not isinstance(val, bool) and math.isfinite(val))
@@ -65,25 +65,25 @@ class _Numeric(_Declared):
 
 
 class Real(_Numeric, param.Number):
-    """A finite real number with a unit; ``None`` only where that is the default."""
+    """A finite real number with a unit; ``None`` is allowed only if it is the default."""
 
     __slots__ = [*_OWN]
     kind = "a finite number"
 
     def plain(self, value: Any) -> Any:
-        """``value`` as a Python float or int where it is another library's real number."""
+        """Convert another library's real number to a Python float or int."""
         known = isinstance(value, numbers.Real) and not isinstance(value, bool | int)
         return float(value) if known else value
 
 
 class Whole(_Numeric, param.Integer):
-    """A whole number with a unit; ``None`` only where that is the default."""
+    """A whole number with a unit; ``None`` is allowed only if it is the default."""
 
     __slots__ = [*_OWN]
     kind = "a whole number"
 
     def plain(self, value: Any) -> Any:
-        """``value`` as a Python int where it is another library's whole number."""
+        """Convert another library's whole number to a Python int."""
         return _plain_whole(value)
 
 
@@ -97,12 +97,12 @@ class Flag(_Declared, param.Boolean):
             raise ValueError(f"{self.name} must be True or False; got {shown(val)}")
 
     def plain(self, value: Any) -> Any:
-        """``value`` as a bool where it is the word true or false."""
+        """Convert the word true or false to a bool."""
         return {"true": True, "false": False}.get(str(value).lower(), value)
 
 
 class Choice(_Declared, param.Selector):
-    """One name out of a fixed list or, where ``made`` is given, an object of that type."""
+    """One name from a fixed list or, if ``made`` is given, an object of that type."""
 
     __slots__ = [*_OWN]
 
@@ -127,7 +127,7 @@ class Widths(_Declared, param.List):
             )
 
     def plain(self, value: Any) -> Any:
-        """``value`` as a list of Python ints where it is a sequence of whole numbers."""
+        """Convert a sequence of whole numbers to a list of Python ints."""
         return [_plain_whole(item) for item in value] if isinstance(value, list | tuple) else value
 
 
@@ -137,7 +137,7 @@ Knob = Real | Whole | Flag | Choice | Widths
 def knobs_of(
     settings: type[param.Parameterized] | param.Parameterized, sets: str = ""
 ) -> dict[str, Knob]:
-    """The knobs declared on ``settings`` by name: all, or those that set one part of a run."""
+    """The knobs declared on ``settings``, by name: all, or those that set one part of a run."""
     found: dict[str, Any] = {
         name: settings.param[name] for name in settings.param if name != "name"
     }
@@ -145,9 +145,9 @@ def knobs_of(
 
 
 def knobs_of_constructor(cls: type, **declared: Any) -> dict[str, Knob]:
-    """A knob for each argument of ``cls``: its type, :class:`Range`, default and docstring.
+    """A knob for each argument of ``cls``, from its type, :class:`Range`, default and docstring.
 
-    The docstring is numpydoc's; a knob's doc is the first sentence of its entry there.
+    The docstring is in numpydoc format; the doc of a knob is the first sentence of its entry.
     """
     hints = get_type_hints(cls.__init__, include_extras=True)  # type: ignore[misc]
     made: dict[str, Knob] = {}
@@ -178,7 +178,7 @@ def _plain_whole(value: Any) -> Any:
 
 
 def is_live(knob: Knob) -> bool:
-    """Whether the knob may change during a run."""
+    """Whether the knob can change during a run."""
     return not knob.constant
 
 
@@ -188,12 +188,12 @@ def doc_of(knob: Knob) -> str:
 
 
 def describe(knob: Knob) -> str:
-    """The knob's doc and unit in one line, as tooltips and ``--help`` show it."""
+    """The knob's doc and unit in one line, for tooltips and ``--help``."""
     return f"{doc_of(knob)} [{knob.unit}]" if knob.unit not in ("", "1") else doc_of(knob)
 
 
 def reference(knob: Knob) -> str:
-    """The knob's symbol, if it has one, and its notebook, for the end of a tooltip."""
+    """The knob's symbol, if any, and its notebook, for the end of a tooltip."""
     if not knob.notebook:
         return ""
     symbol = f"Symbol {knob.symbol}; n" if knob.symbol else "N"
@@ -201,9 +201,9 @@ def reference(knob: Knob) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser, settings: type[param.Parameterized]) -> None:
-    """Give ``parser`` one ``--option`` per knob of ``settings``.
+    """Add one ``--option`` per knob of ``settings`` to ``parser``.
 
-    What is no number stays text; what is allowed is checked by the knobs themselves.
+    Values that are not numbers stay text; the knobs themselves check what is allowed.
     """
     kinds: dict[type, Any] = {Real: _number(float), Whole: _number(int), Widths: _number(int)}
     for name, knob in knobs_of(settings).items():
@@ -232,7 +232,7 @@ def _number(kind: type) -> Callable[[str], Any]:
 
 
 def markdown_table(settings: type[param.Parameterized]) -> str:
-    """The reference table of the README: one row a knob."""
+    """The reference table of the README: one row per knob."""
     rows = ["| knob | default | allowed | unit | live | what it does |", "|" + " --- |" * 6]
     for name, knob in knobs_of(settings).items():
         unit = "" if knob.unit == "1" else knob.unit

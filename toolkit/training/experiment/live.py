@@ -1,8 +1,8 @@
-"""A live run: an experiment in a worker thread that takes knob changes and gives out snapshots.
+"""A live run: an experiment in a worker thread that takes knob changes and publishes snapshots.
 
-The worker owns the experiment. Requests go in through a queue and are taken up between batches;
-snapshots, spectra included, come out at a bounded rate as immutable values, so that no reader ever
-waits for training and training waits for no reader. Knows nothing of pages (``dashboards/``).
+The worker owns the experiment. Requests go through a queue and are handled between batches;
+snapshots, spectra included, are published at a bounded rate as immutable values. Readers never wait
+for training, and training never waits for readers. Independent of the pages (``dashboards/``).
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from toolkit.training.experiment.run_limit import SHIFT_S, RunLimit
 from toolkit.training.experiment.snapshot import LOOKS_EVERY, Focus, Look, Snapshot, SnapshotTaker
 
 SNAPSHOTS_PER_SECOND = 18
-SNAPSHOTS_TOGETHER = 60  # a second, of all runs that share a limit: their pages share a thread
-SNAPSHOT_SHARE = 0.1  # of the worker's time, at most: snapshots of large layers come less often
-FIRST_S = 0.3  # at most, on a run's first steps
-SLOWEST_S = 0.5  # between two snapshots, whatever they cost
-WAIT_S = 0.1  # between two looks whether it is one's turn
+SNAPSHOTS_TOGETHER = 60  # per second, for all runs that share a limit: their pages share a thread
+SNAPSHOT_SHARE = 0.1  # most of the worker's time: snapshots of large layers are rarer
+FIRST_S = 0.3  # longest time for a run's first steps
+SLOWEST_S = 0.5  # longest interval between snapshots
+WAIT_S = 0.1  # interval between checks for a free place
 
 
 class LiveRun:
-    """Train in the background; start, pause, step, reset and turn knobs at any time.
+    """Train in the background; start, pause, step, reset and change knobs at any time.
 
-    Runs that share a ``limit`` take turns: one that is started while all places are taken waits
-    until another pauses (``snapshot.waiting``). A run that diverged trains no more until it is
-    reset. ``messages`` receives one line of text for every request that was refused and for a run
-    that diverged. ``asked`` counts the requests; a snapshot whose ``answered`` is as high has them
-    all. ``first_steps`` are trained before the first snapshot, fewer if they take long;
-    ``first_snapshots`` are those taken meanwhile.
-    :meth:`close` stops the thread; interpreters that end close every live run first.
+    Runs that share a ``limit`` take turns: a run that starts while all places are taken waits until
+    another pauses (``snapshot.waiting``). A run that diverged does not train until it is reset.
+    ``messages`` receives one line of text for every rejected request and when a run diverges.
+    ``asked`` counts the requests; a snapshot with the same ``answered`` includes them all.
+    ``first_steps`` are trained before the first snapshot, fewer if they take long;
+    ``first_snapshots`` are taken during them. :meth:`close` stops the thread; an interpreter that
+    exits closes every live run first.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class LiveRun:
         self._ask(self._start)
 
     def pause(self) -> None:
-        """Stop after the batch that is being trained."""
+        """Stop after the current batch."""
         self._ask(lambda: self._set_running(False))
 
     def step(self) -> None:
@@ -82,13 +82,13 @@ class LiveRun:
         self._ask(self._single_step)
 
     def change(self, **knobs: Any) -> None:
-        """Turn live knobs, together, at the next batch."""
+        """Change live knobs, together, at the next batch."""
         self._ask(lambda: self._change(knobs))
 
     def look(
         self, layer: str, views: Mapping[str, Callable[[Look], Any]], *, compares: bool = False
     ) -> None:
-        """Make snapshots hold what these functions return for that layer, by name.
+        """Make snapshots include the results of these functions for that layer, by name.
 
         Set ``compares`` if one of them needs ``Look.before``.
         """
@@ -96,7 +96,7 @@ class LiveRun:
         self._ask(lambda: self._look(focus))
 
     def limit_speed(self, steps_per_second: float | None) -> None:
-        """Train no faster than that; None: as fast as it goes.
+        """Limit the training speed; None: no limit.
 
         Raises
         ------
@@ -126,24 +126,24 @@ class LiveRun:
             raise TimeoutError(f"the run did not answer within {timeout:g} s.") from None
 
     def ask_results(self) -> Future[xr.DataTree]:
-        """As :meth:`results`, without waiting: the tree comes after the present batch."""
+        """Like :meth:`results`, without waiting: the tree is ready after the current batch."""
         answer: Future[xr.DataTree] = Future()
         self._ask(lambda: self._answer(answer))
         return answer
 
     def _ask(self, request: Callable[[], None]) -> None:
-        """Have the worker do it; once it is closed nothing is kept that it would never do."""
+        """Queue a request for the worker; drop it if the worker has stopped."""
         if not self._closing.is_set():
             self.asked += 1
             self._requests.put(request)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Stop the worker thread, waiting for it at most ``timeout`` seconds."""
+        """Stop the worker thread and wait at most ``timeout`` seconds for it."""
         _shut_down(self._closing, self._requests, self._thread, timeout)
 
     @property
     def alive(self) -> bool:
-        """Whether the worker thread still runs."""
+        """Whether the worker thread is running."""
         return self._thread.is_alive()
 
     # --- in the worker thread ----------------------------------------------------------------
@@ -158,7 +158,7 @@ class LiveRun:
                     self._attempt(self._publish)
         finally:
             self._leave_queue()
-            while not self._requests.empty():  # they would keep this run alive
+            while not self._requests.empty():  # pending requests would keep this run alive
                 self._requests.get_nowait()
 
     def _work_a_shift(self) -> None:
@@ -171,7 +171,7 @@ class LiveRun:
 
     @contextmanager
     def _shift(self) -> Iterator[None]:
-        """A shift, if runs are limited; long writes wait for further ones on their way."""
+        """A shift, if runs are limited; long writes wait for the next shift within the step."""
         if self._limit is None:
             yield
             return
@@ -179,7 +179,7 @@ class LiveRun:
 
             def rest() -> None:
                 if self._closing.is_set():
-                    raise RuntimeError("the run was closed within a step.")
+                    raise RuntimeError("the run was closed during a step.")
                 change_shifts()
 
             before = between_chunks.set(rest)
@@ -193,7 +193,7 @@ class LiveRun:
         return idle and self._running and not self._shortest_step
 
     def _serve_requests(self) -> None:
-        """Handle all waiting requests; without work to do, sleep until one arrives."""
+        """Handle all waiting requests; if there is nothing to do, sleep until one arrives."""
         try:
             request = self._next_request()
             while not self._closing.is_set():
@@ -212,7 +212,7 @@ class LiveRun:
         return self._requests.get_nowait()
 
     def _has_its_turn(self) -> bool:
-        """Whether to train now: there is a place, and the last step was long enough ago."""
+        """Whether to train now: a place is free and the last step was long enough ago."""
         self._waiting = self._limit.place_of(self._ticket) if self._limit else 0
         return not self._waiting and self._pace.since_step >= self._shortest_step
 
@@ -224,14 +224,14 @@ class LiveRun:
     def _attempt(self, action: Callable[[], None]) -> None:
         try:
             action()
-        except Exception as error:  # the worker outlives whatever was refused
+        except Exception as error:  # a rejected request must not end the worker
             self.messages.put(str(error))
 
     def _train(self) -> None:
         try:
             self._taker.note_before(self._focus)
             self._taker.count(self._experiment.step())
-        except Exception as error:  # it would only fail again at the next batch
+        except Exception as error:  # the next batch would only fail again
             self._diverged = isinstance(error, DivergenceError)
             self._set_running(False)
             raise
@@ -245,7 +245,7 @@ class LiveRun:
             return
         try:
             if self._limit.place_of(self._ticket):
-                raise RuntimeError(f"{self._limit.most} runs train already: step a little later.")
+                raise RuntimeError(f"{self._limit.most} runs are training now: step again later.")
             with self._shift():
                 self._train()
         finally:
@@ -287,7 +287,7 @@ class LiveRun:
                 self.first_snapshots.append(self._take_snapshot())  # the past of spectra, too
 
     def _answer(self, answer: Future[xr.DataTree]) -> None:
-        if not answer.set_running_or_notify_cancel():  # nobody waits any more
+        if not answer.set_running_or_notify_cancel():  # the caller no longer waits
             return
         try:
             answer.set_result(self._experiment.results())
@@ -301,7 +301,7 @@ class LiveRun:
             self._leave_queue()
 
     def _publish(self) -> None:
-        began = time.thread_time()  # its own work, not its waits for the page's thread
+        began = time.thread_time()  # own work only, without waits for the page's thread
         self._snapshot = self._take_snapshot()
         self._pace.took(time.thread_time() - began, self._limit.training if self._limit else 1)
 
@@ -318,7 +318,7 @@ class LiveRun:
 
 
 class _Pace:
-    """Counts steps per second and says when the next snapshot is due."""
+    """Counts steps per second and decides when the next snapshot is due."""
 
     def __init__(self) -> None:
         self._begin = self._last = time.monotonic()
@@ -327,21 +327,21 @@ class _Pace:
 
     @property
     def since_step(self) -> float:
-        """Seconds since the last step; many before the first."""
+        """Seconds since the last step; a large number before the first."""
         return time.monotonic() - self._last_step
 
     def count(self) -> None:
-        """One step was done."""
+        """Count one step."""
         self._steps += 1
         self._last_step = time.monotonic()
 
     def took(self, seconds: float, training: int = 1) -> None:
-        """Set the interval to the next snapshot from the time that this one took."""
+        """Set the interval to the next snapshot from the duration of this one."""
         fair = min(seconds / SNAPSHOT_SHARE, SLOWEST_S)
         self._interval = max(1 / SNAPSHOTS_PER_SECOND, training / SNAPSHOTS_TOGETHER, fair)
 
     def hurry(self) -> None:
-        """Make the next snapshot due now."""
+        """Make a snapshot due now."""
         self._interval = 0.0
 
     @property
@@ -350,7 +350,7 @@ class _Pace:
         return time.monotonic() - self._last >= self._interval
 
     def due(self) -> bool:
-        """Whether it is time for a snapshot; counts as one."""
+        """Whether it is time for a snapshot; a true answer counts as one."""
         now = time.monotonic()
         if not self.is_due:
             return False
@@ -367,7 +367,7 @@ def _shut_down(
     thread: threading.Thread,
     timeout: float = 5.0,
 ) -> None:
-    """Stop the worker and wait: a torch thread alive while the interpreter ends aborts it."""
+    """Stop the worker and wait: a torch thread alive at interpreter exit would abort it."""
     closing.set()
     requests.put(lambda: None)
     thread.join(timeout)

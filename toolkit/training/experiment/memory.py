@@ -1,4 +1,4 @@
-"""How much memory a function takes at its worst moment, as the allocator saw it."""
+"""Peak memory of a function, as measured by torch's allocator."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def peak_bytes(function: Callable[[], Any], *, device: torch.device | str = "cpu") -> int:
-    """The most bytes of tensors that lived at once while ``function`` ran, above those before it.
+    """Peak bytes of tensors alive at once while ``function`` ran, above those alive before.
 
-    Everything that torch's allocator gave out and took back counts, temporaries inside operators
-    and what ``function`` leaves behind included; not what libraries allocate by themselves. On the
-    CPU the events are those of ``torch.profiler``, exact to the byte, and a tensor from before that
-    ``function`` frees makes no room: the figure is an upper bound then. On a CUDA device it is the
-    allocator's own peak, in its blocks of 512 bytes.
+    Counts everything that torch's allocator gave out and took back, including temporaries inside
+    operators and what ``function`` leaves behind, but not what libraries allocate themselves. On
+    the CPU the events come from ``torch.profiler`` and are exact to the byte; if ``function``
+    frees a tensor from before, this is not subtracted and the result is an upper bound. On a CUDA
+    device the result is the allocator's own peak, in blocks of 512 bytes.
 
     Parameters
     ----------
     function
-        Is called once, without arguments.
+        Called once, without arguments.
     device
-        Whose memory is watched.
+        The device whose memory is measured.
 
     Returns
     -------
     int
-        Bytes; 0 if it allocated nothing.
+        Bytes; 0 if nothing was allocated.
     """
     place = torch.device(device)
     if place.type == "cuda":
@@ -45,10 +45,10 @@ def peak_bytes(function: Callable[[], Any], *, device: torch.device | str = "cpu
 
 
 def _peak(watched: profile) -> int:
-    """The highest sum of allocations less releases, in the order in which they came."""
+    """The largest running sum of allocations minus releases, in order of time."""
     recorded = watched.profiler
     if recorded is None or recorded.kineto_results is None:
-        raise RuntimeError("torch was built without its profiler: memory cannot be watched")
+        raise RuntimeError("torch was built without its profiler: memory cannot be measured")
     events = [e for e in recorded.kineto_results.events() if e.name() == "[memory]"]
     live = peak = 0
     for event in sorted(events, key=lambda e: e.start_ns()):

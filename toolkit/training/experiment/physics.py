@@ -1,4 +1,4 @@
-"""Knobs to physics: the cells, pulses, converters and wires that the settings describe."""
+"""From knobs to physics: the cells, pulses, converters and wires that settings describe."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from toolkit.crossbar import (
 )
 from toolkit.crossbar.pulses import Coding, make_coding
 
-_SEVERAL = {"levels", "drift"}  # knobs that stand for other parameters of a device
+_SEVERAL = {"levels", "drift"}  # knobs that set other parameters of a device
 
 
 def applies(name: str, device: Device) -> bool:
-    """Whether the device, or its response, has that nonideality."""
+    """Whether the device or its response has that nonideality."""
     return name in _SEVERAL or hasattr(device, name)
 
 
 def overridden(preset: Device, knobs: Mapping[str, Any]) -> Device:
-    """``preset`` with those of the nonidealities ``knobs`` that are not None.
+    """``preset`` with the nonidealities in ``knobs`` that are not None.
 
     Raises
     ------
@@ -51,12 +51,12 @@ def in_force(device: Device, names: Iterable[str]) -> dict[str, float]:
 
 
 def coding(knobs: Mapping[str, Any]) -> Coding:
-    """How wanted changes become pulses."""
+    """The coding that turns wanted changes into pulses."""
     return make_coding(knobs["coding"], bit_length=knobs["bit_length"])
 
 
 def periphery(knobs: Mapping[str, Any]) -> Periphery | None:
-    """The converters, scaled to every vector's own largest magnitude; None if both are ideal."""
+    """The converters, scaled to the largest magnitude of every vector; None if both are ideal."""
     dac, adc = knobs["dac_bits"], knobs["adc_bits"]
     if dac is None and adc is None:
         return None

@@ -47,7 +47,7 @@ _STREAMED_OF_LAYER = tuple(variable.name for variable in schema.LAYER)
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One training step: what ``Experiment.steps`` yields."""
+    """One training step, as yielded by ``Experiment.steps``."""
 
     step: int
     epoch: int
@@ -62,11 +62,11 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """One layer's gradient at one step, against its estimate.
+    """One layer's gradient at one step, compared with its estimate.
 
-    ``singular_value`` (min(m, n),) of the true gradient, zeros past its rank; ``sigma``
-    (min(m, n),) of the estimate, sorted, NaN past its rank; energies are fractions of |G|^2 and
-    ``largest_angle`` is in degrees, all NaN where there is no gradient.
+    ``singular_value`` (min(m, n),) is that of the true gradient, zero beyond its rank; ``sigma``
+    (min(m, n),) is that of the estimate, sorted, NaN beyond its rank; energies are fractions of
+    |G|^2 and ``largest_angle`` is in degrees, all NaN if there is no gradient.
     """
 
     rank: int
@@ -78,9 +78,9 @@ class Spectrum:
 
 
 def spectrum(update: LowRank, errors: Tensor, activations: Tensor) -> Spectrum:
-    """Compare ``update`` with ``errors.T @ activations``, neither formed, in float64.
+    """Compare ``update`` with ``errors.T @ activations`` in float64 without forming either.
 
-    An update of a rank above min(m, n) (the full gradient) has the gradient's own values.
+    For an update of rank above min(m, n) (the full gradient) the gradient's own values are used.
     """
     errors, activations = _condensed(errors, activations)
     update = LowRank(update.left.double(), update.sigma.double(), update.right.double())
@@ -104,9 +104,9 @@ def spectrum(update: LowRank, errors: Tensor, activations: Tensor) -> Spectrum:
 
 
 def _condensed(errors: Tensor, activations: Tensor, chunk: int = 4096) -> tuple[Tensor, Tensor]:
-    """As many samples in float64 that have the same gradient, at most m of them.
+    """Samples in float64 with the same gradient, at most m of them.
 
-    A convolution has many more samples than rows: there (I, gradient) will do, which is smaller.
+    A convolution has many more samples than rows; there the pair (I, gradient) is smaller.
     """
     samples, m = errors.shape
     if samples <= m:
@@ -133,14 +133,14 @@ _OF_STEP = [field.name for field in fields(StepRecord)]
 
 
 class Recorder:
-    """Training steps and layer records, both of bounded number.
+    """Training steps and layer records, both bounded in number.
 
-    When there are more layer records than ``MAX_RECORDS``, or they hold more than ``MAX_BYTES``,
-    every second one is dropped and from then on only every second one offered is kept: a run of any
-    length keeps an even coverage of its whole past. So it is with the steps,
-    of which there are at most ``MAX_STEPS``. A provisional layer record, made
-    because somebody asked for results between two of them, gives way to the next.
-    A stream gets every step and every layer record, whatever is dropped here.
+    If there are more layer records than ``MAX_RECORDS``, or they hold more than ``MAX_BYTES``,
+    every second one is dropped, and from then on only every second new one is kept, so the record
+    of a run of any length covers its whole past evenly. The same holds for steps, of which at most
+    ``MAX_STEPS`` are kept. A provisional layer record, made because results were requested between
+    two regular ones, is replaced by the next. A stream receives every step and every layer record,
+    whatever is dropped here.
     """
 
     def __init__(self, layer_names: list[str]) -> None:
@@ -155,26 +155,26 @@ class Recorder:
         self._last_streamed = 0
 
     def step(self, record: StepRecord) -> None:
-        """Take note of one training step."""
+        """Record one training step."""
         self._steps.add([getattr(record, name) for name in _OF_STEP])
         if self._stream is not None:
             self._stream.append("training", {name: getattr(record, name) for name in _STREAMED})
 
     def evaluation(self, step: int, loss: float, accuracy: float) -> None:
-        """Keep one evaluation on the test set."""
+        """Record one evaluation on the test set."""
         self._evaluations.append((step, loss, accuracy))
         if self._stream is not None:
             self._stream.append("training", _row(_EVALUATION, self._evaluations[-1]))
             self._stream.commit()
 
     def event(self, step: int, knob: str, old: Any, new: Any) -> None:
-        """Keep one change of a knob."""
+        """Record one change of a knob."""
         self._events.append((step, knob, old, new))
         if self._stream is not None:
             self._stream.append("events", _event_row(self._events[-1]))
 
     def wants_layers(self) -> bool:
-        """Whether the next offer of layer records is kept or streamed; counts as the offer."""
+        """Whether the next layer records are kept or streamed; each call counts as one offer."""
         self._offered += 1
         return self._stream is not None or self._in_stride()
 
@@ -189,7 +189,7 @@ class Recorder:
         *,
         provisional: bool = False,
     ) -> None:
-        """Keep every layer's spectrum and a copy of its array."""
+        """Record every layer's spectrum and a copy of its array."""
         records = {name: vars(found) | _copy_of(arrays[name]) for name, found in spectra.items()}
         if not provisional and self._stream is not None:
             self._stream_records(step, records)
@@ -210,11 +210,11 @@ class Recorder:
 
     @property
     def last_streamed(self) -> int:
-        """The step of the newest layer record in the stream, 0 where there is none."""
+        """Step of the newest layer record in the stream, or 0."""
         return self._last_streamed
 
     def stream_to(self, stream: Stream | None) -> None:
-        """Write the record so far, then every new one, to ``stream``; None ends that."""
+        """Write the record so far, then every new one, to ``stream``; None stops this."""
         self._stream, self._last_streamed = stream, 0
         if stream is None:
             return
@@ -230,12 +230,12 @@ class Recorder:
         stream.commit()
 
     def finish_stream(self, spectra: dict[str, Spectrum], arrays: dict[str, Array]) -> None:
-        """Give the present state to the stream, as its last record."""
+        """Write the present state to the stream as its last record."""
         records = {name: vars(found) | _copy_of(arrays[name]) for name, found in spectra.items()}
         self._stream_records(self.step_count, records)
 
     def _stream_records(self, step: int, records: dict[str, dict[str, Any]]) -> None:
-        """Weights are left out where conductances say the same."""
+        """Weights are omitted if conductances determine them."""
         assert self._stream is not None
         for name, record in records.items():
             row = {key: record.get(key) for key in _STREAMED_OF_LAYER}
@@ -250,23 +250,23 @@ class Recorder:
         self._layers = {name: kept[which] for name, kept in self._layers.items()}
 
     def _bytes(self) -> int:
-        """Bytes held by layer records: all records of a layer are alike."""
+        """Bytes held by layer records, which all have the same size within a layer."""
         last = [kept[-1] for kept in self._layers.values()]
         each = sum(np.size(value) * 8 for record in last for value in record.values())
         return each * len(self._record_steps)
 
     @property
     def step_count(self) -> int:
-        """Training steps done, whether kept or not."""
+        """Training steps done, whether recorded or not."""
         return self._steps.count
 
     @property
     def last_layer_step(self) -> int:
-        """The step of the newest layer record, 0 where there is none."""
+        """Step of the newest layer record, or 0."""
         return self._record_steps[-1] if self._record_steps else 0
 
     def column(self, name: str) -> np.ndarray:
-        """One column of the steps kept as float64, a copy."""
+        """A copy of one column of the recorded steps, float64."""
         return self._steps.column(_OF_STEP.index(name))
 
     @property
@@ -280,7 +280,7 @@ class Recorder:
         return list(self._events)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything kept, for a checkpoint."""
+        """Everything recorded, for a checkpoint."""
         return {name: getattr(self, name) for name in _STATE} | {
             "_steps": {name: self.column(name) for name in _OF_STEP},
             "_steps_done": self._steps.count,
@@ -288,7 +288,7 @@ class Recorder:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` gave."""
+        """Continue from a :meth:`state_dict`."""
         for name in _STATE:
             setattr(self, name, state[name])
         columns = np.stack([state["_steps"][name] for name in _OF_STEP], axis=1)
@@ -312,7 +312,7 @@ class Recorder:
         return schema.dataset(schema.EVENTS, columns)
 
     def layer_dataset(self, name: str) -> xr.Dataset:
-        """The ``/layers/<name>`` group; ``sigma`` is NaN past the rank of its record."""
+        """The ``/layers/<name>`` group; ``sigma`` is NaN beyond the rank of its record."""
         kept = self._layers[name]
         columns = {
             variable.name: _stack(variable, kept)
@@ -326,7 +326,7 @@ class Recorder:
 
 
 def _copy_of(array: Array) -> dict[str, np.ndarray | float | None]:
-    """Weights, conductances, pulse counts and range as numpy; None where the array has none."""
+    """Weights, conductances, pulse counts and range as numpy; None if the array has none."""
     found = {
         "weight": array.weights,
         "conductance": array.conductance,
@@ -351,7 +351,7 @@ def _event_row(event: tuple[int, str, Any, Any]) -> dict[str, Any]:
 
 
 def _stack(variable: schema.Variable, records: list[dict[str, Any]]) -> np.ndarray:
-    """Stack records along a new first axis; one without the value gets NaN (0 for counts)."""
+    """Stack records along a new first axis; missing values are NaN (0 for counts)."""
     missing = np.nan if np.dtype(variable.dtype).kind == "f" else 0
     values = [record.get(variable.name) for record in records]
     shape = next(np.shape(value) for value in values if value is not None)

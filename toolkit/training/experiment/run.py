@@ -1,4 +1,4 @@
-"""A run: settings, a network, LowRankSGD and a recorder, with knobs that may be turned.
+"""A run: settings, a network, LowRankSGD and a recorder, with knobs that can change.
 
 One path: batch -> layers -> (errors, activations) -> estimator -> low-rank update -> array.
 """
@@ -39,7 +39,7 @@ EVALUATED_AT_ONCE = 1000
 
 
 class DivergenceError(ArithmeticError):
-    """Loss, weights or gradient are no longer finite; what was recorded until then is kept."""
+    """Loss, weights or gradient are no longer finite. Everything recorded so far is kept."""
 
 
 class Run(Settings):
@@ -94,7 +94,7 @@ class Run(Settings):
 
     @property
     def samples_seen(self) -> int:
-        """Samples trained on so far, each as often as it was seen."""
+        """Samples trained on so far, counting repetitions."""
         return self._samples_seen
 
     @property
@@ -104,7 +104,7 @@ class Run(Settings):
 
     @property
     def arrays(self) -> dict[str, Array]:
-        """The arrays by the name of their layer; ``conv1.group2`` where a layer has several."""
+        """The arrays by layer name; ``conv1.group2`` if a layer has several."""
         return {name: layer.arrays[i] for name, (layer, i) in self._slots.items()}
 
     def gradient_words(self) -> tuple[int, int]:
@@ -117,25 +117,25 @@ class Run(Settings):
         return held, sum(rows * columns for rows, columns in self._shapes.values())
 
     def layer_rank(self, name: str) -> int:
-        """The rank that the layer can use: ``rank``, at most its min(m, n)."""
+        """Largest useful rank of the layer: ``rank``, at most its min(m, n)."""
         check_choice("name", name, self._shapes)
         return min(self.rank, *self._shapes[name])
 
     def latest(self) -> dict[str, tuple[LowRank, Tensor, Tensor]]:
-        """The last step's update of every array, with the errors and activations behind it."""
+        """The last update of every array, with its errors and activations."""
         return {
             name: (update, *samples()[self._slots[name][1]])
             for name, (update, samples) in self._latest.items()
         }
 
     def outer_products(self, inputs: int) -> tuple[int, int]:
-        """Outer products of the last step's updates, and of that many network inputs one by one."""
+        """Outer products of the last updates, and of the same number of inputs one by one."""
         check_count("inputs", inputs)
         written = sum(update.rank for update, _ in self._latest.values())
         return written, sum(block_samples(layer, inputs) for layer, _ in self._slots.values())
 
     def spectra(self) -> dict[str, Spectrum]:
-        """The last step's gradient spectrum of every layer; empty before the first step."""
+        """Gradient spectrum of every layer at the last step; empty before the first step."""
         return {name: spectrum(*found) for name, found in self.latest().items()}
 
     # --- training ----------------------------------------------------------------------------
@@ -146,7 +146,7 @@ class Run(Settings):
         Raises
         ------
         ValueError
-            If ``epochs`` is no whole number of 1 or more.
+            If ``epochs`` is not a whole number of at least 1.
         DivergenceError
             If the loss is no longer finite.
         """
@@ -165,7 +165,7 @@ class Run(Settings):
         """
         try:
             return self._train_on_batch()
-        except (ValueError, torch.linalg.LinAlgError) as error:  # how the parts refuse NaN
+        except (ValueError, torch.linalg.LinAlgError) as error:  # raised by the parts for NaN
             raise DivergenceError(
                 f"training diverged at step {self.step_count + 1}: {error}; "
                 f"try a learning_rate below {self.learning_rate:g}."
@@ -181,7 +181,7 @@ class Run(Settings):
         if not math.isfinite(loss.item()):
             raise ValueError(f"the loss is {loss.item()}")
         loss.backward()
-        self._optimizer.descend()  # knobs and estimators check what step would
+        self._optimizer.descend()  # what step would check, knobs and estimators check
         if self.seconds_per_step:
             for array in self._crossbars():
                 array.wait(self.seconds_per_step)
@@ -201,7 +201,7 @@ class Run(Settings):
         return record
 
     def evaluate(self) -> tuple[float, float]:
-        """Loss and accuracy on the test set, read through the arrays as they are."""
+        """Loss and accuracy on the test set, read through the arrays in their present state."""
         loss, hits, labels = 0.0, 0, self._data.test_labels
         self.network.eval()
         with torch.no_grad():
@@ -223,7 +223,7 @@ class Run(Settings):
         return scores
 
     def _estimate_and_write(self, groups: list[Group]) -> None:
-        """What LowRankSGD does with layers, and a note of it: for spectra, nothing is copied."""
+        """Do what LowRankSGD does with layers, and keep references for spectra, without copies."""
         samples = [layer.samples_for_later() for layer in self.layers.values()]
         found = [(layer, layer.estimates(g), g) for g, layers in groups for layer in layers]
         write_all(found)
@@ -248,23 +248,23 @@ class Run(Settings):
         own = name.startswith("_") and hasattr(self, name)
         if own or not self.__dict__.get("_ready"):
             super().__setattr__(name, value)
-        elif name in knobs_of(self) or not hasattr(self, name):  # no misspelt knob in silence
+        elif name in knobs_of(self) or not hasattr(self, name):  # catch misspelt knobs
             self.change(**{name: value})
         else:
             super().__setattr__(name, value)
 
     def change(self, **knobs: Any) -> None:
-        """Set several live knobs at once: all of them or, where one is not allowed, none.
+        """Set several live knobs at once: all of them or, if one is not allowed, none.
 
         Raises
         ------
         ValueError
-            If a knob is unknown, fixed for the length of a run, or has a value not allowed.
+            If a knob is unknown, fixed during a run, or has a value that is not allowed.
         """
         declared, knobs = knobs_of(self), present_names(knobs)
         if fixed := [name for name in knobs if name in declared and not is_live(declared[name])]:
             live = ", ".join(name for name, knob in declared.items() if is_live(knob))
-            raise ValueError(f"{fixed[0]} is fixed for the length of a run; live knobs: {live}.")
+            raise ValueError(f"{fixed[0]} is fixed during a run; live knobs: {live}.")
         present = self.knob_values()
         proposal = Settings(**(present | knobs))
         self._check_against_data(proposal)
@@ -276,11 +276,11 @@ class Run(Settings):
         self._apply_knobs(set(changed))
 
     def _fit_defaults(self, given: set[str]) -> None:
-        """Lower a default that these data or layers are too small for, and say so."""
+        """Lower defaults that are too large for the data or layers, with a warning."""
         most = {"rank": self._largest_rank(), "batch_size": len(self._data.train_labels)}
         for name, largest in most.items():
             if name not in given and getattr(self, name) > largest:
-                warnings.warn(f"{name} is lowered to {largest}, the largest here", stacklevel=3)
+                warnings.warn(f"{name} is lowered to {largest}, the largest allowed", stacklevel=3)
                 setattr(self, name, largest)
         if "block_size" not in given:
             self.block_size = min(self.block_size, self.batch_size)
@@ -302,7 +302,7 @@ class Run(Settings):
             )
 
     def _apply_knobs(self, changed: set[str]) -> None:
-        """Bring estimators and arrays in line with the knobs that changed."""
+        """Update estimators and arrays for the knobs that changed."""
         if "method" in changed:
             self._optimizer = self._new_optimizer()
         else:
@@ -320,17 +320,17 @@ class Run(Settings):
 
     def _new_network(self, generator: torch.Generator) -> nn.Module:
         if isinstance(self.model, nn.Module):
-            return copy.deepcopy(self.model)  # which may be moved to another processor
+            return copy.deepcopy(self.model)  # the copy can be moved to another processor
         hidden = self.hidden if self.model == "mlp" else None
         return make_model(self.model, self._data, hidden=hidden, generator=generator)
 
     def _program_anew(self) -> None:
-        """Put the present weights onto new arrays of the present device."""
+        """Program the present weights onto new arrays of the present device."""
         for layer, group in self._slots.values():
             layer.arrays[group] = self._new_array(layer.arrays[group].weights)
 
     def _new_array(self, weights: Tensor) -> Array:
-        """An array of the present device holding ``weights``; every new one has its own draws."""
+        """Create an array of the present device with ``weights`` and its own random draws."""
         device = self.device_with_overrides()
         if device is None:
             return DigitalArray.from_weights(weights)
@@ -349,7 +349,7 @@ class Run(Settings):
         array.periphery, array.wires = physics.periphery(knobs), physics.wires(knobs)
 
     def _new_optimizer(self) -> LowRankSGD:
-        """New estimators for every layer."""
+        """Create new estimators for every layer."""
         optimizer = LowRankSGD(
             self.network, lr=self.learning_rate, method=self.method, seed=self._estimator_seed
         )
@@ -379,7 +379,7 @@ def _layer_updates(optimizer: LowRankSGD) -> list[LayerUpdate]:
 
 
 def _slots(layers: dict[str, CrossbarLayer]) -> dict[str, tuple[CrossbarLayer, int]]:
-    """The layer of each array, and its index there."""
+    """The layer of each array, and the array's index in it."""
     return {
         _array_name(name, layer, i): (layer, i)
         for name, layer in layers.items()
@@ -392,7 +392,7 @@ def _array_name(name: str, layer: Any, group: int) -> str:
 
 
 def _available(torch_device: str) -> torch.device:
-    """ValueError if this machine has no such processor."""
+    """Raise ValueError if this machine has no such processor."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(torch_device, True):
         raise ValueError(f"torch_device={torch_device!r} is not available here; use 'cpu'.")

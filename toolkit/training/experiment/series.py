@@ -1,4 +1,4 @@
-"""Series: measurements of a run of any length, evenly spaced and bounded in number."""
+"""Series: evenly spaced, bounded measurements of a run of any length."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import numpy as np
 
 
 class Series:
-    """Rows of numbers in order; of a long series every second one, fourth one and so on.
+    """Rows of numbers in order; a long series keeps every second row, then every fourth and so on.
 
-    Of the rows added, every ``stride``-th is kept, and always the newest. The stride doubles when
-    more than ``2 * most`` are kept.
+    Every ``stride``-th row is kept, and always the newest. The stride doubles when more than
+    ``2 * most`` rows are kept.
     """
 
     def __init__(self, columns: int, most: int) -> None:
@@ -26,13 +26,13 @@ class Series:
         elif self._kept + 1 >= len(self._rows):
             more = min(len(self._rows), 2 * self._most + 2 - len(self._rows))
             self._rows = np.concatenate([self._rows, np.empty((more, self._rows.shape[1]))])
-        self._rows[self._kept] = row  # the newest stands behind those that stay
+        self._rows[self._kept] = row  # the newest follows those that are kept
         self._kept += self.count % self.stride == 0
         self.count += 1
 
     @property
     def rows(self) -> np.ndarray:
-        """A copy of the rows kept and the newest one, (rows, columns)."""
+        """A copy of the kept rows and the newest one, (rows, columns)."""
         return self._held.copy()
 
     def column(self, index: int) -> np.ndarray:
@@ -45,7 +45,7 @@ class Series:
         return self._rows[: self._kept + newest_is_extra]
 
     def restore(self, rows: np.ndarray, stride: int, count: int) -> None:
-        """Go on from :attr:`rows`, ``stride`` and ``count`` as they were."""
+        """Restore :attr:`rows`, ``stride`` and ``count``."""
         self.stride, self.count = stride, count
         self._kept = min(len(rows), -(-count // stride))
         self._rows = np.concatenate([rows, np.empty((1, rows.shape[1]))])

@@ -1,8 +1,8 @@
 """Settings: every knob of an experiment, declared once.
 
-The command line, the dashboard's widgets, the checks on bad input, the attributes in files and the
+The command line, the dashboard's widgets, the checks of input, the attributes in files and the
 table in the README all come from these declarations. ``constant=True`` marks a knob that is fixed
-for the length of a run; every other knob may change while training runs.
+during a run; every other knob can change while training runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from toolkit.training.experiment.knobs import (
 from toolkit.training.layers.convert import DIGITAL
 from toolkit.training.models import model_names
 
-FORMER_NAMES = {"past": "history", "sweeps": "passes"}  # in older files and addresses
+FORMER_NAMES = {"past": "history", "sweeps": "passes"}  # in older files and URLs
 _NUMBERS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64)
 _RATES = (0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0, 3.0, 5.0)
 _LEVELS = (2, 4, 8, 16, 32, 64, 97, 128, 256, 512, 1000, 2000, 5000, 10_000)
@@ -44,14 +44,14 @@ _OF_CELLS = about(Device) | about(Exponential)
 
 
 def _of_cells(name: str, **shown: Any) -> Real:
-    """The knob that overrides this parameter of the device or of its response."""
+    """A knob that overrides this parameter of the device or its response."""
     one = _OF_CELLS[name]
     described = {"label": one.label, "doc": one.doc, "unit": one.unit}
     return Real(None, bounds=(one.low, one.high), sets="device", **described, **shown)
 
 
 def _bits(label: str, doc: str) -> Whole:
-    """The resolution of one kind of converter."""
+    """Resolution of one kind of converter."""
     return Whole(
         None,
         label=label,
@@ -68,7 +68,7 @@ def _bits(label: str, doc: str) -> Whole:
 class Settings(param.Parameterized):
     """The knobs of one run; raises ``ValueError`` with the knob, the value and what is allowed.
 
-    The further arguments of every estimator are knobs as well.
+    The other arguments of every estimator are knobs, too.
     """
 
     dataset = Choice(
@@ -116,7 +116,7 @@ class Settings(param.Parameterized):
         symbol="w_max",
         latex="w_{\\max}",
         notebook=2,
-        doc="Weight of a pair with one cell at the top of its range, the other at the bottom.",
+        doc="Weight of a pair with one cell at the top of its range and the other at the bottom.",
     )
     pair = Choice(
         "differential",
@@ -140,7 +140,7 @@ class Settings(param.Parameterized):
         objects=list(estimator_names()),
         group=_GRADIENT,
         notebook=8,
-        doc="Estimator that makes a low-rank update out of errors and activations.",
+        doc="Estimator that makes a low-rank update from errors and activations.",
     )
     rank = Whole(
         4,
@@ -185,7 +185,7 @@ class Settings(param.Parameterized):
         symbol="η",
         latex="\\eta",
         notebook=3,
-        doc="Step length; enters before the pulses are computed.",
+        doc="Step length, applied before the pulses are computed.",
     )
     scheme = Choice(
         "rank-sequential",
@@ -277,7 +277,7 @@ class Settings(param.Parameterized):
         symbol="t",
         latex="t",
         notebook=12,
-        doc="Time that passes between two updates, in which conductances drift.",
+        doc="Time between two updates, during which conductances drift.",
     )
     coding = Choice(
         "whole pulses",
@@ -297,7 +297,7 @@ class Settings(param.Parameterized):
         symbol="BL",
         latex="BL",
         notebook=9,
-        doc="Longest bit stream of a coincidence write: the most pulses that it gives a cell.",
+        doc="Longest bit stream of a coincidence write, the most pulses that a cell can get.",
     )
     dac_bits = _bits("DAC", doc="Resolution of the digital-to-analogue converters of inputs.")
     adc_bits = _bits("ADC", doc="Resolution of the analogue-to-digital converters of outputs.")
@@ -338,7 +338,7 @@ class Settings(param.Parameterized):
         return {name: getattr(self, name) for name in knobs_of(self)}
 
     def device_with_overrides(self) -> Device | None:
-        """The preset with the nonidealities that were set here; None where weights are digital."""
+        """The preset with the nonidealities that were set here; None for plain weights."""
         if self.device == DIGITAL:
             return None
         preset = self.device if isinstance(self.device, Device) else get_device(self.device)
@@ -354,7 +354,7 @@ class Settings(param.Parameterized):
 
 
 def present_names(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """``knobs`` under the names that they have now."""
+    """Rename the knobs in ``knobs`` to their present names."""
     return {FORMER_NAMES.get(name, name): value for name, value in knobs.items()}
 
 

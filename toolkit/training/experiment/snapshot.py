@@ -1,6 +1,6 @@
-"""Snapshots: immutable copies of a run's present state, which any thread may read.
+"""Snapshots: immutable copies of a run's present state, which any thread can read.
 
-A view hands in a function that takes its data from the run.
+A view provides a function that takes its data from the run.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from toolkit.training.experiment.experiment import Experiment
 from toolkit.training.experiment.recorder import Spectrum, StepRecord, spectrum
 from toolkit.training.experiment.series import Series
 
-PAST_POINTS = 400  # at least, as soon as there are so many
-LOOKS_EVERY = 3  # snapshots, until the same thing is looked at again while training goes on
-SPECTRA = 100  # of a layer's past, at least, as soon as there are so many
+PAST_POINTS = 400  # at least, once there are so many
+LOOKS_EVERY = 3  # snapshots between two looks at the same thing during training
+SPECTRA = 100  # of a layer's past, at least, once there are so many
 COMPONENTS = 64  # of a spectrum of the past, at most
 
 
 @dataclass(frozen=True)
 class Look:
-    """The source of a view's data, in the thread that trains.
+    """The source of a view's data, in the training thread.
 
-    ``first`` are the layer's weights at the start, ``past_values`` (points, 1 + components) step
-    and singular values of its past. ``outer_products`` counts those written so far, and those of
-    the same samples one by one. ``before`` are weights and pulse counts (None for plain weights)
-    before the last step, if the focus asks for them.
+    ``first`` holds the layer's weights at the start, ``past_values`` (points, 1 + components) the
+    steps and singular values of its past. ``outer_products`` counts those written so far, and those
+    of the same samples one by one. ``before`` holds weights and pulse counts (None for plain
+    weights) before the last step, if the focus asks for them.
     """
 
     run: Experiment
@@ -51,7 +51,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Focus:
-    """A layer (None: the first) and the functions that take the data of views, by name.
+    """A layer (None: the first) and, by name, the functions that take the data of views.
 
     ``compares`` says that one of them needs the layer as it was before the last step.
     """
@@ -63,7 +63,7 @@ class Focus:
 
 @dataclass(frozen=True)
 class LayerView:
-    """One layer as last looked at: its spectrum (None before the first step), and its past.
+    """One layer when last looked at: its spectrum (None before the first step) and its past.
 
     ``energy`` (points, 4) holds step, captured and optimal energy and the largest principal angle
     (degrees) of the snapshots so far.
@@ -75,14 +75,14 @@ class LayerView:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A whole run now; the past is in at most twice ``PAST_POINTS`` points.
+    """The present state of a run; its past has at most twice ``PAST_POINTS`` points.
 
     ``loss_steps`` and ``losses`` are means over equal blocks of steps; ``evaluations`` (points, 3)
-    are step, test loss and test accuracy; ``gradient_words`` as in ``Experiment``. ``waiting`` is
-    the run's place in the queue for a turn, 0 if it waits for none. ``first_knobs`` and ``changes``
-    (step, knobs: every accepted call) are what repeats the run. ``answered`` counts the requests
-    that the run has done or refused. ``views`` holds what the focus asked for. While training goes
-    on as it was, views and spectra may be two snapshots old.
+    holds step, test loss and test accuracy; ``gradient_words`` is as in ``Experiment``. ``waiting``
+    is the run's place in the queue, or 0. ``first_knobs`` and ``changes`` (step and knobs of every
+    accepted call) are enough to repeat the run. ``answered`` counts the requests that were handled.
+    ``views`` holds what the focus asked for. During undisturbed training, views and spectra can be
+    two snapshots old.
     """
 
     number: int
@@ -111,7 +111,7 @@ class Snapshot:
 
 
 class _Past:
-    """What one layer's single moments were: step, energies and angle; step and singular values."""
+    """The past of one layer: step, energies and angle; step and singular values."""
 
     def __init__(self, width: int) -> None:
         self.spectrum: Spectrum | None = None
@@ -150,7 +150,7 @@ class SnapshotTaker:
             self._before = array, array.weights.clone(), array.pulse_count
 
     def count(self, record: StepRecord) -> None:
-        """Take note of one training step."""
+        """Count one training step."""
         self._outer_products += self._run.outer_products(record.batch_size)
 
     def take(
@@ -164,10 +164,10 @@ class SnapshotTaker:
         diverged: bool = False,
         answered: int = 0,
     ) -> Snapshot:
-        """Copy the present state; call this from the thread that trains.
+        """Copy the present state; call this from the training thread.
 
-        While training goes on as it was, snapshots share the work: of ``LOOKS_EVERY`` in a row one
-        looks at the spectrum of the layer in focus, one at that of another layer, one at the views.
+        During undisturbed training, consecutive snapshots share the work: of ``LOOKS_EVERY``, one
+        computes the spectrum of the layer in focus, one that of another layer, one the views.
         """
         run = self._run
         record, latest = run.record, run.latest()
@@ -211,7 +211,7 @@ class SnapshotTaker:
         return self._seen
 
     def _checked(self, focus: Focus | None) -> Focus:
-        """The focus, on the first layer where the run has no such layer."""
+        """The focus, moved to the first layer if the run has no such layer."""
         focus = focus or Focus()
         known = focus.layer in self._past
         return replace(focus, layer=focus.layer if known else next(iter(self._past)))
@@ -229,7 +229,7 @@ class SnapshotTaker:
 def block_means(
     steps: np.ndarray, values: np.ndarray, points: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(last step, mean) of each of at most ``points`` equal blocks of the steps kept."""
+    """(last step, mean) of each of at most ``points`` equal blocks of the recorded steps."""
     block = max(1, -(-len(values) // points))
     starts = np.arange(0, len(values), block)
     if not len(starts):
@@ -239,6 +239,6 @@ def block_means(
 
 
 def thinned(rows: np.ndarray, points: int) -> np.ndarray:
-    """Every n-th row, counted from the last, so that at most ``points`` are left."""
+    """Every n-th row, counted from the last, so that at most ``points`` remain."""
     stride = max(1, -(-len(rows) // points))
     return rows[::-1][::stride][::-1]

@@ -1,6 +1,6 @@
-"""Sweeps: a grid over any knobs, run on Dask, each finished run stored at once.
+"""Sweeps: a grid over any knobs, run on Dask; each finished run is stored at once.
 
-The store of the results is in ``results/grid.py``.
+The result store is in ``results/grid.py``.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from toolkit.training.experiment.experiment import Experiment
 from toolkit.training.experiment.knobs import Widths, doc_of, knobs_of
 from toolkit.training.experiment.settings import Settings, present_names
 
-CONNECT_S = 20  # to a scheduler, at most
+CONNECT_S = 20  # longest wait for a scheduler
 Row = dict[str, Any]
 
 MOST_RUNS = 100_000
@@ -47,9 +47,9 @@ MOST_EPOCHS, MOST_WORKERS = 100_000, 1024
 
 @dataclass(frozen=True)
 class Plan:
-    """A grid of runs: the knobs that vary with their values, ``seed`` last, and the fixed ones.
+    """A grid of runs: the knobs that vary, with their values and ``seed`` last, and the fixed ones.
 
-    Make one by :func:`plan_of` or :func:`read_plan`, which check it.
+    Create one with :func:`plan_of` or :func:`read_plan`, which check it.
     """
 
     axes: dict[str, list[Any]]
@@ -57,7 +57,7 @@ class Plan:
     epochs: int
 
     def runs(self) -> Iterator[tuple[Index, dict[str, Any]]]:
-        """Every run: its place on the grid and its knobs."""
+        """Every run: its position on the grid and its knobs."""
         for index in itertools.product(*(range(len(values)) for values in self.axes.values())):
             varied = {
                 name: values[i] for (name, values), i in zip(self.axes.items(), index, strict=True)
@@ -70,15 +70,16 @@ class Plan:
 
 
 def plan_of(grid: Mapping[str, Any], *, seeds: int | Sequence[int] = 1, epochs: int = 1) -> Plan:
-    """Check a grid: a list of values makes a knob an axis, one value fixes it.
+    """Check a grid: a list of values makes a knob an axis, a single value fixes it.
 
-    ``hidden`` has lists for values: [64] fixes it, [[64], [128]] is an axis.
+    The values of ``hidden`` are lists: [64] fixes it, [[64], [128]] is an axis.
 
     Raises
     ------
     ValueError
-        If a knob is unknown, a value is not allowed, twice there or no plain value, or ``seeds`` or
-        ``epochs`` is not allowed. Values that do not go together fail in their own run.
+        If a knob is unknown, a value is not allowed, repeated or not a plain value, or ``seeds`` or
+        ``epochs`` is not allowed. Values that are invalid only in combination fail in their own
+        run.
     """
     check_instance("grid", grid, Mapping, "a mapping of knobs, or a Plan")
     known, grid = knobs_of(Settings), present_names(grid)
@@ -98,17 +99,17 @@ def plan_of(grid: Mapping[str, Any], *, seeds: int | Sequence[int] = 1, epochs: 
         raise ValueError(f"grid must have at most {MOST_RUNS} runs; got {runs}")
     for name, values in axes.items():
         if not values or any(value in values[:i] for i, value in enumerate(values)):
-            raise ValueError(f"{name} must have one value or more, each once; got {values!r}")
+            raise ValueError(f"{name} must have at least one value and no repeats; got {values!r}")
     return Plan(axes, fixed, epochs)
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
-    """A plan from a YAML file with ``grid`` and, if wanted, ``seeds`` and ``epochs``.
+    """Read a plan from a YAML file with ``grid`` and, optionally, ``seeds`` and ``epochs``.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no file, it is no YAML, or :func:`plan_of` refuses it.
+        If the file does not exist or is not YAML, or :func:`plan_of` rejects it.
     """
     file = check_file("path", path)
     try:
@@ -119,7 +120,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         raise ValueError(f"{str(path)!r} must hold 'grid:' with knobs below it.")
     if unknown := sorted(set(found) - {"grid", "seeds", "epochs"}, key=str):
         raise ValueError(
-            f"{str(path)!r} has {unknown[0]!r}; allowed beside grid: seeds and epochs."
+            f"{str(path)!r} has {unknown[0]!r}; allowed: grid, seeds and epochs."
         )
     try:
         return plan_of(**found)
@@ -137,44 +138,44 @@ def sweep(
     workers: int | None = None,
     progress: bool = True,
 ) -> xr.Dataset:
-    """Train every combination of ``grid``, and return one Dataset over the knobs that vary.
+    """Train every combination of ``grid`` and return one Dataset over the knobs that vary.
 
-    Each run gives the same bits wherever it runs and however many workers there are: every worker
-    computes on one torch thread, and a run depends on its knobs alone. In a script, call it under
+    Each run gives the same bits wherever it runs and with any number of workers: every worker uses
+    one torch thread, and a run depends on its knobs alone. In a script, call this under
     ``if __name__ == "__main__":``, because workers import the script again.
 
     Parameters
     ----------
     grid
         Knobs of :class:`~toolkit.training.Settings`: a list of values is an axis, a single value
-        holds for all runs. Or a :class:`Plan`.
+        applies to all runs. Or a :class:`Plan`.
     seeds
-        How many, or which.
+        Number of seeds, or a list of them.
     epochs
         Passes over the training set.
     out
-        A .zarr store that gets every run as soon as it is finished. If it is there already, the
-        runs that it holds are not run again. None: a store that is gone at the end.
+        A .zarr store that receives every run when it is finished. Runs that are already in it are
+        skipped. None: a temporary store.
     scheduler
         Address of a Dask scheduler, such as "tcp://host:8786", whose workers have this toolkit.
-        None: a cluster on this machine for the length of the sweep.
+        None: a temporary cluster on this machine.
     workers
-        Processes of that cluster; None: one for each processor.
+        Number of processes of that cluster; None: one per processor.
     progress
-        Whether to show a bar and the address of Dask's own dashboard.
+        Whether to show a progress bar and the address of Dask's own dashboard.
 
     Returns
     -------
     xarray.Dataset
-        Variables as in ``toolkit.results.schema.SWEEP``. A run that failed has NaN, ``status`` 2
-        and what happened in ``error``; the others go on.
+        Variables as in ``toolkit.results.schema.SWEEP``. A failed run has NaN, ``status`` 2 and the
+        reason in ``error``; the other runs continue.
 
     Raises
     ------
     ValueError
         If the grid or ``workers`` is not allowed, or ``out`` holds another sweep.
     OSError
-        If there is no scheduler at that address, or it is lost in the middle.
+        If there is no scheduler at that address, or the connection is lost.
     """
     plan = grid if isinstance(grid, Plan) else plan_of(grid, seeds=seeds, epochs=epochs)
     if workers is not None:
@@ -206,13 +207,13 @@ def sweep(
 
 
 def run_one(knobs: dict[str, Any], epochs: int) -> Row:
-    """Train once, on one torch thread; the row of a sweep, or its error."""
+    """Train once, on one torch thread; return the row of a sweep, or its error."""
     import torch
 
     torch.set_num_threads(1)
     try:
         return _measured(knobs, epochs)
-    except Exception as error:  # whatever it is, the other runs go on
+    except Exception as error:  # whatever it is, the other runs continue
         return {"error": f"{type(error).__name__}: {error}"}
 
 
@@ -244,7 +245,7 @@ def _run_all(
     workers: int | None,
     progress: bool,
 ) -> None:
-    from dask.system import CPU_COUNT  # what this process may use, in a container, too
+    from dask.system import CPU_COUNT  # the processors that this process can use
     from distributed import Client, as_completed
     from tqdm import tqdm
 
@@ -264,12 +265,12 @@ def _run_all(
 
 
 def _row_of(future: Any) -> Row:
-    """The result of a run; that its workers died again and again is one, too."""
+    """The result of a run, or an error if its workers died repeatedly."""
     from distributed import KilledWorker
 
     if future.cancelled():
         raise ConnectionError(
-            "the scheduler was lost; what was finished is stored. Start the sweep again to go on."
+            "the scheduler was lost; finished runs are stored. Start the sweep again to continue."
         )
     try:
         row: Row = future.result()
@@ -280,7 +281,7 @@ def _row_of(future: Any) -> Row:
 
 @contextmanager
 def _cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
-    """The scheduler's address, or a cluster on this machine that ends with the block."""
+    """The scheduler's address, or a cluster on this machine that exists within the block."""
     if scheduler is not None:
         yield scheduler
         return
@@ -337,7 +338,7 @@ def _is_axis(knob: Any, given: Any) -> bool:
 
 
 def _plain(name: str, value: Any) -> Any:
-    """``value`` as JSON holds it. ValueError if the knob does not allow it."""
+    """``value`` in JSON form; ValueError if the knob does not allow it."""
     knob = knobs_of(Settings)[name]
     plain = knob.plain(value)
     knob._validate(plain)
