@@ -36,7 +36,7 @@ def read_run(data: bytes) -> xr.DataTree:
     Raises
     ------
     ValueError
-        If it is neither, too large, not trusted, or no run of this toolkit.
+        If it is neither, too large, not trusted, or not a run of this toolkit.
     """
     if len(data) > MOST_BYTES:
         raise ValueError(f"the file is larger than {MOST_BYTES // MEBI} MiB.")

@@ -123,7 +123,7 @@ def test_a_netcdf_file_that_names_other_files_is_refused(tree, tmp_path):
     [
         (b"", "neither a netCDF file nor a zipped Zarr store"),
         (b"CDF\x01 an old one", "neither a netCDF file nor a zipped Zarr store"),
-        (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "damaged or no netCDF file"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 100, "damaged or not a netCDF file"),
         (b"PK\x03\x04" + b"\0" * 100, "the zip file is damaged"),
         (zipped({"readme.txt": b"x"}), "no Zarr store"),
     ],

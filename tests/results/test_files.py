@@ -138,11 +138,11 @@ def test_folders_that_are_no_runs_are_left_alone(tree, tmp_path):
     for name in ("photos.zarr", "photos.nc"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "cat.jpg").write_bytes(b"cat")
-        with pytest.raises(ValueError, match=f"{name}' is there and is no .*left alone"):
+        with pytest.raises(ValueError, match=f"{name}' exists and is not a .*not changed"):
             save_results(tree, tmp_path / name)
         assert (tmp_path / name / "cat.jpg").read_bytes() == b"cat"
     (tmp_path / "file.zarr").write_bytes(b"cat")
-    with pytest.raises(ValueError, match="is there and is no Zarr store"):
+    with pytest.raises(ValueError, match="exists and is not a Zarr store"):
         check_path(tmp_path / "file.zarr")
 
 
@@ -158,7 +158,7 @@ def test_a_file_of_somebody_else_is_refused(tmp_path):
     foreign.to_zarr(tmp_path / "a.zarr", zarr_format=3)
     foreign.assign_attrs(schema_version="one").to_netcdf(tmp_path / "b.nc", engine="h5netcdf")
     for name in ("a.nc", "a.zarr", "b.nc"):
-        with pytest.raises(ValueError, match=rf"{name}' is no run of this toolkit"):
+        with pytest.raises(ValueError, match=rf"{name}' is not a run of this toolkit"):
             open_results(tmp_path / name)
 
 
@@ -174,12 +174,12 @@ def test_a_newer_schema_is_refused(tree, tmp_path):
 def test_a_netcdf_file_cut_short_is_refused(tree, keep, tmp_path):
     data = to_bytes(tree)
     (tmp_path / "run.nc").write_bytes(data[: int(keep * len(data))])
-    with pytest.raises(ValueError, match=r"run\.nc' is damaged or no netCDF file"):
+    with pytest.raises(ValueError, match=r"run\.nc' is damaged or not a netCDF file"):
         open_results(tmp_path / "run.nc")
 
 
 def test_bytes_that_are_no_file_are_refused():
-    with pytest.raises(ValueError, match="what was given is damaged or no netCDF file"):
+    with pytest.raises(ValueError, match="the file is damaged or not a netCDF file"):
         open_results(BytesIO(b"not netCDF at all"))
 
 

@@ -47,7 +47,7 @@ def test_a_store_is_opened_again_and_knows_what_it_holds(tmp_path):
     new(tmp_path / "s.zarr").put((0, 1, 0, 0), ROW)
     again = new(tmp_path / "s.zarr")
     assert again.is_done((0, 1, 0, 0)) and not again.is_done((0, 0, 0, 0))
-    with pytest.raises(ValueError, match="holds another sweep; name another or move it away"):
+    with pytest.raises(ValueError, match="holds another sweep; use another path or move it away"):
         new(tmp_path / "s.zarr", attributes={"sweep": "that one"})
     (tmp_path / "s.zarr" / "zarr.json").write_text("{")
     with pytest.raises(ValueError, match="is damaged"):

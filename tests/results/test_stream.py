@@ -150,7 +150,7 @@ def test_conductances_may_be_rounded(tmp_path, bits):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("run.nc", "must end in .zarr"), ("photos.zarr", "left alone"), ("no/run.zarr", "folder")],
+    [("run.nc", "must end in .zarr"), ("photos.zarr", "not changed"), ("no/run.zarr", "folder")],
 )
 def test_impossible_paths_are_refused(tmp_path, name, message):
     (tmp_path / "photos.zarr").mkdir()

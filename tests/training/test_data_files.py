@@ -251,7 +251,9 @@ def test_a_changed_file_is_refused_before_any_is_parsed(mnist_files, tmp_path, n
     write(tmp_path, mnist_files | {name: changed})
     found, wanted = sha256(changed), sha256(mnist_files[name])
     said = f"{tmp_path / name} is not the published file of MNIST: its SHA-256 is {found}, and "
-    with pytest.raises(ValueError, match=re.escape(f"{said}should be {wanted}; download it again from")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"{said}should be {wanted}; download it again from")
+    ):
         load_dataset("mnist", data_dir=tmp_path)
 
 

@@ -136,7 +136,9 @@ def test_merging_forms_no_matrix_of_the_layers_size():
 
 
 def test_merging_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match=r"updates must be at least one, all of the same shape.*\(3, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"updates must be at least one, all of the same shape.*\(3, 4\)"
+    ):
         merge([random_update(3, 4, 1, 0), random_update(4, 3, 1, 0)], 1)
     with pytest.raises(ValueError, match="at least one"):
         merge([], 1)
@@ -247,7 +249,7 @@ def test_bytes_of_larger_groups_are_those_of_a_ring():
 
 
 SAME = r"WorkerLostError: all workers must "
-OTHERS = SAME + r"have the same options .*; worker 1 has others"
+OTHERS = SAME + r"have the same options .*; worker 1 differs"
 STEP = SAME + r"make the same .*; worker 1 is at "
 
 
@@ -260,8 +262,8 @@ STEP = SAME + r"make the same .*; worker 1 is at "
         ("hook_nan", r"gradients must be finite on every worker"),
         ("options_differ", OTHERS),
         ("hooks_differ", OTHERS),
-        ("step_skipped", STEP + r"check_replicas, worker 0 to"),
-        ("exchange_renewed", STEP + r"step \d, worker 0 to"),
+        ("step_skipped", STEP + r"check_replicas, worker 0 at"),
+        ("exchange_renewed", STEP + r"step \d, worker 0 at"),
     ],
 )
 def test_every_worker_raises_the_same_sentence(pair, task, message):

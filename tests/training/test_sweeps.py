@@ -173,7 +173,7 @@ def test_what_is_missing_is_run_and_nothing_else(here, tmp_path):
 
 def test_another_sweep_is_not_overwritten(here, tmp_path):
     sweep({"hidden": [4]}, out=tmp_path / "s.zarr", scheduler=here, progress=False)
-    with pytest.raises(ValueError, match="holds another sweep; name another"):
+    with pytest.raises(ValueError, match="holds another sweep; use another path"):
         sweep({"hidden": [5]}, out=tmp_path / "s.zarr", scheduler=here, progress=False)
     xr.Dataset({"x": 1}).to_zarr(tmp_path / "x.zarr", zarr_format=3)
     with pytest.raises(ValueError, match="holds no sweep"):

@@ -1,4 +1,4 @@
-"""What was measured: one xarray schema, files, provenance. No training and no plotting here."""
+"""Results: one xarray schema, files, provenance. Nothing is trained or plotted here."""
 
 from toolkit.results.files import save_results, to_bytes, to_zarr_zip
 from toolkit.results.opening import open_results

@@ -1,6 +1,6 @@
-"""Writing of results: netCDF (through h5netcdf) and Zarr, each replaced atomically.
+"""Writing results: netCDF (through h5netcdf) and Zarr, each replaced atomically.
 
-What a tree holds is declared in ``schema.py``; ``stream.py`` writes a run while it goes, and
+``schema.py`` declares the contents of a tree, ``stream.py`` writes a run while it trains, and
 ``opening.py`` reads.
 """
 
@@ -21,15 +21,15 @@ _COMPRESSION = {"zlib": True, "complevel": 4, "shuffle": True}
 
 
 def save_results(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
-    """Write ``tree`` to ``path``: ``.nc`` is netCDF-4 (losslessly compressed), ``.zarr`` Zarr.
+    """Write ``tree`` to ``path``: ``.nc`` is netCDF-4 (lossless compression), ``.zarr`` is Zarr.
 
-    The file is written beside ``path`` and renamed, so ``path`` holds either the whole new tree or
-    what it held before.
+    The data are written next to ``path`` and renamed, so ``path`` holds either the complete new
+    tree or its previous content.
 
     Raises
     ------
     ValueError
-        If ``path`` ends in neither ``.nc`` nor ``.zarr``, or names something else that is there.
+        If ``path`` ends in neither ``.nc`` nor ``.zarr``, or exists as something else.
     FileNotFoundError
         If the folder of ``path`` does not exist.
     """
@@ -39,9 +39,9 @@ def save_results(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
     kind = check_path(target)
     with beside(target) as scratch:
         if kind == ".nc":
-            scratch.write_bytes(to_bytes(tree))  # HDF5 itself crashes where the disk is full
+            scratch.write_bytes(to_bytes(tree))  # HDF5 itself crashes if the disk is full
         else:
-            with warnings.catch_warnings():  # consolidated: what plain xarray opens in silence
+            with warnings.catch_warnings():  # xarray opens consolidated stores without a warning
                 warnings.filterwarnings("ignore", "Consolidated metadata")
                 tree.to_zarr(scratch, mode="w")
     return target
@@ -62,7 +62,7 @@ def to_zarr_zip(tree: xr.DataTree) -> bytes:
 
 
 def check_path(path: Path) -> str:
-    """The suffix of ``path``, ``.nc`` or ``.zarr``; raises like :func:`save_results` if unfit."""
+    """Return the suffix of ``path``, ``.nc`` or ``.zarr``; raise like :func:`save_results`."""
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"path {str(path)!r}: the folder {str(path.parent)!r} does not exist."
@@ -71,7 +71,7 @@ def check_path(path: Path) -> str:
     fits = (path / "zarr.json").is_file() if kind == ".zarr" else path.is_file()
     if path.exists() and not fits:
         what = "Zarr store" if kind == ".zarr" else "file"
-        raise ValueError(f"path {str(path)!r} is there and is no {what}; it is left alone.")
+        raise ValueError(f"path {str(path)!r} exists and is not a {what}; it was not changed.")
     if path.is_dir():
         try:
             with locked(path):

@@ -1,7 +1,7 @@
-"""Untrusted files, checked by their metadata before anything is read.
+"""Checks of untrusted files: their metadata are checked before anything is read.
 
 A file can name other files (HDF5 links, external and virtual data), programs (Zarr filters that
-unpickle) and sizes far beyond its own. All of these are refused.
+unpickle) and sizes far beyond its own. All of these are rejected.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 MEBI = 2**20
-# What is read at once: a coordinate, a chunk, the text of a file.
+# Limits of what is read at once: a coordinate, a chunk, the text of a file.
 MOST_AT_ONCE = 256 * MEBI
 MOST_TEXT = 8 * MEBI
 MOST_ENTRIES = 20_000
@@ -32,13 +32,13 @@ _CODECS = {
 
 
 class Refused(ValueError):
-    """A file is not read, although it may be whole."""
+    """A file is not read, although it can be intact."""
 
 
 def check_hdf5(file: h5py.File, most: int | None) -> None:
-    """Raise Refused for links, data outside the file, endless groups, or sizes that are absurd.
+    """Raise Refused for links, data outside the file, endless groups or absurd sizes.
 
-    ``most`` bounds the bytes of all variables together; None leaves that to the reader, who reads
+    ``most`` bounds the bytes of all variables together; None leaves this to a reader that reads
     chunk by chunk. Coordinates, chunks and text are bounded either way.
     """
     waiting, seen, unpacked = [file["/"]], 0, 0
@@ -60,7 +60,7 @@ def check_hdf5(file: h5py.File, most: int | None) -> None:
 
 
 def _checked_bytes(item: h5py.Dataset) -> int:
-    """Bytes that the dataset declares; those of strings, which may share storage, one by one."""
+    """Bytes that the dataset declares; strings, which can share storage, are counted one by one."""
     if item.is_virtual or item.external:
         raise Refused("the file has data in other files, which are not opened here")
     declared = int(prod(item.shape or ())) * item.dtype.itemsize
@@ -72,7 +72,7 @@ def _checked_bytes(item: h5py.Dataset) -> int:
     if item.dtype.kind != "O":
         return declared
     if h5py.check_string_dtype(item.dtype) is None:
-        return 8 * declared  # references, as dims have them: nothing behind them is read
+        return 8 * declared  # references, as in dims: their targets are not read
     total = 0
     for index in np.ndindex(item.shape or ()):
         total += len(item[index])
@@ -84,10 +84,10 @@ def _checked_bytes(item: h5py.Dataset) -> int:
 def check_zarr(
     sizes: Iterable[tuple[str, int]], read: Callable[[str], bytes], most: int | None
 ) -> None:
-    """Raise Refused for format 2, codecs that are not plain compression, or absurd sizes.
+    """Raise Refused for format 2, codecs other than plain compression, or absurd sizes.
 
-    ``sizes`` are the names and bytes of all files of the store. What a node consolidates is judged,
-    too; ``most`` is as for :func:`check_hdf5`.
+    ``sizes`` holds names and bytes of all files of the store. Consolidated metadata of a node are
+    checked, too; ``most`` is as for :func:`check_hdf5`.
     """
     for name, size in sizes:
         last = name.rpartition("/")[2]
@@ -118,7 +118,7 @@ def _check_node(document: bytes, most: int | None) -> None:
 
 
 def _mappings(found: Any) -> Iterator[dict[str, Any]]:
-    """Every mapping in what a JSON document holds."""
+    """Every mapping in a JSON document."""
     waiting = [found]
     while waiting:
         item = waiting.pop()
@@ -131,5 +131,5 @@ def _mappings(found: Any) -> Iterator[dict[str, Any]]:
 
 def _product(shape: Any) -> int:
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
-        raise Refused("the Zarr store has a shape that is no list of sizes")
+        raise Refused("the Zarr store has a shape that is not a list of sizes")
     return prod(shape)

@@ -1,8 +1,7 @@
-"""A sweep on disk: one Zarr store over the knobs, in which every run has its place from the start.
+"""A sweep on disk: one Zarr store over the knobs, with a place for every run from the start.
 
-A run is one chunk of every variable, and ``status`` the last one written: a sweep that is killed
-at any moment leaves whole runs and places that are still empty (NaN, status 0). What is run, and
-where, is not decided here.
+A run is one chunk of every variable, and ``status`` is written last: a sweep that is killed leaves
+complete runs and empty places (NaN, status 0).
 """
 
 from __future__ import annotations
@@ -33,26 +32,26 @@ Index = tuple[int, ...]
 
 
 class GridStore:
-    """The store of a sweep; opened where it is there already, made where it is not.
+    """The store of a sweep; opened if it exists, else created.
 
     Parameters
     ----------
     path
-        Ends in .zarr.
+        Path that ends in .zarr.
     axes
-        The values of every knob that varies, as coordinates show them.
+        The values of every knob that varies, as in the coordinates.
     labels
         Attributes of the axes.
     epochs
         Length of the dim ``epoch``.
     attributes
-        Of the root; ``attributes["sweep"]`` says what the sweep is, and has to be the same in a
-        store that is there already.
+        Attributes of the root; ``attributes["sweep"]`` identifies the sweep and must match that
+        of an existing store.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If ``path`` is unfit or holds something else.
+        If ``path`` is invalid or holds something else.
     """
 
     def __init__(
@@ -76,11 +75,11 @@ class GridStore:
                 self._make(scratch, labels, attributes)
 
     def is_done(self, index: Index) -> bool:
-        """Whether the run at ``index`` is there, be it a failed one."""
+        """Whether the run at ``index`` is stored, even as a failed one."""
         return chunk_path(self.path / "status", index).is_file()
 
     def put(self, index: Index, row: Mapping[str, Any]) -> None:
-        """Keep a run: (epochs,) of each variable, or ``error`` alone if it failed."""
+        """Store a run: (epochs,) of each variable, or ``error`` alone if it failed."""
         failed = "error" in row
         for variable in SWEEP:
             if variable.name in row:
@@ -96,7 +95,7 @@ class GridStore:
             data = values.astype(np.dtype(variable.dtype).newbyteorder("<")).tobytes()
         chunk = chunk_path(self.path / variable.name, [*index, *(0 for _ in variable.dims)])
         replace(chunk, data)
-        flush(chunk)  # a status on the disk means that the rest is there
+        flush(chunk)  # a status on disk means that the rest is there
         flush(chunk.parent)
 
     def _check_same(self, sweep: str) -> None:
@@ -108,7 +107,7 @@ class GridStore:
         if there != sweep:
             raise ValueError(
                 f"path {str(self.path)!r} holds {'another sweep' if there else 'no sweep'}; "
-                f"name another or move it away. There: {there}; asked for: {sweep}."
+                f"use another path or move it away. Stored: {there}; requested: {sweep}."
             )
 
     def _make(

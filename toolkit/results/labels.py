@@ -1,4 +1,4 @@
-"""Settings as coordinates: numbers stay numbers, everything else becomes words."""
+"""Settings as coordinates: numbers stay numbers, everything else becomes text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def label(value: Any) -> bool | int | float | str:
 
 
 def column(values: Sequence[Any]) -> np.ndarray:
-    """Many settings as an array: where one is a word, all are (dtype object)."""
+    """Many settings as an array; if one is text, all are (dtype object)."""
     labels = [label(value) for value in values]
     if any(isinstance(one, str) for one in labels):
         return np.array([str(one) for one in labels], dtype=object)

@@ -1,6 +1,6 @@
-"""Saved runs opened again, one or many, lazily, and held against the schema.
+"""Opening of saved runs, one or many, lazily and checked against the schema.
 
-Writing is the business of ``files.py`` and ``stream.py``.
+``files.py`` and ``stream.py`` write them.
 """
 
 from __future__ import annotations
@@ -41,32 +41,31 @@ def open_results(
     lazy: bool = True,
     group: str = "training",
 ) -> xr.DataTree | xr.Dataset:
-    """Open a saved run as a tree, or many as one Dataset along the settings in which they differ.
+    """Open a saved run as a tree, or many as one Dataset along the settings that differ.
 
     Parameters
     ----------
     source
         A path that ends in .nc, .zarr or .zip (of a Zarr store), or the bytes of a netCDF file.
-        Many: a pattern such as "runs/*.nc", or a list of paths.
+        For many runs: a pattern such as "runs/*.nc", or a list of paths.
     lazy
-        Values are Dask arrays in the chunks of the file, read when they are computed with, so the
-        file has to stay. Otherwise all is read now, and damage to values is found now, too.
+        If true, values are Dask arrays in the chunks of the file, read when they are computed, so
+        keep the file. Otherwise everything is read now, which also finds damaged values.
     group
-        Of many runs, the group that is wanted: "training", "layers/layer1" and so on.
+        For many runs, the group to read: "training", "layers/layer1" and so on.
 
     Notes
     -----
-    A file is judged by its metadata first: links, data in other files, codecs that are not plain
-    compression, Zarr of format 2, and coordinates, chunks or text beyond 256, 256 and 8 MiB are
-    refused.
+    Metadata are checked first. Links, data in other files, codecs other than plain compression,
+    Zarr format 2, and coordinates, chunks or text above 256, 256 and 8 MiB are rejected.
 
     Raises
     ------
     FileNotFoundError
-        If nothing is there.
+        If nothing exists at that path.
     ValueError
-        If it cannot be read, is refused, is no run of this toolkit, does not hold what the schema
-        declares, or has a schema newer than this version.
+        If it cannot be read, is rejected, is not a run of this toolkit, does not match the schema,
+        or has a newer schema than this version.
     """
     check_instance("source", source, str | os.PathLike | BytesIO | list | tuple, "a path or paths")
     check_flag("lazy", lazy)
@@ -74,7 +73,7 @@ def open_results(
     if isinstance(source, str) and not Path(source).exists() and glob.has_magic(source):
         found = sorted(glob.glob(source, recursive=True))  # noqa: PTH207, may be absolute
         if not found:
-            raise FileNotFoundError(f"source {source!r}: no file has such a name.")
+            raise FileNotFoundError(f"source {source!r}: no file matches.")
         return _together(found, group, lazy=lazy)
     if isinstance(source, str | os.PathLike | BytesIO):
         return open_one(source, lazy=lazy)
@@ -84,11 +83,11 @@ def open_results(
 def open_one(
     source: Source, *, lazy: bool, most: int | None = None, shown: str | None = None
 ) -> xr.DataTree:
-    """One run, all of whose variables declare at most ``most`` bytes (None: any number).
+    """Open one run whose variables declare at most ``most`` bytes in total (None: any number).
 
     Messages call it ``shown`` (None: by its path).
     """
-    by_path = "what was given" if isinstance(source, BytesIO) else f"path {str(source)!r}"
+    by_path = "the file" if isinstance(source, BytesIO) else f"path {str(source)!r}"
     shown = by_path if shown is None else shown
     if not isinstance(source, BytesIO) and not Path(source).exists():
         raise FileNotFoundError(f"{shown}: no such file.")
@@ -105,9 +104,9 @@ def open_one(
                 tree = tree.load()
     except Refused as error:
         raise ValueError(f"{shown} is refused: {error}") from None
-    except Exception as error:  # a damaged file makes its reader stumble in many ways
+    except Exception as error:  # damaged files raise many kinds of errors
         reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"{shown} is damaged or no {what}: {reason}") from error
+        raise ValueError(f"{shown} is damaged or not a {what}: {reason}") from error
     try:
         _check(tree, shown)
     except ValueError:
@@ -140,7 +139,7 @@ def _engine(path: Path) -> str:
 
 
 def _store(source: Source) -> Any:
-    """What xarray takes; it does not look into zip files by itself."""
+    """The input of xarray, which does not look into zip files by itself."""
     if isinstance(source, BytesIO) or Path(source).suffix != ".zip":
         return source
     from zarr.storage import ZipStore
@@ -149,10 +148,10 @@ def _store(source: Source) -> Any:
 
 
 def _check(tree: xr.DataTree, shown: str) -> None:
-    """ValueError unless the tree is what a version up to this one writes."""
+    """Raise ValueError unless the tree was written by this version or an earlier one."""
     version = tree.attrs.get("schema_version")
     if not isinstance(version, int | np.integer):
-        raise ValueError(f"{shown} is no run of this toolkit: it has no schema_version.")
+        raise ValueError(f"{shown} is not a run of this toolkit: it has no schema_version.")
     if not 1 <= version <= schema.SCHEMA_VERSION:
         raise ValueError(
             f"{shown} has schema_version {version}; this toolkit reads 1 to "
@@ -170,7 +169,7 @@ def _check(tree: xr.DataTree, shown: str) -> None:
 
 
 def _bring_up_to_date(tree: xr.DataTree) -> None:
-    """Give steps of layers and of evaluations the indices that they have since version 3."""
+    """Give layers and evaluations the step indices that they have had since version 3."""
     for node in tree.subtree:
         data = node.to_dataset(inherit=False)
         for dim, index in (("record", "step"), ("evaluation", "evaluation_step")):
@@ -197,7 +196,7 @@ def _check_group(node: xr.DataTree, shown: str) -> None:
 
 
 def _together(paths: Sequence[str | os.PathLike[str]], group: str, *, lazy: bool) -> xr.Dataset:
-    """One group of many runs along the settings that differ, NaN where there is no run."""
+    """One group of many runs along the settings that differ, NaN where a run is missing."""
     if not paths:
         raise ValueError("source must name at least one run; got none.")
     trees = [open_one(path, lazy=lazy) for path in paths]
@@ -235,16 +234,16 @@ def _indexed(data: xr.Dataset) -> xr.Dataset:
 def _along_settings(
     data: xr.Dataset, settings: list[dict[str, Any]], names: list[str]
 ) -> xr.Dataset:
-    """Runs on the grid of the settings that differ; on a line if two have the same."""
+    """Runs on the grid of the settings that differ, or on a line if two have the same."""
     differ = [
         knob
         for knob in settings[0]
-        if all(knob in one for one in settings)  # an earlier version had fewer knobs
+        if all(knob in one for one in settings)  # earlier versions had fewer knobs
         and len({json.dumps(one[knob], sort_keys=True) for one in settings}) > 1
     ]
     places = {knob: column([one[knob] for one in settings]) for knob in differ}
     coords = {knob: ("run", values) for knob, values in places.items()}
-    # what was in force at each step keeps its place under another name
+    # rename per-step values of these settings, which keep their place
     data = data.rename({knob: f"{knob}_used" for knob in differ if knob in data.variables})
     if not differ or len(set(zip(*places.values(), strict=True))) < len(names):
         return data.assign_coords(coords, run=names)
@@ -255,6 +254,6 @@ def _along_settings(
 
 
 def _common(attributes: list[dict[Any, Any]]) -> dict[Any, Any]:
-    """The attributes that all of them share."""
+    """The attributes shared by all."""
     first, *others = attributes
     return {k: v for k, v in first.items() if all(other.get(k) == v for other in others)}

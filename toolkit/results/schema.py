@@ -1,7 +1,6 @@
 """The schema of a run: every recorded variable, declared once, and the tree built from them.
 
-How it is measured, and by whom, is not decided here (``toolkit.training``); how a tree gets to
-disk and back is in ``files.py``.
+``toolkit.training`` measures; ``files.py`` writes trees to disk and ``opening.py`` reads them.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ IN_CELLS = "every `record_every` steps, of weights in crossbars; NaN (counts: 0)
 class Variable:
     """One recorded variable: its name, dims, unit (CF: "1" is dimensionless), meaning and dtype.
 
-    ``recorded`` says when a value of it is kept.
+    ``recorded`` says when its values are recorded.
     """
 
     name: str
@@ -56,7 +55,7 @@ class Variable:
 
 
 def _over(*dims: str, recorded: str) -> Callable[..., Variable]:
-    """A maker of variables that have the same dims and are recorded at the same time."""
+    """Return a maker of variables with the same dims and recording time."""
 
     def make(name: str, units: str, long_name: str, dtype: str = "float64") -> Variable:
         return Variable(name, dims, units, long_name, dtype, recorded)
@@ -147,7 +146,7 @@ def group_variables(group: str) -> dict[str, Variable]:
 
 
 def markdown_table() -> str:
-    """The table of ``docs/results.md``: one row a variable."""
+    """The table of ``docs/results.md``: one row per variable."""
     rows = ["| group | variable | dims | unit | type | what it is | when recorded |"]
     rows.append("|" + " --- |" * 7)
     for group, variables in (GROUPS | {"": SWEEP}).items():
@@ -166,12 +165,12 @@ def dataset(
     columns: Mapping[str, Any],
     coords: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
-    """A Dataset of those ``variables`` that ``columns`` holds, with units and long names attached.
+    """Build a Dataset of the ``variables`` in ``columns``, with units and long names.
 
     Raises
     ------
     ValueError
-        If ``columns`` holds a name that the schema does not declare.
+        If ``columns`` has a name that the schema does not declare.
     """
     known = {variable.name: variable for variable in variables}
     if unknown := set(columns) - set(known):
@@ -184,7 +183,7 @@ def dataset(
 
 def labelled(variable: Variable, values: Any) -> xr.Variable:
     """``values`` as an xarray variable with its dims, dtype, unit and long name."""
-    # variable-length strings: the one kind that netCDF and Zarr both hold without a warning
+    # variable-length strings: the only kind that netCDF and Zarr both store without a warning
     dtype = np.dtypes.StringDType() if variable.dtype == "str" else np.dtype(variable.dtype)
     array = np.asarray(values, dtype=dtype)
     if array.size == 0:
@@ -195,7 +194,7 @@ def labelled(variable: Variable, values: Any) -> xr.Variable:
 def root_attributes(
     *, seed: int, settings: Mapping[str, Any], title: str, created: datetime
 ) -> dict[str, str | int]:
-    """Provenance of a run: what made it, when and with which settings (str and numbers only)."""
+    """Provenance of a run: its maker, time and settings (str and numbers only)."""
     from toolkit import __version__
 
     check_count("seed", seed, 0)

@@ -1,11 +1,10 @@
-"""A run on disk while it goes: a Zarr v3 store that grows, whole at every moment.
+"""A run written to disk while it trains: a Zarr v3 store that grows and is always valid.
 
-Rows go to the ends of arrays in memory; ``commit`` writes what is new in their chunks and, last,
-the root's ``zarr.json``, which holds all metadata at once ("consolidated") and is renamed into
-place. Readers go by that one file, so that a writer killed at any moment leaves what the last
-commit held: rows beyond it are not looked at. The arrays' own metadata, for readers that know
-nothing of consolidated ones, follow every few seconds and at the end.
-What is recorded, and when, is not decided here.
+Rows go to the ends of arrays in memory. ``commit`` writes new rows to their chunks and, last, the
+root's ``zarr.json``, which holds all metadata at once ("consolidated") and is renamed into place.
+Readers use that one file, so a writer that is killed leaves the content of the last commit: rows
+beyond it are ignored. The arrays' own metadata, for readers that do not know consolidated
+metadata, are written every few seconds and at the end.
 """
 
 from __future__ import annotations
@@ -39,34 +38,34 @@ from toolkit.results.zarr_files import (
 from toolkit.writing import beside, flush_all, locked
 
 CHUNK_BYTES = 32 * 2**20
-FEW_BITS = 13  # of mantissas: up to here they compress best bit by bit
+FEW_BITS = 13  # mantissas of up to this many bits compress best bit by bit
 OWN_METADATA_EVERY_S = 5.0
-MOST_ROWS = {1: 4096, 2: 64, 3: 20, 4: 20}  # of a chunk, by the number of dims
+MOST_ROWS = {1: 4096, 2: 64, 3: 20, 4: 20}  # rows of a chunk, by the number of dims
 _BLOSC = {"cname": "zstd", "clevel": 3, "blocksize": 0}
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
 
 class Stream:
-    """A store that grows by rows, from :meth:`~toolkit.training.Experiment.stream`.
+    """A store that grows by rows, created by :meth:`~toolkit.training.Experiment.stream`.
 
-    Weights of arrays that have conductances are left out: they follow from these,
+    Weights of arrays with conductances are omitted, because they follow from these:
     w = (G+ - G-) / (g_max - g_min) * w_max.
 
     Parameters
     ----------
     path
-        Ends in .zarr; what is there is replaced.
+        Path that ends in .zarr; an existing store is replaced.
     layers
         Names of the layers.
     attributes
-        Called at every commit: the attributes of the root.
+        Function that returns the attributes of the root; called at every commit.
     conductance_bits
-        Bits of the mantissa of conductances that are kept, 1 to 23, rounded to nearest; None: all.
+        Mantissa bits of conductances to keep, 1 to 23, rounded to nearest; None: all.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If ``path`` or ``conductance_bits`` is unfit.
+        If ``path`` or ``conductance_bits`` is invalid.
     """
 
     def __init__(
@@ -87,7 +86,7 @@ class Stream:
         self._columns: dict[str, _Column] = {}
         self._lengths: dict[tuple[str, str], int] = {}
         self._groups = ["training", "events", "layers", *(f"layers/{name}" for name in layers)]
-        self._own_metadata_due = 0.0  # at once: they make the folders
+        self._own_metadata_due = 0.0  # at once, because this creates the folders
         with beside(self.path) as self._root:
             self._begin()
         self._root = self.path
@@ -103,7 +102,7 @@ class Stream:
         self.commit()
 
     def append(self, group: str, row: Mapping[str, Any]) -> None:
-        """One more row along a dim of ``group``; None where the row has no such value.
+        """Append a row along a dim of ``group``; None marks a missing value.
 
         Raises
         ------
@@ -121,10 +120,10 @@ class Stream:
         self._lengths[group, dim] = index + 1
 
     def commit(self, *, complete: bool = False) -> None:
-        """Write all rows; from now on they are in the store whatever happens to this process.
+        """Write all rows to the store; from then on they survive the end of this process.
 
-        To the disk they go when the system writes them, or at :meth:`close`: before that a power
-        cut is not provided against.
+        The system decides when they reach the disk; only :meth:`close` makes sure, so a power cut
+        before that can lose them.
         """
         for name, column in self._columns.items():
             column.write(whole=complete)
@@ -155,7 +154,7 @@ class Stream:
         return self._columns[name]
 
     def _conductance(self, group: str, value: np.ndarray) -> np.ndarray:
-        """Round the value if asked; the first one adds the coordinate."""
+        """Round the value if requested; the first one adds the coordinate."""
         if f"{group}/polarity" not in self._columns:
             for polarity in ("plus", "minus"):
                 self.append(group, {"polarity": polarity})
@@ -165,8 +164,8 @@ class Stream:
 class _Column:
     """One array: its metadata, and the rows of the chunk that is being filled.
 
-    Conductances, weights and counts lie in a chunk cell by cell, the records of a cell side by
-    side: most cells keep their value from one record to the next.
+    Conductances, weights and counts are stored cell by cell within a chunk, the records of a cell
+    next to each other, because most cells keep their value from one record to the next.
     """
 
     def __init__(
@@ -196,7 +195,7 @@ class _Column:
         )
 
     def put(self, index: int, value: Any) -> None:
-        """Set one row; rows that were left out hold the fill value."""
+        """Set one row; skipped rows hold the fill value."""
         number, place = divmod(index, self.rows)
         if number != self._number:
             self.write(whole=True)
@@ -205,9 +204,9 @@ class _Column:
         self._new = range(self._new.start if self._new else place, place + 1)
 
     def write(self, *, whole: bool = False) -> None:
-        """Write the new rows of the chunk; uncompressed numbers go in place.
+        """Write the new rows of the chunk; uncompressed numbers are written in place.
 
-        A chunk that rows will still come to is compressed quickly, a ``whole`` one well.
+        A chunk that will get more rows is compressed quickly, a ``whole`` one well.
         """
         whole = whole or self._new.stop == self.rows
         if not self._new and not (whole and self._is_quick):
@@ -228,10 +227,10 @@ class _Column:
 def _codecs(
     variable: Variable, dtype: np.dtype, bits: int | None
 ) -> tuple[list[dict[str, Any]], Callable[[np.ndarray, bool], bytes] | None]:
-    """The codecs of an array as Zarr's metadata name them, and what they do to a (whole) chunk.
+    """The codecs of an array in Zarr's metadata, and the function that encodes a (whole) chunk.
 
-    None: nothing. Rows of single numbers are left as they are, so that they can be written one by
-    one: compressed they would be written again and again with their whole chunk.
+    None: no encoding. Rows of single numbers stay uncompressed, so that they can be written one by
+    one; otherwise the whole chunk would be written again for each.
     """
     if dtype.kind == "O":
         zstd, words = Zstd(level=3), VLenUTF8()
@@ -241,13 +240,13 @@ def _codecs(
     if dims == 1:
         return [LITTLE_ENDIAN], None
     turned = {"name": "transpose", "configuration": {"order": [*range(1, dims), 0]}}
-    if dtype == np.float32 and dims > 2:  # maps: equal neighbours are found in whole numbers
-        few = bits is not None and bits <= FEW_BITS  # bits that are 0 are found in bits
+    if dtype == np.float32 and dims > 2:  # maps: unshuffled, equal neighbours compress well
+        few = bits is not None and bits <= FEW_BITS  # shuffled, bits that are 0 compress well
         shuffle = "bitshuffle" if few else "noshuffle"
     else:
         shuffle = "shuffle"
     settings = _BLOSC | {"typesize": dtype.itemsize, "shuffle": shuffle}
-    blosc = {  # a chunk says itself which of the two it is
+    blosc = {  # each chunk states which of the two it uses
         whole: Blosc(**_BLOSC | more, shuffle=_SHUFFLES[shuffle])
         for whole, more in ((True, {}), (False, {"cname": "lz4", "clevel": 1}))
     }
@@ -256,7 +255,7 @@ def _codecs(
 
 
 def _rounded(values: np.ndarray, bits: int) -> np.ndarray:
-    """Float32 with ``bits`` bits of mantissa, to nearest; relative error at most 2^-(bits + 1)."""
+    """Round float32 to ``bits`` bits of mantissa; relative error at most 2^-(bits + 1)."""
     dropped = 23 - bits
     whole = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
     half = np.uint32((1 << dropped) >> 1)

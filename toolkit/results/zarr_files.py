@@ -1,8 +1,8 @@
 """Zarr v3 metadata and files, written directly, for stores that grow.
 
-Zarr's own calls take some 2.5 ms for each array that is touched; a file takes 0.1 ms. A record of
-two layers (128 x 65, 10 x 129) takes 7.4 ms so, and 71 ms by ``to_zarr(append_dim="step")``; twenty
-records at a time take 16.5 ms each, but are lost together where the process is killed.
+Zarr's own calls take about 2.5 ms per array; a file takes 0.1 ms. A record of two layers (128 x 65,
+10 x 129) takes 7.4 ms this way and 71 ms with ``to_zarr(append_dim="step")``. Twenty records at a
+time take 16.5 ms each, but are all lost if the process is killed.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def array_metadata(
     attributes: Mapping[str, str],
     codecs: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The ``zarr.json`` of an array; what is missing is NaN, 0 or "", by ``dtype`` (or "str").
+    """The ``zarr.json`` of an array; missing values are NaN, 0 or "", by ``dtype`` (or "str").
 
-    ``codecs`` stands for the encoding as plain bytes, in which it is by default.
+    ``codecs`` replaces the default encoding, plain bytes.
     """
     text = dtype == "str"
     return {
@@ -48,9 +48,9 @@ def array_metadata(
 def group_metadata(
     attributes: Mapping[str, Any], below: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """The ``zarr.json`` of a group; with ``below``, the metadata of everything in it, too.
+    """The ``zarr.json`` of a group; with ``below``, also the metadata of everything in it.
 
-    Those are "consolidated", sorted by name, as zarr-python writes them and readers prefer them.
+    Those are "consolidated" and sorted by name, as zarr-python writes them and readers prefer.
     """
     group = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}
     if below is None:
@@ -61,8 +61,8 @@ def group_metadata(
 
 
 def write_metadata(folder: Path, metadata: Mapping[str, Any]) -> None:
-    """Put ``metadata`` in place as ``folder``'s ``zarr.json``."""
-    text = json.dumps(metadata, default=lambda number: number.item())  # numbers of numpy
+    """Write ``metadata`` as the ``zarr.json`` of ``folder``, atomically."""
+    text = json.dumps(metadata, default=lambda number: number.item())  # numpy numbers
     replace(folder / "zarr.json", text.encode())
 
 
@@ -72,7 +72,7 @@ def chunk_path(array: Path, index: Sequence[int]) -> Path:
 
 
 def overwrite(path: Path, offset: int, data: bytes) -> None:
-    """Write within a file; what lies around stays as it is, whatever happens to the writer."""
+    """Write within a file; the rest stays unchanged, whatever happens to the writer."""
     with path.open("r+b") as file:
         file.seek(offset)
         file.write(data)
@@ -81,7 +81,7 @@ def overwrite(path: Path, offset: int, data: bytes) -> None:
 def replace(path: Path, data: bytes) -> None:
     """Replace a file atomically: ``path`` holds the old bytes or all of the new ones.
 
-    Over a file that is there it may take some ms: file systems then write to the disk at once.
+    This can take a few ms for an existing file, as file systems then write to disk at once.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.partial")

@@ -65,7 +65,7 @@ class HookState:
         return self._channel.traffic
 
     def state_dict(self, model: nn.Module) -> dict[str, Any]:
-        """This worker's state by the names of the model's parameters; save that of every worker.
+        """State of this worker by parameter name; save the states of all workers.
 
         "right", (k, n), holds the directions to start from; "residual", (m, n), what earlier steps
         left out, with error feedback; "generator" the state of the random generator.

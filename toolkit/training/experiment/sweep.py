@@ -119,9 +119,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     if not isinstance(found, dict) or not isinstance(found.get("grid"), dict):
         raise ValueError(f"{str(path)!r} must hold 'grid:' with knobs below it.")
     if unknown := sorted(set(found) - {"grid", "seeds", "epochs"}, key=str):
-        raise ValueError(
-            f"{str(path)!r} has {unknown[0]!r}; allowed: grid, seeds and epochs."
-        )
+        raise ValueError(f"{str(path)!r} has {unknown[0]!r}; allowed: grid, seeds and epochs.")
     try:
         return plan_of(**found)
     except TypeError as error:
