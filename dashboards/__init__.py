@@ -1,13 +1,13 @@
-"""Panel apps: a folder a page, with ``PAGE`` and a function of the folder's name in ``page.py``.
+"""Panel apps: one folder per page, with ``PAGE`` and, in ``page.py``, a function of the same name.
 
-Widgets, layout and the frame loop; no maths and no training here.
+Widgets, layout and the frame loop; no mathematics and no training.
 """
 
 from typing import NamedTuple
 
 
 class Page(NamedTuple):
-    """What a page's folder says of it: its title, and its place in the row of links."""
+    """The declaration of a page: its title, and its place in the row of links."""
 
     title: str
     place: int

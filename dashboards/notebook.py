@@ -1,7 +1,7 @@
 """The Playground in a notebook cell: the same widgets and figures, without a server.
 
 A server sends changes of a figure by itself; a notebook needs a push for every frame. This module
-pushes them, and pauses the run when nobody may be looking.
+pushes them, and pauses the run if nobody is likely to be looking.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import panel as pn
 from dashboards.playground.page import FRAME_MS, Playground
 
 # Panel 1.9's notebook connection echoes every change: with moving figures, knobs wait behind the
-# echo and old data return. Mark what has arrived so that it is not sent again.
+# echo and old data return. Mark arrived changes so that they are not sent again.
 _NO_ECHO = """<script>
 const connection = Bokeh.Models.get("panel.models.comm_manager.CommManager").prototype
 if (connection.sent_on === undefined) {
@@ -32,7 +32,7 @@ _LONG = 100_000  # characters
 
 
 def said_once(html: str) -> str:
-    """The output of a cell with each long string of its script stored once.
+    """The output of a cell, with each long string of its script stored once.
 
     With ``inline=True`` Panel 1.9 repeats the code of its widgets, 1.5 MB, in every widget: a
     playground would be an output of 74 MB.
@@ -50,8 +50,8 @@ def said_once(html: str) -> str:
 class _Output(pn.Row):
     """A row that handles widget events between frames, never during one.
 
-    JupyterLab has messages from widgets handled in a thread of their own (a subshell of the
-    kernel); what they send back would end up in the middle of a frame.
+    JupyterLab handles messages from widgets in a separate thread (a subshell of the kernel);
+    otherwise their replies would end up in the middle of a frame.
     """
 
     def __init__(self, *objects: Any, **params: Any) -> None:
@@ -66,8 +66,8 @@ class _Output(pn.Row):
 class NotebookView:
     """A playground as the last value of a cell, after ``pn.extension(inline=True)``.
 
-    ``knobs`` are those of the experiment to begin with. A run that was started pauses by itself
-    after ``seconds``: nobody may be looking at the cell any more.
+    ``knobs`` are the initial knobs of the experiment. A started run pauses by itself after
+    ``seconds``, because nobody may be looking at the cell any more.
     """
 
     def __init__(self, *, seconds: float = 120.0, **knobs: Any) -> None:
@@ -89,7 +89,7 @@ class NotebookView:
         return bundle, metadata
 
     async def _show_frames(self) -> None:
-        """Draw frames forever, resting after each as long as it took so that knobs are handled."""
+        """Draw frames forever; rest after each as long as it took, so that knobs are handled."""
         while self.page.run.alive:
             began = time.monotonic()
             self.frame()

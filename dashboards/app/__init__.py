@@ -1,1 +1,1 @@
-"""What all pages share: the server, the site, log-in, addresses, widgets and figures."""
+"""Code that all pages share: server, site, login, URLs, widgets and figures."""

@@ -1,10 +1,10 @@
-"""Widgets to URL query and back, checked against the widgets.
+"""Conversion of widgets to a URL query and back, checked against the widgets.
 
-Settings of a run are checked by their own declarations, in ``settings_text.py``.
+``settings_text.py`` checks the settings of a run by their own declarations.
 """
 
 # Not ``pn.state.location.sync``: it accepts values outside a slider's bounds or a select's options,
-# ignores unknown names, adds defaults to the URL, and each change is a further step for Back.
+# ignores unknown names, adds defaults to the URL, and each change adds a step for Back.
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ class Watched:
         ]
 
     def take(self, asked: dict[str, str]) -> None:
-        """Set the widgets named in ``asked`` and remove those names from it.
+        """Set the widgets named in ``asked``, and remove those names from it.
 
         Raises
         ------
         ValueError
-            Naming the first widget whose text is not allowed; the widgets keep what they show.
+            If the text of a widget is not allowed; the message names the first. No widget changes.
         """
         mine = {name: asked.pop(name) for name in list(asked) if name in self.widgets}
         values = {name: value_of(name, self.widgets[name], text) for name, text in mine.items()}
@@ -82,7 +82,7 @@ class Watched:
 
 
 def parse(query: str) -> dict[str, str]:
-    """The names and texts of a query.
+    """The names and texts in a query.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def parse(query: str) -> dict[str, str]:
     try:
         return dict(parse_qsl(query.removeprefix("?"), max_num_fields=_MOST_FIELDS))
     except ValueError:
-        raise ValueError(f"the address names more than {_MOST_FIELDS} things.") from None
+        raise ValueError(f"the URL has more than {_MOST_FIELDS} fields.") from None
 
 
 def join(pairs: list[tuple[str, str]]) -> str:
@@ -101,12 +101,12 @@ def join(pairs: list[tuple[str, str]]) -> str:
 
 
 def value_of(name: str, widget: Any, text: str) -> Any:
-    """The value that ``text`` is to a widget.
+    """The value of a widget for ``text``.
 
     Raises
     ------
     ValueError
-        If the widget cannot show that.
+        If the widget cannot show that value.
     """
     if isinstance(widget.value, list):
         return [one_of(name, widget.options, part) for part in text.split(",") if part]
@@ -132,7 +132,7 @@ def number(name: str, text: str, low: float, high: float) -> float:
 
 
 def one_of(name: str, options: Any, text: str) -> Any:
-    """The option that reads ``text``; ValueError if there is none."""
+    """The option whose text is ``text``; ValueError if there is none."""
     known = list(options.values()) if isinstance(options, dict) else list(options)
     for option in known:
         if str(option) == text:

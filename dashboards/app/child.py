@@ -1,6 +1,6 @@
 """Processes with limits on memory and time, for work on uploads.
 
-Checks before reading cannot know what a decoder will make of a few bytes; the limits hold anyway.
+Checks before reading cannot predict what a decoder makes of a few bytes; these limits always hold.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 
 from dashboards.app.uploads import MEBI
 
-MEMORY = 3 * 1024 * MEBI  # of address space: libraries alone take a third of it
-DEADLINE_S = 30.0  # importing the readers takes some seconds of it on a busy machine
-AT_ONCE = 2  # processes; what else is sent waits in line
+MEMORY = 3 * 1024 * MEBI  # address space, a third of which libraries take
+DEADLINE_S = 30.0  # on a busy machine, importing the readers takes some seconds
+AT_ONCE = 2  # processes; further uploads wait
 
 _waits = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="child")
 # Forked from a server that has already imported the readers, a child starts within milliseconds.
@@ -34,7 +34,7 @@ _READERS = [
 
 
 async def read_beside(function: Callable[..., Any], *given: Any) -> Any:
-    """As :func:`in_child`, without blocking the event loop or its thread pool."""
+    """Like :func:`in_child`, without blocking the event loop or its thread pool."""
     loop = asyncio.get_running_loop()
     return await loop.run_in_executor(_waits, partial(in_child, function, *given))
 
@@ -45,7 +45,7 @@ def in_child(function: Callable[..., Any], *given: Any, deadline: float = DEADLI
     Raises
     ------
     ValueError
-        What ``function`` raises, or that it needs more memory or time than is allowed.
+        If ``function`` raises one, or needs more memory or time than allowed.
     """
     if sys.platform != "win32":
         _context.set_forkserver_preload(_READERS)
@@ -55,10 +55,10 @@ def in_child(function: Callable[..., Any], *given: Any, deadline: float = DEADLI
     sender.close()
     try:
         if not receiver.poll(deadline):
-            raise ValueError(f"reading it takes more than the {deadline:g} s that are allowed.")
+            raise ValueError(f"reading it takes longer than {deadline:g} s.")
         found = receiver.recv()
     except EOFError:
-        raise ValueError("reading it ended in a crash or needs too much memory.") from None
+        raise ValueError("reading it crashed or needed too much memory.") from None
     finally:
         child.kill()
         child.join()
@@ -69,14 +69,14 @@ def in_child(function: Callable[..., Any], *given: Any, deadline: float = DEADLI
 
 
 def stop() -> None:
-    """Stop all children and start no more: the server is shutting down."""
+    """Stop all children and start no more, because the server is shutting down."""
     _waits.shutdown(wait=False, cancel_futures=True)
     for child in multiprocessing.active_children():
         child.kill()
 
 
 def _work(sender: Connection, function: Callable[..., Any], given: tuple[Any, ...]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server only
     with contextlib.suppress(AttributeError):  # not on Windows
         os.nice(10)  # pages go first
     _limit_memory()
@@ -91,7 +91,7 @@ def _work(sender: Connection, function: Callable[..., Any], given: tuple[Any, ..
 
 
 def _line(text: str) -> str:
-    """One short line: messages quote what was uploaded."""
+    """Shorten to one line, as messages quote uploads."""
     return " ".join(text[:2000].split())[:500]
 
 

@@ -15,11 +15,11 @@ import param
 from dashboards.app import site
 from dashboards.app.uploads import MEBI
 
-MOST_BYTES = 64 * MEBI  # they pass through the pages' thread as text
+MOST_BYTES = 64 * MEBI  # downloads pass through the pages' thread as text
 
 _ARROW = "M19 9h-4V3H9v6H5l7 7zM5 18v2h14v-2z"
 _threads = ThreadPoolExecutor(2, thread_name_prefix="download")
-#: Has the browser save bytes, which must stay until it has read them.
+#: Makes the browser save bytes; the URL must exist until it has read them.
 SAVE_BLOB = """
 function save(blob, file_name) {
   const link = document.createElement('a')
@@ -29,7 +29,7 @@ function save(blob, file_name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000)
 }
 """
-# Watches the model, which outlives the view: a page that is drawn anew loses no file.
+# Watches the model, which outlives the view, so a redrawn page loses no file.
 _SAVE = f"""{SAVE_BLOB}
 if (cb_obj.file) {{
   save(new Blob([Uint8Array.from(atob(cb_obj.file), (c) => c.charCodeAt(0))]), file_name)
@@ -38,13 +38,13 @@ if (cb_obj.file) {{
 
 
 class Download(pmui.Button):
-    """A button that downloads the bytes that ``make`` returns, and shows that it is preparing them.
+    """A button that downloads the bytes returned by ``make`` and shows that it is preparing them.
 
-    ``make`` runs in another thread, or is awaited if it is ``async``. Where it raises, ``say`` is
-    given one line for the visitor.
+    ``make`` runs in another thread, or is awaited if it is ``async``. If it raises, ``say`` gets
+    one line for the visitor.
     """
 
-    file = param.String(doc="The bytes for the browser in base64; empty before and after.")
+    file = param.String(doc="The bytes for the browser in base64; empty except during a download.")
 
     def __init__(
         self,
@@ -72,13 +72,13 @@ class Download(pmui.Button):
         return data
 
     async def _send(self, _: Any) -> None:
-        if self.disabled:  # a further click that was on its way
+        if self.disabled:  # a second click that was already on its way
             return
         label = self.label
         self.param.update(label="Preparing the file…", disabled=True)
         try:
             self.file = b64encode(await self.made()).decode()
-            self.file = ""  # lets go of the bytes, and the same file can be sent again
+            self.file = ""  # frees the bytes, and allows the same file to be sent again
         except Exception as error:
             self._say(f"{label}: {error or type(error).__name__}")
         finally:
@@ -86,5 +86,5 @@ class Download(pmui.Button):
 
 
 async def beside(make: Callable[..., bytes], *given: Any) -> bytes:
-    """What ``make`` returns, computed in another thread."""
+    """The result of ``make``, computed in another thread."""
     return await asyncio.get_running_loop().run_in_executor(_threads, make, *given)

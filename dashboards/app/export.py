@@ -1,4 +1,4 @@
-"""Export of figures: the browser saves what it shows as PNG or SVG, without a server."""
+"""Export of figures: the browser saves what it shows as PNG or SVG, without the server."""
 
 from __future__ import annotations
 

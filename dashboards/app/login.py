@@ -1,8 +1,8 @@
-"""Log-in with one password for all visitors, on Panel's own log-in page.
+"""Login with one password for all visitors, on Panel's own login page.
 
-Panel's keeps visitors apart by signed cookies and refuses pages and sockets without one. What it
-does with a wrong password (an error of the server, in 1.9) is done here instead, and whoever sends
-ten wrong ones within a minute has to wait.
+Panel tells visitors apart by signed cookies and refuses pages and sockets without one. A wrong
+password, which is a server error in Panel 1.9, is handled here instead: after ten wrong passwords
+within a minute, a visitor has to wait.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from toolkit.checks import check_file
 
 FORM = Path(__file__).with_name("login.html")
 SHORTEST = 10
-WRONG, PER_S = 10, 60.0  # so many wrong passwords from one address in that time
+WRONG, PER_S = 10, 60.0  # most wrong passwords from one address, and the period
 _LARGEST = 10_000  # addresses remembered
 
 
@@ -50,7 +50,7 @@ def read_password(path: Path) -> str:
 
 
 def login_options(password: str, prefix: str) -> dict[str, Any]:
-    """Options of ``pn.serve`` that require log-in; cookies expire with the server."""
+    """Options of ``pn.serve`` that require login; cookies expire with the server."""
     return {
         "auth_provider": PasswordLogin(password),
         "cookie_secret": secrets.token_hex(32),
@@ -62,7 +62,7 @@ class PasswordLogin(BasicAuthProvider):
     """Grants access to visitors with the password."""
 
     def __init__(self, password: str) -> None:
-        self._password = password  # first: the base class asks for the handler
+        self._password = password  # set first: the base class asks for the handler
         super().__init__(login_template=str(FORM))
 
     @property
@@ -77,13 +77,13 @@ class PasswordLogin(BasicAuthProvider):
 
 
 class Form(BasicLoginHandler):
-    """Panel's log-in with one password, a limit on wrong ones and same-site cookies."""
+    """Panel's login with one password, a limit on wrong ones and same-site cookies."""
 
     password: bytes
     wrong: dict[str, deque[float]]  # times of wrong passwords, by address
 
     def set_cookie(self, name: str, value: str | bytes, *given: Any, **options: Any) -> None:
-        """As in Tornado, but other sites cannot send the cookie and scripts cannot read it."""
+        """Set a cookie that other sites cannot send and scripts cannot read."""
         options |= {"samesite": "Lax", "httponly": True}
         super().set_cookie(name, value, *given, **options)
 

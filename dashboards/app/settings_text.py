@@ -1,7 +1,7 @@
 """Settings of a run as text: URL query, YAML file, Python code.
 
-What comes from a visitor is checked here by the knobs' own declarations, and by bounds that a
-server needs besides. No widgets and no page here.
+Settings from visitors are checked by the knobs' own declarations and by further limits of the
+server. No widgets and no page here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def changed(knobs: Mapping[str, Any]) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If one of them is an object (a Device, a Dataset), which no text can hold.
+        If one of them is an object (a Device, a Dataset), which text cannot hold.
     """
     found = {
         name: knobs[name]
@@ -39,17 +39,17 @@ def changed(knobs: Mapping[str, Any]) -> dict[str, Any]:
         if name in knobs and knobs[name] != knob.default
     }
     if objects := [name for name, value in found.items() if not isinstance(value, _PLAIN)]:
-        raise ValueError(f"{objects[0]} was given as an object, which cannot be written as text.")
+        raise ValueError(f"{objects[0]} was passed as an object, which cannot be written as text.")
     return found
 
 
 def validated(knobs: Mapping[str, Any]) -> dict[str, Any]:
-    """The same knobs, if a server allows them.
+    """Return the knobs if the server allows them.
 
     Raises
     ------
     ValueError
-        Naming the knob, its value and what is allowed.
+        If a knob is not allowed; the message has its name, its value and what is allowed.
     """
     knobs = present_names(knobs)
     for name, value in knobs.items():
@@ -70,7 +70,7 @@ def validated(knobs: Mapping[str, Any]) -> dict[str, Any]:
 def _is_short(value: Any) -> bool:
     try:
         return len(repr(value)) <= MAX_CHARACTERS
-    except ValueError:  # Python writes no numbers of more than 4300 digits
+    except ValueError:  # Python does not print numbers of more than 4300 digits
         return False
 
 
@@ -85,12 +85,12 @@ def query_of(knobs: Mapping[str, Any], *, prefix: str = "") -> str:
 def knobs_of_query(query: str | Mapping[str, str], *, prefix: str = "") -> dict[str, Any]:
     """The knobs in a query (text or parsed), checked; other knobs keep their defaults.
 
-    Names that do not begin with ``prefix`` are left out.
+    Names that do not start with ``prefix`` are left out.
 
     Raises
     ------
     ValueError
-        One message: the first knob that is unknown or has a value that is not allowed.
+        If a knob is unknown or its value is not allowed; the message names the first.
     """
     asked = parse(query) if isinstance(query, str) else query
     found = {n.removeprefix(prefix): text for n, text in asked.items() if n.startswith(prefix)}
@@ -99,7 +99,7 @@ def knobs_of_query(query: str | Mapping[str, str], *, prefix: str = "") -> dict[
 
 def _value(name: str, text: str) -> Any:
     knob = knobs_of(Settings).get(name)
-    if knob is None or isinstance(knob, Choice | Flag):  # Settings says what is wrong with it
+    if knob is None or isinstance(knob, Choice | Flag):  # Settings reports what is wrong
         return knob.plain(text) if knob else text
     try:
         return _number(knob, text)
@@ -120,7 +120,7 @@ def _number(knob: Knob, text: str) -> Any:
 
 def yaml_of(knobs: Mapping[str, Any]) -> str:
     """The knobs that differ from their defaults, as YAML, for a download."""
-    head = "# Settings of an SBPCA Toolkit run; knobs that are not named have their defaults.\n"
+    head = "# Settings of an SBPCA Toolkit run; knobs that are not listed have their defaults.\n"
     return head + yaml.safe_dump(changed(knobs), sort_keys=False, default_flow_style=None)
 
 
@@ -130,7 +130,7 @@ def knobs_of_yaml(data: bytes) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is too long, no plain YAML mapping, or names a knob or value that is not allowed.
+        If it is too long, is not a plain YAML mapping, or has a knob or value not allowed.
     """
     if len(data) > MAX_YAML_BYTES:
         raise ValueError(
@@ -143,7 +143,7 @@ def knobs_of_yaml(data: bytes) -> dict[str, Any]:
     if found is None:
         return {}
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise ValueError("settings are lines of the form 'rank: 4', one knob a line.")
+        raise ValueError("settings are lines of the form 'rank: 4', one knob per line.")
     return validated(found)
 
 
@@ -162,11 +162,11 @@ def python_of(
     Parameters
     ----------
     knobs
-        What the run began with.
+        Initial knobs of the run.
     changes
-        Every accepted call of :meth:`~toolkit.training.Experiment.change`: the steps done by then,
-        and the knobs. Calls, not single knobs: a device changed twice between two batches is
-        programmed twice.
+        Every accepted call of :meth:`~toolkit.training.Experiment.change`: the number of steps
+        before it, and the knobs. Calls, not single knobs: a device changed twice between two
+        batches is programmed twice.
     steps
         Training steps done.
     """

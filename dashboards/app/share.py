@@ -1,6 +1,6 @@
 """Sharing a run: downloads, the upload of settings, the link and Python code.
 
-Reads the run through its ``LiveRun``; uploaded settings are checked in ``settings_text.py``.
+Reads the run through its ``LiveRun``; ``settings_text.py`` checks uploaded settings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.live import LiveRun
 from toolkit.training.experiment.settings import Settings
 
-LONGEST_WAIT_S = 60.0  # for a step to end
+LONGEST_WAIT_S = 60.0  # longest wait for a step to end
 _COPY = "if (cb_obj.text) navigator.clipboard?.writeText(decode(cb_obj.text)).catch(() => {})"
 _DECODE = (
     "const decode = text => new DOMParser().parseFromString("
@@ -35,7 +35,7 @@ _DECODE = (
 class Share:
     """Downloads, an upload and two things to copy.
 
-    ``load`` is given all knobs of uploaded settings; ``refuse`` one line where they will not do.
+    ``load`` gets all knobs of uploaded settings; ``refuse`` gets one line if they are not allowed.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Share:
         return yaml_of(self._run.snapshot.knobs).encode()
 
     async def _file(self, write: Callable[[xr.DataTree], bytes]) -> bytes:
-        """The run as a file, taken after the present step."""
+        """The run as a file, taken after the current step."""
         answer = asyncio.wrap_future(self._run.ask_results())
         try:
             tree = await asyncio.wait_for(answer, LONGEST_WAIT_S)

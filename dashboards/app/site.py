@@ -23,14 +23,14 @@ from toolkit.training.experiment.run_limit import RunLimit
 NAME = "SBPCA Toolkit"
 NOTICE_MS = 6000
 ABSENT_S = 2.0
-MAX_RUNS = 8  # at once; `serve` may say otherwise
+MAX_RUNS = 8  # at once; `serve` can change it
 SIDEBAR_WIDTH = 300
 _SMALL = {"size": "small", "margin": (6, 6)}
 _LINK = (
     "color:#fff;text-decoration:none;padding:5px 10px;border-radius:4px;font-size:15px;"
     "white-space:nowrap;"
 )
-# Material UI names the icons of tooltips but omits the role that makes the names count.
+# Material UI names the icons of tooltips but omits the role that makes names count.
 _NAMED_ICONS = """
 const set = Element.prototype.setAttribute
 Element.prototype.setAttribute = function (name, value) {
@@ -50,7 +50,7 @@ if (innerWidth < 600)
       if (model.data && model.data.sidebar_open) model.data.sidebar_open = false
 """
 _READABLE = {
-    "& .MuiLinearProgress-root": {"display": "none"},  # `busy_indicator=None` leaves it standing
+    "& .MuiLinearProgress-root": {"display": "none"},  # `busy_indicator=None` does not remove it
 }
 _FOCUS = (
     "a:focus-visible{outline:2px solid #fff;outline-offset:1px} a:hover{background:#00000033} "
@@ -60,7 +60,7 @@ _FOCUS = (
 
 @cache
 def pages() -> dict[str, str]:
-    """The title of every page by its key, the folder below ``dashboards``, in their order."""
+    """The title of every page by key, its folder below ``dashboards``, in order."""
     folders = [m.name for m in pkgutil.iter_modules(dashboards.__path__) if m.ispkg]
     found = {key: getattr(import_module(f"dashboards.{key}"), "PAGE", None) for key in folders}
     in_order = sorted((page.place, key, page.title) for key, page in found.items() if page)
@@ -68,20 +68,20 @@ def pages() -> dict[str, str]:
 
 
 def path(key: str) -> str:
-    """Where the server has the page: the first one at its root."""
+    """The path of the page on the server; the first page is at the root."""
     check_choice("page", key, pages())
     return "/" if key == next(iter(pages())) else key
 
 
 def link(key: str, query: str = "") -> str:
-    """Address of a page from any other, relative, so that it holds behind a proxy's prefix."""
+    """The address of a page relative to any other, which works behind a proxy's prefix."""
     return ("./" if path(key) == "/" else path(key)) + (f"?{query}" if query else "")
 
 
 def page(key: str, *, sidebar: list[Any], main: list[Any]) -> pmui.Page:
-    """A page of the site: one heading, the links to the others, a switch of light and dark.
+    """A page of the site: a heading, links to the other pages, a switch for light and dark.
 
-    ``sidebar`` may be empty. No busy bar: pages that move would show it all the time.
+    ``sidebar`` can be empty. There is no busy bar, as pages that move would always show it.
     """
     pn.state.on_session_destroyed(_forget_notifications)
     if sidebar and pn.state.curdoc:
@@ -96,13 +96,13 @@ def page(key: str, *, sidebar: list[Any], main: list[Any]) -> pmui.Page:
         template=_TEMPLATE,
         sx=_READABLE,
     )
-    with edit_readonly(made):  # as it is, it hangs on the server's own state for ever
+    with edit_readonly(made):  # otherwise it stays attached to the server's own state
         made.busy = _Calm().param.busy
     return made
 
 
 def _forget_notifications(session_context: Any) -> None:
-    """Free an ended session: Panel 1.9 keeps its notifications, and with them the whole page."""
+    """Free an ended session: Panel 1.9 keeps its notifications, and thereby the whole page."""
     views = pn.state._views
     for ref, (view, _, document, _) in list(views.items()):
         if document is session_context._document and isinstance(view, NotificationAreaBase):
@@ -115,7 +115,7 @@ def title(key: str) -> str:
 
 
 def notify(text: str, kind: str = "error", *, also: Text | None = None) -> None:
-    """Show ``text`` as a notification, and in ``also`` where there are none (a notebook)."""
+    """Show ``text`` as a notification, and in ``also`` if there are none (in a notebook)."""
     if pn.state.notifications is not None:
         getattr(pn.state.notifications, kind)(text, duration=NOTICE_MS)
     elif also is not None:
@@ -123,7 +123,7 @@ def notify(text: str, kind: str = "error", *, also: Text | None = None) -> None:
 
 
 def svg(outline: str) -> str:
-    """An icon of our own: those from a font would come from a CDN in a notebook.
+    """An icon as SVG; icons from a font would come from a CDN in a notebook.
 
     ``outline`` is the ``d`` of a path in a box of 24 x 24.
     """
@@ -132,7 +132,7 @@ def svg(outline: str) -> str:
 
 
 def button(label: str, outline: str = "", **style: Any) -> pmui.Button:
-    """A button; ``outline`` is that of its icon, see :func:`svg`."""
+    """A button with an icon of this ``outline``, see :func:`svg`."""
     drawing = {"icon": svg(outline)} if outline else {}
     return pmui.Button(label=label, size="small", margin=(5, 4), **drawing, **style)
 
@@ -150,7 +150,7 @@ def select(label: str, options: Any, doc: str | None = None, **style: Any) -> pm
 
 
 class _Calm(param.Parameterized):
-    """Replaces the server's state where a page asks whether it is busy."""
+    """Stands in for the server's state when a page asks whether it is busy."""
 
     busy = param.Boolean(False)
 
@@ -158,7 +158,7 @@ class _Calm(param.Parameterized):
 class Text(pn.pane.HTML):
     """HTML whose updates carry only its text.
 
-    Panel would send the style sheets along each time and, in a notebook, name a CDN for them.
+    Panel would send the style sheets along each time and, in a notebook, refer to a CDN for them.
     """
 
     def _update(self, ref: str, model: Any) -> None:  # noqa: ARG002 - Panel's
@@ -166,7 +166,7 @@ class Text(pn.pane.HTML):
 
 
 class Visitor:
-    """Tells whether the page is still open; call it once per frame."""
+    """Knows whether the page is still open; call :meth:`gone` once per frame."""
 
     def __init__(self) -> None:
         self._absent_since: float | None = None

@@ -1,6 +1,6 @@
-"""Uploads: limits on their size, and reading them without trusting them.
+"""Uploads: limits on their size, and safe reading.
 
-Names of files are shown, never opened. Nothing here unpickles or evaluates what was sent.
+File names are shown, never opened. Uploads are never unpickled or evaluated.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ def plain_name(filename: str) -> str:
 
 
 class Upload(pmui.FileInput):
-    """An upload button whose size limit the server enforces, too.
+    """An upload button whose size limit the server also enforces.
 
-    ``max_file_size`` is in bytes and needed. A file that is too long is dropped as it comes in.
+    ``max_file_size``, in bytes, is required. A file that is too large is dropped as it arrives.
     """
 
     def _process_chunk(self, msg: dict[str, Any]) -> None:
         data = msg["data"]
-        if not isinstance(data, bytes | bytearray):  # Panel would make a number that many bytes
+        if not isinstance(data, bytes | bytearray):  # Panel would turn n into n bytes
             raise ValueError(f"an upload must be bytes; got {type(data).__name__}")
         waiting = sum(
             len(data) for file in self._file_buffer.values() for data in file["chunks"].values()

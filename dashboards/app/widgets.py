@@ -36,7 +36,7 @@ def live_widgets(names: Iterable[str]) -> dict[str, Any]:
 
 
 def fixed_widgets() -> dict[str, Any]:
-    """One widget for every knob that a new run may choose, by name, showing the default."""
+    """One widget for every knob that a new run can choose, by name, showing the default."""
     return {
         name: _fixed_widget(knob)
         for name, knob in knobs_of(Settings).items()
@@ -64,12 +64,12 @@ def show_fixed(name: str, widget: Any, value: Any) -> None:
 
 
 def tooltip(knob: Knob) -> str:
-    """What the knob does, its unit, its symbol and the notebook that derives it."""
+    """The knob's effect, its unit, its symbol and the notebook that derives it."""
     return f"{describe(knob)} {reference(knob)}".strip()
 
 
 def groups(names: Iterable[str]) -> dict[str, list[str]]:
-    """Knobs by the heading that they declare."""
+    """Knobs by their declared heading."""
     grouped: dict[str, list[str]] = {}
     for name in names:
         grouped.setdefault(knobs_of(Settings)[name].group or "Others", []).append(name)
@@ -79,7 +79,7 @@ def groups(names: Iterable[str]) -> dict[str, list[str]]:
 def moving_along(name: str, value: Any, block_size: int) -> dict[str, Any]:
     """The changed knob and those that must change with it.
 
-    A block is at most a batch; a new device brings its own nonidealities.
+    A block is at most a batch; a new device has its own nonidealities.
     """
     if value == knobs_of(Settings)[name].none:
         return {name: None}
@@ -111,9 +111,9 @@ def _widget(knob: Knob) -> Any:
         return pmui.Select(options=list(knob.objects), value=knob.default, **common)
     assert isinstance(knob, Real | Whole)
     low, high = _bounds(knob)
-    if knob.default is None and knob.none != "preset":  # None means something by itself
+    if knob.default is None and knob.none != "preset":  # None has its own meaning
         stops = knob.stops or range(int(low), int(high) + 1)
-        # a Select would show None as nothing at all
+        # a Select would show None as an empty field
         options = {knob.none: knob.none} | {_with_unit(stop, knob): stop for stop in stops}
         return pmui.Select(options=options, value=knob.none, **common)
     if knob.stops:
@@ -126,7 +126,7 @@ def _widget(knob: Knob) -> Any:
         end=high,
         step=knob.step or (1 if isinstance(knob, Whole) else (high - low) / 100),
         value=min(max(low, 0), high) if knob.default is None else knob.default,
-        disabled=knob.default is None,  # until the device says what it is
+        disabled=knob.default is None,  # until the device sets it
         **extra,
         **common,
     )

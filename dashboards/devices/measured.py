@@ -28,7 +28,7 @@ from toolkit.plots import LiveFigure
 from toolkit.plots.devices import fit_curve, fit_residuals
 from toolkit.plots.elements import siemens_prefix
 
-_HEIGHT = "max(300px, calc(100vh - 470px))"  # the table of parameters stands below
+_HEIGHT = "max(300px, calc(100vh - 470px))"  # the table of parameters is below
 _HELP = (
     '<p style="margin:4px 6px;max-width:75ch">A table as it comes from the instrument: text (any '
     "separator, decimal commas, lines above the header) or Excel. One column of conductance, "
@@ -42,7 +42,7 @@ _HELP = (
 class MeasuredData:
     """An uploaded table, a fit of it, and actions on the result.
 
-    ``explore`` takes the fitted device, ``say`` a message for the visitor.
+    ``explore`` gets the fitted device, ``say`` a message for the visitor.
     """
 
     def __init__(self, explore: Callable[[Device], None], say: Callable[[str], None]) -> None:
@@ -174,7 +174,7 @@ class MeasuredData:
     async def _uploaded(self, event: Any) -> None:
         if event.new is not None:
             await self.load(event.new, self.upload.filename or "the file")
-            self.upload.clear()  # lets go of the bytes, and hears of the same file again
+            self.upload.clear()  # frees the bytes, and allows the same file again
 
     async def _show_example(self, _: Any) -> None:
         await self.load(EXAMPLE_CSV.read_bytes(), EXAMPLE_CSV.name)
@@ -192,14 +192,14 @@ def fitted(
     Raises
     ------
     ValueError
-        As :func:`read_trains`, or if the model cannot be fitted.
+        As for :func:`read_trains`, or if the model cannot be fitted.
     """
     trains = read_trains(table, layout)
     return trains, with_origin(fit_device(trains, model=model, name=name), file, table)
 
 
 def device_name(filename: str) -> str:
-    """A short name for the device, of plain characters only."""
+    """A short name for the device, with plain characters only."""
     return f"measured: {plain_name(filename) or 'table'}"
 
 
@@ -211,7 +211,7 @@ def _summary(fit: Fit) -> str:
             "Model": fit.model,
             "Cells": fit.cells,
             "Trains": fit.trains,
-            "Steps used": f"{len(fit.residuals):,} ({fit.left_out:,} left out near the bounds)",
+            "Steps used": f"{len(fit.residuals):,} ({fit.left_out:,} omitted near the bounds)",
             "Range": f"{low * factor:.3g} to {high * factor:.3g} {unit}",
             "rms residual": f"{100.0 * fit.rms:.3g} % of the range",
         }

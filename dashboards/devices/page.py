@@ -1,7 +1,7 @@
 """The Devices page: one kind of cell with its curves and noise, a write, and a fit to measurements.
 
-The sliders are ``parameters.py``'s; the physics is ``toolkit.crossbar``'s, followed by
-``toolkit.plots``. This module joins them and keeps the page's address.
+``parameters.py`` makes the sliders, ``toolkit.crossbar`` computes and ``toolkit.plots`` draws. This
+module connects them and keeps the page's URL.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from toolkit.training import Settings
 from toolkit.training.experiment.knobs import knobs_of
 
 TABS = ("curves", "write", "measured")
-_HEIGHT = "max(340px, calc(100vh - 350px))"  # what the widgets above leave of the window
+_HEIGHT = "max(340px, calc(100vh - 350px))"  # the window without the widgets above
 _MOST_OVERLAID = 12
-_SCALE = "A share of each device's range, or siemens on a log axis."
-_PULSES = "A cycle is this many potentiating pulses, then as many depressing ones."
-_START = "State of all cells before the first pulse, as a share of the range."
+_SCALE = "Fraction of each device's range, or siemens on a log axis."
+_PULSES = "Each cycle has this many potentiating pulses, then as many depressing pulses."
+_START = "State of all cells before the first pulse, as a fraction of the range."
 _SEED = "Seed of the cells and all noise; the same seed gives the same cells."
 _RUN_KNOBS = tuple(knobs_of(Settings, sets="device"))
 
@@ -162,12 +162,12 @@ class Devices:
         self._redraw()
 
     def turn(self, name: str, value: float | bool) -> None:
-        """One slider moved."""
+        """Apply the movement of one slider."""
         try:
             self.device = with_parameters(self._base(), {**self._overrides, name: value})
         except ValueError as error:
             self._say(str(error))
-            self._sliders.objects = sliders(self.device, self.turn)  # back to what holds
+            self._sliders.objects = sliders(self.device, self.turn)  # back to valid values
             return
         self._overrides[name] = value
         self._describe()
@@ -212,12 +212,12 @@ class Devices:
             f'<a href="{site.link("playground", query)}" style="color:inherit">'
             "Use in the Playground</a>"
             if query is not None
-            else '<span style="font-size:12px">The Playground takes presets; '
-            "use the Python in a script.</span>"
+            else '<span style="font-size:12px">The Playground only runs presets; '
+            "use the Python code in a script.</span>"
         )
 
     def _run_query(self) -> str | None:
-        """The Playground's query for this device; None if its knobs cannot say it."""
+        """The Playground's query for this device; None if its knobs cannot express it."""
         turned = dict(self._overrides)
         levels = {turned.pop(name, None) for name in ("levels_up", "levels_down")} - {None}
         if self._pick.value in self.measured or set(turned) - set(_RUN_KNOBS):
@@ -286,7 +286,7 @@ class Devices:
     # --- the address -------------------------------------------------------------------------
 
     def query(self) -> str:
-        """The query that holds the page's state; a measured device cannot be part of it."""
+        """The query that holds the page's state; it cannot contain a measured device."""
         pairs: list[tuple[str, str]] = []
         if self._pick.value not in self.measured:
             pairs += [("device", self._pick.value)]
@@ -324,7 +324,7 @@ def _overrides(preset: Device, asked: dict[str, str]) -> dict[str, float | bool]
     known, found = parameters(preset), {}
     for name, text in asked.items():
         if name not in known:
-            raise ValueError(f"{name[:40]!r} is no parameter of {preset.name}.")
+            raise ValueError(f"{name[:40]!r} is not a parameter of {preset.name}.")
         limits = limits_of(preset, name)
         value = number(name, text, limits.low, limits.high)
         found[name] = bool(value) if isinstance(known[name], bool) else value

@@ -1,7 +1,7 @@
 """Sliders for the parameters of a device and of its response.
 
-Labels, limits and docs are those of the declarations in ``toolkit.crossbar.devices``; a parameter
-of a response from elsewhere that declares none gets limits around its value.
+Labels, limits and docs come from the declarations in ``toolkit.crossbar.devices``. A parameter of
+an external response without a declaration gets limits around its value.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FIRST, _LAST = ("levels_up", "levels_down"), ("g_min", "g_max")
 
 
 def parameters(device: Device) -> dict[str, float | bool]:
-    """The parameters of the device and its response, the response's first."""
+    """The parameters of the response, then those of the device."""
     response: Any = device.response
     found = {item.name: getattr(response, item.name) for item in fields(response)}
     formula = {name: value for name, value in found.items() if isinstance(value, int | float)}
@@ -44,7 +44,7 @@ def with_parameters(device: Device, values: Mapping[str, float | bool]) -> Devic
     for name, value in values.items():
         if name not in known:
             kind = type(device.response).__name__
-            raise ValueError(f"{name} is no parameter of {device.name} ({kind}).")
+            raise ValueError(f"{name} is not a parameter of {device.name} ({kind}).")
         limits = limits_of(device, name)
         if not limits.low <= value <= limits.high:
             raise ValueError(
@@ -55,7 +55,7 @@ def with_parameters(device: Device, values: Mapping[str, float | bool]) -> Devic
 
 
 def limits_of(device: Device, name: str) -> About:
-    """The declared limits of a parameter, wide enough for the value that the device has."""
+    """The declared limits of a parameter, extended to include the device's value."""
     value = parameters(device)[name]
     if isinstance(value, bool):
         return About(_label(name), "", 0, 1)

@@ -1,4 +1,4 @@
-"""One outer-product update written into a small array, phase by phase: part of the Devices page."""
+"""One outer-product update written to a small array, phase by phase: part of the Devices page."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from toolkit.crossbar.pulses import CODINGS, make_coding
 from toolkit.plots import LiveFigure, heat_map
 from toolkit.plots.devices import drive_columns, line_drive
 
-_HEIGHT = "max(212px, calc(50vh - 168px))"  # two rows in what the widgets leave of the window
+_HEIGHT = "max(212px, calc(50vh - 168px))"  # two rows in the window without the widgets
 SHAPE = (8, 6)
-_LARGEST = "The largest change of a weight, as a share of w_max."
-_SCHEME = "One outer product after another, or their sum row by row."
+_LARGEST = "Largest change of a weight, as a fraction of w_max."
+_SCHEME = "Write one outer product after another, or their sum row by row."
 _CODING = "Whole pulses, or coincidences of bit streams on the lines."
 _SEED = "Seed of the update, the weights, the cells and all pulses."
 _NEXT, _PREVIOUS = "M9 5l8 7-8 7z", "M15 5l-8 7 8 7z"
@@ -29,7 +29,7 @@ _NEXT, _PREVIOUS = "M9 5l8 7-8 7z", "M15 5l-8 7 8 7z"
 class WriteSteps:
     """The settings of the update, the phase shown, and its figures.
 
-    ``changed`` is called whenever a setting is. Nothing is drawn before the first :meth:`use`.
+    ``changed`` is called whenever a setting changes. Nothing is drawn before the first :meth:`use`.
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
@@ -77,7 +77,7 @@ class WriteSteps:
         )
 
     def use(self, device: Device) -> None:
-        """Write the update into an array of ``device``, and show the phase."""
+        """Write the update to an array of ``device`` and show the phase."""
         self._device = device
         if not self._panes:
             self._panes = _figures()
@@ -88,7 +88,7 @@ class WriteSteps:
         if phase.value > phase.end:
             phase.value = phase.end
         self._draw()
-        if not self._figures.objects:  # drawn before they are there: no data can come too early
+        if not self._figures.objects:  # drawn before they are shown: no data come too early
             self._figures.objects = [grid(*self._panes.values(), least="280px", share="28%")]
 
     def _watch(self) -> None:
@@ -109,7 +109,7 @@ class WriteSteps:
         self._changed()
 
     def _written(self) -> Write:
-        """The write that the settings ask for; a sum cannot be written by coincidence."""
+        """The write for the present settings; a sum cannot be written by coincidence."""
         read, widgets = self.state.number, self.state.widgets
         sequential = widgets["scheme"].value == SCHEMES[0]
         if len(widgets["coding"].options) != len(CODINGS) - (not sequential):
@@ -158,7 +158,7 @@ class WriteSteps:
         self.status.object = _status(write, done)
 
     def _drive_labels(self) -> tuple[str, str]:
-        """What the drive of rows and of columns is."""
+        """Axis labels for the drive of rows and columns."""
         if self.state.widgets["scheme"].value != SCHEMES[0]:
             return "1: row is on", "pulses wanted of G+"
         if self.state.widgets["coding"].value == CODINGS[1]:

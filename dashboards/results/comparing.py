@@ -40,13 +40,13 @@ class Comparison:
         self._make_widgets()
 
     def _make_widgets(self) -> None:
-        doc = "A variable of the training, recorded at steps or at evaluations."
+        doc = "A training variable, recorded at steps or at evaluations."
         self.variables = [
             site.select(f"Variable on the {side}", list(_DEFAULTS), doc, value=default, width=190)
             for side, default in zip(_NAMES, _DEFAULTS, strict=True)
         ]
         over = {label: name for name, label in AXES.items()}
-        doc = "Compare at equal steps, equal samples or equal writes."
+        doc = "Compare at equal steps, samples or writes."
         self.over = site.select("Over", over, doc, value="step", width=190)
         self.logs = [
             pmui.Checkbox(label=f"log axis, {side}", value=side == "left", margin=(10, 4))
@@ -112,7 +112,7 @@ class Comparison:
         self.text.object = table(*differences(self._trees))
 
     def _csv_file(self) -> bytes:
-        """Long table: run, variable, place and value."""
+        """A long table: run, variable, place and value."""
         lines = [f"run,variable,{self.over.value},value"]
         for run, training in self._training.items():
             for name in dict.fromkeys(widget.value for widget in self.variables):
@@ -141,7 +141,7 @@ class Comparison:
         Raises
         ------
         ValueError
-            Naming what is not allowed.
+            If a setting is not allowed; the message names it.
         """
         over = value_of("over", self.over, asked.pop("over", "step"))
         logs = asked.pop("log", "left").split(",")
@@ -155,4 +155,4 @@ class Comparison:
             log.value = side in logs
 
 
-_NOTHING = '<p style="margin:12px">Open two runs or more to compare them.</p>'
+_NOTHING = '<p style="margin:12px">Open at least two runs to compare them.</p>'

@@ -27,11 +27,11 @@ from toolkit.plots.variables import (
     views,
 )
 
-_MOST_ROWS = 1_000_000  # of a table to download
-_FIRST = ("/training/loss", "/test_accuracy")  # shown first: of a run, of a sweep
+_MOST_ROWS = 1_000_000  # rows of a downloaded table
+_FIRST = ("/training/loss", "/test_accuracy")  # shown first for a run, for a sweep
 _HEIGHT = "max(360px, calc(100vh - 330px))"
 NOTHING = (
-    '<p style="margin:12px">Nothing is open yet: open a saved run, or the two examples, on the '
+    '<p style="margin:12px">Nothing is open yet. Open a saved run, or the two examples, on the '
     "left.</p>"
 )
 
@@ -39,8 +39,8 @@ NOTHING = (
 class Explorer:
     """The choice of what to show: group, variable, view and position along the other dims.
 
-    ``changed`` is called whenever the visitor changes one of them. What an address asks for waits
-    until a run is there that has it.
+    ``changed`` is called whenever the visitor changes one of them. Settings from a URL wait until
+    a run that has them is open.
     """
 
     def __init__(self, changed: Callable[[], None]) -> None:
@@ -49,7 +49,7 @@ class Explorer:
         self._found: dict[str, Recorded] = {}
         self._asked: dict[str, str] = {}
         self._places: dict[str, Any] = {}
-        self._last: dict[str, int] = {}  # where the visitor last was along a dim
+        self._last: dict[str, int] = {}  # last position along each dim
         self._filling = False
         self._pane: FigurePane | None = None
         self._make_widgets()
@@ -64,7 +64,7 @@ class Explorer:
         self.group.param.watch(lambda _: self._pick_group(), "value")
         self.variable.param.watch(lambda _: self._pick_variable(), "value")
         self.as_.param.watch(lambda _: self._pick_view(), "value")
-        self._dims: tuple[Any, ...] = ()  # of the variable whose view was chosen
+        self._dims: tuple[Any, ...] = ()  # dims of the variable whose view was chosen
         self._choices = pn.FlexBox(self.group, self.variable, self.as_, visible=False)
         self._sliders = pn.FlexBox(margin=0)
         self.text = site.Text(NOTHING, sizing_mode="stretch_width", margin=(0, 10))
@@ -88,7 +88,7 @@ class Explorer:
     # --- choosing ----------------------------------------------------------------------------
 
     def use(self, tree: xr.DataTree | None) -> None:
-        """Show a run, keeping the chosen variable if it has that; None shows nothing."""
+        """Show a run, and keep the chosen variable if the run has it; None shows nothing."""
         self._tree = tree
         self._choices.visible = tree is not None
         self._found = {one.path: one for one in recorded(tree)} if tree is not None else {}
@@ -165,7 +165,7 @@ class Explorer:
     def _place_widget(self, dataset: xr.Dataset, dim: str) -> Any:
         count, place = dataset.sizes[dim], place_of(dataset, dim)
         index = min(self._last.get(dim, count if dim == "step" else 0), count - 1)
-        where: dict[str, Any] = {"label": dim, "description": "Where along this dimension."}
+        where: dict[str, Any] = {"label": dim, "description": "Position along this dimension."}
         where |= {"size": "small", "width": 240, "margin": (6, 6)}
         if place is None or count > 200:
             kind: Any = pmui.IntSlider if count > 1 else pmui.Select
@@ -179,7 +179,7 @@ class Explorer:
         return widget
 
     def _move(self) -> None:
-        """Redraw for a moved slider: other data in the same figure."""
+        """Redraw for a moved slider: new data in the same figure."""
         self._last |= self.places()
         self._draw(moved=True)
         self._changed()
@@ -187,12 +187,12 @@ class Explorer:
     # --- showing -----------------------------------------------------------------------------
 
     def dataset(self) -> xr.Dataset | None:
-        """The group that is shown."""
+        """The group shown."""
         one = self._found.get(self.path)
         return self._tree[one.group].to_dataset() if one and self._tree is not None else None
 
     def array(self) -> xr.DataArray | None:
-        """The variable that is shown, whole."""
+        """The whole variable of which a part is shown."""
         dataset = self.dataset()
         return dataset[self._found[self.path].name] if dataset is not None else None
 
@@ -262,7 +262,7 @@ class Explorer:
         if shown is None:
             return b""
         if shown.size > _MOST_ROWS:
-            raise ValueError(f"{shown.size:,} values are more than the {_MOST_ROWS:,} of a table.")
+            raise ValueError(f"a table has at most {_MOST_ROWS:,} values; got {shown.size:,}.")
         if not shown.ndim:
             return f"{shown.name}\n{shown.values.item()}\n".encode()
         named = shown.to_dataset(name=str(shown.name)).drop_attrs()
@@ -277,7 +277,7 @@ class Explorer:
     # --- the address -------------------------------------------------------------------------
 
     def pairs(self) -> list[tuple[str, str]]:
-        """What is shown, for the URL; until a run is open, what the URL asked for."""
+        """What is shown, for the URL; until a run is open, the settings from the URL."""
         if self._tree is None:
             return list(self._asked.items())
         if not self.path:
@@ -291,7 +291,7 @@ class Explorer:
         Raises
         ------
         ValueError
-            If a place is no whole number.
+            If a place is not a whole number.
         """
         for name in ("variable", "as"):
             if name in asked:
@@ -299,11 +299,11 @@ class Explorer:
         for dim in [name for name in asked if re.fullmatch(r"[a-z_]{1,40}", name)]:
             text = asked.pop(dim)
             if not text.isdecimal() or len(text) > 9:
-                raise ValueError(f"{dim} must be a whole number, 0 or more; got {text[:40]!r}")
-            self._asked["step" if dim == "record" else dim] = text  # once the name of the steps
+                raise ValueError(f"{dim} must be a whole number of at least 0; got {text[:40]!r}")
+            self._asked["step" if dim == "record" else dim] = text  # former name of steps
 
 
-_EMPTY = '<p style="margin:12px">Nothing was recorded of this variable.</p>'
+_EMPTY = '<p style="margin:12px">This variable has no recorded values.</p>'
 
 
 def _entry(one: Recorded) -> str:

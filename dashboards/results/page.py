@@ -1,6 +1,6 @@
 """The Results page: open saved runs, explore their variables, compare and export them.
 
-What a file may hold is judged in ``run_files.py``; how a variable looks is ``toolkit.plots``'.
+``run_files.py`` checks files; ``toolkit.plots`` draws variables.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Results:
     # --- opening and closing -----------------------------------------------------------------
 
     async def load(self, files: list[tuple[str, bytes]]) -> None:
-        """Open runs; one message for each that cannot be opened."""
+        """Open runs; show one message for each that cannot be opened."""
         self._receive([(filename, await attempt(data)) for filename, data in files])
 
     def _receive(self, found: list[tuple[str, xr.DataTree | ValueError]]) -> None:
@@ -135,7 +135,7 @@ class Results:
             elif len(self.runs) >= MOST_RUNS:
                 self._say(f"{filename[:60]}: {MOST_RUNS} runs are open; close one first.")
             elif sum(map(size_of, [tree, *self.runs.values()])) > MOST_TOGETHER:
-                self._say(f"{filename[:60]}: too large beside the runs that are open.")
+                self._say(f"{filename[:60]}: too large with the open runs; close one first.")
             else:
                 self.runs[self._new_name(filename)] = tree
         self._list()
@@ -147,7 +147,7 @@ class Results:
         self._list()
 
     def open_examples(self) -> None:
-        """Open the two example runs, training them the first time."""
+        """Open the two example runs; they are trained the first time."""
         for name, tree in examples().items():
             if len(self.runs) < MOST_RUNS:
                 self.runs[name] = tree
@@ -178,7 +178,7 @@ class Results:
             self._example.loading = True
             trees = [await attempt(data) for data in event.new]
             self._example.loading = False
-            self.upload.clear()  # lets go of the bytes, and hears of the same file again
+            self.upload.clear()  # frees the bytes, and allows the same file again
             self._receive(list(zip(names, trees, strict=True)))
 
     async def _open_examples(self, _: Any) -> None:
@@ -225,7 +225,7 @@ class Results:
     # --- the address -------------------------------------------------------------------------
 
     def query(self) -> str:
-        """The query that holds the page's state; of the runs, only the examples."""
+        """The query that holds the page's state; only examples can be part of it."""
         pairs = [("tab", TABS[self._tab])] if self._tab else []
         pairs += [("runs", "example")] if self._examples_asked else []
         return join(pairs + self.explorer.pairs() + self.comparison.pairs())
@@ -255,7 +255,7 @@ class Results:
 
 
 async def attempt(data: bytes) -> xr.DataTree | ValueError:
-    """The run in a file, or the error that reading it gave."""
+    """The run in a file, or the error from reading it."""
     try:
         tree: xr.DataTree = await read_beside(read_run, data)
     except ValueError as error:
@@ -265,7 +265,7 @@ async def attempt(data: bytes) -> xr.DataTree | ValueError:
 
 @functools.cache
 def examples() -> dict[str, xr.DataTree]:
-    """Two short runs on the digits with one seed; the rank of one is raised midway."""
+    """Two short runs on the digits with the same seed; one raises its rank midway."""
     trees = {}
     for name, knobs in _EXAMPLES:
         run = Experiment(device="EpiRAM", hidden=[32], record_every=20, **knobs)
@@ -277,7 +277,7 @@ def examples() -> dict[str, xr.DataTree]:
 
 
 def summary_html(tree: xr.DataTree) -> str:
-    """How far the run got."""
+    """The progress of the run."""
     training = tree["training"].to_dataset() if "training" in tree else xr.Dataset()
     items: dict[str, Any] = {}
     if training.sizes.get("step"):

@@ -1,7 +1,6 @@
-"""Uploaded runs, netCDF or a zipped Zarr store, read without trusting either.
+"""Uploaded runs, netCDF or a zipped Zarr store, read without trusting them.
 
-What a file may hold is judged in :mod:`toolkit.results.foreign`; here is what a zip may. What the
-file is called plays no part.
+:mod:`toolkit.results.foreign` checks files; this module checks zip files. File names are ignored.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _DAMAGE = (
 
 
 def read_run(data: bytes) -> xr.DataTree:
-    """The run in the bytes of a netCDF file or of a zipped Zarr store.
+    """Read the run in the bytes of a netCDF file or of a zipped Zarr store.
 
     Raises
     ------
@@ -63,16 +62,16 @@ def _unpack(data: bytes, store: Path) -> None:
     Raises
     ------
     ValueError
-        If a name leads elsewhere, or the entries are too many or too large.
+        If a name leads outside, or there are too many or too large entries.
     """
     with zipfile.ZipFile(BytesIO(data)) as archive:
         entries = [entry for entry in archive.infolist() if not entry.is_dir()]
         if len(entries) > MOST_ENTRIES or sum(e.file_size for e in entries) > MOST_UNPACKED:
-            raise ValueError("the zip file unpacks to more than is allowed here.")
+            raise ValueError("the zip file is too large when unpacked.")
         paths = [_safe(entry.filename) for entry in entries]
         roots = [path.parent for path in paths if path.name == "zarr.json"]
         if not roots:
-            raise ValueError("the zip file has no Zarr store (format 3) in it.")
+            raise ValueError("the zip file has no Zarr store (format 3).")
         root = min(roots, key=lambda path: len(path.parts))
         for entry, path in zip(entries, paths, strict=True):
             if path.is_relative_to(root):
@@ -84,12 +83,12 @@ def _unpack(data: bytes, store: Path) -> None:
 def _safe(name: str) -> PurePosixPath:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or "\0" in name:
-        raise ValueError("the zip file has names that lead out of it.")
+        raise ValueError("the zip file has names that lead outside it.")
     return path
 
 
 def size_of(tree: xr.DataTree) -> int:
-    """Bytes of all variables, once they are read."""
+    """Bytes of all variables once they are loaded."""
     return sum(
         variable.nbytes
         for node in tree.subtree

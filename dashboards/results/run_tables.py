@@ -15,7 +15,7 @@ _MOST_ROWS = 500
 
 
 def settings_of(tree: xr.DataTree) -> dict[str, Any]:
-    """The settings saved with a run, under today's names; empty if there are none."""
+    """The settings saved with a run, under their present names; empty if there are none."""
     try:
         found = json.loads(str(tree.attrs.get("settings", "{}")))
     except ValueError:
@@ -24,7 +24,7 @@ def settings_of(tree: xr.DataTree) -> dict[str, Any]:
 
 
 def settings_table(tree: xr.DataTree) -> Table:
-    """Every setting as it was when the run was saved, with its unit."""
+    """Every setting with its unit, as it was when the run was saved."""
     knobs = knobs_of(Settings)
     rows = []
     for name, value in settings_of(tree).items():
@@ -53,7 +53,7 @@ def provenance_table(tree: xr.DataTree) -> Table:
 
 
 def differences(trees: dict[str, xr.DataTree]) -> Table:
-    """The progress of each run, and the settings in which the runs differ."""
+    """The progress of each run, and the settings that differ between the runs."""
     settings = {name: settings_of(tree) for name, tree in trees.items()}
     names = dict.fromkeys(key for one in settings.values() for key in one)
     held = {key: {str(s[key]) for s in settings.values() if key in s} for key in names}

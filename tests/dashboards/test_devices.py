@@ -71,7 +71,7 @@ def test_a_replaced_parameter_reaches_the_row_or_the_formula():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"gamma_up": 1.0}, "gamma_up is no parameter of FeFET"),
+        ({"gamma_up": 1.0}, "gamma_up is not a parameter of FeFET"),
         ({"cycle_to_cycle": -0.1}, "cycle_to_cycle must be from 0 to 0.5; got -0.1"),
         ({"cycle_to_cycle": float("nan")}, "cycle_to_cycle must be from 0 to 0.5; got nan"),
         ({"g_min": 1e-2}, "g_max must be above g_min"),
@@ -137,7 +137,7 @@ def test_the_whole_page_is_in_its_address():
     ("query", "message"),
     [
         ("device=../etc", "device must be one of"),
-        ("device=FeFET&gamma_up=1", "'gamma_up' is no parameter of FeFET"),
+        ("device=FeFET&gamma_up=1", "'gamma_up' is not a parameter of FeFET"),
         ("device=FeFET&cycle_to_cycle=nan", "cycle_to_cycle must be a number from 0 to 0.5"),
         ("device=FeFET&g_min=0.01", "g_max must be above g_min"),
         ("pulses=100000", "pulses must be a number from 1 to 200; got '100000'"),
@@ -146,7 +146,7 @@ def test_the_whole_page_is_in_its_address():
         ("tab=admin", "tab must be one of curves, write, measured; got 'admin'"),
         ("scheme=both", "scheme must be one of rank-sequential, rank-sum"),
         ("rank=" + "9" * 400, "rank must be a number from 1 to 4"),
-        ("&".join(f"x{i}=1" for i in range(201)), "the address names more than 200 things"),
+        ("&".join(f"x{i}=1" for i in range(201)), "the URL has more than 200 fields"),
     ],
 )
 def test_an_address_that_makes_no_sense_is_one_message_and_the_defaults(opened, query, message):

@@ -58,4 +58,4 @@ def test_a_visitor_explores_a_device_writes_an_update_and_fits_a_table(
     )
     expect(page.get_by_text("bad.csv: missing column: conductance")).to_be_visible()
     button(page, "Explore this device").click()
-    expect(page.get_by_text("The Playground takes presets")).to_be_visible()
+    expect(page.get_by_text("The Playground only runs presets")).to_be_visible()

@@ -79,7 +79,7 @@ def test_a_query_that_is_not_allowed_is_one_short_message(query, said):
 
 
 def test_an_object_cannot_be_written_as_text():
-    with pytest.raises(ValueError, match="device was given as an object"):
+    with pytest.raises(ValueError, match="device was passed as an object"):
         query_of({"device": get_device("EpiRAM")})
 
 
