@@ -284,7 +284,7 @@ def test_tiles_have_shorter_wires():
     ("samples", "quantile", "message"),
     [
         (torch.zeros(3), 1.0, "samples must not be 0"),
-        (torch.empty(0), 1.0, "samples must be at least one"),
+        (torch.empty(0), 1.0, "samples must have at least one"),
         (torch.tensor([1.0, math.nan]), 1.0, "samples must be finite"),
         (torch.ones(3), 0.0, "quantile must be"),
         (torch.ones(3), 1.5, "quantile must be"),
