@@ -89,8 +89,8 @@ PICKLE = [{"name": "numcodecs.pickle"}]
         ({"shape": [10**9], "dimension_names": ["step"]}, "too large"),
         ({"chunk_grid": {"configuration": {"chunk_shape": [2**30]}}}, "too large"),
         ({"storage_transformers": [{"name": "x"}]}, "transformer"),
-        ({"shape": [-1]}, "no list of sizes"),
-        ({"shape": ["1"]}, "no list of sizes"),
+        ({"shape": [-1]}, "not a list of sizes"),
+        ({"shape": ["1"]}, "not a list of sizes"),
     ],
 )
 @pytest.mark.parametrize("where", ["node", "consolidated", "zip"])
