@@ -1,7 +1,7 @@
 """Figures with captions, side by side as far as the window allows.
 
-Pages change figures without ``pn.io.hold``: Panel 1.9 drops held changes while a visitor's browser
-has loaded the page but Panel does not know it yet.
+Pages here change figures without ``pn.io.hold``: Panel 1.9 drops what is held while a visitor's
+browser has the page already and Panel has not heard of it yet.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import panel as pn
 from dashboards.app.site import Text
 from toolkit.plots import LiveFigure
 
-# height of the content: taller figures would overlap text that appears later
+# as high as its content: figures drawn too high would overlap text that appears later
 WHOLE = {"flex": "0 0 auto", "height": "auto", "min-height": "fit-content"}
-BELOW_TABS = (8, 0, 0, 0)  # labels of the first row are half above their boxes
+BELOW_TABS = (8, 0, 0, 0)  # labels of the first row stand half above their boxes
 
 
 class FigurePane:
-    """A figure, or any other object that Panel shows, under a caption: one cell of a grid."""
+    """A figure, or anything else that Panel shows, under its caption: one cell of a grid."""
 
     def __init__(
         self, drawing: Any, title: str = "", *, about: str = "", height: str = "290px"
@@ -40,22 +40,22 @@ class FigurePane:
         self.set_height(height)
 
     def replace(self, live: LiveFigure) -> None:
-        """Show another figure instead."""
+        """Show another figure in its place."""
         self.live = live
         live.figure.name = self._name
         self.caption(live.title)
         self._pane.object = live.figure
 
     def name_figure(self, name: str) -> None:
-        """Set the name of this and every later figure in the browser."""
+        """Name this and every later figure for the browser."""
         self._name = self.live.figure.name = name
 
     def set_height(self, css: str) -> None:
-        """Set the minimum height of figure and caption, a CSS length."""
+        """Set the least height of figure and caption, a CSS length."""
         self.view.styles = {"min-height": css}
 
     def caption(self, text: str) -> None:
-        """Show ``text`` above the figure; if it is too long, its end is only in the tooltip."""
+        """Show ``text`` above the figure; if it is too long, its end is in the tooltip only."""
         self._caption.object = (
             '<h2 style="margin:0 0 0 58px;font-size:14px;white-space:nowrap;overflow:hidden;'
             f'text-overflow:ellipsis" title="{escape(text)}">{escape(text)}</h2>'
@@ -79,7 +79,7 @@ def explanation(text: str, lesson: tuple[str, str]) -> str:
 
 
 def grid(*panes: FigurePane, least: str = "320px", share: str = "30%") -> pn.Column:
-    """The panes in rows, each at least ``least`` wide and taking a ``share`` of the row."""
+    """The panes in rows, each at least ``least`` wide and a ``share`` of the row."""
     column = pn.Column(sizing_mode="stretch_both")
     fill_grid(column, panes, least=least, share=share)
     return column
@@ -88,18 +88,18 @@ def grid(*panes: FigurePane, least: str = "320px", share: str = "30%") -> pn.Col
 def fill_grid(
     column: pn.Column, panes: Sequence[FigurePane], *, least: str = "320px", share: str = "30%"
 ) -> None:
-    """Replace the content of a grid with these panes."""
+    """Put these panes into a grid, in place of what it shows."""
     column.styles = {
         "display": "grid",
         "grid-template-columns": f"repeat(auto-fit, minmax(max({least}, {share}), 1fr))",
         "gap": "6px",
-        "min-height": "fit-content",  # several rows push the content below further down
+        "min-height": "fit-content",  # several rows push what stands below further down
     }
     column.objects = [pane.view for pane in panes]
 
 
 def facts(items: dict[str, Any], widths: Sequence[int] = ()) -> str:
-    """A line of named values as HTML; ``widths`` are their minimum widths in characters."""
+    """A line of named values, as HTML; each at least as many characters wide as ``widths`` says."""
     cells = "".join(
         f'<div style="min-width:{width}ch"><dt style="font-size:11px;opacity:.85">{escape(name)}'
         '</dt><dd style="margin:0;font-weight:600;font-variant-numeric:tabular-nums">'

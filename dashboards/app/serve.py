@@ -32,11 +32,11 @@ from toolkit.compiling import compile_loops
 from toolkit.training.experiment.run_limit import RunLimit
 
 SESSION_MS = 4_000
-MAX_MESSAGE_BYTES = 64 * 2**20  # of a visitor: the largest upload; the pages set lower limits
+MAX_MESSAGE_BYTES = 64 * 2**20  # a visitor's: the largest upload, which the pages limit further
 MAX_SESSIONS = 200
-MOST_WAITING = 100  # visitors waiting for a page
+MOST_WAITING = 100  # who ask for a page
 MAX_URL = 4000  # characters; Panel fails on numbers of more than 4300 digits
-# The handlers that the server keeps. Panel also has one that imports any module named in the URL
+# The handlers that the server keeps. Panel also has one that imports any module named in the URL,
 # and one that lists the pages; neither is needed.
 HANDLERS = (IcoHandler, WSHandler, DocHandler, AutoloadJsHandler, Form, LogoutHandler)
 
@@ -44,10 +44,10 @@ HANDLERS = (IcoHandler, WSHandler, DocHandler, AutoloadJsHandler, Form, LogoutHa
 def prepare() -> None:
     """Set up Panel and torch for pages that train: no files from CDNs, one torch thread.
 
-    Layers of this size run fastest on one thread, and several visitors share the processor.
+    Layers of a page's size run fastest on one thread, and several visitors share the processor.
     """
     pn.extension(notifications=True)
-    sys.setswitchinterval(0.001)  # a page's frame delays the training threads less
+    sys.setswitchinterval(0.001)  # a page's frame holds up the training threads less
     torch.set_num_threads(1)
 
 
@@ -68,15 +68,15 @@ def serve(
     Parameters
     ----------
     port, address
-        Where the server listens.
+        Where to listen.
     prefix
-        Path before all pages, if a reverse proxy forwards ``/<prefix>/...``.
+        Path before all pages, where a reverse proxy hands on ``/<prefix>/...``.
     origin
-        Host names (``host`` or ``host:port``) of the pages besides those of this machine.
+        Names (``host`` or ``host:port``) besides this machine's under which pages are asked for.
     max_runs
-        Most runs that train at once; the others wait.
+        How many runs train at once; one more waits its turn.
     password_file
-        File whose first line is the password for visitors; None: no password.
+        File whose first line is the password that visitors are asked for; None asks for none.
     tour
         YAML file of the Playground's tour; None: the toolkit's own.
     runs
@@ -104,7 +104,7 @@ def serve(
     pn.state.cache["run limit"] = RunLimit(max_runs)
     given = {"tour": tour, "runs": runs}
     pn.state.cache.update({name: path for name, path in given.items() if path is not None})
-    for name in ("bokeh.server.views.ws", "tornado.access"):  # strangers could fill the log
+    for name in ("bokeh.server.views.ws", "tornado.access"):  # strangers would fill the log
         logging.getLogger(name).setLevel(logging.ERROR)
 
     def sessions() -> int:
@@ -123,7 +123,7 @@ def serve(
         websocket_max_message_size=MAX_MESSAGE_BYTES,
         unused_session_lifetime_milliseconds=SESSION_MS,
         check_unused_sessions_milliseconds=1000,
-        sign_sessions=True,  # otherwise a visitor could name and join another's session
+        sign_sessions=True,  # or a visitor could name another's session and join it
         secret_key=secrets.token_bytes(32),
         **login,
     )
@@ -135,7 +135,7 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, loop.stop)
     print("Loading the inner loops (the first start compiles them, half a minute)", flush=True)
-    compile_loops()  # otherwise a visitor's first step would
+    compile_loops()  # or a visitor's first step would
     server.start()
     print(f"Serving http://{address}:{port}{prefix}/ (Ctrl-C stops)", flush=True)
     if show:
@@ -151,7 +151,7 @@ def checked_prefix(prefix: str) -> str:
     Raises
     ------
     ValueError
-        If it has anything but letters, digits, ``-``, ``_``, ``.`` and ``/``.
+        If it holds anything but letters, digits, ``-``, ``_``, ``.`` and ``/``.
     """
     path = prefix.strip("/")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*|", path, re.ASCII) or {".", ".."} & {*path.split("/")}:
@@ -172,9 +172,9 @@ def keep_routes(router: ReversibleRuleRouter) -> None:
 
 
 class PageHandler(DocHandler):
-    """Panel's handler, which makes one page at a time and then pauses as long as that took.
+    """Panel's handler, making one page at a time and then pausing as long as that took.
 
-    Making pages blocks the server, so many requests must not stop it.
+    The time that it takes to make pages is the server's own: asking for many must not stop it.
     """
 
     _lock, _free_at, _waiting = asyncio.Lock(), 0.0, 0
@@ -235,7 +235,7 @@ def websocket_origins(address: str, port: int) -> list[str]:
 
 
 def _own_address() -> str:
-    """The address of this machine on the network, found without sending anything."""
+    """The address of this machine on the network; nothing is sent to find out."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # an address reserved for documentation
