@@ -373,7 +373,7 @@ MUTANTS = [
         "tests/training/test_layers_of_all_kinds.py",
     ),
     Mutant(
-        "toolkit/training/layers/convolution.py",
+        "toolkit/training/layers/convolution_adapters.py",
         "            return list(self.more)",
         "            return [0 for _ in self.more]",
         "tests/training/test_layers_of_all_kinds.py",

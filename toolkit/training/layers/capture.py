@@ -84,7 +84,7 @@ class Capture:
         held.requires_grad_(True)
         if outputs is None:
             return None
-        inputs = args[0] if args else next(iter(kwargs.values()))
+        inputs = args[0] if args else kwargs.get("input", next(iter(kwargs.values())))
         assert self._adapter is not None
         self.positions = self._adapter.positions(inputs, outputs)
         anchor = torch.empty(0, device=outputs.device, requires_grad=True)

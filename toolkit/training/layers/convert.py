@@ -44,7 +44,7 @@ from toolkit.training.layers.capture import (
     peculiarity,
     weight_of,
 )
-from toolkit.training.layers.convolution import ConvolutionAdapter
+from toolkit.training.layers.convolution_adapters import ConvolutionAdapter
 from toolkit.training.layers.expansions import Expansion, expansion_kind
 from toolkit.training.layers.guards import crossbar_layers, guard, unguard
 from toolkit.training.layers.modules import CrossbarConv2d, CrossbarLayer, CrossbarLinear

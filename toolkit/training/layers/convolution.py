@@ -1,7 +1,7 @@
 """A convolution as the matrix of its patches (im2col), and back (col2im), in 1, 2 or 3 dimensions.
 
 Every output position is one sample: its activation is the patch under the kernel, in the order of
-``weight.flatten(1)``. In a transposed convolution inputs and outputs exchange their roles.
+``weight.flatten(1)``. What is done with the matrix is not decided here.
 """
 
 from __future__ import annotations
@@ -10,22 +10,20 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvNd
 
-from toolkit.checks import all_finite, check_choice, check_count, check_instance
-from toolkit.training.layers.adapters import Adapter, Samples
+from toolkit.checks import check_choice, check_count, check_instance
+from toolkit.training.layers.adapters import Samples
 
 Sizes = tuple[int, ...]
 
 _PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate"}
 _PADDING_MODES["circular"] = "circular"
-_CONVOLVE = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
-_AXES = {1: "length", 2: "height, width", 3: "depth, height, width"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +53,7 @@ class Geometry:
 
     def __post_init__(self) -> None:
         kernel = self.kernel_size
-        if not isinstance(kernel, tuple | list) or len(kernel) not in _CONVOLVE:
+        if not isinstance(kernel, tuple | list) or len(kernel) not in (1, 2, 3):
             raise TypeError(f"kernel_size must be one to three whole numbers; got {kernel!r}")
         for name, count, least in (
             ("kernel_size", 1, 1),
@@ -190,7 +188,12 @@ class Geometry:
         ``errors.T @ activations`` is autograd's ``weight.grad.flatten(1)``, with bias the bias's
         gradient beside it.
         """
-        return ConvolutionAdapter(self).samples(inputs, errors, bias=bias)
+        groups = self.padded(inputs).chunk(self.groups, dim=1)
+        by_channel = errors.transpose(0, 1).flatten(1).chunk(self.groups)
+        return [
+            (rows.T, self.patches(channels, bias=bias))
+            for rows, channels in zip(by_channel, groups, strict=True)
+        ]
 
     def _windows(self, padded: Tensor, size: Sizes) -> Tensor:
         """View (channels, *kernel, batch, *size): one entry for each in a patch."""
@@ -233,204 +236,6 @@ class Folded(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         """Errors of padded outputs to errors of samples."""
         return ctx.geometry.patches(gradients[0], bias=False, size=ctx.size), None, None, None
-
-
-class ConvolutionAdapter(Adapter):
-    """A convolution in 1, 2 or 3 dimensions: a matrix (outputs, channels x kernel) for each group.
-
-    A row is a filter in the order of ``weight.flatten(1)``.
-    """
-
-    kinds: ClassVar[tuple[type[nn.Module], ...]] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-
-    def __init__(self, geometry: Geometry) -> None:
-        self.geometry = geometry
-
-    @classmethod
-    def of(cls, layer: nn.Module) -> Self:
-        """With the layer's geometry."""
-        return cls(Geometry.of(layer))
-
-    @property
-    def layout(self) -> list[int]:
-        """The kernel's size."""
-        return list(self.geometry.kernel_size)
-
-    def matrices(self, weight: Tensor) -> list[Tensor]:
-        """The filters of each group."""
-        return list(weight.flatten(1).chunk(self.geometry.groups))
-
-    def weight(self, matrices: Sequence[Tensor]) -> Tensor:
-        """(outputs, channels, *kernel)."""
-        filters = matrices[0] if len(matrices) == 1 else torch.cat(list(matrices))
-        return filters.reshape(len(filters), -1, *self.geometry.kernel_size)
-
-    def check(self, inputs: Tensor, weight_shape: Sequence[int]) -> None:
-        """ValueError unless the inputs are (batch, channels, ...), or one without a batch."""
-        self._check_channels(inputs, weight_shape[1] * self.geometry.groups)
-
-    def activations(self, inputs: Tensor, *, bias: bool) -> list[Tensor]:
-        """The patches of each group: im2col."""
-        padded = self.geometry.padded(self._batched(inputs))
-        groups = padded.chunk(self.geometry.groups, dim=1)
-        return [Patches.apply(channels, self.geometry, bias) for channels in groups]
-
-    def errors(self, errors: Tensor, inputs: Tensor) -> list[Tensor]:
-        """A row for each output position."""
-        del inputs
-        by_channel = self._batched(errors).transpose(0, 1).flatten(1)
-        return [rows.T for rows in by_channel.chunk(self.geometry.groups)]
-
-    def outputs(self, products: Sequence[Tensor], inputs: Tensor, *args: Any) -> Tensor:
-        """(batch, channels, *positions)."""
-        del args
-        batched = self._batched(inputs)
-        with torch.no_grad():
-            size = self.geometry.output_size(self.geometry.padded(batched[:1, :1]))
-        by_position = torch.cat(list(products), dim=1) if len(products) > 1 else products[0]
-        outputs = by_position.view(len(batched), *size, by_position.shape[1]).movedim(-1, 1)
-        return outputs if self._has_batch(inputs) else outputs[0]
-
-    def exactly(
-        self,
-        template: nn.Module | None,
-        inputs: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        *args: Any,
-    ) -> Tensor:
-        """By torch's convolution: 10 times faster on one thread, wide layers more so."""
-        del template, args
-        geometry = self.geometry
-        check_finite_inputs(inputs)
-        batched, borders = self._batched(inputs), geometry.zeros
-        outputs: Tensor = _CONVOLVE[geometry.dimensions](
-            geometry.padded(batched) if borders is None else batched,
-            weight,
-            bias,
-            geometry.stride,
-            borders or 0,
-            geometry.dilation,
-            geometry.groups,
-        )
-        return outputs if self._has_batch(inputs) else outputs[0]
-
-    def positions(self, inputs: Tensor, outputs: Tensor) -> int:
-        """Those of the output."""
-        del inputs
-        return math.prod(outputs.shape[-self.geometry.dimensions :])
-
-    def _check_channels(self, inputs: Tensor, channels: int) -> None:
-        if inputs.ndim - self.geometry.dimensions not in (1, 2) or (
-            self._batched(inputs).shape[1] != channels
-        ):
-            raise ValueError(
-                f"input must be (batch, {channels}, {_AXES[self.geometry.dimensions]}); "
-                f"got {tuple(inputs.shape)}"
-            )
-
-    def _has_batch(self, inputs: Tensor) -> bool:
-        return inputs.ndim == self.geometry.dimensions + 2
-
-    def _batched(self, inputs: Tensor) -> Tensor:
-        return inputs if self._has_batch(inputs) else inputs[None]
-
-
-class TransposedConvolutionAdapter(ConvolutionAdapter):
-    """A transposed convolution: a matrix (channels_out x kernel, channels_in) for each group.
-
-    Every input position is one sample. Its outputs are added up where a convolution's patches
-    would lie (col2im), and its errors are those patches (im2col). The bias is added to the sum, so
-    it is in no array.
-    """
-
-    kinds = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-    bias_in_array = False
-
-    def __init__(self, geometry: Geometry, more: Sizes = ()) -> None:
-        super().__init__(geometry)
-        self.more = more or (0,) * geometry.dimensions
-
-    @classmethod
-    def of(cls, layer: nn.Module) -> Self:
-        """With the geometry and the output padding of the layer."""
-        assert isinstance(layer, _ConvTransposeNd)
-        return cls(Geometry.of(layer), tuple(layer.output_padding))
-
-    def matrices(self, weight: Tensor) -> list[Tensor]:
-        """The transposed filters of each group."""
-        return [part.flatten(1).T for part in weight.chunk(self.geometry.groups)]
-
-    def weight(self, matrices: Sequence[Tensor]) -> Tensor:
-        """(inputs, channels, *kernel)."""
-        return super().weight([matrix.T for matrix in matrices])
-
-    def check(self, inputs: Tensor, weight_shape: Sequence[int]) -> None:
-        """ValueError unless the inputs are (batch, channels, ...), or one without a batch."""
-        self._check_channels(inputs, weight_shape[0])
-
-    def activations(self, inputs: Tensor, *, bias: bool) -> list[Tensor]:
-        """A row for each input position."""
-        del bias
-        return super().errors(inputs, inputs)
-
-    def errors(self, errors: Tensor, inputs: Tensor) -> list[Tensor]:
-        """The patches of the errors."""
-        geometry, size = self.geometry, self._size(inputs)
-        padded = geometry.padded(self._batched(errors))
-        groups = padded.chunk(geometry.groups, dim=1)
-        return [geometry.patches(channels, bias=False, size=size) for channels in groups]
-
-    def outputs(self, products: Sequence[Tensor], inputs: Tensor, *args: Any) -> Tensor:
-        """(batch, channels, *positions), each the sum of the patches over it."""
-        geometry, size = self.geometry, self._size(inputs)
-        channels = products[0].shape[1] // math.prod(geometry.kernel_size)
-        spans = (geometry.kernel_size, geometry.stride, geometry.dilation, size)
-        least = [s * (n - 1) + d * (k - 1) + 1 for k, s, d, n in zip(*spans, strict=True)]
-        sides = [n + more for n, more in zip(least, self._more(least, *args), strict=True)]
-        shape = (len(self._batched(inputs)), channels, *sides)
-        folded = [Folded.apply(product, geometry, shape, size) for product in products]
-        outputs = geometry.cropped(torch.cat(folded, dim=1))
-        return outputs if self._has_batch(inputs) else outputs[0]
-
-    def with_own_bias(self, outputs: Tensor, bias: Tensor) -> Tensor:
-        """One number a channel."""
-        return outputs + bias.view(-1, *(1,) * self.geometry.dimensions)
-
-    def exactly(
-        self,
-        template: nn.Module | None,
-        inputs: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        *args: Any,
-    ) -> Tensor:
-        """By torch's own layer."""
-        check_finite_inputs(inputs)
-        return Adapter.exactly(self, template, inputs, weight, bias, *args)
-
-    def positions(self, inputs: Tensor, outputs: Tensor) -> int:
-        """Those of the input."""
-        return super().positions(outputs, inputs)
-
-    def _size(self, inputs: Tensor) -> Sizes:
-        return tuple(inputs.shape[-self.geometry.dimensions :])
-
-    def _more(
-        self, least: Sequence[int], output_size: Sequence[int] | None = None
-    ) -> Sequence[int]:
-        """Rows after the last patch, of the layer or for the output size that a call asks for."""
-        if output_size is None:
-            return list(self.more)
-        borders = [sum(sides) for sides in zip(*self.geometry._sides, strict=True)]
-        wanted = list(output_size)[-len(least) :]
-        return [n - (span - b) for n, span, b in zip(wanted, least, borders, strict=True)]
-
-
-def check_finite_inputs(inputs: Tensor) -> None:
-    """ValueError for a NaN or an infinity, as a read of an array gives."""
-    if not all_finite(inputs):
-        raise ValueError("inputs must be finite; got NaN or infinite entries")
 
 
 def _sizes(value: Any, dimensions: int) -> Sizes:

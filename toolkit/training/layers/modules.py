@@ -21,7 +21,8 @@ from toolkit.crossbar import Array, DigitalArray
 from toolkit.crossbar.states import load_whole
 from toolkit.training.layers.adapters import Adapter, InPlaceOf, LinearAdapter, Samples
 from toolkit.training.layers.capture import Capture, attached
-from toolkit.training.layers.convolution import ConvolutionAdapter, Geometry
+from toolkit.training.layers.convolution import Geometry
+from toolkit.training.layers.convolution_adapters import ConvolutionAdapter
 
 
 class CrossbarLayer(InPlaceOf):

@@ -13,7 +13,10 @@ from toolkit.training.layers.adapters import (
     LinearAdapter,
     TransposedLinearAdapter,
 )
-from toolkit.training.layers.convolution import ConvolutionAdapter, TransposedConvolutionAdapter
+from toolkit.training.layers.convolution_adapters import (
+    ConvolutionAdapter,
+    TransposedConvolutionAdapter,
+)
 
 Kind = TypeVar("Kind", bound=type[Adapter])
 
