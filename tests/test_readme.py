@@ -6,11 +6,16 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from toolkit.crossbar import get_device, save_device
+from toolkit.fitting import EXAMPLE_CSV
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,6 +62,9 @@ def test_python_blocks_of_a_page_run_in_order(doc, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", commands())
 def test_command_runs(command, tmp_path):
+    shutil.copy(EXAMPLE_CSV, tmp_path / "measured.csv")  # a reader has a table and a device
+    own = replace(get_device("EpiRAM"), name="measured")
+    save_device(own, tmp_path / "my_device.yaml")
     arguments = [sys.executable, *shlex.split(command, comments=True)[1:]]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(

@@ -11,8 +11,8 @@ from tests.teaching.answers import (  # noqa: F401
 )
 from toolkit.crossbar import Exponential, get_device
 from toolkit.crossbar.devices.responses import curvature_from_label
-from toolkit.fitting import fit_device
-from toolkit.teaching.checks.devices import mystery_trains
+from toolkit.fitting import EXAMPLE_CSV, PulseTrains, fit_device
+from toolkit.teaching.checks.devices import instrument_table, mystery_trains
 
 
 def after(x, pulses, u, levels):
@@ -63,3 +63,13 @@ def test_the_mystery_is_told_by_its_residuals():
         for model in models
     }
     assert rms["pow-step"] < 0.98 * rms["linear-step"] < 0.98 * rms["constant-step"]
+
+
+def test_the_instruments_table_is_the_example(tmp_path):
+    path = tmp_path / "measured.csv"
+    path.write_bytes(instrument_table())
+    found, expected = PulseTrains.from_csv(path), PulseTrains.from_csv(EXAMPLE_CSV)
+    assert found.conductance == pytest.approx(expected.conductance, rel=1e-5)
+    assert found.train.tolist() == expected.train.tolist()
+    assert found.polarity.tolist() == expected.polarity.tolist()
+    assert "current in µA in 'Iread (µA)'; read voltage of 0.1 V" in found.understood

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from toolkit.crossbar import Device, PowStep
-from toolkit.fitting import PulseTrains
+from toolkit.fitting import EXAMPLE_CSV, PulseTrains
 from toolkit.teaching.exercises import Function, Wrong, exercise, judge, outputs, wrong
 
 
@@ -78,6 +78,20 @@ def mystery(answer: str) -> str | Wrong:
     )
     names = "Answer with a name, in quotes: 'constant-step', 'linear-step' or 'pow-step'."
     return wrong(hints.get(answer, names))
+
+
+def instrument_table() -> bytes:
+    """The synthetic example as an instrument would write it: currents, in Windows-1252."""
+    trains = PulseTrains.from_csv(EXAMPLE_CSV)
+    volts = {1: "1,2", -1: "-1,5", 0: "0"}
+    lines = ["Parameter analyser, SN 4711; synthetic data", "Operator: Müller", ""]
+    lines += ["Device;Vpulse;Vread;Iread", ";V;V;µA"]
+    for cell, polarity, siemens in zip(
+        trains.cell, trains.polarity, trains.conductance, strict=True
+    ):
+        current = f"{1e6 * 0.1 * siemens:.6f}".replace(".", ",")
+        lines.append(f"D{cell};{volts[int(polarity)]};0,1;{current}")
+    return "\r\n".join([*lines, "", "End of measurement"]).encode("cp1252")
 
 
 def mystery_trains() -> PulseTrains:
