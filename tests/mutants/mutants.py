@@ -246,6 +246,12 @@ MUTANTS = [
     ),
     Mutant(
         "toolkit/crossbar/kernels.py",
+        "whole += random[entry] + more < 256.0",
+        "whole += random[entry] + 1.0 < 256.0",
+        f"{CELLS}test_pulses.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/kernels.py",
         "if float(word & _LOW_24) * 2.0**-24 * reach < abs(chance):",
         "if chance != 0.0:",
         f"{CELLS}test_pulses.py",

@@ -153,7 +153,7 @@ class Cells:
         step = cast("kernels.CompiledStep", self._parameters.law.compiled).address(real)
         sums = np.zeros((demand.ranks, -(-self.state.numel() // kernels.CHUNK), 6))
         given = *demand.by_rank, *demand.rest, step, cells, tuple(map(real, noise))
-        keys = kernels.draw_keys(3, self.generator)
+        keys = kernels.draw_keys(4, self.generator)
         kernels.in_parts(lambda *part: demand.loop(*given, keys, sums, *part), self.state.numel())
         self._wear()
         return [Written.of(each) for each in sums]

@@ -42,10 +42,10 @@ MOST_PULSES = 1e9
 
 _BLOCK = 1024  # cells processed at a time, so that their data stay in the cache
 # Below this chance of a row's likeliest cell, jumping from hit to hit is faster.
-_RARE = 0.1
+_RARE = 0.03
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_24, _27, _30, _31, _32 = (np.uint64(bits) for bits in (24, 27, 30, 31, 32))
+_3, _11, _24, _27, _30, _31, _32 = (np.uint64(bits) for bits in (3, 11, 24, 27, 30, 31, 32))
 _LOW_24, _LOW_32 = np.uint64(2**24 - 1), np.uint64(2**32 - 1)
 _8, _NONE = np.uint32(8), np.uint32(0)
 _F = np.float32
@@ -268,45 +268,45 @@ def counted_pulses(pulses, step, cells, noise, keys, sums, first, last):  # type
 
 
 @compiled
-def rounded_pulses(lines, columns, is_stochastic, step, cells, noise, keys, sums, first, last):  # type: ignore[no-untyped-def]
+def rounded_pulses(  # type: ignore[no-untyped-def]
+    lines, columns, most, is_stochastic, step, cells, noise, keys, sums, first, last
+):
     """Round one outer product after another to whole pulses and apply them to the cells.
 
     ``lines[rank, i] @ columns[rank]``, (lines, 2) and (2, n), is what row i of cells wants; one of
-    the two terms is 0 in every column. For ``sums`` (ranks, chunks, 6), see ``_move``.
+    the two terms is 0 in every column. ``most`` (ranks, 2) are the maxima of the columns. For
+    ``sums`` (ranks, chunks, 6), see ``_move``.
     """
     ranks, rows, _ = lines.shape
     width = columns.shape[2]
     places = np.empty(2 * _BLOCK, np.uint64)
     counts = np.empty(2 * _BLOCK, lines.dtype)
     wanted = np.empty(_BLOCK, lines.dtype)
-    words = np.empty(_BLOCK // 2, np.uint64)
+    room = np.empty((2, _BLOCK // 8), np.uint64)
     for chunk in range(first, last):
         stop = min((chunk + 1) * CHUNK, rows * width)
         for rank in range(ranks):
-            most = columns[rank, 0].max(), columns[rank, 1].max()
             base = np.uint64((rank * sums.shape[1] + chunk) * CHUNK)
             random = base
             count, start = 0, chunk * CHUNK
             while start < stop:
                 row, column, size = _piece(start, stop, width)
                 above, below = lines[rank, row]
-                reach = max(abs(above) * most[0], abs(below) * most[1])
-                pair = columns[rank, :, column : column + size]
+                reach = max(abs(above) * most[rank, 0], abs(below) * most[rank, 1])
+                risen = columns[rank, 0, column : column + size]
+                fallen = columns[rank, 1, column : column + size]
+                terms = above, below, risen, fallen
                 place = base + np.uint64(start - chunk * CHUNK)
                 if is_stochastic and reach < _RARE:
                     if reach > 0.0:
-                        count = _jump(
-                            above, below, pair, reach, keys[2], place, start, places, counts, count
-                        )
-                elif is_stochastic or reach >= 0.5:
+                        count = _jump(terms, reach, keys[2], place, start, places, counts, count)
+                elif is_stochastic:
+                    count = _thin(terms, keys[2:], place, start, room, places, counts, count)
+                elif reach >= 0.5:
                     want = wanted[:size]
                     for entry in range(size):
-                        want[entry] = above * pair[0, entry] + below * pair[1, entry]
-                    if is_stochastic:
-                        _round(want, keys[2], place, words)
-                    else:
-                        for entry in range(size):
-                            want[entry] = np.floor(want[entry] + want.dtype.type(0.5))
+                        want[entry] = above * risen[entry] + below * fallen[entry]
+                        want[entry] = np.floor(want[entry] + want.dtype.type(0.5))
                     count = _gather(want, start, places, counts, count)
                 start += size
                 if count > _BLOCK or start == stop:
@@ -317,12 +317,13 @@ def rounded_pulses(lines, columns, is_stochastic, step, cells, noise, keys, sums
 
 
 @compiled
-def split_by_sign(left, right, rise, fall, lines, columns):  # type: ignore[no-untyped-def]
+def split_by_sign(left, right, rise, fall, lines, columns, most):  # type: ignore[no-untyped-def]
     """Fill the arguments of :func:`rounded_pulses` from factors (m, ranks) and (n, ranks).
 
     A positive change gives a cell of polarity p ``rise[p]`` pulses, a negative one ``fall[p]``.
     """
     rows = left.shape[0]
+    most[:] = 0.0
     for rank in range(left.shape[1]):
         for p in range(rise.shape[0]):
             for i in range(rows):
@@ -333,6 +334,8 @@ def split_by_sign(left, right, rise, fall, lines, columns):  # type: ignore[no-u
         for j in range(right.shape[0]):
             columns[rank, 0, j] = max(right[j, rank], 0.0)
             columns[rank, 1, j] = max(-right[j, rank], 0.0)
+            most[rank, 0] = max(most[rank, 0], right[j, rank])
+            most[rank, 1] = max(most[rank, 1], -right[j, rank])
 
 
 @compiled(inline="always")
@@ -437,24 +440,62 @@ def _gather(pulses, start, places, counts, count):  # type: ignore[no-untyped-de
 
 
 @compiled
-def _jump(above, below, pair, reach, key, place, start, places, counts, count):  # type: ignore[no-untyped-def]
+def _thin(terms, keys, place, start, room, places, counts, count):  # type: ignore[no-untyped-def]
+    """Like ``_gather`` on magnitudes rounded up with the chance of their fraction, else down.
+
+    One random byte rules out most cells: those whose value is at most byte / 256. For the others
+    it is the first byte of a uniform number; the rest is drawn with the second key.
+    ``room`` is for the bytes and for the cells that they leave.
+    """
+    above, below, risen, fallen = terms
+    real, size = risen.dtype.type, risen.shape[0]
+    words = (size + 7) // 8
+    for word in range(words):
+        room[0, word] = _word(keys[0], place + np.uint64(word))
+    room[1, words - 1] = 0
+    random, left = room[0].view(np.uint8), room[1].view(np.uint8)
+    up, down = abs(above), abs(below)
+    for entry in range(size):
+        left[entry] = real(2.0**-8) * real(random[entry]) < up * risen[entry] + down * fallen[entry]
+    found, first = count, np.uint64(start)
+    for word in range(words):
+        flags = room[1, word]
+        while flags:
+            places[found] = np.uint64(8 * word) + (_ones((flags & -flags) - np.uint64(1)) >> _3)
+            flags &= flags - np.uint64(1)
+            found += 1
+    for index in range(count, found):  # without a branch: it would be guessed wrongly too often
+        entry = places[index]
+        chance = above * risen[entry] + below * fallen[entry]
+        whole = np.floor(abs(chance))
+        more = float(_word(keys[1], place + entry) >> _11) * 2.0**-53
+        whole += random[entry] + more < 256.0 * (abs(chance) - whole)
+        places[count] = first + entry
+        counts[count] = math.copysign(whole, chance)
+        count += whole > 0.0
+    return count
+
+
+@compiled
+def _jump(terms, reach, key, place, start, places, counts, count):  # type: ignore[no-untyped-def]
     """Like ``_gather`` on rounded values, none of which is above ``reach`` < 1.
 
     Trials with that chance are traversed in jumps of geometric length; a hit is kept with the
     ratio of the cell's own chance to it.
     """
+    above, below, risen, fallen = terms
     scale = 1.0 / math.log1p(-reach)
     entry = -1
     while True:
         word = _word(key, place)
         place += np.uint64(1)
         jump = math.log((float(word >> _24) + 0.5) * 2.0**-40) * scale
-        if jump >= pair.shape[1]:
+        if jump >= risen.shape[0]:
             return count
         entry += 1 + int(jump)
-        if entry >= pair.shape[1]:
+        if entry >= risen.shape[0]:
             return count
-        chance = above * pair[0, entry] + below * pair[1, entry]
+        chance = above * risen[entry] + below * fallen[entry]
         if float(word & _LOW_24) * 2.0**-24 * reach < abs(chance):
             places[count] = start + entry
             counts[count] = math.copysign(1.0, chance)

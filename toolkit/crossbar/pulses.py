@@ -108,12 +108,12 @@ class WholePulses:
         levels = [np.array(each, left.dtype) for each in (wanted.rise, wanted.fall)]
         (m, ranks), n = left.shape, len(right)
         lines = np.empty((ranks, len(wanted.rise) * m, 2), left.dtype)
-        columns = np.empty((ranks, 2, n), left.dtype)
+        columns, most = np.empty((ranks, 2, n), left.dtype), np.empty((ranks, 2), left.dtype)
         kernels.split_by_sign(
-            np.ascontiguousarray(left), np.ascontiguousarray(right), *levels, lines, columns
+            np.ascontiguousarray(left), np.ascontiguousarray(right), *levels, lines, columns, most
         )
         is_stochastic = self.rounding == "stochastic"
-        return Demand(kernels.rounded_pulses, (lines, columns), (is_stochastic,))
+        return Demand(kernels.rounded_pulses, (lines, columns, most), (is_stochastic,))
 
     def counts(self, wanted: Wanted, generator: torch.Generator) -> Iterator[Tensor]:
         """Round the outer products cell by cell."""
