@@ -1,8 +1,8 @@
 """Figures of device responses: potentiation and depression, cycling, and the fit to measurements.
 
-The numbers come from :mod:`toolkit.crossbar.trains` and the fits of ``toolkit.crossbar``. The
-``*_columns`` functions give what a :class:`toolkit.plots.live.LiveFigure` of the same element is
-to show next, glyph after glyph.
+The numbers come from :mod:`toolkit.crossbar.trains` and :mod:`toolkit.fitting`. The ``*_columns``
+functions return the next data of a :class:`toolkit.plots.live.LiveFigure` of the same element,
+glyph after glyph.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from toolkit.fitting import Fit, PulseTrains
 from toolkit.plots.elements import BLUE, GREEN, GREY, ORANGE, framed, siemens_prefix
 
 _POINTS = 200
-# Okabe and Ito's colours but for the one of the explored device; dashes tell apart what repeats
+# Okabe and Ito's colours except that of the explored device; dashes distinguish repeated colours
 _COLOURS = ("#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#7f7f7f")
 _DASHES = ("solid", "dashed", "dotted", "dashdot")
 STYLES = tuple((colour, dash) for dash, colour in product(_DASHES, _COLOURS))
@@ -34,13 +34,13 @@ Columns = list[dict[str, Floats]]
 
 
 def response_curves(traces: Mapping[str, tuple[int, int, np.ndarray]]) -> hv.NdOverlay:
-    """State of each device through all its pulses up, then all its pulses down.
+    """State of each device through all pulses up, then all pulses down.
 
     Parameters
     ----------
     traces
-        By name: pulses up, pulses down, and the states (up + down + 1,) that they lead through,
-        ``(G - g_min) / (g_max - g_min)``, as ``Device.trace`` gives them. The x axis counts
+        By name: pulses up, pulses down, and the states (up + down + 1,),
+        ``(G - g_min) / (g_max - g_min)``, as ``Device.trace`` returns them. The x axis counts
         pulses in units of ``up`` and ``down``: 0 to 1 is potentiation, 1 to 2 depression.
     """
     curves = {name: _curve(*trace) for name, trace in traces.items()}
@@ -62,13 +62,13 @@ def response_bands(
 ) -> hv.Overlay:
     """Mean and band of ± one standard deviation of cells, all levels up and then all down.
 
-    The first device is the explored one and drawn thicker. Diamonds mark where a mean passes the
+    The first device is the explored one and is drawn thicker. Diamonds mark where a mean passes the
     symmetry point on its way up and on its way down.
 
     Parameters
     ----------
     bands
-        By name: the device and its cells as ``crossbar.trains.up_and_down`` follows them.
+        By name: the device and its cells from ``crossbar.trains.up_and_down``.
     scale
         "share of the range" (linear) or "siemens" (logarithmic).
     """
@@ -145,7 +145,7 @@ def cycling_columns(device: Device, trains: Trains) -> Columns:
 
 
 def fit_curve(trains: PulseTrains, fit: Fit) -> hv.Overlay:
-    """Readings over the number of the pulse in their train, and the fitted nominal cell."""
+    """Readings over the pulse number in their train, and the fitted nominal cell."""
     factor, unit = siemens_prefix(fit.device.g_max)
     number = _number_in_train(trains.train)
     every = max(1, len(number) // _MOST_READINGS)
@@ -173,7 +173,7 @@ def fit_residuals(fit: Fit) -> hv.Overlay:
 
 
 def line_drive(drive: Floats, *, rows: bool, label: str) -> hv.Rectangles:
-    """Signed drive of each line as a bar: rows lie on their sides, row 0 on top."""
+    """Signed drive of each line as a bar; rows are horizontal, row 0 on top."""
     bars = drive_columns(drive, rows=rows)
     corners, ends = ["left", "bottom", "right", "top"], (0, len(drive))
     every = hv.Rectangles(tuple(bars[corner] for corner in corners), corners)
@@ -194,7 +194,7 @@ def drive_columns(drive: Floats, *, rows: bool) -> dict[str, Floats]:
 
 
 def band_columns(x: Floats, low: Floats, high: Floats) -> dict[str, Floats]:
-    """The outline of a band as one patch: there along ``low``, back along ``high``."""
+    """The outline of a band as one patch: forwards along ``low``, back along ``high``."""
     return _xy(np.concatenate([x, x[::-1]]), np.concatenate([low, high[::-1]]))
 
 
@@ -215,13 +215,13 @@ def _crossings(x: Floats, state: Floats, level: float) -> Floats:
 
 
 def _number_in_train(train: np.ndarray) -> Any:
-    """Place of every reading in its train, counted from 0."""
+    """Index of every reading in its train, counted from 0."""
     starts = np.flatnonzero(np.diff(train, prepend=-1))
     return np.arange(len(train)) - starts[train]
 
 
 def _longest_train(trains: PulseTrains, number: np.ndarray, device: Device) -> Floats:
-    """Conductance (S) of a nominal cell under the longest train, from where such trains begin."""
+    """Conductance (S) of a nominal cell under the longest train, from its typical start."""
     longest = trains.train[int(number.argmax())]
     mine = trains.train == longest
     begin = float(trains.conductance[mine][0] - device.g_min) / device.span

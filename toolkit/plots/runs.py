@@ -1,4 +1,4 @@
-"""Figures of a finished or running run, from its results tree (``toolkit.results``)."""
+"""Figures of a finished or current run, from its results tree (``toolkit.results``)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def gradient_spectrum(tree: xr.DataTree, layer: str = "layer1", record: int = -1
 
 
 def conductance_maps(tree: xr.DataTree, layer: str = "layer1", record: int = -1) -> hv.Layout:
-    """One record's conductances, plus and minus, on one scale; the weights where there are none.
+    """One record's conductances, plus and minus, on one scale; weights if there are none.
 
     Raises
     ------
@@ -83,5 +83,5 @@ def _layer(tree: xr.DataTree, layer: str) -> xr.Dataset:
         raise ValueError(f"layer must be one of {', '.join(names)}; got {layer!r}")
     data = tree[f"layers/{layer}"].to_dataset()
     if data.sizes.get("step", 0) == 0:
-        raise ValueError(f"layer {layer!r} has no record yet: train for a step first.")
+        raise ValueError(f"layer {layer!r} has no record yet; train for a step first.")
     return data

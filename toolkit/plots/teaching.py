@@ -1,6 +1,6 @@
-"""Figures that the notebooks draw again and again: named curves, bands and bars, with units.
+"""Figures that several notebooks draw: named curves, bands and bars, with units.
 
-What is drawn is computed elsewhere.
+The notebooks compute the data.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ def named_curves(
     """Curves by name, each (x values, y values); ``references`` are dashed and grey.
 
     ``x`` and ``y`` label the axes, with units; ``points`` marks every value. With ``xlim`` and
-    ``ylim`` the frame stands still while a slider moves. On a log axis what is not above 0 is
-    left out.
+    ``ylim`` the frame stays fixed while a slider moves. On a log axis, values that are not positive
+    are omitted.
     """
     colours = dict(zip(curves, COLOURS, strict=False))
     layers = []
@@ -66,7 +66,7 @@ def named_bands(
 ) -> hv.Overlay:
     """Curves by name, each (x values, means, half-widths), with a band from mean - to mean + half.
 
-    ``svg`` makes the save button of the figure's toolbar write an SVG file, for print.
+    ``svg`` makes the figure's save button write an SVG file, for print.
     """
     layers: list[Any] = []
     for (name, (along, mean, half)), colour in zip(bands.items(), COLOURS, strict=False):
@@ -89,7 +89,7 @@ def named_bars(
     ylim: Limits | None = None,
     width: int = 560,
 ) -> hv.Bars:
-    """One bar for each name; ``y`` labels the axis, with its unit."""
+    """One bar per name; ``y`` labels the axis, with its unit."""
     data = {"name": list(bars), "value": [float(value) for value in bars.values()]}
     turned = max(map(len, bars), default=0) * len(bars) > width // 9
     options = _fixed(width) | ({} if ylim is None else {"ylim": ylim})

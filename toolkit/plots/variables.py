@@ -1,7 +1,7 @@
-"""Any recorded variable as a figure: a curve, an image or a value, by its dimensions.
+"""Any recorded variable as a figure: a curve, an image or a value, depending on its dims.
 
-What a run records is ``toolkit.results``' schema; nothing here depends on it but the coordinates
-that stand for training steps.
+``toolkit.results`` has the schema of a run; only the coordinates that stand for training steps are
+used here.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from bokeh.models import NumeralTickFormatter
 from toolkit.plots.elements import BLUE, RUN_STYLES, coloured, framed, siemens_prefix
 
 _MOST_POINTS = 2000
-# Coordinates, or variables beside the one shown, that say where along a dimension we are
+# Coordinates, or neighbouring variables, that give the position along a dimension
 _PLACES = {"event": "event_step"}
 AXES = {"step": "training step", "samples_seen": "samples seen", "pulses": "programming pulses"}
 
 
 class Recorded(NamedTuple):
-    """A variable of a results tree: where it stands, and what it is."""
+    """A variable of a results tree: its place and its type."""
 
     group: str
     name: str
@@ -51,10 +51,10 @@ def recorded(tree: xr.DataTree) -> list[Recorded]:
 
 
 def views(array: xr.DataArray) -> list[tuple[str, ...]]:
-    """The ways to look at a variable: the dims on the axes, the best way first.
+    """The possible views of a variable, best first: the dims on the axes.
 
-    No dims: a value. One: a curve over it. Two: an image, the first downwards. Text is a value at
-    a time; an empty variable cannot be looked at.
+    No dims: a value. One: a curve over it. Two: an image, the first dim downwards. Text is shown
+    one value at a time; an empty variable has no view.
     """
     if not array.size:
         return []
@@ -69,7 +69,7 @@ def views(array: xr.DataArray) -> list[tuple[str, ...]]:
 def variable_figure(dataset: xr.Dataset, name: str, at: Mapping[str, int]) -> hv.Element:
     """Variable ``name`` of ``dataset`` with the dims of ``at`` fixed: a curve, image or text.
 
-    Colours have the same limits for every ``at``, those of the whole variable.
+    Colours have the same limits for every ``at``: those of the whole variable.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def value_text(value: xr.DataArray) -> str:
 
 
 def readable(array: xr.DataArray) -> tuple[float, str]:
-    """The factor and unit in which a variable is drawn: siemens get a prefix."""
+    """The factor and unit for drawing a variable: siemens get a prefix."""
     units = _units(array)
     if units != "S":
         return 1.0, units
@@ -104,7 +104,7 @@ def readable(array: xr.DataArray) -> tuple[float, str]:
 
 
 def limits(array: xr.DataArray) -> tuple[float, float]:
-    """Smallest and largest finite value, as drawn; symmetric about 0 where both signs occur."""
+    """Smallest and largest finite value, as drawn; symmetric about 0 if both signs occur."""
     values = array.values[np.isfinite(array.values)]
     if not values.size:
         return 0.0, 1.0
@@ -116,7 +116,7 @@ def limits(array: xr.DataArray) -> tuple[float, float]:
 
 
 def place_of(dataset: xr.Dataset, dim: str) -> xr.DataArray | None:
-    """Where along ``dim`` each entry stands: its coordinate, or the training step it has."""
+    """Position of each entry along ``dim``: its coordinate, or its training step."""
     for name in (dim, _PLACES.get(dim, dim)):
         if name in dataset.variables and dataset[name].dims == (dim,):
             return dataset[name]
@@ -131,11 +131,11 @@ def comparison(
     Parameters
     ----------
     runs
-        ``/training`` of each run, by the run's name; those without the variable are left out.
+        ``/training`` of each run, by name; runs without the variable are omitted.
     name
         A variable over ``step`` or ``evaluation_step``.
     over
-        What the x axis counts: one of ``AXES``.
+        The quantity on the x axis: one of ``AXES``.
     log
         Whether the y axis is logarithmic.
     """
@@ -161,9 +161,9 @@ def comparison(
 
 
 def compared(training: xr.Dataset, name: str, over: str) -> tuple[np.ndarray, np.ndarray]:
-    """Both axes of a training variable; what is evaluated stands at the step before it.
+    """Both axes of a training variable; an evaluation has the position of the step before it.
 
-    Evaluations before the first step stand at 0.
+    Evaluations before the first step are at 0.
     """
     values = training[name]
     if values.dims == ("step",):
@@ -214,7 +214,7 @@ def _units(array: xr.DataArray) -> str:
 
 
 def _label(array: xr.DataArray, unit: str | None = None) -> str:
-    """Long name (or name) with the unit in brackets, the variable's own if none is given."""
+    """Long name (or name) with the unit in brackets, by default the variable's own."""
     text = str(array.attrs.get("long_name", "") or array.name)
     unit = _units(array) if unit is None else unit
     return f"{text} ({unit})" if unit else text

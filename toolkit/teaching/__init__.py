@@ -1,10 +1,10 @@
-"""Teaching: what the notebooks share. Exercises with checks, predictions, reduced sizes, glossary.
+"""Teaching: code shared by the notebooks. Exercises, predictions, reduced sizes, glossary.
 
-No lesson lives here: the text, the figures and the questions are the notebooks'.
+The lessons themselves, with text, figures and questions, are in the notebooks.
 
-In a notebook, three cells make an exercise. The first (tag ``exercise``) has dots to replace, the
-second (tag ``check``) answers at once, the third (tag ``solution``, folded) never overwrites the
-reader's names, so that a run from top to bottom tests every solution::
+In a notebook, three cells make up an exercise. The first (tag ``exercise``) has dots to replace,
+the second (tag ``check``) answers at once, the third (tag ``solution``, folded) never overwrites
+the reader's names, so a run from top to bottom tests every solution::
 
     words_at_rank_10 = ...
 
@@ -15,8 +15,8 @@ reader's names, so that a run from top to bottom tests every solution::
 
 (A folded cell shows its first line, so that line gives nothing away.)
 
-What the check says lives in ``toolkit/teaching/checks/<topic>.py``, imported when an exercise of
-that topic is checked; a new module is a new set of exercises, with nothing to register::
+The check is in ``toolkit/teaching/checks/<topic>.py``, which is imported when an exercise of that
+topic is checked. A new module is a new set of exercises; nothing needs to be registered::
 
     from toolkit.teaching.exercises import Wrong, close, exercise, wrong
 
@@ -28,17 +28,17 @@ that topic is checked; a new module is a new set of exercises, with nothing to r
             return wrong("Count one direction first: a column of left, one of right, a sigma.")
         return "A full gradient would take 117,600: twelve times as many."
 
-- Right is ``None``, or a closing sentence that says what the result means. Anything else is
-  ``wrong("a hint that names what to look at, never the solution")``.
-- An answer may be a function. The check calls it on inputs that it makes itself, from a seed. One
-  that returns nothing (its body still ``...``) counts as unanswered.
-- Whatever is raised while checking becomes a hint that shows the error: a check needs no ``try``
-  and no test of types.
-- What depends on the reader's own run is handed over by name, ``check("quick_start.first_step",
-  answer, tree=tree)``, and arrives as a keyword-only argument of the exercise.
-- Compare numbers and arrays (numpy or torch) by ``close``: false for another shape and for NaN.
+- A right answer returns ``None``, or a closing sentence that says what the result means. A wrong
+  one returns ``wrong("a hint that names what to look at, never the solution")``.
+- An answer can be a function. The check calls it on its own inputs, drawn from a seed. A function
+  that returns nothing (its body is still ``...``) counts as unanswered.
+- An exception during a check becomes a hint that shows the error, so a check needs no ``try`` and
+  no tests of types.
+- Results of the reader's own run are passed by name, ``check("quick_start.first_step", answer,
+  tree=tree)``, and arrive as keyword-only arguments of the exercise.
+- Compare numbers and arrays (numpy or torch) with ``close``: false for another shape and for NaN.
 
-A prediction is asked for in one cell and shown beside the result in a later one::
+One cell asks for a prediction, and a later one shows it beside the result::
 
     loss = predict("How many points will it lose?", low=0, high=20, unit="points")
     loss                                     # a slider; loss.value is where it stands
@@ -47,7 +47,7 @@ A prediction is asked for in one cell and shown beside the result in a later one
 
 ``fast(20, 3)`` is 20 for a reader and 3 in the tests, which set ``TOOLKIT_FAST``.
 
-Tests of a topic: every right answer passes, two or more typical wrong ones each get their own hint,
+Tests of a topic: every right answer passes, two or more typical wrong ones get their own hint,
 ``...`` counts as unanswered.
 """
 

@@ -50,7 +50,7 @@ Row: TypeAlias = tuple[Any, ...]  # one or more values, then the sentence that a
 
 
 class _UnansweredError(Exception):
-    """Raised by a function whose body is still to be written."""
+    """Raised for a function whose body is not written yet."""
 
 
 def wrong(hint: str) -> Wrong:

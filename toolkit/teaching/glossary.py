@@ -1,6 +1,6 @@
-"""Terms and symbols, each explained once, for the notebooks and their table.
+"""Terms and symbols for the notebooks and their table, each explained once.
 
-Knobs of an Experiment that have a notebook are terms too, by their own declaration.
+Knobs of an Experiment with a notebook are terms, too, from their own declarations.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from toolkit.training.experiment.knobs import doc_of, knobs_of
 class Entry(NamedTuple):
     """A term of the field: meaning, notebook that derives it, symbol in LaTeX and plain text, unit.
 
-    ``knob`` is the knob of an Experiment that sets it, if one does. A unit of "1" is a pure number;
-    "" is no quantity at all.
+    ``knob`` is the knob of an Experiment that sets it, if any. A unit of "1" is a pure number; ""
+    means that the term is not a quantity.
     """
 
     term: str
@@ -31,20 +31,20 @@ GRADIENT = (
     Entry(
         "outputs", "Rows of a weight matrix: one for each neuron of the layer.", 2, "m", "m", "1"
     ),
-    Entry("inputs", "Columns of a weight matrix, the bias's column included.", 2, "n", "n", "1"),
-    Entry("weights", "The matrix of a layer, of m rows and n columns.", 2, "W", "W", "1"),
+    Entry("inputs", "Columns of a weight matrix, including that of the bias.", 2, "n", "n", "1"),
+    Entry("weights", "The matrix of a layer, with m rows and n columns.", 2, "W", "W", "1"),
     Entry(
         "errors",
-        "Derivatives of the loss by the outputs of a layer: B rows d, of m numbers each.",
+        "Derivatives of the loss with respect to a layer's outputs: B rows d of m numbers.",
         3,
         "D",
         "D",
         "1",
     ),
-    Entry("activations", "Inputs of a layer: B rows x, of n numbers each.", 3, "A", "A", "1"),
+    Entry("activations", "Inputs of a layer: B rows x of n numbers each.", 3, "A", "A", "1"),
     Entry(
         "gradient",
-        "Derivative of the loss by the weights: the sum of B outer products, D transposed times A.",
+        "Derivative of the loss with respect to the weights: a sum of B outer products, DᵀA.",
         3,
         "G = D^\\top A",
         "G",
@@ -52,14 +52,14 @@ GRADIENT = (
     ),
     Entry(
         "outer product",
-        "Matrix of all products of one number of d and one of x: it has rank 1.",
+        "Matrix of the products of each number of d with each of x; it has rank 1.",
         3,
         "d\\,x^\\top",
         "d xᵀ",
     ),
     Entry(
         "singular values",
-        "How much of a matrix each pair of its singular vectors carries, the largest first.",
+        "Size of the part of a matrix along each pair of singular vectors, largest first.",
         4,
         "\\sigma_p",
         "σ_p",
@@ -67,7 +67,7 @@ GRADIENT = (
     ),
     Entry(
         "energy",
-        "Sum of all squared entries of a matrix; the sum of its squared singular values.",
+        "Sum of the squared entries of a matrix, equal to that of its squared singular values.",
         4,
         "\\lVert G \\rVert_F^2",
         "‖G‖²",
@@ -75,7 +75,7 @@ GRADIENT = (
     ),
     Entry(
         "captured energy",
-        "Share of the gradient's energy that an estimate accounts for; negative if it does harm.",
+        "Fraction of the gradient's energy that an estimate captures; negative if it does harm.",
         4,
         "1 - \\lVert G - \\hat G \\rVert_F^2 / \\lVert G \\rVert_F^2",
         "1 − ‖G − Ĝ‖² / ‖G‖²",
@@ -88,7 +88,7 @@ GRADIENT = (
     ),
     Entry(
         "stable rank",
-        "Energy over the largest squared singular value: a rank that small values hardly change.",
+        "Energy over the largest squared singular value: a rank that ignores small values.",
         4,
         "\\lVert G \\rVert_F^2 / \\sigma_1^2",
         "‖G‖² / σ₁²",
@@ -96,7 +96,7 @@ GRADIENT = (
     ),
     Entry(
         "principal angle",
-        "Angle between two subspaces, the largest of them: 0° where one holds the other.",
+        "Largest angle between two subspaces; 0° if one contains the other.",
         5,
         "\\theta",
         "θ",
@@ -104,13 +104,13 @@ GRADIENT = (
     ),
     Entry(
         "power iteration",
-        "Multiplying by a matrix again and again, which turns a vector to its leading direction.",
+        "Repeated multiplication by a matrix, which turns a vector towards its leading direction.",
         5,
     ),
     Entry(
         "eigengap",
-        "Distance of neighbouring eigenvalues (or singular values); it sets how fast a power "
-        "iteration converges.",
+        "Distance between neighbouring eigenvalues (or singular values); it determines how fast a "
+        "power iteration converges.",
         5,
     ),
     Entry("left", "Error-side vectors of an update, k columns of m.", 6, "\\Delta", "Δ", "1"),
@@ -118,25 +118,25 @@ GRADIENT = (
     Entry("right", "Activation-side vectors of an update, k columns of n.", 6, "X", "X", "1"),
     Entry(
         "SBPCA",
-        "Streaming batch PCA: k directions of the gradient, turned a little by every block.",
+        "Streaming batch PCA: k directions of the gradient, turned slightly by every block.",
         6,
     ),
     Entry("SBE", "Streaming batch eigenupdate: SBPCA's predecessor, rank 1, sample by sample.", 6),
-    Entry("LRT", "Low-rank training: a small SVD after every sample, forgotten after a batch.", 8),
-    Entry("NMF", "Factors without negative numbers, of the gradient's two signs each.", 8),
-    Entry("error feedback", "What an update left out is added to the next gradient.", 8),
+    Entry("LRT", "Low-rank training: a small SVD after every sample, reset after every batch.", 8),
+    Entry("NMF", "Non-negative factors of the gradient's positive and negative parts.", 8),
+    Entry("error feedback", "The part that an update left out is added to the next gradient.", 8),
 )
 
 CROSSBAR = (
     Entry(
         "crossbar",
-        "Wires in rows and columns with a cell at every crossing, whose conductances are a matrix.",
+        "Wires in rows and columns with a cell at every crossing; the conductances form a matrix.",
         2,
     ),
     Entry(
         "conductance",
-        "Current of a cell over its voltage. A matrix of them, and the gradient, are both "
-        "called G; the index tells.",
+        "Current of a cell over its voltage. A matrix of conductances and the gradient are both "
+        "called G; the index tells them apart.",
         2,
         "G_{ij}",
         "G_ij",
@@ -154,7 +154,7 @@ CROSSBAR = (
     Entry("current", "What a line collects; in a read it stands for an output.", 2, "I", "I", "A"),
     Entry(
         "transposed read",
-        "Driving the outputs and collecting at the inputs: it multiplies by W transposed.",
+        "Driving the outputs and collecting at the inputs, which multiplies by W transposed.",
         2,
     ),
     Entry(
@@ -177,17 +177,17 @@ CROSSBAR = (
     ),
     Entry(
         "half-select",
-        "A cell that sees half the voltage, as it shares a line with one that is written.",
+        "A cell at half the voltage, because it shares a line with a cell that is written.",
         9,
     ),
     Entry(
         "stochastic rounding",
-        "Rounding up with the probability of the fraction, so that the mean is kept.",
+        "Rounding up with the probability of the fraction, which preserves the mean.",
         9,
     ),
     Entry(
         "state",
-        "Where a cell stands in its range: 0 at the lowest conductance, 1 at the highest.",
+        "Position of a cell in its range: 0 at the lowest conductance, 1 at the highest.",
         10,
         "x",
         "x",
@@ -195,7 +195,7 @@ CROSSBAR = (
     ),
     Entry(
         "symmetry point",
-        "State at which a pulse up and a pulse down are equally long.",
+        "State at which a pulse up and a pulse down make equal steps.",
         10,
         "x^*",
         "x*",
@@ -203,7 +203,7 @@ CROSSBAR = (
     ),
     Entry(
         "write amplification",
-        "Pulses issued over those that the sum of the outer products would take.",
+        "Pulses issued, divided by those that the sum of the outer products would need.",
         11,
         unit="1",
     ),
@@ -213,7 +213,7 @@ CROSSBAR = (
 TRAINING = (
     Entry(
         "live knob",
-        "A setting that may change while a run goes on; the change is recorded as an event.",
+        "A setting that can change during a run; the change is recorded as an event.",
         1,
     ),
     Entry("im2col", "A convolution as a matrix product: every output position is a sample.", 13),
@@ -250,9 +250,9 @@ GLOSSARY = tuple(entry for entries in PARTS.values() for entry in entries)
 
 
 def markdown() -> str:
-    """All terms as a page of tables, one a part of the field."""
+    """All terms as a page of tables, one per part of the field."""
     tables = [f"## {title}\n\n{_table(entries)}" for title, entries in PARTS.items()]
-    head = "# Terms and symbols\n\nThe number is that of the notebook that derives the term.\n"
+    head = "# Terms and symbols\n\nThe number is the notebook that derives the term.\n"
     return "\n".join([head, *tables])
 
 

@@ -1,6 +1,6 @@
-"""Predictions: the reader says what will come out, before it is computed.
+"""Predictions: the reader states the expected result before it is computed.
 
-What is measured, and what it means, is the notebook's.
+The notebook measures the result and explains it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ WIDTH = 420  # pixels: a question of one line
 class _Line(pn.pane.Markdown):
     """A line of text that can change in a notebook without a network.
 
-    Panel 1.9 sends the style sheets of a text again with every change of it, by their addresses on
-    the internet; those that it was shown with stay.
+    Panel 1.9 sends a text's style sheets again with every change, by their addresses on the
+    internet; here the first ones are kept.
     """
 
     def _update(self, ref: str, model: Any) -> None:  # noqa: ARG002
@@ -26,7 +26,7 @@ class _Line(pn.pane.Markdown):
 
 
 class Prediction(pn.viewable.Viewer):
-    """A question with a widget for the answer: see ``predict``."""
+    """A question with a widget for the answer; see :func:`predict`."""
 
     def __init__(self, question: str, widget: Any, unit: str = "") -> None:
         super().__init__()
@@ -35,11 +35,11 @@ class Prediction(pn.viewable.Viewer):
 
     @property
     def value(self) -> Any:
-        """What the reader has said so far: a number, an option, or None where nothing is chosen."""
+        """The reader's answer so far: a number, an option, or None if nothing is chosen."""
         return self.widget.value
 
     def beside(self, measured: Any) -> pn.viewable.Viewable:
-        """``You said …; measured …``, which follows the widget when it is moved again."""
+        """``You said …; measured …``, which follows the widget if it moves again."""
         return _Line(pn.bind(self._both, self.widget, measured))
 
     def __panel__(self) -> pn.viewable.Viewable:
@@ -69,9 +69,9 @@ def predict(
 ) -> Prediction:
     """Ask for a number between ``low`` and ``high``, or for one of ``options``.
 
-    A slider begins at ``guess`` (the middle where None) and moves by ``step`` (a hundredth of the
-    range); of options none is chosen at first, unless ``guess`` is one. Raises ValueError for a
-    range that is none, a guess outside of it, and for both or neither of range and options.
+    A slider starts at ``guess`` (None: the middle) and moves by ``step`` (None: a hundredth of the
+    range). No option is chosen at first, unless ``guess`` is one. Raises ValueError for an empty
+    range, a guess outside it, and for both or neither of range and options.
     """
     if (options is None) == (low is None or high is None):
         raise ValueError(f"predict: give low and high, or options; got {low}, {high}, {options}")
@@ -85,7 +85,7 @@ def _choice(options: list[Any], guess: Any) -> Any:
     if guess is not None and guess not in options:
         raise ValueError(f"guess: {guess!r} is none of {options}")
     choice = pn.widgets.RadioBoxGroup(options=options)
-    choice.value = guess  # None would be taken for the first when given above
+    choice.value = guess  # passed above, None would select the first
     return choice
 
 

@@ -1,6 +1,6 @@
-"""The tutorials as files: where they are, and a copy of them for the reader to work in.
+"""The tutorials as files: their location, and copying them for the reader.
 
-Rendering them to pages is ``pages.py``'s.
+``pages.py`` renders them.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from pathlib import Path
 
 from toolkit.writing import beside
 
-FOLDER = Path(__file__).parents[2] / "notebooks"  # beside the package, installed or not
-CONTENTS = FOLDER / "00_contents.ipynb"  # README.md as a notebook, which JupyterLab opens rendered
+FOLDER = Path(__file__).parents[2] / "notebooks"  # next to the package, installed or not
+CONTENTS = FOLDER / "00_contents.ipynb"  # README.md as a notebook, which JupyterLab shows rendered
 
 
 def notebooks() -> list[Path]:
@@ -19,10 +19,10 @@ def notebooks() -> list[Path]:
 
 
 def copy_series(out: Path, *, force: bool = False) -> list[Path]:
-    """Copy the notebooks and their guides into the folder ``out``; returns what was written.
+    """Copy the notebooks and their guides into the folder ``out``; return the files written.
 
-    A file that is there already and the same is left alone. Raises ValueError, and writes nothing,
-    if one is not the same (somebody has worked in it), unless ``force`` overwrites it.
+    Identical files are skipped. If a file differs (somebody has worked in it), raises ValueError
+    and writes nothing, unless ``force`` is true, which overwrites it.
     """
     files = sorted([*FOLDER.glob("*.ipynb"), *FOLDER.glob("*.md")])
     sources = {out / path.name: path for path in files}
@@ -32,7 +32,7 @@ def copy_series(out: Path, *, force: bool = False) -> list[Path]:
     worked_in = [copy.name for copy in new if copy.exists()]
     if worked_in and not force:
         raise ValueError(
-            f"{', '.join(worked_in)} in {out} would be overwritten; another folder, or --force"
+            f"{', '.join(worked_in)} in {out} would be overwritten; use another folder or --force"
         )
     out.mkdir(parents=True, exist_ok=True)
     for copy in new:

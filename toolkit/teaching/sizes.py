@@ -1,4 +1,4 @@
-"""How much a notebook computes: the one place that reads ``TOOLKIT_FAST``."""
+"""Sizes of the notebooks' computations: the only code that reads ``TOOLKIT_FAST``."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ _T = TypeVar("_T")
 
 
 def fast(full: _T, reduced: _T) -> _T:
-    """``full`` for a reader; ``reduced`` where ``TOOLKIT_FAST`` is set, as the tests do."""
+    """Return ``full`` for a reader, ``reduced`` if ``TOOLKIT_FAST`` is set, as in tests."""
     return reduced if os.environ.get("TOOLKIT_FAST") else full
