@@ -1,7 +1,7 @@
-"""The tutorials as HTML pages: run, rendered, and small enough for a server.
+"""The tutorials as HTML pages: run, rendered, and small enough to be put on a server.
 
-A page loads nothing from the network: scripts are in ``static/`` next to it, shared by all pages,
-and formulas become MathML.
+Nothing is fetched from the network when a page is read: scripts lie in ``static/`` beside it, once
+for all pages, and formulas become MathML.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from nbconvert.filters import markdown2html
 from toolkit.teaching.series import FOLDER
 
 SHARED = 100_000  # characters: a longer script goes to static/
-SECONDS = 900  # time limit of a cell
+SECONDS = 900  # a cell may take
 _OWN = ("page.js", "page.css")
 _KATEX = ("katex.min.js", "contrib/auto-render.min.js")
-# The first line of a script in an output names the output; the rest is the same everywhere.
+# The first line of a script in an output names the output, so that the rest is the same everywhere.
 _SCRIPT = re.compile(r"<script([^>]*)>(\s*var element = [^\n]*\n)?(.*?)</script>", re.DOTALL)
 _ELSEWHERE = re.compile(r"<script[^>]*\bsrc=\"(?:https?:[^\"]*)?\"[^>]*>\s*</script>")
 _LINK = re.compile(r"href=\"(?!https?:)([^\"#]+)\.(?:ipynb|md)(#[^\"]*)?\"")
@@ -46,8 +46,9 @@ _GUIDE = """<!DOCTYPE html>
 def render(notebooks: Sequence[Path], out: Path) -> list[Path]:
     """Run every notebook and write it, and the guides beside it, as pages into ``out``.
 
-    Returns the pages. Removes scripts that an earlier call left in ``out/static``. Each notebook
-    runs in a temporary folder; an error in one of its cells is raised as ``nbclient`` raises it.
+    Returns the pages. Scripts that an earlier call left in ``out/static`` are removed. A notebook
+    runs in a folder of its own that is gone afterwards; an error in one of its cells is raised as
+    ``nbclient`` raises it.
     """
     static = out / "static"
     static.mkdir(parents=True, exist_ok=True)
@@ -85,7 +86,7 @@ def _guide(path: Path) -> str:
 
 
 def _page(html: str, static: Path) -> str:
-    """Move long scripts of ``html`` to ``static``, drop external ones, and link to pages."""
+    """``html`` with long scripts moved to ``static``, none from elsewhere, and links to pages."""
 
     def moved(match: re.Match[str]) -> str:
         attributes, place, script = match.groups()
