@@ -14,6 +14,7 @@ from typing import Any
 import panel as pn
 
 from dashboards.app.site import Text
+from dashboards.app.tutorials import link_to
 from toolkit.plots import LiveFigure
 
 # as high as its content: figures drawn too high would overlap text that appears later
@@ -65,7 +66,10 @@ class FigurePane:
 def explanation(text: str, lesson: tuple[str, str]) -> str:
     """A question mark, as HTML, that opens what a figure shows and names the notebook's section."""
     notebook, section = lesson
-    source = f"Notebook {notebook[:2]}, “{section}”"
+    source = escape(f"Notebook {notebook[:2]}, “{section}”")
+    if pn.state.curdoc and pn.state.curdoc.session_context:  # a page of the server
+        address = escape(link_to(notebook, section))
+        source = f'<a href="{address}" target="_blank" style="color:inherit">{source}</a>'
     return (
         '<details style="position:relative"><summary title="What am I looking at?" '
         'aria-label="What am I looking at?" style="list-style:none;cursor:pointer;width:18px;'
@@ -74,7 +78,7 @@ def explanation(text: str, lesson: tuple[str, str]) -> str:
         "right:0;top:22px;z-index:9;width:min(300px,70vw);padding:8px 12px;font-size:13px;"
         "line-height:1.45;background:var(--mui-palette-background-paper,Canvas);border:1px solid "
         'currentColor;border-radius:6px;box-shadow:0 4px 12px #0006">'
-        f"{escape(text)}<br><em>{escape(source)}</em></div></details>"
+        f"{escape(text)}<br><em>{source}</em></div></details>"
     )
 
 

@@ -21,12 +21,13 @@ from bokeh.server.views.ico_handler import IcoHandler
 from panel.auth import LogoutHandler
 from panel.io.server import AutoloadJsHandler, DocHandler, WSHandler
 from tornado.httputil import HTTPServerRequest
-from tornado.routing import Matcher, ReversibleRuleRouter, Rule
+from tornado.routing import Matcher, PathMatches, ReversibleRuleRouter, Rule
 from tornado.web import ErrorHandler, StaticFileHandler
 from tornado.websocket import WebSocketClosedError
 
 from dashboards.app import child, site
 from dashboards.app.login import Form, login_options, read_password
+from dashboards.app.tutorials import ROUTE, TutorialHandler, tutorials
 from toolkit.checks import shown
 from toolkit.compiling import compile_loops
 from toolkit.training.experiment.run_limit import RunLimit
@@ -130,6 +131,8 @@ def serve(
     router = server._tornado.default_router
     keep_routes(router)
     router.rules.insert(0, Rule(_LongURL(), ErrorHandler, {"status_code": 414}))
+    lessons = PathMatches(rf"{re.escape(prefix)}/{ROUTE}/(.*)")
+    router.rules.insert(1, Rule(lessons, TutorialHandler, {"path": str(tutorials().folder)}))
     loop = server.io_loop.asyncio_loop
     loop.set_exception_handler(_report)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -143,6 +146,7 @@ def serve(
     server.io_loop.start()
     server.stop()
     child.stop()
+    tutorials().close()
 
 
 def checked_prefix(prefix: str) -> str:

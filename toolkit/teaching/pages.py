@@ -20,6 +20,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 
 from toolkit.teaching.series import FOLDER
+from toolkit.writing import beside
 
 SHARED = 100_000  # characters: a longer script goes to static/
 SECONDS = 900  # a cell may take
@@ -43,12 +44,12 @@ _GUIDE = """<!DOCTYPE html>
 """
 
 
-def render(notebooks: Sequence[Path], out: Path) -> list[Path]:
+def render(notebooks: Sequence[Path], out: Path, *, run: bool = True) -> list[Path]:
     """Run every notebook and write it, and the guides beside it, as pages into ``out``.
 
-    Returns the pages. Scripts that an earlier call left in ``out/static`` are removed. A notebook
-    runs in a folder of its own that is gone afterwards; an error in one of its cells is raised as
-    ``nbclient`` raises it.
+    Returns the pages; without ``run`` they have no outputs. Scripts that an earlier call left in
+    ``out/static`` are removed. A notebook runs in a folder of its own that is gone afterwards; an
+    error in one of its cells is raised as ``nbclient`` raises it.
     """
     static = out / "static"
     static.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,10 @@ def render(notebooks: Sequence[Path], out: Path) -> list[Path]:
     written = []
     for path in notebooks:
         written.append(out / f"{path.stem}.html")
-        written[-1].write_text(_page(_html(_run(path), path.stem), static), encoding="utf-8")
+        notebook = _run(path) if run else nbformat.read(path, as_version=4)
+        page = _page(_html(notebook, path.stem), static)
+        with beside(written[-1]) as scratch:
+            scratch.write_text(page, encoding="utf-8")
     for path in sorted(FOLDER.glob("*.md")):
         written.append(out / f"{'index' if path.stem == 'README' else path.stem}.html")
         written[-1].write_text(_page(_guide(path), static), encoding="utf-8")
