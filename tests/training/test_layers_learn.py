@@ -5,7 +5,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from toolkit.training import LowRankSGD, crossbar_layers, to_crossbar, to_digital
+from toolkit.training import (
+    Experiment,
+    LowRankSGD,
+    crossbar_layers,
+    load_dataset,
+    to_crossbar,
+    to_digital,
+)
 
 
 class Reader(nn.Module):
@@ -122,3 +129,34 @@ def test_double_and_half_precision(kind):
     before = plain.head.weight.clone()
     optimiser.step()
     assert not torch.equal(plain.head.weight, before)
+
+
+class Rows(nn.Module):
+    """Digits row by row: a convolution, a recurrent layer, attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.conv = nn.Conv1d(8, 16, 3, padding=1)
+        self.rnn = nn.GRU(16, 16, batch_first=True)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.head = nn.Linear(8 * 16, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        rows = self.conv(images.view(-1, 8, 8)).relu().transpose(1, 2)
+        rows = rows + self.rnn(rows)[0]
+        rows = rows + self.attention(rows, rows, rows, need_weights=False)[0]
+        return self.head(rows.flatten(1))
+
+
+def test_an_experiment_takes_them_all_and_its_knobs_turn_live():
+    data = load_dataset("digits")
+    run = Experiment(dataset=data, model=Rows(), device="EpiRAM", learning_rate=0.2, seed=0)
+    losses = [record.loss for record in run.steps(epochs=2)]
+    assert sum(losses[-5:]) < 0.8 * sum(losses[:5])
+    projections = [f"attention.{x}_proj" for x in ("q", "k", "v", "out")]
+    assert list(run.arrays) == ["conv", "rnn.ih_l0", "rnn.hh_l0", *projections, "head"]
+    assert run.estimators["rnn.hh_l0"].block_size == 8 * run.block_size
+    run.change(rank=2, method="svd", device="FeFET")
+    run.step()
+    assert set(run.spectra()) == set(run.arrays) == set(run.results()["layers"].children)

@@ -58,8 +58,10 @@ class LowRankSGD(torch.optim.Optimizer):
     added whole; for arrays it is refused, as is a second derivative (``create_graph=True``).
     Biases of plain layers, normalisation, embeddings and all other parameters follow their
     autograd gradient (SGD, with the same lr and momentum). So do the few weights that are no
-    matrices of their own (tied, parametrised, read by a MultiheadAttention) and those of one row
-    or one column, whose gradient is no larger than its factors.
+    matrices of their own (tied, parametrised), those inside torch's recurrent layers and
+    MultiheadAttention (:func:`~toolkit.training.to_crossbar` without a device makes them digital
+    arrays, which are trained at low rank), and those of one row or one column, whose gradient is
+    no larger than its factors.
 
     Parameters
     ----------
