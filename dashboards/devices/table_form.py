@@ -14,7 +14,8 @@ from dashboards.app.figure_pane import table
 from dashboards.app.uploads import MEBI
 from toolkit.checks import shortened
 from toolkit.fitting import PulseTrains
-from toolkit.fitting.columns import QUANTITIES, guess
+from toolkit.fitting.columns import guess
+from toolkit.fitting.headers import QUANTITIES
 from toolkit.fitting.tables import Table, read_bytes
 
 MOST_BYTES = 2 * MEBI

@@ -12,6 +12,7 @@ import yaml
 from tests.fitting.laboratory import DOWN, HIGH, LOW, TABLES, UP, readings, write
 from toolkit.crossbar import device_names, get_device, open_device, save_device
 from toolkit.fitting import PulseTrains, fit_csv, fit_device, model_names
+from toolkit.fitting.headers import split_unit, unit_of
 from toolkit.fitting.turns import signs_of_readings
 
 
@@ -65,6 +66,43 @@ def test_two_arrays(pulses):
     trains = PulseTrains.from_arrays(given, both, unit="uS")
     assert set(trains.cell) == {"cell 1", "cell 2"}
     assert trains.conductance.max() == pytest.approx(data.g.max())
+
+
+@pytest.mark.parametrize(
+    ("header", "name", "unit"),
+    [
+        ("I_read (A)", "I_read", "A"),
+        ("Conductance [nS]", "Conductance", "nS"),
+        ("R/kOhm", "R", "kOhm"),
+        ("conductance_S", "conductance", "S"),
+        ("Device A", "Device A", None),
+        ("Device A (S)", "Device A", "S"),
+        ("conductance_uS (uS)", "conductance", "uS"),
+        ("Vpulse", "Vpulse", None),
+        ("G (µS)", "G", "µS"),
+    ],
+)
+def test_units_in_headers(header, name, unit):
+    assert split_unit(header) == (name, unit)
+
+
+@pytest.mark.parametrize(
+    ("text", "quantity", "factor"),
+    [
+        *[("S", "conductance", 1), ("µS", "conductance", 1e-6), ("ms", "conductance", 1e-3)],
+        *[("nA", "current", 1e-9), ("UA", "current", 1e-6), ("Ω", "resistance", 1)],
+        *[("mOhm", "resistance", 1e-3), ("MOhm", "resistance", 1e6), ("kΩ", "resistance", 1e3)],
+    ],
+)
+def test_units(text, quantity, factor):
+    assert unit_of(text) == (quantity, factor)
+
+
+def test_devices_may_be_called_like_units():
+    data = readings()
+    table = {"pulse": range(len(data)), "dev_A": data.g, "dev_S": data.g}
+    trains = PulseTrains.from_table(table)
+    assert sorted(set(trains.cell)) == ["dev_A", "dev_S"]
 
 
 def test_a_train_is_broken_where_a_reading_is_missing():

@@ -15,35 +15,22 @@ import numpy as np
 import pandas as pd
 
 from toolkit.checks import check_instance, check_pair, check_real, shortened
+from toolkit.fitting.headers import (
+    FILLERS,
+    OTHERS,
+    QUANTITIES,
+    ROLES,
+    UNITS,
+    WORDS,
+    Unit,
+    role_of,
+    split_unit,
+    squashed,
+    unit_of,
+)
 from toolkit.fitting.tables import MISSING, OVERFLOW, Table, as_numbers
 from toolkit.fitting.turns import signs_of_protocol, signs_of_readings
 
-QUANTITIES = ("conductance", "current", "resistance")
-_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12}
-_BASES = {"s": "conductance", "a": "current", "ohm": "resistance", "ohms": "resistance"}
-_UNITS = {"conductance": "S, mS, uS, nS or pS", "current": "A, mA, uA, nA or pA"}
-_UNITS["resistance"] = "Ohm, kOhm or MOhm"
-_WORDS = {
-    "conductance": "conductance g gread gmeas gcell gch readconductance leitwert",
-    "current": "current i iread imeas icell ids id readcurrent strom lesestrom",
-    "resistance": "resistance r rread rmeas rcell readresistance widerstand",
-    "pulse": "pulse pulsenumber pulseno pulsenr pulseindex pulseid pulsecount pulses npulse n no "
-    "number index step puls pulsnummer pulsnr",
-    "cycle": "cycle cyclenumber cycleno cyclenr cycleindex cycleid loop repetition zyklus",
-    "cell": "cell cellnumber cellno cellnr cellindex cellid device deviceid deviceno dut sample "
-    "memristor zelle bauteil",
-    "polarity": "polarity sign direction operation op mode type pulsetype polarität",
-    "voltage": "voltage v vpulse pulsevoltage vwrite writevoltage vprog amplitude pulseamplitude "
-    "vp spannung vg vgate gatevoltage",
-    "read_voltage": "vread readvoltage vr lesespannung vds drainvoltage",
-}
-_ROLES = {word: role for role, words in _WORDS.items() for word in words.split()}
-_OTHERS = {
-    *("time", "t", "zeit", "timestamp", "date", "temperature", "temp", "width", "pulsewidth"),
-    *("delay", "error", "std"),
-}
-# Names that count only where no column has a better one.
-_WEAK = {"n", "no", "number", "index", "step", "mode", "type", "amplitude", "sample", "v"}
 _UP = ("+", "up", "set", "potentiation", "potentiating", "pot", "ltp", "p", "positive", "pos")
 _DOWN = ("-", "down", "reset", "depression", "depressing", "dep", "ltd", "d", "negative", "neg")
 _POLARITIES = {
@@ -52,7 +39,6 @@ _POLARITIES = {
     **dict.fromkeys(("none", "start", "read"), 0.0),
 }
 _SIDES = {w: s for w, s in _POLARITIES.items() if s and len(w) > 1 and w not in ("pos", "neg")}
-_FILLERS = {*_WORDS["conductance"].split(), *_WORDS["current"].split(), "r", "resistance", "read"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,28 +70,21 @@ class Layout:
 
     def __post_init__(self) -> None:
         check_instance("columns", self.columns, Mapping, "a mapping such as {'pulse': 'Puls'}")
-        known = (*_WORDS, "potentiation", "depression")
+        known = (*WORDS, "potentiation", "depression")
         if strange := [key for key in self.columns if key not in known]:
             raise ValueError(f"columns must name {', '.join(known)}; got {strange[0]!r}")
         if self.read_voltage is not None:
             check_real("read_voltage", self.read_voltage, above=0.0)
         if self.unit is not None:
             check_instance("unit", self.unit, str, "text or None")
-            if _unit(self.unit) is None:
-                allowed = "; ".join(_UNITS.values())
+            if unit_of(self.unit) is None:
+                allowed = "; ".join(UNITS.values())
                 raise ValueError(f"unit must be one of {allowed}; got {self.unit!r}")
         if self.polarities is not None:
             words = "a mapping such as {1: 'up', 0: 'down'}, or None"
             check_instance("polarities", self.polarities, Mapping, words)
         if self.protocol is not None:
             check_pair("protocol", self.protocol)
-
-
-class Unit(NamedTuple):
-    """A quantity and how much of its SI unit one is."""
-
-    quantity: str
-    factor: float
 
 
 class Value(NamedTuple):
@@ -173,7 +152,7 @@ def _found(table: Table, layout: Layout) -> dict[str, str]:
             found[role] = wanted.strip()
     for weak in (False, True):
         for header in headers:
-            role = _role(header, weak)
+            role = role_of(header, weak)
             if not role or role in layout.columns or header in found.values():
                 continue
             if role in found and not weak:
@@ -183,18 +162,6 @@ def _found(table: Table, layout: Layout) -> dict[str, str]:
                 )
             found.setdefault(role, header)
     return found
-
-
-def _role(header: str, weak: bool) -> str:
-    """What a column holds by its name or by volts as its unit; empty for readings and others."""
-    name, unit = _split_unit(header)
-    word = _squashed(name)
-    role = _ROLES.get(word, "")
-    if (role and word in _WEAK) != weak or role in QUANTITIES:
-        return ""
-    if not role and (unit or "").strip().lower() in ("v", "mv"):
-        return "read_voltage" if "read" in name.lower() else "voltage"
-    return role
 
 
 def _values(table: Table, layout: Layout, found: dict[str, str]) -> list[Value]:
@@ -243,9 +210,9 @@ def _told(layout: Layout) -> list[Value]:
 
 def _as_value(header: str, layout: Layout) -> Value | None:
     """A column of readings by its name or its unit; None if it is none."""
-    name, text = _split_unit(header)
-    unit = _unit(text or "")
-    role = _ROLES.get(_squashed(name), "")
+    name, text = split_unit(header)
+    unit = unit_of(text or "")
+    role = ROLES.get(squashed(name), "")
     words = re.findall(r"[^\W_]+", re.sub(r"([a-zäöü])([A-Z])", r"\1 \2", name))
     sides = {_SIDES[word.lower()] for word in words if word.lower() in _SIDES}
     side = sides.pop() if len(sides) == 1 else 0.0
@@ -257,7 +224,7 @@ def _as_value(header: str, layout: Layout) -> Value | None:
         unit, text = _unit_of(header, "", layout)
     else:
         return None
-    rest = [w for w in words if w.lower() not in _SIDES and w.lower() not in _FILLERS]
+    rest = [w for w in words if w.lower() not in _SIDES and w.lower() not in FILLERS]
     return Value(header, unit, str(text), " ".join(rest), side)
 
 
@@ -265,7 +232,7 @@ def _unnamed(table: Table, layout: Layout, headers: list[str]) -> list[Value]:
     """Columns of numbers with nobody's names beside a pulse number: one a device."""
     found = []
     for header in headers:
-        if _squashed(_split_unit(header)[0]) in _OTHERS:
+        if squashed(split_unit(header)[0]) in OTHERS:
             continue
         column = table.frame.iloc[:, table.headers.index(header)]
         numbers = as_numbers(column)
@@ -278,15 +245,15 @@ def _unnamed(table: Table, layout: Layout, headers: list[str]) -> list[Value]:
 
 def _unit_of(header: str, quantity: str, layout: Layout) -> tuple[Unit, str]:
     """Unit in a header, else the layout's, else the SI unit."""
-    _, text = _split_unit(header)
-    unit = _unit(text or "")
+    _, text = split_unit(header)
+    unit = unit_of(text or "")
     if text is not None and (unit is None or (quantity and unit.quantity != quantity)):
-        allowed = _UNITS[quantity or "conductance"]
+        allowed = UNITS[quantity or "conductance"]
         raise ValueError(f"unit of {quantity or 'readings'} must be {allowed}; got {text!r}")
     if unit is None and layout.unit is not None:
-        unit, text = _unit(layout.unit), layout.unit
+        unit, text = unit_of(layout.unit), layout.unit
         if unit and quantity and unit.quantity != quantity:
-            raise ValueError(f"unit of {quantity} must be {_UNITS[quantity]}; got {layout.unit!r}")
+            raise ValueError(f"unit of {quantity} must be {UNITS[quantity]}; got {layout.unit!r}")
     if unit is None:
         unit = Unit(quantity or "conductance", 1.0)
         text = {"current": "A", "resistance": "Ohm"}.get(quantity, "S")
@@ -353,7 +320,7 @@ def _volts(
         )
     header = found[role]
     raw = table.frame.iloc[:, table.headers.index(header)].rename(header)
-    volts = as_numbers(raw) * (1e-3 if (_split_unit(header)[1] or "").strip() == "mV" else 1.0)
+    volts = as_numbers(raw) * (1e-3 if (split_unit(header)[1] or "").strip() == "mV" else 1.0)
     refuse(volts.isna() | (volts == 0.0), raw, "must be a number of volts other than 0")
     level = f" of {volts.iloc[0]:g} V" if volts.nunique() == 1 else ""
     said.append(f"read voltage{level} in {header!r}")
@@ -477,43 +444,6 @@ def refuse(wrong: pd.Series, raw: pd.Series, words: str, *, plain: bool = False)
         got = got.item() if isinstance(got, np.generic) else got
         shown = got if plain else shortened(repr(got))
         raise ValueError(f"{raw.index.name} {raw.index[row]}: {raw.name} {words}; got {shown}")
-
-
-def _split_unit(header: str) -> tuple[str, str | None]:
-    """Name and unit of a header: ``G (uS)``, ``conductance_uS``, ``R/kOhm``, ``I [A]``."""
-    header = header.strip()
-    if bracketed := re.fullmatch(r"(.*?)\s*[\[(]\s*([^\[\]()]*?)\s*[\])]", header):
-        name, unit = bracketed.groups()
-        inner = _split_unit(name)
-        if inner[1] is not None and _unit(inner[1]) != _unit(unit):
-            raise ValueError(f"mixed units: column {name!r} has the attribute units={unit!r}")
-        return (inner[0], unit) if unit else (name, None)
-    if (parts := re.fullmatch(r"(.+?)(?:\s*/\s*|[\s_]+)([^\s_/]+)", header)) and _is_unit(parts[2]):
-        return parts[1].strip(), parts[2]
-    return header, None
-
-
-def _is_unit(text: str) -> bool:
-    return _unit(text) is not None or text in ("V", "mV")
-
-
-def _unit(text: str) -> Unit | None:
-    """A unit of a reading; ``m`` is milli and ``M`` mega for ohms, siemens in any case."""
-    text = re.sub(r"[µμ]", "u", text.strip())
-    text = re.sub(r"[ΩΩ]", "ohm", text)
-    parts = re.fullmatch(r"([pnumkMKPNUG]?)(s|a|ohms?)", text, re.IGNORECASE)
-    if parts is None:
-        return None
-    prefix, base = parts[1], parts[2].lower()
-    quantity = _BASES[base]
-    if quantity == "resistance" and prefix in ("M", "G"):
-        return Unit(quantity, 1e6 if prefix == "M" else 1e9)
-    factor = _PREFIXES.get(prefix.lower())
-    return None if factor is None else Unit(quantity, factor)
-
-
-def _squashed(name: str) -> str:
-    return re.sub(r"[\W_]", "", name.lower()) or ("pulse" if name.strip() == "#" else "")
 
 
 def _labels(raw: pd.Series) -> pd.Series:
