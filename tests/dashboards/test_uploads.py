@@ -55,7 +55,7 @@ def test_a_run_comes_back_whole(tree):
 
 @pytest.mark.parametrize(
     ("work", "said"),
-    [(sleeping, "takes more than"), (hungry, "memory"), (crashing, "crash")],
+    [(sleeping, "takes longer than"), (hungry, "memory"), (crashing, "crash")],
 )
 def test_work_beyond_the_limits_is_one_sentence(work, said):
     deadline = 3.0 if work is sleeping else child.DEADLINE_S
