@@ -54,7 +54,7 @@ def _of_data(data: Dataset, look: Look) -> Predictions:
     if data.features == 2 and data.image_shape is None:
         return Predictions((), _plane(data, look))
     inputs, labels = data.test_inputs[:CANDIDATES], data.test_labels[:CANDIDATES]
-    shares = look.run.scores_of_copy(inputs).softmax(1)
+    shares = look.scores(inputs).softmax(1)
     hardest = shares[torch.arange(len(labels)), labels].argsort()[:SHOWN].tolist()
     return Predictions([_prediction(data, shares, place) for place in hardest], "")
 
@@ -77,7 +77,7 @@ def _plane(data: Dataset, look: Look) -> str:
     low, high = points.min(0).values, points.max(0).values
     axes = [torch.linspace(float(a), float(b), GRID) for a, b in zip(low, high, strict=True)]
     grid = torch.cartesian_prod(axes[1].flip(0), axes[0]).flip(1)
-    shares = look.run.scores_of_copy(grid.to(data.test_inputs)).softmax(1).cpu()
+    shares = look.scores(grid.to(data.test_inputs)).softmax(1).cpu()
     certain, best = shares.max(1)
     colours = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in COLOURS], dtype=float)
     share = 0.6 * certain.numpy()[:, None]

@@ -213,15 +213,6 @@ class Run(Settings):
         self.network.train()
         return loss / len(labels), hits / len(labels)
 
-    def scores_of_copy(self, inputs: Tensor) -> Tensor:
-        """What a copy of the network makes of ``inputs``; the run's own cells are not read.
-
-        So no noise is drawn that the next step would have drawn, and no energy is counted.
-        """
-        with torch.no_grad():
-            scores: Tensor = copy.deepcopy(self.network).eval()(inputs)
-        return scores
-
     def _estimate_and_write(self, groups: list[Group]) -> None:
         """Do what LowRankSGD does with layers, and keep references for spectra, without copies."""
         samples = [layer.samples_for_later() for layer in self.layers.values()]

@@ -5,12 +5,14 @@ A view provides a function that takes its data from the run.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from toolkit.crossbar import Array
@@ -47,6 +49,15 @@ class Look:
     def array(self) -> Array:
         """The layer's array."""
         return self.run.arrays[self.layer]
+
+    def scores(self, inputs: Tensor) -> Tensor:
+        """What a copy of the network makes of ``inputs``; the run's own cells are not read.
+
+        So no noise is drawn that the next step would have drawn, and no energy is counted.
+        """
+        with torch.no_grad():
+            scores: Tensor = copy.deepcopy(self.run.network).eval()(inputs)
+        return scores
 
 
 @dataclass(frozen=True)
