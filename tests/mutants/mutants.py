@@ -16,6 +16,7 @@ class Mutant(NamedTuple):
 
 LOWRANK = "tests/lowrank/"
 CELLS = "tests/crossbar/"
+TABLES = "tests/fitting/test_tables.py"
 MUTANTS = [
     # estimators
     Mutant(
@@ -475,5 +476,36 @@ MUTANTS = [
         '(expected[1], "To rounding',
         '(sigma, "To rounding',
         "tests/teaching/test_sbpca.py",
+    ),
+    # measured tables
+    Mutant(
+        "toolkit/fitting/columns.py",
+        "readings = 1.0 / readings",
+        "readings = 1e-12 * readings",
+        TABLES,
+    ),
+    Mutant(
+        "toolkit/fitting/trains.py",
+        "| missing | missing.shift(fill_value=False)",
+        "",
+        TABLES,
+    ),
+    Mutant(
+        "toolkit/fitting/trains.py",
+        "far[:-1] & far[1:] & (moves[:-1] * moves[1:] < 0.0)",
+        "far[:-1]",
+        TABLES,
+    ),
+    Mutant(
+        "toolkit/fitting/headers.py",
+        'return Unit(quantity, 1e6 if prefix == "M" else 1e9)',
+        "return Unit(quantity, 1e9)",
+        TABLES,
+    ),
+    Mutant(
+        "toolkit/fitting/turns.py",
+        "runs[1:] += ",
+        "runs[1:] += 0.0 * ",
+        TABLES,
     ),
 ]
