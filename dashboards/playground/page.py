@@ -431,6 +431,8 @@ def intro_html(snapshot: Snapshot) -> str:
     )
     if snapshot.diverged:
         advice = "Training diverged: lower the learning rate and press Reset."
+    elif knobs["method"] == "sgd" and not snapshot.running:
+        advice = "Press Start, then choose another method."
     elif snapshot.running:
         advice = "Move a knob on the left and watch what changes."
     else:

@@ -134,7 +134,8 @@ PREDICTIONS = View(
     lambda: Text("", sizing_mode="stretch_both", margin=(2, 10)),
     _draw,
     "Test samples that the network finds hardest: what it takes each for, how sure it is, and "
-    "whether that is right. With two inputs: the predicted class of every point of the plane.",
+    "whether that is right. If samples have two features, it shows the predicted class of every "
+    "point of the plane.",
     ("01_quick_start", "A first run"),
     predictions,
 )

@@ -39,9 +39,10 @@ class Step:
     done: Mapping[str, Any]
     open: str = ""
 
-    def holds(self, facts: Mapping[str, Any]) -> bool:
-        """Whether every condition holds."""
-        return all(_holds(facts.get(name), wanted) for name, wanted in self.done.items())
+    def holds(self, facts: Mapping[str, Any], *, apart: str = "") -> bool:
+        """Whether every condition holds, ``apart`` from one."""
+        done = {name: wanted for name, wanted in self.done.items() if name != apart}
+        return all(_holds(facts.get(name), wanted) for name, wanted in done.items())
 
 
 def _holds(found: Any, wanted: Any) -> bool:
@@ -84,7 +85,7 @@ def _step(place: int, given: Any) -> Step:
 
 @dataclass
 class _Visit:
-    """What has happened since the present step began."""
+    """What has happened in the present step; ``first_epoch`` is when all but epochs first held."""
 
     first_epoch: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
@@ -100,8 +101,11 @@ class Tour:
         self._text = Text("", sizing_mode="stretch_width", margin=(4, 10))
         self.begin = button("Take the tour", variant="outlined")
         self._opens = {step.open: _opener(step.open) for step in steps if step.open}
-        self._skip, self._end = button("Skip step", variant="text"), button("End", variant="text")
+        self._back, self._skip, self._end = (
+            button(label, variant="text") for label in ("Back", "Skip", "End")
+        )
         self.begin.on_click(lambda _: self.go(0))
+        self._back.on_click(lambda _: self.go(max(0, (self.place or 0) - 1)))
         self._skip.on_click(lambda _: self.go((self.place or 0) + 1))
         self._end.on_click(lambda _: self.go(None))
         for page, opener in self._opens.items():
@@ -109,6 +113,7 @@ class Tour:
         self.view = pn.Row(
             self._text,
             *self._opens.values(),
+            self._back,
             self._skip,
             self._end,
             visible=False,
@@ -133,7 +138,7 @@ class Tour:
 
     def _show(self, place: int) -> None:
         over = place >= len(self.steps)
-        self._skip.visible = not over
+        self._skip.visible, self._back.visible = not over, place > 0
         for page, opener in self._opens.items():
             opener.visible = page == self.present.open and not over
         title = f"{place + 1} of {len(self.steps)} · {self.present.title}"
@@ -153,9 +158,13 @@ class Tour:
         if self.place is None or self.place >= len(self.steps):
             return
         visit, epoch = self._visit, float(facts["epoch"])
-        if visit.first_epoch is None or epoch < visit.first_epoch:  # begun, or reset
+        known = {**facts, **visit.facts}
+        if not self.present.holds(known, apart="epochs"):
+            visit.first_epoch = None
+            return
+        if visit.first_epoch is None or epoch < visit.first_epoch:  # done just now, or reset
             visit.first_epoch = epoch
-        if self.present.holds({**facts, "epochs": epoch - visit.first_epoch, **visit.facts}):
+        if self.present.holds({**known, "epochs": epoch - visit.first_epoch}):
             self.go(self.place + 1)
 
 
@@ -166,6 +175,6 @@ def _opener(page: str) -> Any:
 
 
 _OVER = (
-    "That was the tour. Scenarios has fourteen questions to go on with, and the notebooks derive "
-    "what you have seen."
+    "That was the tour. The Scenarios page has more experiments, and the question mark at each "
+    "figure links to the notebook that derives it."
 )

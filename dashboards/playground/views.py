@@ -154,7 +154,7 @@ VIEWS: dict[str, View] = {
         _blank_loss,
         _draw_loss,
         "The error on the batches that the network trains on, lower is better; a grey line marks "
-        "every change of a knob. At 2.3 a network of ten classes guesses.",
+        "every change of a knob. A loss of 2.3 is pure guessing among ten classes.",
         ("01_quick_start", "A first run"),
     ),
     "accuracy": View(

@@ -68,7 +68,7 @@ def _measured() -> dict[str, list[dict[str, float]]]:
 
 SCENARIOS = (
     Scenario(
-        "Rank 1 crawls, then raise it",
+        "Rank 1 crawls until you raise it",
         "One outer product a batch follows only the strongest direction of the gradient. After "
         "five passes over the digits rank 1 has {a5} of the test set right, after ten {a10}.",
         "Start, wait for five epochs, then move Rank from 1 to 4. The loss falls at once: the "
@@ -85,7 +85,7 @@ SCENARIOS = (
     ),
     Scenario(
         "The best approximation does not train best",
-        "The truncated SVD is by definition nearest to every batch's gradient. What it drops it "
+        "The truncated SVD is by definition nearest to every batch's gradient. What it drops, it "
         "drops in every batch; SBPCA's history lets the lesser directions through over time, and "
         "FeedbackPCA carries over what it has not written.",
         "At rank 1, after 20 epochs: SVD {a20}, SBPCA {b20}, FeedbackPCA {c20}.",
@@ -112,8 +112,8 @@ SCENARIOS = (
     Scenario(
         "Writing every sample wears cells out",
         "On EpiRAM cells the full gradient, written sample by sample, and SBPCA at rank 4 end at "
-        "about the same accuracy ({b20} and {a20}). The one writes nearly twice the pulses of the "
-        "other, and 16 times the outer products.",
+        "about the same accuracy ({b20} and {a20}). Sample by sample takes nearly twice "
+        "the pulses and 16 times the outer products.",
         "Compare along pulses: at equal pulses SBPCA is ahead.",
         ({"device": "EpiRAM"}, {"device": "EpiRAM", "method": "sgd"}),
     ),
@@ -131,7 +131,7 @@ SCENARIOS = (
     Scenario(
         "One after the other, or their sum",
         "Rank-sequential writing lets outer products cancel each other in pulses that both cost "
-        "and disturb. Where the sum can be formed first, half of the pulses do, and on a strongly "
+        "and disturb. Forming the sum first saves half of the pulses, and on a strongly "
         "curved cell the accuracy after ten epochs is {b10} against {a10}.",
         "Pulses of the two runs, and which of them falls back later: curvature eats weights that "
         "have come near their limits.",
@@ -195,7 +195,7 @@ SCENARIOS = (
         "How many bits must a converter have?",
         "With 8 bits at both ends the network reaches {a20}, with 4 bits {b20}, with 3 bits {c20}: "
         "the errors of the last layer no longer fit between two steps.",
-        "Set DAC and ADC apart, in the Playground: which of them hurts first?",
+        "In the Playground, lower the bits of DAC and ADC one at a time: which hurts first?",
         (
             {"device": "EpiRAM", "dac_bits": 8, "adc_bits": 8},
             {"device": "EpiRAM", "dac_bits": 4, "adc_bits": 4},

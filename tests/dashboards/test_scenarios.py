@@ -59,7 +59,7 @@ def test_every_number_in_a_text_was_measured():
 
 
 def test_what_the_texts_claim_is_what_was_measured():
-    rank_1 = of("Rank 1 crawls, then raise it")[2][0]
+    rank_1 = of("Rank 1 crawls until you raise it")[2][0]
     assert rank_1["5"] < 0.8 < rank_1["10"]
     (low_rank, full), _, _ = of("Rank 4 is enough")
     assert abs(low_rank - full) < 0.01

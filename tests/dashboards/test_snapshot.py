@@ -210,8 +210,9 @@ def test_expected_pulses_are_what_the_cells_get_on_average():
     asked, full = now.views["cost"].expected_pulses
     assert asked == pytest.approx(full, rel=1e-5)
     assert run.pulses == pytest.approx(asked, rel=0.1)
-    run, now = taken(steps=1, method="sbpca", rank=3)
-    assert run.pulses == pytest.approx(now.views["cost"].expected_pulses[0], rel=0.1)
+    pairs = [taken(steps=1, method="sbpca", rank=3, seed=seed) for seed in range(20)]
+    expected = sum(now.views["cost"].expected_pulses[0] for _, now in pairs)
+    assert sum(run.pulses for run, _ in pairs) == pytest.approx(expected, rel=0.07)  # 4 deviations
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ class LiveFigure:
         self.figure: figure = hv.render(element, backend="bokeh")
         self.figure.output_backend = "canvas"  # webgl is many times slower without a GPU
         self.figure.toolbar_location = None  # ranges follow the data: zoom would not last
+        self.figure.toolbar.tools = []  # and the wheel scrolls the page
         self.figure.update(sizing_mode="stretch_both", height=None, frame_align=False)
         title = self.figure.title
         self.title = str(title.text if isinstance(title, Title) else title or "")
