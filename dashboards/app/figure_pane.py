@@ -84,22 +84,18 @@ def explanation(text: str, lesson: tuple[str, str]) -> str:
 
 def grid(*panes: FigurePane, least: str = "320px", share: str = "30%") -> pn.Column:
     """The panes in rows, each at least ``least`` wide and a ``share`` of the row."""
-    column = pn.Column(sizing_mode="stretch_both")
-    fill_grid(column, panes, least=least, share=share)
-    return column
+    styles = grid_styles(least=least, share=share)
+    return pn.Column(*(pane.view for pane in panes), styles=styles, sizing_mode="stretch_both")
 
 
-def fill_grid(
-    column: pn.Column, panes: Sequence[FigurePane], *, least: str = "320px", share: str = "30%"
-) -> None:
-    """Put these panes into a grid, in place of what it shows."""
-    column.styles = {
+def grid_styles(*, least: str, share: str) -> dict[str, str]:
+    """Styles of a grid whose cells are at least ``least`` wide and a ``share`` of the row."""
+    return {
         "display": "grid",
         "grid-template-columns": f"repeat(auto-fit, minmax(max({least}, {share}), 1fr))",
         "gap": "6px",
         "min-height": "fit-content",  # several rows push what stands below further down
     }
-    column.objects = [pane.view for pane in panes]
 
 
 def facts(items: dict[str, Any], widths: Sequence[int] = ()) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import panel as pn
 
-from dashboards.app.figure_pane import FigurePane, explanation, fill_grid
+from dashboards.app.figure_pane import FigurePane, explanation, grid_styles
 from dashboards.playground.view import View
 from dashboards.playground.views import VIEWS
 from toolkit.plots import LiveFigure
@@ -20,13 +20,20 @@ ALWAYS = ("loss",)
 
 
 class Figures:
-    """Up to six live views, created when first shown and then kept."""
+    """Up to six live views, created when first shown and then kept.
+
+    Each has a cell of its own from the start: a browser that is given two lists of cells in a row
+    may lose one of them.
+    """
 
     def __init__(self, shown: Sequence[str] = DEFAULT) -> None:
         self.panes: dict[str, FigurePane] = {}
         self._turn = 0
         self._drawn: tuple[object, ...] = ()
-        self.grid = pn.Column(sizing_mode="stretch_both")
+        self._cells = {
+            name: pn.Column(visible=False, margin=0, sizing_mode="stretch_both") for name in VIEWS
+        }
+        self.grid = pn.Column(*self._cells.values(), sizing_mode="stretch_both")
         self.show(shown)
 
     def show(self, names: Sequence[str]) -> None:
@@ -46,9 +53,11 @@ class Figures:
                 view = VIEWS[name]
                 about = explanation(view.about, view.lesson)
                 self.panes[name] = FigurePane(blank(name), view.title, about=about)
+                self._cells[name].objects = [self.panes[name].view]
             self.panes[name].set_height(height)
-        panes = [self.panes[name] for name in self.shown]
-        fill_grid(self.grid, panes, least="240px", share=f"{100 // columns - 3}%")
+        for name, cell in self._cells.items():
+            cell.visible = name in self.shown
+        self.grid.styles = grid_styles(least="240px", share=f"{100 // columns - 3}%")
 
     def wanted(self) -> dict[str, Callable[[Look], Any]]:
         """The functions that take the data of the views shown."""

@@ -10,6 +10,7 @@ import torch
 
 from dashboards.playground.maps import (
     DIVERGING_COLOURS,
+    NOTHING,
     ON_CELLS,
     SEQUENTIAL_COLOURS,
     as_pixels,
@@ -107,6 +108,9 @@ def _blank_write() -> LiveFigure:
 
 def _draw_write(live: LiveFigure, snapshot: Snapshot, found: Write | None) -> str:
     if found is None:
+        nothing = np.full((1, 1), NOTHING, dtype=np.uint8)
+        for glyph in range(3):
+            live.place_pixels(glyph, nothing, (0, 0, 1, 1))
         missing = ON_CELLS if snapshot.knobs["device"] == "digital" else "no step yet"
         return f"Write, {snapshot.focus.layer}: {missing}"
     rows, columns = found.shape

@@ -17,7 +17,7 @@ import panel_material_ui as pmui
 
 from dashboards.app import site
 from dashboards.app.address import Address, one_of, parse, query_asked
-from dashboards.app.figure_pane import FigurePane, grid, table
+from dashboards.app.figure_pane import WHOLE, FigurePane, grid, table
 from dashboards.app.settings_text import knobs_of_query, query_of
 from dashboards.app.site import Text
 from dashboards.app.widgets import live_widgets, moving_along, show
@@ -37,7 +37,7 @@ SHOWN_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "d
 SHARED = tuple(name for name, knob in knobs_of(Settings).items() if not is_live(knob))
 CELL = "AlOx/HfO2"
 DEFAULTS: tuple[dict[str, Any], ...] = ({"device": CELL}, {"device": CELL, "method": "sgd"})
-FIRST_STEPS = 25
+FIRST_STEPS = 10  # few enough to be done by all
 ABBREVIATIONS = ("sbpca", "sbe", "svd", "lrt", "nmf", "sgd")
 
 
@@ -174,16 +174,15 @@ class Race:
         figures = grid(*panes, least="360px", share="40%")
         figures.styles = {**figures.styles, "min-height": FIGURE_HEIGHT}
         bar = pn.FlexBox(self.start, self.pause, self.reset, self.new_seed, self.axis, self.counts)
-        return pn.Column(
-            bar, self.notice, figures, self.table, cards, self.address, sizing_mode="stretch_width"
-        )
+        parts = bar, self.notice, figures, self.table, cards
+        return pn.Column(*parts, sizing_mode="stretch_both", styles=WHOLE)
 
     def page(self) -> pmui.Page:
         """The whole page; the runs stop when the session ends."""
         if pn.state.curdoc:
             pn.state.curdoc.add_periodic_callback(self.refresh, FRAME_MS)
         pn.state.on_session_destroyed(self._on_session_destroyed)
-        return site.page("race", sidebar=[], main=[self.view()])
+        return site.page("race", sidebar=[], main=[self.view(), self.address])
 
     # --- what the visitor does ---------------------------------------------------------------
 

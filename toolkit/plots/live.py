@@ -96,7 +96,7 @@ class LiveFigure:
         """
         source, renderer = self._sources[glyph], self._glyphs[glyph]
         is_curve = isinstance(renderer.glyph, Line | Scatter)
-        shown = not is_curve or all(map(len, columns.values()))
+        shown = not is_curve or all(np.isfinite(values).any() for values in columns.values())
         if not shown:
             columns = dict.fromkeys(columns, UNSEEN)
         if renderer.visible != shown:
