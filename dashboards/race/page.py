@@ -58,8 +58,6 @@ class RaceRun:
         self.others = Text("", margin=(0, 5))
         self.heading = Text("", margin=0)
         self.follow(self.live.snapshot.knobs)
-        for snapshot in self.live.first_snapshots:
-            self.look(snapshot)
 
     def rename(self, name: str, colour: str) -> None:
         """Set the name above the run's knobs."""
@@ -85,6 +83,8 @@ class RaceRun:
 
     def look(self, snapshot: Snapshot) -> None:
         """Record the run's progress; its clock runs while it trains."""
+        while self.live.first_snapshots:
+            self.look(self.live.first_snapshots.pop(0))
         if self._answered != snapshot.answered == self.live.asked:  # no other knob is on its way
             self._answered = snapshot.answered
             self.follow(snapshot.knobs)

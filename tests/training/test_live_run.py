@@ -65,6 +65,35 @@ def message(run: LiveRun) -> str:
     return run.messages.get(timeout=20)
 
 
+def test_first_steps_train_before_other_requests_and_take_no_place(make, monkeypatch):
+    monkeypatch.setattr("toolkit.training.experiment.live.FIRST_S", 60.0)
+    limit = RunLimit(1)
+    other = make(limit=limit)
+    other.start()
+    steps(other, 3)  # it has the only place
+    run = make(limit=limit, first_steps=7)
+    run.change(rank=2)
+    until(lambda: run.snapshot.answered == run.asked)
+    assert run.snapshot.step == 7 and not run.snapshot.running and run.messages.empty()
+    assert [step for step, _ in run.snapshot.changes] == [7]
+    assert [snapshot.step for snapshot in run.first_snapshots] == [1, 4, 7]
+    alone = Experiment(hidden=[16], seed=0)
+    for _ in range(7):
+        alone.step()
+    assert run.results()["training"]["loss"].equals(alone.results()["training"]["loss"])
+
+
+def test_first_steps_that_take_long_are_fewer_and_those_that_diverge_are_said(make, monkeypatch):
+    monkeypatch.setattr("toolkit.training.experiment.live.FIRST_S", 0.0)
+    run = make(first_steps=100)
+    until(lambda: run.snapshot.answered == run.asked)
+    assert run.snapshot.step == 1
+    monkeypatch.setattr("toolkit.training.experiment.live.FIRST_S", 60.0)
+    worse = make(first_steps=500, hidden=[64] * 3, learning_rate=10.0, batch_size=8, method="sgd")
+    assert "diverged" in message(worse)
+    until(lambda: worse.snapshot.diverged)
+
+
 def test_a_new_run_waits_and_starts_and_pauses(live):
     assert live.snapshot.layers["layer1"].spectrum is None
     assert live.snapshot.views == {}

@@ -40,8 +40,8 @@ class LiveRun:
     another pauses (``snapshot.waiting``). A run that diverged does not train until it is reset.
     ``messages`` receives one line of text for every rejected request and when a run diverges.
     ``asked`` counts the requests; a snapshot with the same ``answered`` includes them all.
-    ``first_steps`` are trained before the first snapshot, fewer if they take long;
-    ``first_snapshots`` are taken during them. :meth:`close` stops the thread; an interpreter that
+    ``first_steps`` are the first request, fewer if they take long; ``first_snapshots`` are taken
+    during them. :meth:`close` stops the thread; an interpreter that
     exits closes every live run first.
     """
 
@@ -58,11 +58,12 @@ class LiveRun:
         self._snapshot_numbers = itertools.count()
         self._begin(knobs)
         self.first_snapshots: list[Snapshot] = []
-        self._train_first(first_steps)
         self._snapshot = self._take_snapshot()
         self._thread = threading.Thread(target=self._work, name="live-run", daemon=True)
         self._thread.start()
         weakref.finalize(self, _shut_down, self._closing, self._requests, self._thread)
+        if first_steps:
+            self._ask(lambda: self._train_first(first_steps))
 
     @property
     def snapshot(self) -> Snapshot:
@@ -278,13 +279,17 @@ class LiveRun:
         self._set_running(False)
 
     def _train_first(self, steps: int) -> None:
-        end = time.monotonic() + FIRST_S
-        for step in range(steps):
-            self._attempt(self._train)
-            if self._diverged or time.monotonic() > end:
-                return
-            if step % LOOKS_EVERY == 0:
-                self.first_snapshots.append(self._take_snapshot())  # the past of spectra, too
+        try:
+            with self._shift():
+                end = time.monotonic() + FIRST_S
+                for step in range(steps):
+                    self._train()
+                    if step % LOOKS_EVERY == 0:
+                        self.first_snapshots.append(self._take_snapshot())  # the past of spectra
+                    if time.monotonic() > end or self._closing.is_set():
+                        return
+        finally:
+            self._leave_queue()
 
     def _answer(self, answer: Future[xr.DataTree]) -> None:
         if not answer.set_running_or_notify_cancel():  # the caller no longer waits
