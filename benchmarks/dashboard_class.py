@@ -96,6 +96,10 @@ class Visitor:
         await asyncio.wait_for(shown.wait(), 60)
         return time.monotonic() - began
 
+    def sees(self, label: str) -> bool:
+        """Whether a widget of that label has come to the page."""
+        return any(model.get("attributes", {}).get("label") == label for model in self._models)
+
     async def leave(self) -> None:
         """Close the tab."""
         self._connection.close()
@@ -110,7 +114,11 @@ class Visitor:
 
     async def _read(self) -> None:
         while (message := await self._connection.read_message()) is not None:
-            if isinstance(message, str) and "Gradient memory" in message:
+            if not isinstance(message, str):
+                continue
+            if '"type":"object"' in message:  # what a panel that was opened brings
+                self._models += _models(json.loads(message))
+            if "Gradient memory" in message:
                 self._look(html.unescape(html.unescape(message)))
 
     def _look(self, text: str) -> None:
@@ -241,7 +249,8 @@ async def come_and_go(address: str, server: subprocess.Popen[str], cycles: int) 
         if done < cycles:
             async with visitors(address, 1) as (visitor,):
                 await visitor.press("Start")
-                while visitor.step < 5:
+                begun = visitor.step
+                while visitor.step < begun + 5:
                     await asyncio.sleep(0.05)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.dashboard_class import counted, server, visitors
+from benchmarks.dashboard_class import Visitor, counted, server, visitors
 
 pytestmark = pytest.mark.alone
 PATIENCE_S = 60
@@ -31,14 +31,16 @@ async def until(condition: Callable[[], object]) -> None:
 def test_who_leaves_makes_room_for_the_next_within_five_seconds(small_server) -> None:
     async def visit() -> float:
         async with visitors(small_server[0], 2) as (first, second):
+            begun = second.step
             await first.press("Start")
-            await until(lambda: first.step > 3)
+            await until(lambda: first.step > 30)
             await second.press("Start")
             await until(lambda: second.state == "waits (1 in line)")
-            assert second.step == 0
+            assert second.step in (begun, 25)  # the first steps of a page take no place
+            begun = second.step
             began = time.monotonic()
             await first.leave()
-            await until(lambda: second.step > 0)
+            await until(lambda: second.step > begun)
             return time.monotonic() - began
 
     assert asyncio.run(visit()) < 5
@@ -69,7 +71,7 @@ def test_sessions_that_come_and_go_leave_nothing_behind(small_server) -> None:
         for _ in range(count):
             async with visitors(address, 1) as (visitor,):
                 await visitor.press("Start")
-                await until(lambda: visitor.step > 0)
+                await until(lambda: visitor.step > 30)
         end = time.monotonic() + PATIENCE_S
         while "1 threads" not in (found := counted(process)):  # sessions are kept for 4 s
             assert time.monotonic() < end, found
@@ -100,12 +102,18 @@ def test_sessions_that_come_and_go_leave_nothing_behind(small_server) -> None:
 def test_values_that_no_widget_would_send_change_nothing(small_server, label, value) -> None:
     async def visit() -> None:
         async with visitors(small_server[0], 1) as (visitor,):
-            await visitor.turn(5)
-            before = visitor.said
+            await visitor.press("New run ▾")
+            await visitor.press("More knobs ▾")
+            await until(lambda: visitor.sees(label) and visitor.sees("Begin new run"))
+            before = await begun_anew(visitor)
             await visitor.set(label, value)
-            await visitor.press("Begin new run")  # takes the fixed knobs, too
-            await visitor.turn(4)
-            await visitor.turn(5)  # it still answers
-            assert visitor.said == before
+            assert await begun_anew(visitor) == before  # and it still answers
+
+    async def begun_anew(visitor: Visitor) -> dict[str, str]:
+        """What the page says of a new run of rank 5, which takes the fixed knobs, too."""
+        await visitor.press("Begin new run")
+        await visitor.turn(4)
+        await visitor.turn(5)
+        return visitor.said
 
     asyncio.run(visit())

@@ -18,8 +18,10 @@ from toolkit.training import Settings
 def own_devices(monkeypatch):
     """What the commands add to the list is taken off again."""
     monkeypatch.setattr(presets, "_DEVICES", dict(presets._DEVICES))
-    monkeypatch.setattr(Settings.param["device"], "objects", [*Settings.param["device"].objects])
     monkeypatch.setenv(presets.DEVICES_VARIABLE, "")
+    names = [*Settings.param["device"].objects]  # a list: param's own view of them nests for ever
+    yield
+    Settings.param["device"].objects = names
 
 
 def options(layout):

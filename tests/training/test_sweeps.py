@@ -65,7 +65,7 @@ def test_a_list_is_an_axis_and_a_value_is_fixed():
         ({"seed": [1]}, {}, "grid must have knobs of .*; got 'seed'"),
         ({"rank": [1, 0]}, {}, "rank must be a whole number, 1 to 512; got 0"),
         ({"rank": []}, {}, r"rank must have at least one value and no repeats; got \[\]"),
-        ({"rank": [2, 2]}, {}, r"each once; got \[2, 2\]"),
+        ({"rank": [2, 2]}, {}, r"no repeats; got \[2, 2\]"),
         ({"method": "best"}, {}, "method must be one of"),
         ({"hidden": [[8], 8]}, {}, "hidden must be a list of widths"),
         ({}, {"epochs": 0}, "epochs must be between 1 and 100000; got 0"),
@@ -274,7 +274,7 @@ class Ended:
 def test_runs_whose_workers_die_again_and_again_are_recorded_and_a_lost_scheduler_ends_it():
     killed = KilledWorker("run", SimpleNamespace(address="tcp://w"), 3)
     assert sweeps._row_of(Ended(killed))["error"].startswith("KilledWorker: ")
-    with pytest.raises(ConnectionError, match="Start the sweep again to go on"):
+    with pytest.raises(ConnectionError, match="Start the sweep again to continue"):
         sweeps._row_of(Ended(None))
 
 
