@@ -28,7 +28,7 @@ from toolkit.training.experiment.snapshot import LOOKS_EVERY, Focus, Look, Snaps
 SNAPSHOTS_PER_SECOND = 18
 SNAPSHOTS_TOGETHER = 60  # per second, for all runs that share a limit: their pages share a thread
 SNAPSHOT_SHARE = 0.1  # most of the worker's time: snapshots of large layers are rarer
-FIRST_S = 0.3  # longest time for a run's first steps
+FIRST_S = 1.0  # longest time for a run's first steps
 SLOWEST_S = 0.5  # longest interval between snapshots
 WAIT_S = 0.1  # interval between checks for a free place
 
