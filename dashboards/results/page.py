@@ -76,7 +76,7 @@ class Results:
         self._folder: Path | None = pn.state.cache.get("runs")
         self.saved = site.select("Saved on this server", [], width=250, margin=(10, 0))
         self.saved.visible = self._folder is not None
-        self.saved.param.watch(lambda event: self._open_saved(event.new), "value")
+        self.saved.param.watch(self._saved_chosen, "value")
         self._list_saved()
         self.pick = site.select("Run shown", [], width=250, margin=(10, 0), visible=False)
         self.pick.param.watch(lambda _: self._show(), "value")
@@ -158,14 +158,15 @@ class Results:
         found = saved_runs(self._folder) if self._folder else {}
         self.saved.options = {CHOOSE: ""} | {words: path.name for words, path in found.items()}
 
-    def _open_saved(self, name: str) -> None:
+    async def _saved_chosen(self, event: Any) -> None:
+        await self._open_saved(event.new)
+
+    async def _open_saved(self, name: str) -> None:
         """Open a run of the folder, if the list has that name."""
         if not name or self._folder is None or name not in self.saved.options.values():
             return
         try:
-            tree = open_results(self._folder / name)
-            if size_of(tree) <= MOST_TOGETHER:
-                tree.load()  # the file may go
+            tree = await asyncio.to_thread(_loaded, self._folder / name)
         except (ValueError, OSError) as error:
             self._say(f"{name[:60]}: {error}")
         else:
@@ -252,6 +253,14 @@ class Results:
 
     def _say(self, text: str) -> None:
         site.notify(text, also=self.notice)
+
+
+def _loaded(path: Path) -> xr.DataTree:
+    """A saved run, in memory unless it is too large to be opened: the file may go."""
+    tree = open_results(path)
+    if size_of(tree) <= MOST_TOGETHER:
+        tree.load()
+    return tree
 
 
 async def attempt(data: bytes) -> xr.DataTree | ValueError:

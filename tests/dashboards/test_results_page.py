@@ -1,5 +1,6 @@
 """The Results page without a browser: reading what is not trusted, showing, comparing, keeping."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -354,10 +355,16 @@ def test_a_folder_of_runs_is_listed_newest_first_and_opens(tmp_path, monkeypatch
 
     monkeypatch.setitem(pn.state.cache, "runs", tmp_path)
     page = Results()
-    page.saved.value = "rank1.nc"
+
+    async def choose():
+        page.saved.value = "rank1.nc"
+        while page.saved.value:
+            await asyncio.sleep(0.01)
+
+    beside(asyncio.wait_for(choose(), 30))
     assert list(page.runs) == ["rank1"] and page.saved.value == ""
     for name in ("../rank1.nc", "notes.nc", "/etc/passwd"):
-        page._open_saved(name)  # what no list offers
+        beside(page._open_saved(name))  # what no list offers
     assert list(page.runs) == ["rank1"]
 
 
