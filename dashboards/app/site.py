@@ -21,6 +21,7 @@ from toolkit.checks import check_choice
 from toolkit.training.experiment.run_limit import RunLimit
 
 NAME = "SBPCA Toolkit"
+CELL = "AlOx/HfO2"  # of the runs with which pages open: it trains well, and its curvature is seen
 NOTICE_MS = 6000
 ABSENT_S = 2.0
 MAX_RUNS = 8  # at once; `serve` can change it

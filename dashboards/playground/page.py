@@ -44,7 +44,7 @@ from toolkit.training.layers.convert import DIGITAL
 FRAME_MS = 60
 FIRST_STEPS = 25  # more than an epoch of the digits, so that every view shows something
 PATIENCE_S = 0.3  # for the first views
-BEGIN, PLAIN = "device=AlOx/HfO2", "device=digital"  # without a query; with all at its default
+BEGIN, PLAIN = f"device={site.CELL}", "device=digital"  # without a query; with all at its default
 MORE = "More knobs ▾"
 FIRST_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device")
 OWN_NAMES = ("views", "layer", "speed", "tour")  # in the address, beside the knobs
@@ -350,6 +350,8 @@ class Playground:
         self._shown_number = snapshot.number
 
     def _look_at_tour(self, snapshot: Snapshot) -> None:
+        if self.tour.place is None:
+            return
         accuracy = snapshot.evaluations[-1, 2] if len(snapshot.evaluations) else None
         progress = {"running": snapshot.running, "epoch": snapshot.epoch, "accuracy": accuracy}
         self.tour.look({**snapshot.knobs, **progress})
@@ -373,7 +375,6 @@ class Playground:
         if snapshot.knobs["device"] != DIGITAL:
             self._following = True
             self._show_nonidealities(dict(snapshot.nonidealities))
-            self._arrange()
             self._following = False
 
     def _follow_run(self, snapshot: Snapshot) -> None:
@@ -447,8 +448,8 @@ def _task(knobs: Any) -> str:
     tasks = {
         "digits": "handwritten digits",
         "mnist": "handwritten digits (MNIST)",
-        "fashion_mnist": "pieces of clothing (Fashion-MNIST)",
-        "cifar10": "photographs (CIFAR-10)",
+        "fashion-mnist": "pieces of clothing (Fashion-MNIST)",
+        "cifar-10": "photographs (CIFAR-10)",
     }
     return tasks.get(str(knobs["dataset"]), f"the {escape(str(knobs['dataset']))} data set")
 

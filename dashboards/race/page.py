@@ -35,8 +35,10 @@ FIGURE_HEIGHT = "clamp(320px, calc(100vh - 540px), 560px)"  # the knobs are to b
 LETTERS = "abcd"
 SHOWN_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device", "scheme")
 SHARED = tuple(name for name, knob in knobs_of(Settings).items() if not is_live(knob))
-CELL = "AlOx/HfO2"
-DEFAULTS: tuple[dict[str, Any], ...] = ({"device": CELL}, {"device": CELL, "method": "sgd"})
+DEFAULTS: tuple[dict[str, Any], ...] = (
+    {"device": site.CELL},
+    {"device": site.CELL, "method": "sgd"},
+)
 FIRST_STEPS = 10  # few enough to be done by all
 ABBREVIATIONS = ("sbpca", "sbe", "svd", "lrt", "nmf", "sgd")
 

@@ -20,12 +20,13 @@ from zarr.storage import ZipStore
 from dashboards.app.serve import websocket_origins
 from dashboards.app.site import Text
 from dashboards.app.widgets import groups, live_knobs, live_widgets
-from dashboards.playground.page import Playground, status_html
+from dashboards.playground.page import Playground, intro_html, status_html
 from dashboards.playground.view import View
 from dashboards.playground.views import VIEWS
 from tests.dashboards.driving import beside
 from toolkit.results import open_results
 from toolkit.training import Settings
+from toolkit.training.data.datasets import dataset_names
 from toolkit.training.experiment.knobs import describe, is_live, knobs_of, reference
 
 
@@ -385,3 +386,19 @@ def test_a_view_is_one_object(opened, monkeypatch):
     frames(page, until=lambda: page.run.snapshot.step == 1)
     expected = float(next(iter(page.run._experiment.arrays.values())).weights.norm())
     assert seen[-1] == (page.figures.panes["norm"].live, expected)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        ("digits", "learns handwritten digits on"),
+        ("mnist", "learns handwritten digits (MNIST) on"),
+        ("fashion-mnist", "learns pieces of clothing (Fashion-MNIST) on"),
+        ("cifar-10", "learns photographs (CIFAR-10) on"),
+        ("spirals", "learns the spirals data set on"),
+    ],
+)
+def test_the_sentence_says_what_is_learned(playground, dataset, words):
+    assert dataset in dataset_names()
+    now = playground.run.snapshot
+    assert words in intro_html(replace(now, knobs={**now.knobs, "dataset": dataset}))

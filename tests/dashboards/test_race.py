@@ -6,8 +6,8 @@ import time
 import numpy as np
 import pytest
 
+from dashboards.app.site import CELL
 from dashboards.race.page import (
-    CELL,
     LETTERS,
     Race,
     axis_of_query,
