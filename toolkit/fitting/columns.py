@@ -218,12 +218,10 @@ def _as_value(header: str, layout: Layout) -> Value | None:
     side = sides.pop() if len(sides) == 1 else 0.0
     if role in QUANTITIES:
         return Value(header, *_unit_of(header, role, layout), "", 0.0)
-    if unit and (unit.quantity != "conductance" or str(text).strip().endswith("S")):
-        pass
-    elif side and not role and (text is None or unit):
+    if unit is None or (unit.quantity == "conductance" and not str(text).strip().endswith("S")):
+        if not side or role or (text is not None and unit is None):
+            return None
         unit, text = _unit_of(header, "", layout)
-    else:
-        return None
     rest = [w for w in words if w.lower() not in _SIDES and w.lower() not in FILLERS]
     return Value(header, unit, str(text), " ".join(rest), side)
 
@@ -234,7 +232,7 @@ def _unnamed(table: Table, layout: Layout, headers: list[str]) -> list[Value]:
     for header in headers:
         if squashed(split_unit(header)[0]) in OTHERS:
             continue
-        column = table.frame.iloc[:, table.headers.index(header)]
+        column = table.column(header)
         numbers = as_numbers(column)
         numbers = numbers[numbers.notna()]
         is_filled = len(numbers) > 0.5 * len(column) and (numbers > 0.0).all()
@@ -266,10 +264,9 @@ def _long(
     """The rows of one column of readings."""
 
     def column(role: str) -> pd.Series:
-        return table.frame.iloc[:, table.headers.index(found[role])].rename(role)
+        return table.column(found[role]).rename(role)
 
-    where = table.headers.index(value.header)
-    raw = table.frame.iloc[:, where].rename(value.unit.quantity)
+    raw = table.column(value.header).rename(value.unit.quantity)
     readings = _readings(raw) * value.unit.factor
     if value.unit.quantity == "resistance":
         refuse(readings <= 0.0, raw, "must be above 0")
@@ -310,7 +307,7 @@ def _volts(
         return layout.read_voltage
     role = "read_voltage"
     if role not in found and "voltage" in found and "voltage" not in layout.columns:
-        volts = as_numbers(table.frame.iloc[:, table.headers.index(found["voltage"])])
+        volts = as_numbers(table.column(found["voltage"]))
         if volts.nunique() == 1 and volts.abs().min() > 0.0:
             found[role] = found.pop("voltage")
     if role not in found:
@@ -319,7 +316,7 @@ def _volts(
             "read_voltage=0.1, or a column such as 'V_read (V)'"
         )
     header = found[role]
-    raw = table.frame.iloc[:, table.headers.index(header)].rename(header)
+    raw = table.column(header)
     volts = as_numbers(raw) * (1e-3 if (split_unit(header)[1] or "").strip() == "mV" else 1.0)
     refuse(volts.isna() | (volts == 0.0), raw, "must be a number of volts other than 0")
     level = f" of {volts.iloc[0]:g} V" if volts.nunique() == 1 else ""
@@ -336,7 +333,7 @@ def _polarity(
             raise ValueError("potentiation and depression must each have a column, or neither")
         return long["side"].astype(np.int64), "polarity by column"
     if "polarity" in found:
-        raw = table.frame.iloc[:, table.headers.index(found["polarity"])].rename("polarity")
+        raw = table.column(found["polarity"]).rename("polarity")
         signs = _by_value(raw, lambda words: _signs(words, layout.polarities))
         idle = signs == 0.0
         is_binary = idle.mean() > 0.2 and (idle & idle.shift(fill_value=False)).any()
@@ -347,7 +344,7 @@ def _polarity(
         return _repeated(signs, long).astype(np.int64), f"polarity in {found['polarity']!r}"
     if "voltage" in found:
         header = found["voltage"]
-        raw = table.frame.iloc[:, table.headers.index(header)].rename(header)
+        raw = table.column(header)
         volts = as_numbers(raw)
         refuse(volts.isna(), raw, "must be a number of volts")
         if (volts > 0.0).any() and (volts < 0.0).any():

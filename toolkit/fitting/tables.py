@@ -48,6 +48,10 @@ class Table:
         """Names of the columns."""
         return [str(header).strip() for header in self.frame.columns]
 
+    def column(self, header: str) -> pd.Series:
+        """The fields below that header."""
+        return self.frame.iloc[:, self.headers.index(header)].rename(header)
+
 
 def read_file(path: str | Path) -> Table:
     """Read a file of text or an Excel workbook (its first sheet)."""
