@@ -14,10 +14,8 @@ import statistics
 
 import torch
 
-from dashboards.scenarios.page import MEASURED, SCENARIOS
+from dashboards.scenarios.page import EPOCHS, MEASURED, SCENARIOS
 from toolkit.training import Experiment
-
-EPOCHS = (5, 10, 20)
 
 
 def main() -> None:
@@ -51,10 +49,10 @@ def _measured(knobs: dict[str, object], seed: int) -> dict[str, float]:
     """Test accuracy (fraction) after so many epochs, and pulses and outer products at the end."""
     run = Experiment(**knobs, seed=seed)
     products = 0
-    for record in run.steps(epochs=EPOCHS[-1]):
+    for record in run.steps(epochs=int(EPOCHS[-1])):
         products += run.outer_products(record.batch_size)[0]
     reached = run.record.evaluations[:, 2]
-    after = {str(epochs): float(reached[epochs - 1]) for epochs in EPOCHS}
+    after = {epochs: float(reached[int(epochs) - 1]) for epochs in EPOCHS}
     return after | {"pulses": float(run.pulses), "products": float(products)}
 
 

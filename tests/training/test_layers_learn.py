@@ -47,6 +47,18 @@ def task() -> tuple[torch.Tensor, torch.Tensor]:
     return tokens, (tokens > 3).sum(1).gt(3).long()
 
 
+def trained(optimiser, loss, steps=60):
+    """The loss before each of these steps."""
+    losses = []
+    for _ in range(steps):
+        optimiser.zero_grad()
+        found = loss()
+        found.backward()
+        optimiser.step()
+        losses.append(found.item())
+    return losses
+
+
 @pytest.mark.parametrize("kind", ["lstm", "gru", "transformer", "conv1d"])
 def test_a_reader_of_tokens_learns_on_cells(kind):
     torch.manual_seed(1)
@@ -54,13 +66,7 @@ def test_a_reader_of_tokens_learns_on_cells(kind):
     lr = 1.0 if kind == "lstm" else 0.3
     optimiser = LowRankSGD(model, lr, rank=3, block_size=8, seed=0)
     tokens, labels = task()
-    losses = []
-    for _ in range(60):
-        optimiser.zero_grad()
-        loss = functional.cross_entropy(model(tokens), labels)
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
+    losses = trained(optimiser, lambda: functional.cross_entropy(model(tokens), labels))
     assert losses[-1] < 0.6 * losses[0]
     for layer in crossbar_layers(model).values():
         assert int(layer.arrays[0].pulse_count.sum()) > 0
@@ -79,13 +85,7 @@ def test_an_autoencoder_learns_on_cells():
     model = to_crossbar(model, device="EpiRAM", seed=0, strict=True)
     optimiser = LowRankSGD(model, 0.3, rank=3, block_size=8)
     images = torch.randn(16, 1, 4, 4).repeat_interleave(2, 2).repeat_interleave(2, 3)
-    losses = []
-    for _ in range(60):
-        optimiser.zero_grad()
-        loss = functional.mse_loss(model(images), images)
-        loss.backward()
-        optimiser.step()
-        losses.append(loss.item())
+    losses = trained(optimiser, lambda: functional.mse_loss(model(images), images))
     assert losses[-1] < 0.6 * losses[0]
     assert model[2].bias is model[2].digital_bias and model[2].bias.grad is not None
 

@@ -1,13 +1,12 @@
 """Every kind of layer that has an adapter against torch's own, and one from outside."""
 
 import copy
-import io
 
 import pytest
 import torch
 from torch import nn
 
-from tests.training.test_optimiser import same_bits
+from tests.training.test_optimiser import resumed_alike, same_bits
 from toolkit.training import Adapter, LowRankSGD, register_adapter, to_crossbar, to_digital
 from toolkit.training.layers import registry
 
@@ -206,26 +205,10 @@ def test_saved_loaded_and_resumed_it_has_the_same_bits(kind):
         model = to_crossbar(made(kind, torch.float32)[0], device="EpiRAM", seed=1)
         return model, LowRankSGD(model, 0.1, rank=2, block_size=4, momentum=0.5, seed=2)
 
-    def train(model, optimiser, steps):
-        for _ in range(steps):
-            optimiser.zero_grad()
-            model(inputs).square().mean().backward()
-            optimiser.step()
-
     inputs = made(kind, torch.float32)[1]
-    whole = fresh()
-    train(*whole, 2)
-    file = io.BytesIO()
-    torch.save([part.state_dict() for part in whole], file)
-    train(*whole, 2)
-    resumed = fresh()
-    train(*resumed, 1)
-    for part, state in zip(resumed, torch.load(io.BytesIO(file.getvalue())), strict=True):
-        part.load_state_dict(state)
-    train(*resumed, 2)
-    assert same_bits(resumed[0].state_dict(), whole[0].state_dict())
-    twin = copy.deepcopy(whole[0])
-    assert same_bits(to_digital(twin).state_dict(), to_digital(whole[0]).state_dict())
+    whole = resumed_alike(fresh, lambda model: model(inputs).square().mean())
+    twin = copy.deepcopy(whole)
+    assert same_bits(to_digital(twin).state_dict(), to_digital(whole).state_dict())
 
 
 def test_only_the_rows_of_tokens_that_occur_are_written():

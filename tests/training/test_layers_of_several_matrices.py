@@ -1,7 +1,6 @@
 """Recurrent layers and attention on arrays against torch's own."""
 
 import copy
-import io
 import re
 import warnings
 
@@ -11,7 +10,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 from torch.utils._pytree import tree_leaves, tree_map
 
-from tests.training.test_optimiser import same_bits
+from tests.training.test_optimiser import resumed_alike
 from toolkit.training import LowRankSGD, block_samples, crossbar_layers, to_crossbar, to_digital
 
 RECURRENT = {
@@ -153,23 +152,7 @@ def test_saved_loaded_and_resumed_it_has_the_same_bits(kind):
         model = to_crossbar(made(kind, torch.float32), device="EpiRAM", seed=1)
         return model, LowRankSGD(model, 0.1, rank=2, block_size=2, momentum=0.5, seed=2)
 
-    def train(model, optimiser, steps):
-        for _ in range(steps):
-            optimiser.zero_grad()
-            model(*args, **options)[0].square().mean().backward()
-            optimiser.step()
-
-    whole = fresh()
-    train(*whole, 2)
-    file = io.BytesIO()
-    torch.save([part.state_dict() for part in whole], file)
-    train(*whole, 2)
-    resumed = fresh()
-    train(*resumed, 1)
-    for part, state in zip(resumed, torch.load(io.BytesIO(file.getvalue())), strict=True):
-        part.load_state_dict(state)
-    train(*resumed, 2)
-    assert same_bits(resumed[0].state_dict(), whole[0].state_dict())
+    resumed_alike(fresh, lambda model: model(*args, **options)[0].square().mean())
 
 
 @pytest.mark.parametrize("kind", ALL)

@@ -1,6 +1,7 @@
 """LowRankSGD in anyone's loop: against torch's SGD where no rank is cut, and on its own terms."""
 
 import copy
+import io
 import pickle
 from collections.abc import Callable
 
@@ -134,6 +135,30 @@ def same_bits(one: object, other: object) -> bool:
         torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
         for a, b in zip(tree_leaves(one), tree_leaves(other), strict=True)
     )
+
+
+def resumed_alike(
+    fresh: Callable[[], tuple[nn.Module, LowRankSGD]], loss: Callable[[nn.Module], torch.Tensor]
+) -> nn.Module:
+    """A model trained for four steps, which one that was saved and loaded midway equals by bits."""
+
+    def steps(model: nn.Module, optimiser: LowRankSGD, count: int) -> None:
+        for _ in range(count):
+            optimiser.zero_grad()
+            loss(model).backward()
+            optimiser.step()
+
+    whole, resumed = fresh(), fresh()
+    steps(*whole, 2)
+    file = io.BytesIO()
+    torch.save([part.state_dict() for part in whole], file)
+    steps(*whole, 2)
+    steps(*resumed, 1)
+    for part, state in zip(resumed, torch.load(io.BytesIO(file.getvalue())), strict=True):
+        part.load_state_dict(state)
+    steps(*resumed, 2)
+    assert same_bits(resumed[0].state_dict(), whole[0].state_dict())
+    return whole[0]
 
 
 @pytest.mark.parametrize(
