@@ -98,6 +98,7 @@ def test_a_knob_turned_while_a_new_run_begins_keeps_its_value(playground):
     assert held.wait(20)
     playground.widgets["rank"].value = 5
     playground.refresh()  # shows the new run, which does not know of the rank yet
+    assert playground.widgets["rank"].value == 5
     go_on.set()
     frames(playground, until=lambda: playground.run.snapshot.knobs["rank"] == 5)
     playground.refresh()
