@@ -15,6 +15,7 @@ import panel as pn
 
 from dashboards.app import site
 from dashboards.app.site import Text, button
+from toolkit.checks import check_file
 from toolkit.plain_yaml import read_plain_yaml
 from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.settings import Settings
@@ -58,11 +59,13 @@ def read_tour(path: Path = OWN) -> tuple[Step, ...]:
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such file.
     ValueError
         If it is no list of steps, or a step lacks a title, text or condition that is known; says
         which one.
     """
-    found = read_plain_yaml(path.read_text("utf-8"))
+    found = read_plain_yaml(check_file("tour", path).read_text("utf-8"))
     if not isinstance(found, list) or not found:
         raise ValueError(f"{path.name} must be a list of steps")
     return tuple(_step(place, given) for place, given in enumerate(found, 1))
