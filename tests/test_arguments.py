@@ -500,8 +500,21 @@ def data() -> Iterator[Call]:
     own = {name: ("samples", value) for name, value in part.items()}
     WRONG["samples"] = [None, "x", [], [[]], torch.tensor(1.0), torch.full((4, 3), NAN)]
     shaped = {**own, "name": ("text", "mine"), "image_shape": ("shape", None)}
+    shaped |= {
+        "task": ("choice", "classification"),
+        "channels_last": ("flag or None", None),
+        "test_fraction": ("fraction or None", None),
+        "seed": free(0),
+    }
+    WRONG["flag or None"] = [1, "yes", 0.0]
+    WRONG["fraction or None"] = ["1", True, NAN, INF, -0.1, 1.1, 0.5]
     WRONG["shape"] = [3, (1, 2), (0, 1, 3), "abc", (1.0, 1.0, 3.0), (1, 1, 4)]
     yield Call("Dataset.from_arrays", lambda: training.Dataset, shaped)
+    items = torch.utils.data.TensorDataset(inputs, labels)
+    stored = {"train": ("items", items), "test": ("items or None", None), "arguments": free({})}
+    WRONG["items or None"] = [3, "x", [1], iter([]), torch.utils.data.TensorDataset(inputs)]
+    WRONG["items"] = [None, *WRONG["items or None"]]
+    yield Call("Dataset.from_torch", lambda: training.Dataset, stored)
     yield Call("Dataset.split", toy, {"validation": ("share above 0", 0.5), "seed": SEED})
     few = {"train": ("few", 9), "test": ("few", 9), "seed": SEED}
     yield Call("Dataset.subset", toy, few)

@@ -299,9 +299,7 @@ def _train(
     finally:  # diverged and interrupted runs are saved as well
         if out is not None and run.step_count:
             print(f"saved {out if stream else run.save(out)}")
-    print(
-        f"{run.step_count} steps, test accuracy {_last_accuracy(run)}, {run.pulses} pulses written"
-    )
+    print(f"{run.step_count} steps, test {_last_fit(run)}, {run.pulses} pulses written")
     return 0
 
 
@@ -348,7 +346,7 @@ def _train_an_epoch(run: Any) -> None:
         for record in run.steps(epochs=1):
             bar.update(record.batch_size)
             if record.step % 20 == 0:
-                bar.set_postfix(loss=f"{record.loss:.3f}", accuracy=_last_accuracy(run))
+                bar.set_postfix_str(f"loss={record.loss:.3f}, {_last_fit(run)}")
 
 
 def _sweep(*, plan: Path, out: Path, data_dir: Path | None, **options: Any) -> int:
@@ -404,9 +402,9 @@ def _check_out(out: Path | None) -> None:
             check_target(out)
 
 
-def _last_accuracy(run: Any) -> str:
+def _last_fit(run: Any) -> str:
     found = run.record.evaluations
-    return f"{found[-1, 2]:.1%}" if len(found) else "not yet"
+    return f"accuracy {found[-1, 2]:.1%}" if len(found) else "accuracy not yet"
 
 
 def _devices(*, plot: Path | None) -> int:

@@ -26,6 +26,7 @@ from dashboards.results.run_files import MOST_BYTES, read_run, size_of
 from dashboards.results.run_tables import events_table, provenance_table, settings_table
 from dashboards.results.saved import saved_runs
 from toolkit.results import open_results, to_bytes
+from toolkit.results.schema import last_fit
 from toolkit.training import Experiment
 
 CHOOSE = "choose one"
@@ -291,8 +292,8 @@ def summary_html(tree: xr.DataTree) -> str:
     items: dict[str, Any] = {}
     if training.sizes.get("step"):
         items["Steps"] = f"{training.sizes['step']:,}"
-    if training.sizes.get("evaluation_step"):
-        items["Test accuracy"] = f"{float(training['test_accuracy'][-1]):.1%}"
+    if fit := last_fit(training):
+        items["Test fit" if fit.startswith("R²") else "Test accuracy"] = fit
     return facts(items)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import xarray as xr
 
+from toolkit.results.schema import last_fit
 from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.settings import Settings, present_names
 
@@ -69,10 +70,9 @@ def differences(trees: dict[str, xr.DataTree]) -> Table:
 
 
 def _state(training: xr.Dataset) -> list[str]:
-    """Steps, samples, pulses and test accuracy at the end."""
+    """Steps, samples, pulses and test accuracy, or R², at the end."""
     shown = [f"{training.sizes.get('step', 0):,}"]
     for name in ("samples_seen", "pulses"):
         known = name in training and training[name].size
         shown.append(f"{int(training[name][-1]):,}" if known else "–")
-    known = "test_accuracy" in training and training["test_accuracy"].size
-    return [*shown, f"{float(training['test_accuracy'][-1]):.1%}" if known else "–"]
+    return [*shown, last_fit(training) or "–"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import xarray as xr
 
 from toolkit.results import open_results
+from toolkit.results.schema import last_fit
 
 MOST = 50  # listed, the newest
 
@@ -41,6 +42,4 @@ def _described(path: Path, changed: float) -> str:  # noqa: ARG001 - a changed f
 
 def _accuracy(tree: xr.DataTree) -> list[str]:
     training = tree["training"].to_dataset() if "training" in tree.children else xr.Dataset()
-    if "test_accuracy" not in training or not training["test_accuracy"].size:
-        return []
-    return [f"{float(training['test_accuracy'][-1]):.1%}"]
+    return [fit] if (fit := last_fit(training)) else []

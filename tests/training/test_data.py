@@ -192,7 +192,7 @@ SQUARES = {"train_inputs": INPUTS.reshape(6, 2, 2), "test_inputs": INPUTS[:2].re
         ({"train_inputs": INPUTS + 1j}, "train_inputs must be an array of numbers"),
         ({"train_inputs": INPUTS.astype(str)}, "train_inputs must be an array of num"),
         ({"train_inputs": torch.tensor(INPUTS + 1j)}, "train_inputs must be real"),
-        ({"train_labels": LABELS[:5]}, r"train_labels must be .*\(6,\); got \(5,\)"),
+        ({"train_labels": LABELS[:5]}, r"train_labels must be .*\(6,\), .*; got \(5,\)"),
         ({"train_labels": LABELS[:, None]}, r"train_labels must be .* got \(6, 1\)"),
         ({"train_labels": LABELS - 1}, "train_labels must be 0 or more; got -1"),
         ({"train_labels": LABELS + 10**9}, "train_labels must be below 65536"),

@@ -107,7 +107,7 @@ def test_block_size_counts_pictures():
 def test_evaluation_in_parts_is_evaluation_at_once(monkeypatch):
     run = Experiment()
     whole = run.evaluate()
-    monkeypatch.setattr("toolkit.training.experiment.run.EVALUATED_AT_ONCE", 64)
+    monkeypatch.setattr("toolkit.training.experiment.objective.EVALUATED_AT_ONCE", 64)
     assert run.evaluate() == pytest.approx(whole, rel=1e-6)
 
 

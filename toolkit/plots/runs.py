@@ -21,6 +21,8 @@ def convergence(tree: xr.DataTree) -> hv.Layout:
     training, events = tree["training"].to_dataset(), tree["events"].to_dataset()
     changes = events["event_step"].values if "event_step" in events else None
     loss = loss_curve(training["step"].values, training["loss"].values, changes)
+    if "mean-squared-error" in tree.attrs.get("settings", ""):
+        loss = loss.opts(ylabel="mean squared error")
     if "test_accuracy" not in training:
         return hv.Layout([loss])
     return loss + accuracy_curve(

@@ -65,8 +65,9 @@ def _over(*dims: str, recorded: str) -> Callable[..., Variable]:
 
 _training = _over("step", recorded=EVERY_STEP)
 TRAINING = (
-    _training("loss", "1", "cross-entropy of the batch before its update"),
+    _training("loss", "1", "loss of the batch before its update"),
     _training("accuracy", "1", "fraction of the batch classified correctly"),
+    _training("r_squared", "1", "R^2 of the batch, in place of accuracy in a regression"),
     _training("learning_rate", "1", "learning rate"),
     _training("rank", "1", "rank asked for (a layer clips it to its own largest)", "int64"),
     _training("batch_size", "1", "samples in the batch", "int64"),
@@ -76,8 +77,9 @@ TRAINING = (
 
 _evaluation = _over("evaluation_step", recorded=EVERY_EPOCH)
 EVALUATION = (
-    _evaluation("test_loss", "1", "cross-entropy on the test set"),
+    _evaluation("test_loss", "1", "loss on the test set"),
     _evaluation("test_accuracy", "1", "fraction of the test set classified correctly"),
+    _evaluation("test_r_squared", "1", "R^2 on the test set, in a regression"),
 )
 
 _event = _over("event", recorded=EVERY_CHANGE)
@@ -119,9 +121,9 @@ _of_run = _over(recorded="at the end of the run")
 _epoch = _over("epoch", recorded=EVERY_EPOCH)
 # over the knobs that vary, and these dims
 SWEEP = (
-    _epoch("test_loss", "1", "cross-entropy on the test set"),
+    _epoch("test_loss", "1", "loss on the test set"),
     _epoch("test_accuracy", "1", "fraction of the test set classified correctly"),
-    _epoch("loss", "1", "cross-entropy of the batches, mean over the epoch"),
+    _epoch("loss", "1", "loss of the batches, mean over the epoch"),
     _epoch("accuracy", "1", "fraction of the batches classified correctly, mean over the epoch"),
     _epoch("steps", "1", "training steps done"),
     _epoch("samples_seen", "1", "samples trained on so far"),
@@ -136,6 +138,19 @@ GROUPS: dict[str, tuple[Variable, ...]] = {
     "events": EVENTS,
     "layers/<name>": (RECORD_STEP, *LAYER, POLARITY),
 }
+
+
+#: What says how well a network fits: accuracy, or R^2 of a regression.
+MEASURES = ("accuracy", "r_squared")
+
+
+def last_fit(training: xr.Dataset) -> str:
+    """The last test accuracy ("93.2%") or R^2 ("R² 0.876") of a run; empty if there is none."""
+    for measure, form in zip(MEASURES, ("{:.1%}", "R² {:.3f}"), strict=True):
+        found = training.get(f"test_{measure}")
+        if found is not None and found.size:
+            return form.format(float(found[-1]))
+    return ""
 
 
 def group_variables(group: str) -> dict[str, Variable]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ class Stream:
         Function that returns the attributes of the root; called at every commit.
     conductance_bits
         Mantissa bits of conductances to keep, 1 to 23, rounded to nearest; None: all.
+    absent
+        Names of variables of the schema that the run does not record.
 
     Raises
     ------
@@ -75,6 +77,7 @@ class Stream:
         layers: list[str],
         attributes: Callable[[], Mapping[str, Any]],
         conductance_bits: int | None = None,
+        absent: Collection[str] = (),
     ) -> None:
         check_path_like("path", path)
         self.path, self._attributes, self._bits = Path(path), attributes, conductance_bits
@@ -86,6 +89,7 @@ class Stream:
         self._columns: dict[str, _Column] = {}
         self._lengths: dict[tuple[str, str], int] = {}
         self._groups = ["training", "events", "layers", *(f"layers/{name}" for name in layers)]
+        self._absent = absent
         self._own_metadata_due = 0.0  # at once, because this creates the folders
         with beside(self.path) as self._root:
             self._begin()
@@ -96,6 +100,8 @@ class Stream:
     def _begin(self) -> None:
         for group in self._groups:
             for variable in schema.group_variables(group).values():
+                if variable.name in self._absent:
+                    continue
                 if len(variable.dims) == 1 and variable.recorded not in (schema.IN_CELLS, "once"):
                     self._column(group, variable, ())
             write_metadata(self._root / group, group_metadata({}))

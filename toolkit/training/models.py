@@ -31,7 +31,7 @@ def make_model(
     hidden: Sequence[int] | None = None,
     generator: torch.Generator,
 ) -> nn.Sequential:
-    """Create a network for ``dataset``: inputs (samples, features) to scores (samples, classes).
+    """Create a network for ``dataset``: inputs (samples, features) to scores (samples, outputs).
 
     - ``mlp``: fully connected ReLU layers ``layer1``, ``layer2``, ...; one of 128 by default.
     - ``lenet``: LeNet-5 with ReLU and max pooling (LeCun et al., Proc. IEEE 86:2278, 1998):
@@ -72,7 +72,7 @@ def model_names() -> list[str]:
 
 
 def _mlp(dataset: Dataset, hidden: Sequence[int], generator: torch.Generator) -> Parts:
-    return _connected("layer", [dataset.features, *hidden, dataset.classes], generator)
+    return _connected("layer", [dataset.features, *hidden, dataset.outputs], generator)
 
 
 def _lenet(dataset: Dataset, hidden: Sequence[int], generator: torch.Generator) -> Parts:
@@ -87,7 +87,7 @@ def _lenet(dataset: Dataset, hidden: Sequence[int], generator: torch.Generator) 
     yield "conv2_pool", nn.MaxPool2d(2)
     yield "flatten", nn.Flatten()
     rows, columns = ((side // 2 - 4 + 2 * padding) // 2 for side in (height, width))
-    widths = [16 * rows * columns, *hidden, dataset.classes]
+    widths = [16 * rows * columns, *hidden, dataset.outputs]
     yield from _connected("fc", widths, generator, gain=HE)
 
 
@@ -104,7 +104,7 @@ def _vgg(dataset: Dataset, hidden: Sequence[int], generator: torch.Generator) ->
         yield f"{name}_relu", nn.ReLU()
     yield "flatten", nn.Flatten()
     size = stages[5] * (height // 8) * (width // 8)
-    yield from _connected("fc", [size, *hidden, dataset.classes], generator, gain=HE)
+    yield from _connected("fc", [size, *hidden, dataset.outputs], generator, gain=HE)
 
 
 def _picture(model: str, dataset: Dataset, *, smallest: int) -> ImageShape:

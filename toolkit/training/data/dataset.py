@@ -5,31 +5,40 @@ Data sets by name are in ``datasets.py``, batches in ``batches.py``.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from toolkit.checks import as_generator, check_count, check_instance, check_real
+from toolkit.checks import (
+    as_generator,
+    check_choice,
+    check_count,
+    check_flag,
+    check_instance,
+    check_real,
+)
+from toolkit.training.data.labels import MOST_CLASSES, Classes, classes_of, spread, targets_of
+from toolkit.training.data.samples import ImageShape, Samples, image_shape_of, inputs_of, items_of
 
-Samples = Tensor | np.ndarray | Sequence[Any]
-ImageShape = tuple[int, int, int]
-#: Most classes of a data set made of labels: each is an output of the network.
-MOST_CLASSES = 2**16
+__all__ = ["MOST_CLASSES", "Dataset", "ImageShape", "Samples"]
+
+TASKS = ("classification", "regression")
+#: The part of one's own samples that is held out for testing, unless it is given.
+TEST_FRACTION = 0.25
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """A classification task with a training part and a test part.
+    """A classification or regression task with a training part and a test part.
 
     ``train_inputs`` and ``test_inputs`` (samples, features) are float32, pixels in 0..1; the labels
     (samples,) are int64 in 0..classes-1. ``image_shape`` is (channels, height, width) if samples
-    are pictures, flattened in that order, else None. Tensors can be shared with others who loaded
-    the same data: do not modify them.
+    are pictures, flattened in that order, else None. ``class_names`` holds the names of the classes
+    if labels came as names. Of a regression, ``classes`` is 0, and the labels are the targets,
+    float32 (samples, outputs). Tensors can be shared with others who loaded the same data: do not
+    modify them.
     """
 
     name: str
@@ -39,21 +48,34 @@ class Dataset:
     test_labels: Tensor
     classes: int
     image_shape: ImageShape | None = None
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        check_count("classes", self.classes, 1, MOST_CLASSES)
+        if self.classes != 0:
+            check_count("classes", self.classes, 1, MOST_CLASSES)
         for part in ("train", "test"):
             inputs, labels = getattr(self, f"{part}_inputs"), getattr(self, f"{part}_labels")
             if len(labels) != len(inputs):
                 raise ValueError(
                     f"{part}_labels must be {len(inputs)}, one per sample; got {len(labels)}"
                 )
-            has_values = len(labels) and not labels.is_meta
-            ends = [int(end) for end in labels.aminmax()] if has_values else []
-            if wrong := [end for end in ends if not 0 <= end < self.classes]:
-                raise ValueError(
-                    f"{part}_labels must be between 0 and {self.classes - 1}; got {wrong[0]}"
-                )
+            self._check_targets(part, labels) if self.classes == 0 else self._check(part, labels)
+
+    def _check(self, part: str, labels: Tensor) -> None:
+        has_values = len(labels) and not labels.is_meta
+        ends = [int(end) for end in labels.aminmax()] if has_values else []
+        if wrong := [end for end in ends if not 0 <= end < self.classes]:
+            raise ValueError(
+                f"{part}_labels must be between 0 and {self.classes - 1}; got {wrong[0]}"
+            )
+
+    def _check_targets(self, part: str, targets: Tensor) -> None:
+        outputs = self.train_labels.shape[-1] if self.train_labels.ndim == 2 else 1
+        if not targets.is_floating_point() or targets.shape != (len(targets), outputs):
+            raise ValueError(
+                f"{part}_labels must be targets (samples, {outputs}), as classes is 0; "
+                f"got {targets.dtype} of shape {tuple(targets.shape)}"
+            )
 
     def __str__(self) -> str:
         return self.name
@@ -61,12 +83,23 @@ class Dataset:
     def __repr__(self) -> str:
         train, test = len(self.train_labels), len(self.test_labels)
         samples = f"{train} + {test} samples of {self.features}"
-        return f"Dataset({self.name}: {samples}, {self.classes} classes)"
+        answers = f"{self.classes} classes" if self.classes else f"{self.outputs} targets"
+        return f"Dataset({self.name}: {samples}, {answers})"
 
     @property
     def features(self) -> int:
         """Inputs per sample."""
         return self.train_inputs.shape[1]
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a network for it: one for each class, or for each target."""
+        return self.classes or self.train_labels.shape[1]
+
+    @property
+    def task(self) -> str:
+        """``classification`` or ``regression``."""
+        return TASKS[0] if self.classes else TASKS[1]
 
     def to(self, device: torch.device | str) -> Dataset:
         """The data set with its tensors on ``device``; itself if they are there already."""
@@ -80,44 +113,96 @@ class Dataset:
         cls,
         train_inputs: Samples,
         train_labels: Samples,
-        test_inputs: Samples,
-        test_labels: Samples,
+        test_inputs: Samples | None = None,
+        test_labels: Samples | None = None,
         *,
         name: str = "arrays",
         image_shape: ImageShape | None = None,
+        task: str = "classification",
+        channels_last: bool | None = None,
+        test_fraction: float | None = None,
+        seed: int | torch.Generator = 0,
     ) -> Dataset:
-        """Create a data set from your own arrays or tensors, which are copied.
+        """Create a data set from your own arrays, tensors, lists or pandas objects, copied.
 
         Inputs are (samples, features), or pictures (samples, height, width) or (samples, channels,
         height, width), which are flattened and define ``image_shape``. Inputs of type uint8 are
         pictures with 256 grey levels and are divided by 255; others are used as they are, and train
-        best in 0..1. The number of classes is the largest label plus 1, at most 65,536, because
-        every class is an output of the network.
+        best in 0..1.
+
+        Labels are whole numbers (every number up to the largest is a class), names (classes in
+        alphabetical order), a pandas category (in its order) or one-hot rows (samples, classes). At
+        most 65,536 classes, because every class is an output of the network.
+
+        Parameters
+        ----------
+        test_inputs, test_labels
+            The test part. Without it, a part of the samples is held out, drawn from ``seed`` and
+            stratified by class.
+        task
+            ``regression`` takes labels as targets, (samples,) or (samples, outputs), in their own
+            unit. Networks learn targets about 0 with a spread of about 1 best.
+        channels_last
+            Whether pictures are (samples, height, width, channels). It must be given for pictures
+            that look like it.
+        test_fraction
+            The fraction held out; None: 0.25. Only without a test part.
 
         Raises
         ------
         TypeError
-            If inputs are not numbers or labels not whole numbers.
+            If inputs are not numbers, or labels neither whole numbers nor names.
         ValueError
             If a part is empty, not finite or has different numbers of samples and labels; if
             training and test samples, or ``image_shape``, do not fit together; if a label is
-            negative or 65,536 or more, or there is only one class.
+            missing, negative or 65,536 or more; if there is only one class or target.
         """
         check_instance("name", name, str, "text")
-        train, train_shape = _inputs("train_inputs", train_inputs)
-        test, test_shape = _inputs("test_inputs", test_inputs)
+        check_choice("task", task, TASKS)
+        if channels_last is not None:
+            check_flag("channels_last", channels_last)
+        fraction = TEST_FRACTION
+        if test_fraction is not None:
+            fraction = check_real("test_fraction", test_fraction, 0.0, 1.0)
+        train, train_shape = inputs_of("train_inputs", train_inputs, channels_last)
+        shape = image_shape_of(image_shape, train_shape)
+        if test_inputs is None and test_labels is None:
+            found = _answers(task, train_labels, train_labels, (len(train), len(train)))
+            labels = found.train
+            data = cls(name, train, labels, train, labels, found.count, shape, found.names)
+            return replace(data._hold_out("test_fraction", fraction, seed), name=name)
+        if test_inputs is None or test_labels is None:
+            name, other = ("inputs", "labels") if test_inputs is None else ("labels", "inputs")
+            raise ValueError(f"test_{name} must be given together with test_{other}; got None")
+        if test_fraction is not None:
+            raise ValueError(f"test_fraction must be None with a test part; got {test_fraction}")
+        test, test_shape = inputs_of("test_inputs", test_inputs, channels_last)
         if train_shape != test_shape:
             raise ValueError(
                 f"test_inputs must have samples of shape {train_shape}, like train_inputs; "
                 f"got {test_shape}"
             )
-        labels = _labels("train_labels", train_labels, len(train))
-        test_answers = _labels("test_labels", test_labels, len(test))
-        classes = int(max(labels.max(), test_answers.max())) + 1
-        if classes < 2:
-            raise ValueError("train_labels must have at least two classes; got only 0.")
-        shape = _image_shape(image_shape, train_shape)
-        return cls(name, train, labels, test, test_answers, classes, shape)
+        found = _answers(task, train_labels, test_labels, (len(train), len(test)))
+        return cls(name, train, found.train, test, found.test, found.count, shape, found.names)
+
+    @classmethod
+    def from_torch(
+        cls, train: torch.utils.data.Dataset, test: Any = None, **arguments: Any
+    ) -> Dataset:
+        """Create a data set from torch ``Dataset`` objects whose items are (input, label).
+
+        Every item is read once, transforms included, and kept in memory. Inputs can be tensors,
+        arrays, numbers or PIL pictures, of one shape; ``arguments`` are those of
+        :meth:`from_arrays`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an object has no length or is empty, an item is not (input, label), inputs have
+            different shapes, or :meth:`from_arrays` refuses them.
+        """
+        of_test = items_of("test", test) if test is not None else ()
+        return cls.from_arrays(*items_of("train", train), *of_test, **arguments)
 
     def split(self, validation: float, *, seed: int | torch.Generator = 0) -> Dataset:
         """Hold out a part of the *training* samples as the test part, for tuning.
@@ -130,23 +215,25 @@ class Dataset:
         ValueError
             If ``validation`` leaves one of the two parts empty.
         """
+        return self._hold_out("validation", validation, seed)
+
+    def _hold_out(self, name: str, fraction: float, seed: int | torch.Generator) -> Dataset:
         samples = len(self.train_labels)
-        held = round(check_real("validation", validation, 0.0, 1.0) * samples)
+        held = round(check_real(name, fraction, 0.0, 1.0) * samples)
         if not 0 < held < samples:
             raise ValueError(
-                f"validation must be a fraction of {samples} samples that leaves neither part "
-                f"empty; got {validation}"
+                f"{name} must be a fraction of {samples} samples that leaves neither part "
+                f"empty; got {fraction}"
             )
         chosen = torch.zeros(samples, dtype=torch.bool)
-        chosen[_pick(self.train_labels, held, as_generator(seed))] = True
-        return Dataset(
-            f"{self.name}, {held} samples held out",
-            self.train_inputs[~chosen],
-            self.train_labels[~chosen],
-            self.train_inputs[chosen],
-            self.train_labels[chosen],
-            self.classes,
-            self.image_shape,
+        chosen[_pick(self._strata(self.train_labels), held, as_generator(seed))] = True
+        return replace(
+            self,
+            name=f"{self.name}, {held} samples held out",
+            train_inputs=self.train_inputs[~chosen],
+            train_labels=self.train_labels[~chosen],
+            test_inputs=self.train_inputs[chosen],
+            test_labels=self.train_labels[chosen],
         )
 
     def subset(self, train: int, test: int, *, seed: int | torch.Generator = 0) -> Dataset:
@@ -166,17 +253,39 @@ class Dataset:
         ):
             check_count(part, count, 1, len(labels))
         generator = as_generator(seed)
-        kept = _pick(self.train_labels, train, generator)
-        kept_test = _pick(self.test_labels, test, generator)
-        return Dataset(
-            f"{self.name}, {train} + {test} samples",
-            self.train_inputs[kept],
-            self.train_labels[kept],
-            self.test_inputs[kept_test],
-            self.test_labels[kept_test],
-            self.classes,
-            self.image_shape,
+        kept = _pick(self._strata(self.train_labels), train, generator)
+        kept_test = _pick(self._strata(self.test_labels), test, generator)
+        return replace(
+            self,
+            name=f"{self.name}, {train} + {test} samples",
+            train_inputs=self.train_inputs[kept],
+            train_labels=self.train_labels[kept],
+            test_inputs=self.test_inputs[kept_test],
+            test_labels=self.test_labels[kept_test],
         )
+
+    def _strata(self, labels: Tensor) -> Tensor:
+        """Labels, or the same one for every sample of a regression."""
+        return labels if self.classes else torch.zeros(len(labels), dtype=torch.int64)
+
+
+def _answers(task: str, train: Any, test: Any, samples: tuple[int, int]) -> Classes:
+    """Labels of both parts, or their targets as classes 0."""
+    if task == TASKS[0]:
+        return classes_of(train, test, samples)
+    targets = targets_of("train_labels", train, samples[0])
+    of_test = targets_of("test_labels", test, samples[1])
+    if targets.shape[1] != of_test.shape[1]:
+        raise ValueError(
+            f"test_labels must have {targets.shape[1]} targets like train_labels; "
+            f"got {of_test.shape[1]}"
+        )
+    if not 0 < spread(targets) < torch.inf:
+        raise ValueError(
+            f"train_labels must be targets that differ, as R^2 divides by their variance; "
+            f"got only {float(targets[0, 0]):g}"
+        )
+    return Classes(targets, of_test, 0)
 
 
 def _pick(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -193,71 +302,3 @@ def _pick(labels: Tensor, count: int, generator: torch.Generator) -> Tensor:
     order = torch.randperm(len(labels), generator=generator)
     kept = [order[classes[order] == i][:n] for i, n in enumerate(taken.tolist())]
     return torch.cat(kept).sort().values
-
-
-def _inputs(name: str, given: Samples) -> tuple[Tensor, tuple[int, ...]]:
-    """Flat float32 inputs and the shape of one sample."""
-    tensor = _tensor(name, given)
-    if tensor.is_complex():
-        raise TypeError(f"{name} must be real numbers; got {tensor.dtype}")
-    if tensor.ndim not in (2, 3, 4) or tensor.numel() == 0:
-        raise ValueError(
-            f"{name} must be (samples, features), (samples, height, width) or (samples, channels, "
-            f"height, width), not empty; got shape {tuple(tensor.shape)}."
-        )
-    sample = tuple(tensor.shape[1:])
-    grey = tensor.dtype == torch.uint8
-    tensor = tensor.to(torch.float32, copy=True).flatten(1)
-    if grey:
-        tensor /= 255
-    elif not tensor.isfinite().all():
-        raise ValueError(f"{name} must be finite in float32; got NaN or infinity.")
-    return tensor, sample
-
-
-def _labels(name: str, given: Samples, samples: int) -> Tensor:
-    tensor = _tensor(name, given)
-    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
-        raise TypeError(f"{name} must be whole numbers; got {tensor.dtype}")
-    if tensor.shape != (samples,):
-        raise ValueError(
-            f"{name} must be one label per sample, shape ({samples},); got {tuple(tensor.shape)}"
-        )
-    tensor = tensor.to(torch.int64, copy=True)
-    if tensor.min() < 0:
-        raise ValueError(f"{name} must be 0 or more; got {int(tensor.min())}")
-    if tensor.max() >= MOST_CLASSES:
-        raise ValueError(
-            f"{name} must be below {MOST_CLASSES}, as every number up to it is a class; "
-            f"got {int(tensor.max())}"
-        )
-    return tensor
-
-
-def _tensor(name: str, given: Samples) -> Tensor:
-    """Convert ``given`` to a tensor of numbers, not necessarily a copy."""
-    if isinstance(given, Tensor):
-        return given.detach()
-    array = np.asarray(given)
-    if array.dtype.kind not in "buif":
-        raise TypeError(f"{name} must be an array of numbers; got dtype {array.dtype}.")
-    native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")  # for torch
-    return torch.from_numpy(native)
-
-
-def _image_shape(wanted: ImageShape | None, sample: tuple[int, ...]) -> ImageShape | None:
-    """The shape of a picture: as requested, or that of the samples."""
-    came = (1, *sample) if len(sample) == 2 else sample
-    if wanted is None:
-        return (came[0], came[1], came[2]) if len(came) == 3 else None
-    if not isinstance(wanted, tuple | list):
-        raise TypeError(f"image_shape must be (channels, height, width); got {wanted!r}")
-    for size in wanted:
-        check_count("image_shape", size)
-    fits = len(wanted) == 3 and math.prod(wanted) == math.prod(sample)
-    if not fits or (len(came) == 3 and came != tuple(wanted)):
-        raise ValueError(
-            f"image_shape must be (channels, height, width) of a sample of shape {sample}; "
-            f"got {wanted}"
-        )
-    return (wanted[0], wanted[1], wanted[2])

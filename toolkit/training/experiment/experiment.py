@@ -83,6 +83,7 @@ class Experiment(Run):
             layers=list(self.arrays),
             attributes=self._attributes,
             conductance_bits=conductance_bits,
+            absent=self.record.absent,
         )
         self.record.stream_to(stream)
         try:

@@ -6,6 +6,7 @@ Spectra are computed from factors alone. ``toolkit.results.schema`` declares the
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -40,14 +41,15 @@ _STATE = (
     "_offered",
     "_provisional",
 )
-_STREAMED = ("step", *(variable.name for variable in schema.TRAINING))
-_EVALUATION = (schema.EVALUATION_STEP, *schema.EVALUATION)
 _STREAMED_OF_LAYER = tuple(variable.name for variable in schema.LAYER)
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One training step, as yielded by ``Experiment.steps``."""
+    """One training step, as yielded by ``Experiment.steps``.
+
+    ``accuracy`` is NaN in a regression, ``r_squared`` in a classification.
+    """
 
     step: int
     epoch: int
@@ -58,6 +60,7 @@ class StepRecord:
     batch_size: int
     samples_seen: int
     pulses: int
+    r_squared: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -140,10 +143,16 @@ class Recorder:
     of a run of any length covers its whole past evenly. The same holds for steps, of which at most
     ``MAX_STEPS`` are kept. A provisional layer record, made because results were requested between
     two regular ones, is replaced by the next. A stream receives every step and every layer record,
-    whatever is dropped here.
+    whatever is dropped here. ``measure`` is what says how well the network fits, ``accuracy`` or
+    ``r_squared``; the other is not recorded.
     """
 
-    def __init__(self, layer_names: list[str]) -> None:
+    def __init__(self, layer_names: list[str], *, measure: str = "accuracy") -> None:
+        absent = {name for name in schema.MEASURES if name != measure}
+        self._absent = frozenset(absent | {f"test_{name}" for name in absent})
+        self._training = tuple(v for v in schema.TRAINING if v.name not in self._absent)
+        self._evaluation = tuple(v for v in schema.EVALUATION if v.name not in self._absent)
+        self._streamed = ("step", *(variable.name for variable in self._training))
         self._steps = Series(len(_OF_STEP), MAX_STEPS // 2)
         self._evaluations: list[tuple[int, float, float]] = []
         self._events: list[tuple[int, str, Any, Any]] = []
@@ -158,13 +167,15 @@ class Recorder:
         """Record one training step."""
         self._steps.add([getattr(record, name) for name in _OF_STEP])
         if self._stream is not None:
-            self._stream.append("training", {name: getattr(record, name) for name in _STREAMED})
+            self._stream.append(
+                "training", {name: getattr(record, name) for name in self._streamed}
+            )
 
-    def evaluation(self, step: int, loss: float, accuracy: float) -> None:
-        """Record one evaluation on the test set."""
-        self._evaluations.append((step, loss, accuracy))
+    def evaluation(self, step: int, loss: float, fit: float) -> None:
+        """Record one evaluation on the test set; ``fit`` is accuracy or R^2."""
+        self._evaluations.append((step, loss, fit))
         if self._stream is not None:
-            self._stream.append("training", _row(_EVALUATION, self._evaluations[-1]))
+            self._stream.append("training", self._evaluation_row(self._evaluations[-1]))
             self._stream.commit()
 
     def event(self, step: int, knob: str, old: Any, new: Any) -> None:
@@ -209,6 +220,11 @@ class Recorder:
     # --- a store that grows with the run -----------------------------------------------------
 
     @property
+    def absent(self) -> frozenset[str]:
+        """Names of the variables of the schema that are not recorded."""
+        return self._absent
+
+    @property
     def last_streamed(self) -> int:
         """Step of the newest layer record in the stream, or 0."""
         return self._last_streamed
@@ -218,10 +234,10 @@ class Recorder:
         self._stream, self._last_streamed = stream, 0
         if stream is None:
             return
-        for values in zip(*(self.column(name) for name in _STREAMED), strict=True):
-            stream.append("training", dict(zip(_STREAMED, values, strict=True)))
+        for values in zip(*(self.column(name) for name in self._streamed), strict=True):
+            stream.append("training", dict(zip(self._streamed, values, strict=True)))
         for found in self._evaluations:
-            stream.append("training", _row(_EVALUATION, found))
+            stream.append("training", self._evaluation_row(found))
         for event in self._events:
             stream.append("events", _event_row(event))
         kept = len(self._record_steps) - self._provisional
@@ -271,7 +287,7 @@ class Recorder:
 
     @property
     def evaluations(self) -> np.ndarray:
-        """(evaluations, 3): step, test loss, test accuracy."""
+        """(evaluations, 3): step, test loss, test accuracy (or R^2)."""
         return np.array(self._evaluations, dtype=float).reshape(-1, 3)
 
     @property
@@ -291,7 +307,9 @@ class Recorder:
         """Continue from a :meth:`state_dict`."""
         for name in _STATE:
             setattr(self, name, state[name])
-        columns = np.stack([state["_steps"][name] for name in _OF_STEP], axis=1)
+        held = state["_steps"]  # earlier checkpoints have no r_squared
+        missing = np.full(len(held["step"]), np.nan)
+        columns = np.stack([held.get(name, missing) for name in _OF_STEP], axis=1)
         self._steps.restore(columns, state["_step_stride"], state["_steps_done"])
 
     def training(self) -> xr.Dataset:
@@ -301,9 +319,12 @@ class Recorder:
             "step": schema.labelled(schema.STEP, self.column("step")),
             "evaluation_step": schema.labelled(schema.EVALUATION_STEP, step),
         }
-        columns = {variable.name: self.column(variable.name) for variable in schema.TRAINING}
-        columns |= _row(schema.EVALUATION, evaluation)
-        return schema.dataset((*schema.TRAINING, *schema.EVALUATION), columns, coords=coords)
+        columns = {variable.name: self.column(variable.name) for variable in self._training}
+        columns |= _row(self._evaluation, evaluation)
+        return schema.dataset((*self._training, *self._evaluation), columns, coords=coords)
+
+    def _evaluation_row(self, values: Sequence[Any]) -> dict[str, Any]:
+        return _row((schema.EVALUATION_STEP, *self._evaluation), values)
 
     def events_dataset(self) -> xr.Dataset:
         """The ``/events`` group."""

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from toolkit.checks import check_choice, check_count
 from toolkit.crossbar import Array, Crossbar, DigitalArray
@@ -25,6 +24,7 @@ from toolkit.training.data.dataset import Dataset
 from toolkit.training.data.datasets import load_dataset
 from toolkit.training.experiment import physics
 from toolkit.training.experiment.knobs import is_live, knobs_of
+from toolkit.training.experiment.objective import Objective
 from toolkit.training.experiment.recorder import Recorder, Spectrum, StepRecord, spectrum
 from toolkit.training.experiment.settings import Settings, present_names
 from toolkit.training.layers.adapters import Samples
@@ -34,8 +34,6 @@ from toolkit.training.layers.modules import CrossbarLayer, block_samples
 from toolkit.training.layers.optimiser import Group, LowRankSGD
 from toolkit.training.layers.updates import LayerUpdate, write_all
 from toolkit.training.models import make_model
-
-EVALUATED_AT_ONCE = 1000
 
 
 class DivergenceError(ArithmeticError):
@@ -51,6 +49,7 @@ class Run(Settings):
         place = _available(self.torch_device)
         given = self.dataset if isinstance(self.dataset, Dataset) else load_dataset(self.dataset)
         self._data = given.to(place)
+        self._objective = Objective(self._data, self.loss)
         weights, order, self._array_seed, self._estimator_seed = (
             np.random.SeedSequence(self.seed).generate_state(4).tolist()
         )
@@ -66,7 +65,7 @@ class Run(Settings):
         if self.device != DIGITAL:
             self._program_anew()
         self._optimizer = self._new_optimizer()
-        self.record = Recorder(list(self._slots))
+        self.record = Recorder(list(self._slots), measure=self._objective.measure)
         self._latest: dict[str, tuple[LowRank, Callable[[], list[Samples]]]] = {}
         self._ready = True
 
@@ -177,7 +176,7 @@ class Run(Settings):
         labels = self._data.train_labels[picked]
         self._optimizer.zero_grad()
         scores = self.network(self._data.train_inputs[picked])
-        loss = functional.cross_entropy(scores, labels)
+        loss = self._objective.loss(scores, labels)
         if not math.isfinite(loss.item()):
             raise ValueError(f"the loss is {loss.item()}")
         loss.backward()
@@ -186,32 +185,28 @@ class Run(Settings):
             for array in self._crossbars():
                 array.wait(self.seconds_per_step)
         self._samples_seen += len(labels)
+        fit = self._objective.fit(scores.detach(), labels)
         record = StepRecord(
             step=self.step_count + 1,
             epoch=math.ceil(self.epoch),
             loss=loss.item(),
-            accuracy=float((scores.argmax(1) == labels).float().mean()),
+            accuracy=fit if self._data.classes else math.nan,
             learning_rate=self.learning_rate,
             rank=self.rank,
             batch_size=len(labels),
             samples_seen=self._samples_seen,
             pulses=self.pulses,
+            r_squared=math.nan if self._data.classes else fit,
         )
         self._keep(record, epoch_ended=math.floor(self.epoch) > epochs_before)
         return record
 
     def evaluate(self) -> tuple[float, float]:
-        """Loss and accuracy on the test set, read through the arrays in their present state."""
-        loss, hits, labels = 0.0, 0, self._data.test_labels
+        """Loss and fit (accuracy or R^2) on the test set, read through the arrays as they are."""
         self.network.eval()
-        with torch.no_grad():
-            for start in range(0, len(labels), EVALUATED_AT_ONCE):
-                part = slice(start, start + EVALUATED_AT_ONCE)
-                scores = self.network(self._data.test_inputs[part])
-                loss += float(functional.cross_entropy(scores, labels[part], reduction="sum"))
-                hits += int((scores.argmax(1) == labels[part]).sum())
+        found = self._objective.on_test_part(self.network, self._data)
         self.network.train()
-        return loss / len(labels), hits / len(labels)
+        return found
 
     def _estimate_and_write(self, groups: list[Group]) -> None:
         """Do what LowRankSGD does with layers, and keep references for spectra, without copies."""

@@ -28,6 +28,7 @@ from toolkit.training.experiment.knobs import (
     knobs_of,
     knobs_of_constructor,
 )
+from toolkit.training.experiment.objective import LOSSES
 from toolkit.training.layers.convert import DIGITAL
 from toolkit.training.models import model_names
 
@@ -93,6 +94,12 @@ class Settings(param.Parameterized):
         constant=True,
         group=_NEW,
         doc="Widths of the hidden layers of an mlp.",
+    )
+    loss = Choice(
+        LOSSES[0],
+        objects=list(LOSSES),
+        constant=True,
+        doc="What training minimises; mean-squared-error of targets or, of classes, of 0 and 1.",
     )
     torch_device = Choice(
         "cpu",

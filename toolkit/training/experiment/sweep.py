@@ -94,6 +94,10 @@ def plan_of(grid: Mapping[str, Any], *, seeds: int | Sequence[int] = 1, epochs: 
             axes[name] = [_plain(name, value) for value in given]
         else:
             fixed[name] = _plain(name, given)
+    if "loss" in axes:
+        raise ValueError(
+            f"loss must be one value, as losses of two kinds do not compare; got {grid['loss']!r}"
+        )
     axes["seed"] = [_plain("seed", seed) for seed in _seeds(seeds)]
     if (runs := math.prod(len(values) for values in axes.values())) > MOST_RUNS:
         raise ValueError(f"grid must have at most {MOST_RUNS} runs; got {runs}")
