@@ -13,10 +13,17 @@ from dashboards.playground.view import View
 from dashboards.playground.views import VIEWS
 from toolkit.plots import LiveFigure
 from toolkit.training.experiment.snapshot import LOOKS_EVERY, Look, Snapshot
+from toolkit.training.layers.convert import DIGITAL
 
 DEFAULT = ("loss", "accuracy", "spectrum", "predictions", "update", "g_plus")
 MOST = 6
 ALWAYS = ("loss",)
+
+
+def default_views(device: object) -> list[str]:
+    """The views with which a page opens: plain weights have no conductances."""
+    instead = {"g_plus": "weight"} if device == DIGITAL else {}
+    return checked([instead.get(name, name) for name in DEFAULT])
 
 
 class Figures:
@@ -47,7 +54,7 @@ class Figures:
         self.shown = checked(names)
         columns = {1: 1, 2: 2, 4: 2}.get(len(self.shown), 3)
         rows = -(-len(self.shown) // columns)
-        height = f"max(250px, min(36vw, (100vh - 222px) / {rows} - 6px))"
+        height = f"max(240px, min(36vw, (100vh - 268px) / {rows} - 6px))"
         for name in self.shown:
             if name not in self.panes:
                 view = VIEWS[name]

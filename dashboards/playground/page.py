@@ -31,7 +31,8 @@ from dashboards.app.widgets import (
     show,
     show_fixed,
 )
-from dashboards.playground.figures import DEFAULT, MOST, Figures
+from dashboards.playground.figures import MOST, Figures, default_views
+from dashboards.playground.network import LAYER, Drawing, network
 from dashboards.playground.tour import OWN, Step, Tour, read_tour
 from dashboards.playground.views import VIEWS
 from toolkit.lowrank import estimator_knobs
@@ -104,8 +105,8 @@ class Playground:
             self.figures = Figures(self.choice.value or [])
         except ValueError as error:
             self._refuse_address(error)
-            self.choice.value = list(DEFAULT)
-            self.figures = Figures()
+            self.choice.value = self.own.defaults["views"]
+            self.figures = Figures(self.choice.value)
         self.choice.value = list(self.figures.shown)
 
     # --- layout ------------------------------------------------------------------------------
@@ -116,12 +117,12 @@ class Playground:
         self._make_buttons()
         layers = list(self.run.snapshot.layers)
         pick: dict[str, Any] = {"width": 120, "margin": (8, 6)}
-        self.layer = site.select("Layer", layers, **pick)
+        self.layer = site.select(LAYER, layers, **pick)
         self.speed = site.select("Speed limit", SPEEDS, **pick)
         self.choice = pmui.CheckBoxGroup(
             label=f"Views on the page, at most {MOST}",
             options={view.title: name for name, view in VIEWS.items()},
-            value=list(DEFAULT),
+            value=default_views(self.run.snapshot.knobs["device"]),
             inline=True,
             size="small",
             sizing_mode="stretch_width",
@@ -132,6 +133,7 @@ class Playground:
         self.speed.param.watch(lambda _: self._limit_speed(), "value")
         self.choice.param.watch(lambda event: self._choose_views(event.new), "value")
         self.intro = Text("", sizing_mode="stretch_width", margin=(8, 10, 0, 10))
+        self.network = Drawing()
         self.status = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.address = Address()
@@ -227,6 +229,7 @@ class Playground:
             self.tour.view,
             pn.FlexBox(*buttons, *self.openers.values(), self.layer, self.speed),
             *self.panels.values(),
+            self.network,
             self.status,
             self.notice,
             self.figures.grid,
@@ -282,7 +285,8 @@ class Playground:
     def _look(self) -> None:
         """Request the data of the views; the next snapshot has them."""
         compares = any(VIEWS[name].compares for name in self.figures.shown)
-        self.run.look(self.layer.value, self.figures.wanted(), compares=compares)
+        wanted = {**self.figures.wanted(), "network": network}
+        self.run.look(self.layer.value, wanted, compares=compares)
 
     def _limit_speed(self) -> None:
         self.run.limit_speed(self.speed.value or None)
@@ -333,14 +337,22 @@ class Playground:
         if snapshot.number != self._shown_number:
             self._draw(snapshot)
 
+    def _follow_device(self, device: Any) -> None:
+        """Change to the default views of another device if those of the last one are shown."""
+        defaults, self.own.defaults["views"] = self.own.defaults["views"], default_views(device)
+        if self.choice.value == defaults:
+            self.choice.value = self.own.defaults["views"]
+
     def _draw(self, snapshot: Snapshot) -> None:
         if snapshot.first_knobs is not self._first_knobs:  # another run: other layers, maybe
             self._follow_run(snapshot)
         if self._answered != snapshot.answered == self.run.asked:  # no other knob is on its way
             self._follow_knobs(snapshot)
+        self._follow_device(snapshot.knobs["device"])
         with pn.io.unlocked():  # one message a frame
             self.figures.draw(snapshot)
             self.intro.object = intro_html(snapshot)
+            self.network.draw(snapshot.views.get("network"), snapshot.focus.layer)
             self.status.object = status_html(snapshot)
             self.start.disabled = snapshot.running or snapshot.diverged
             self.pause.disabled = not snapshot.running

@@ -61,11 +61,12 @@ def _of_data(data: Dataset, look: Look) -> Predictions:
 
 def _prediction(data: Dataset, shares: Tensor, place: int) -> Prediction:
     best = int(shares[place].argmax())
-    picture = _picture(data, data.test_inputs[place]) if data.image_shape else ""
+    picture = picture_of(data, data.test_inputs[place]) if data.image_shape else ""
     return Prediction(int(data.test_labels[place]), best, float(shares[place, best]), picture)
 
 
-def _picture(data: Dataset, sample: Tensor) -> str:
+def picture_of(data: Dataset, sample: Tensor) -> str:
+    """A sample of pictures as a PNG in a URL."""
     pixels = sample.cpu().reshape(data.image_shape or ()).clamp(0, 1).mul(255).to(torch.uint8)
     channels = pixels.permute(1, 2, 0).numpy()
     return _url(channels if channels.shape[2] == 3 else channels[:, :, 0])

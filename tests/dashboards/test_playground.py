@@ -181,6 +181,21 @@ def test_views_are_chosen_and_kept_within_bounds(playground):
         playground.figures.show(["speed"])
 
 
+def test_default_views_follow_the_device_and_chosen_ones_stay(playground):
+    def shown_with(device):
+        playground.widgets["device"].value = device
+        frames(playground, until=lambda: playground.run.snapshot.knobs["device"] == device)
+        playground.refresh()
+        return playground.choice.value
+
+    assert "weight" in playground.choice.value and "g_plus" not in playground.choice.value
+    assert "g_plus" in shown_with("FeFET") and "weight" not in playground.figures.shown
+    assert "views=" not in playground.address.object
+    assert "g_plus" not in shown_with("digital")
+    playground.choice.value = ["loss", "g_plus"]
+    assert shown_with("FeFET") == shown_with("digital") == ["loss", "g_plus"]
+
+
 def test_a_reduced_map_says_so(opened):
     big = opened("views=weight", hidden=[300])
     caption = big.figures.panes["weight"]._caption

@@ -183,6 +183,17 @@ def test_the_keyboard_will_do_and_nothing_jumps_while_a_run_goes_on(
     wait_until(page, lambda: status(page, "State") == "paused", "Pause was next and was pressed")
 
 
+def test_a_click_on_the_network_picks_the_layer(page: Page, dashboard: Dashboard) -> None:
+    visit(page, dashboard)
+    layer = page.get_by_role("button", name="layer2: 10 × 129 pairs")
+    layer.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Layer", exact=True)).to_have_text("layer2")
+    expect(page.get_by_role("heading", name="Conductance G+, layer2")).to_be_visible()
+    expect(layer).to_have_attribute("aria-pressed", "true")
+    expect(layer).to_be_focused()
+
+
 def test_a_refused_knob_is_said_and_the_run_goes_on(page: Page, dashboard: Dashboard) -> None:
     visit(page, dashboard)
     button(page, "Start").click()
