@@ -7,6 +7,7 @@ of the physics together on any machine. The others are skipped where there is no
 """
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from toolkit.crossbar import (
 )
 from toolkit.crossbar.cells import Cells
 from toolkit.fitting import EXAMPLE_CSV, fit_csv
-from toolkit.lowrank import LowRank, estimator_knobs, estimator_names, make_estimator
+from toolkit.lowrank import SBPCA, LowRank, estimator_knobs, estimator_names, make_estimator
 from toolkit.training import Experiment, LowRankSGD, to_crossbar, to_digital
 
 needs_card = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
@@ -106,6 +107,60 @@ def test_estimators_keep_their_guarantees(name):
     if "rank" in estimator_knobs(name):
         estimator.rank = 6
         assert estimator.update(errors, activations).dense().isfinite().all()
+
+
+@needs_card
+@pytest.mark.parametrize("core", ["diagonal", "full"])
+@pytest.mark.parametrize(
+    ("batch", "m", "n", "rank", "block"),
+    [
+        (64, 128, 65, 4, 8),
+        (100, 60, 300, 5, 32),
+        (20, 7, 9, 1, 20),
+        (6000, 32, 28, 4, 1500),
+        (64, 40, 1100, 20, 32),
+        (64, 1500, 1100, 40, 32),
+    ],
+)
+@pytest.mark.parametrize(("passes", "history"), [(1, 1.0), (2, 0.0), (3, 0.3)])
+def test_sbpca_agrees_with_the_cpu(batch, m, n, rank, block, core, passes, history):
+    knobs = {"rank": rank, "block_size": block, "core": core, "passes": passes, "history": history}
+    here, there = SBPCA(**knobs), SBPCA(**knobs)
+    for seed in range(3):
+        errors, activations = a_batch(batch, m, n, seed=seed)
+        expected = here.update(errors, activations)
+        update = there.update(errors.cuda(), activations.cuda()).dense().cpu()
+        scale = float(expected.dense().norm())
+        torch.testing.assert_close(update, expected.dense(), rtol=0.0, atol=1e-7 * scale)
+
+
+@needs_card
+@pytest.mark.parametrize("batch", [48, 6000])
+@pytest.mark.parametrize("core", ["diagonal", "full"])
+def test_sbpca_finds_new_directions_for_those_that_die(batch, core):
+    errors, activations = (signal.cuda() for signal in a_batch(batch, dtype=torch.float32))
+    estimator = SBPCA(rank=4, block_size=batch // 4, core=core)
+    estimator.update(errors, activations)
+    alike = estimator.update(errors[:1].expand_as(errors), activations[:1].expand_as(activations))
+    assert alike.dense().isfinite().all()
+    gram = alike.left.T @ alike.left
+    torch.testing.assert_close(gram, torch.eye(4, device="cuda"), atol=1e-5, rtol=0.0)
+
+
+@needs_card
+def test_sbpca_does_not_wait_for_the_card_at_every_block():
+    errors, activations = (signal.cuda() for signal in a_batch(64, dtype=torch.float32))
+    waits = []
+    for block in (64, 8):
+        estimator = SBPCA(rank=3, block_size=block, seed=0)
+        estimator.update(errors, activations)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            estimator.update(errors, activations)
+            torch.cuda.set_sync_debug_mode("default")
+        waits.append(len(caught))
+    assert waits[1] <= waits[0] <= 8
 
 
 def a_write(device, coding, scheme, place, pair="differential", seed=3):

@@ -157,8 +157,7 @@ def _find_direction(rows, p):  # type: ignore[no-untyped-def]
 def _blocks(left, sigma, right, errors, activations, block, past, next_past, passes, doubtful):  # type: ignore[no-untyped-def]
     """The recursion of :class:`toolkit.lowrank.SBPCA` over a batch, in place."""
     real, k, batch = left.dtype.type, left.shape[0], errors.shape[0]
-    from_errors, projected = np.empty((k, block), left.dtype), np.empty((k, block), left.dtype)
-    scaled = np.empty((k, block), left.dtype)
+    along, added = np.empty((k, block), left.dtype), np.empty_like(left)
     for _ in range(passes):
         seen = past
         for start in range(0, batch, block):
@@ -166,34 +165,29 @@ def _blocks(left, sigma, right, errors, activations, block, past, next_past, pas
             count = d.shape[0]
             seen += count
             keep, weight = real(1.0 - count / seen), real(batch / seen)
-            _inner(left, d, from_errors[:, :count])
+            _inner(left, d, along[:, :count])
             for i in range(k):
                 sigma[i] *= keep
-                right[i] *= sigma[i]
-                for s in range(count):
-                    scaled[i, s] = weight * from_errors[i, s]
-            _add_outer(right, scaled, a)
+                _scale(right[i], sigma[i])
+                _scale(along[i, :count], weight)
+            _add_outer(right, along, a)
             if not _orthonormalise(right, doubtful):
                 return False
             for i in range(k):
-                sign = np.copysign(real(1.0), sigma[i])
-                right[i] *= sign
-                left[i] *= sigma[i]
-            _inner(right, a, projected[:, :count])
+                _scale(right[i], np.copysign(real(1.0), sigma[i]))
+            _inner(right, a, along[:, :count])
             for i in range(k):
-                for s in range(count):
-                    scaled[i, s] = weight * projected[i, s]
-            _add_outer(left, scaled, d)
+                _scale(along[i, :count], weight)
+            added[:, :] = 0.0
+            _add_outer(added, along, d)
+            for i in range(k):
+                for j in range(left.shape[1]):
+                    left[i, j] = sigma[i] * left[i, j] + added[i, j]
             if not _orthonormalise(left, doubtful):
                 return False
             for i in range(k):
-                left[i] *= np.copysign(real(1.0), sigma[i])
-            _inner(left, d, from_errors[:, :count])
-            for i in range(k):
-                total = real(0.0)
-                for s in range(count):
-                    total += from_errors[i, s] * projected[i, s]
-                sigma[i] += weight * total
+                _scale(left[i], np.copysign(real(1.0), sigma[i]))
+                sigma[i] += _dot(left[i], added[i])
         past = next_past
     return True
 
@@ -204,10 +198,8 @@ def sbpca(
     right: Tensor,
     errors: Tensor,
     activations: Tensor,
-    *,
     block: int,
-    past: float,
-    next_past: float,
+    pasts: tuple[float, float],
     passes: int,
 ) -> tuple[Tensor, Tensor, Tensor] | None:
     """Run SBPCA's recursion with the diagonal core over a batch.
@@ -220,7 +212,7 @@ def sbpca(
         The batch, all tensors of one dtype.
     block : int
         Samples per block.
-    past, next_past : float
+    pasts : tuple of float
         Samples that the past counts as in the first pass and in later ones.
     passes : int
         How often the batch is read.
@@ -232,9 +224,14 @@ def sbpca(
     """
     carried = left.clone(), sigma.clone(), right.clone()
     arrays = (each.numpy() for each in (*carried, errors, activations))
-    doubtful = _DOUBTFUL * torch.finfo(left.dtype).eps
-    is_whole = _blocks(*arrays, block, float(past), float(next_past), passes, doubtful)
+    doubtful = doubtful_share(left.dtype)
+    is_whole = _blocks(*arrays, block, *map(float, pasts), passes, doubtful)
     return carried if is_whole else None
+
+
+def doubtful_share(dtype: torch.dtype) -> float:
+    """Share of its length after projection from which on a row is sure to have a direction."""
+    return _DOUBTFUL * torch.finfo(dtype).eps
 
 
 @_compiled

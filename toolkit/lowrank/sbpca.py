@@ -5,6 +5,8 @@ Its rank-1 predecessor and related estimators have their own files.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 import torch
@@ -17,6 +19,9 @@ from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite
 
 __all__ = ["CORES", "SBPCA"]
+
+# Orthonormalises rows: Q and the signs of diag(R), as ``linalg.orthonormal_rows``.
+Rows = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 CORES = ("diagonal", "full")
 _HISTORY = {"unit": "blocks", "stops": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)}
@@ -71,8 +76,8 @@ class SBPCA(Blockwise, SubspaceEstimator):
     - The first batch has no past: its past counts as 0, not as one block of sigma = 1.
     - The columns are multiplied by sigma instead of the residual being divided by it. qr ignores
       the lengths of columns, so the result is the same, and sigma = 0 is harmless.
-    - With the diagonal core and contiguous arrays on a CPU, the recursion runs as a compiled loop,
-      equal to the one here up to rounding.
+    - With the diagonal core and contiguous arrays, the recursion runs as a compiled loop on a CPU
+      and as one kernel on a CUDA GPU, both equal to the one here up to rounding.
     - A batch without gradient only shrinks sigma. sign(0) is +1 in qr, and a column that lost its
       direction is redrawn.
 
@@ -128,70 +133,110 @@ class SBPCA(Blockwise, SubspaceEstimator):
         left, sigma, right = self._directions(errors, activations)
         if not nonzero:
             return self._keep(left, sigma * (past / (past + batch)), right)
+        pasts = past, self.history * block
         if self.core == "diagonal" and recursions.on_arrays(left, right, errors, activations):
             done = recursions.sbpca(
-                left,
-                sigma,
-                right,
-                errors,
-                activations,
-                block=block,
-                past=past,
-                next_past=self.history * block,
-                passes=self.passes,
+                left, sigma, right, errors, activations, block, pasts, self.passes
             )
             if done is not None:
                 return self._keep(*done)
-        step = self._diagonal_step if self.core == "diagonal" else self._full_step
-        core = sigma if self.core == "diagonal" else torch.diag(sigma)
-        for _ in range(self.passes):
-            seen = past
-            for start in range(0, batch, block):
-                d, a = errors[start : start + block], activations[start : start + block]
-                seen += d.shape[0]
-                w = d.shape[0] / seen
-                left, core, right = step(left, core, right, d, a, 1 - w, batch / seen)
-            past = self.history * block
-        if self.core == "full":
-            return self._keep(*self._diagonalised(left, core, right))
-        return self._keep(left, core, right)
+        if errors.is_cuda and find_spec("triton"):
+            done = self._on_gpu(left, sigma, right, errors, activations, pasts)
+            if done is not None:
+                return self._keep(*done)
+        done = self._recursion(left, sigma, right, errors, activations, pasts, self._rows)
+        return self._keep(*done)
 
-    def _diagonal_step(
+    def _on_gpu(
         self,
         left: Tensor,
         sigma: Tensor,
         right: Tensor,
-        d: Tensor,
-        a: Tensor,
-        keep: float,
-        w: float,
+        errors: Tensor,
+        activations: Tensor,
+        pasts: tuple[float, float],
+    ) -> tuple[Tensor, Tensor, Tensor] | None:
+        """The recursion without waiting for the GPU; None if it is to be done by the statement."""
+        from toolkit.lowrank import recursions_gpu as gpu
+
+        if not gpu.holds(left, right):
+            return None
+        block, signals = min(self.block_size, len(errors)), (errors, activations)
+        if self.core == "diagonal" and gpu.fits(left, right, *signals):
+            return gpu.sbpca(left, sigma, right, *signals, block, pasts, self.passes)
+        rows = gpu.UnitRows(left)
+        done = self._recursion(left, sigma, right, *signals, pasts, rows)
+        return done if rows.are_whole else None
+
+    def _recursion(
+        self,
+        left: Tensor,
+        sigma: Tensor,
+        right: Tensor,
+        errors: Tensor,
+        activations: Tensor,
+        pasts: tuple[float, float],
+        rows: Rows,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """One block of the published recursion; w includes the factor B/b. Vectors are rows."""
-        past, d_columns = keep * sigma, d.T
-        weight = past[:, None]
-        right = self._orthonormal(torch.addmm(weight * right, left @ d_columns, a, alpha=w), sigma)
-        projected = right @ a.T
-        left = self._orthonormal(torch.addmm(weight * left, projected, d, alpha=w), sigma)
-        new = torch.linalg.vecdot(left @ d_columns, projected)
-        return left, torch.add(past, new, alpha=w), right
+        """The statement of the class, with ``rows`` to orthonormalise."""
+        batch, block = len(errors), min(self.block_size, len(errors))
+        is_full = self.core == "full"
+        step, core = (_full_step, torch.diag(sigma)) if is_full else (_diagonal_step, sigma)
+        for turn in range(self.passes):
+            seen = pasts[turn > 0]
+            for start in range(0, batch, block):
+                d, a = errors[start : start + block], activations[start : start + block]
+                seen += len(d)
+                keep = 1 - len(d) / seen
+                left, core, right = step(left, core, right, d, a, keep, batch / seen, rows)
+        return _diagonalised(left, core, right) if is_full else (left, core, right)
 
-    def _full_step(
-        self, left: Tensor, core: Tensor, right: Tensor, d: Tensor, a: Tensor, keep: float, w: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One block that keeps the whole past, left.T @ core @ right. Vectors are rows."""
-        past = keep * core
-        new_right, _ = self._rows(torch.addmm(past @ right, left @ d.T, a, alpha=w))
-        projected = new_right @ a.T
-        turned = past @ (right @ new_right.T)
-        new_left, _ = self._rows(torch.addmm(turned.T @ left, projected, d, alpha=w))
-        core = torch.addmm((new_left @ left.T) @ turned, new_left @ d.T, projected.T, alpha=w)
-        return new_left, core, new_right
 
-    def _orthonormal(self, rows: Tensor, sigma: Tensor) -> Tensor:
-        q, signs = self._rows(rows)
-        return (q.T * torch.copysign(signs, signs * sigma)).T
+def _diagonal_step(
+    left: Tensor,
+    sigma: Tensor,
+    right: Tensor,
+    d: Tensor,
+    a: Tensor,
+    keep: float,
+    w: float,
+    rows: Rows,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One block of the published recursion; w includes the factor B/b. Vectors are rows."""
+    past, d_columns = keep * sigma, d.T
+    weight = past[:, None]
+    right = _orthonormal(torch.addmm(weight * right, left @ d_columns, a, alpha=w), sigma, rows)
+    projected = right @ a.T
+    left = _orthonormal(torch.addmm(weight * left, projected, d, alpha=w), sigma, rows)
+    new = torch.linalg.vecdot(left @ d_columns, projected)
+    return left, torch.add(past, new, alpha=w), right
 
-    @staticmethod
-    def _diagonalised(left: Tensor, core: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        u, sigma, vh = torch.linalg.svd(finite(core))
-        return u.T @ left, sigma, vh @ right
+
+def _full_step(
+    left: Tensor,
+    core: Tensor,
+    right: Tensor,
+    d: Tensor,
+    a: Tensor,
+    keep: float,
+    w: float,
+    rows: Rows,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One block that keeps the whole past, left.T @ core @ right. Vectors are rows."""
+    past = keep * core
+    new_right, _ = rows(torch.addmm(past @ right, left @ d.T, a, alpha=w))
+    projected = new_right @ a.T
+    turned = past @ (right @ new_right.T)
+    new_left, _ = rows(torch.addmm(turned.T @ left, projected, d, alpha=w))
+    core = torch.addmm((new_left @ left.T) @ turned, new_left @ d.T, projected.T, alpha=w)
+    return new_left, core, new_right
+
+
+def _orthonormal(matrix: Tensor, sigma: Tensor, rows: Rows) -> Tensor:
+    q, signs = rows(matrix)
+    return (q.T * torch.copysign(signs, signs * sigma)).T
+
+
+def _diagonalised(left: Tensor, core: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    u, sigma, vh = torch.linalg.svd(finite(core))
+    return u.T @ left, sigma, vh @ right

@@ -75,7 +75,9 @@ def clip_(state: Tensor, low: Parameter, high: Parameter) -> Tensor:
 
 def like(value: Parameter, other: Tensor) -> Tensor:
     """``value`` as a tensor of the dtype and device of ``other``."""
-    return torch.as_tensor(value, dtype=other.dtype, device=other.device)
+    if isinstance(value, Tensor):
+        return value.to(other)
+    return torch.full((), value, dtype=other.dtype, device=other.device)  # a GPU does not wait
 
 
 def curvature_from_label(label: Parameter) -> Tensor:
