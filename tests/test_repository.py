@@ -36,6 +36,7 @@ toolkit.training.layers
 toolkit.training.models toolkit.training.distributed
 toolkit.training.experiment
 toolkit.training
+toolkit.budget
 toolkit.plots
 toolkit.teaching toolkit.reproduce
 dashboards
