@@ -7,7 +7,8 @@ SCRIPT = """
 from numba.core.dispatcher import Dispatcher
 from toolkit.compiling import compile_loops
 from toolkit.crossbar import kernels
-from toolkit.lowrank import estimator_names, recursions
+from toolkit.lowrank import estimator_names
+from toolkit.lowrank.compiled import recursions
 from toolkit.training import Experiment
 
 def loops():

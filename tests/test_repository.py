@@ -24,6 +24,7 @@ PAGES = {"bokeh", "dashboards", "holoviews", "panel"}
 ORDER = """
 toolkit
 toolkit.checks toolkit.writing toolkit.plain_yaml
+toolkit.lowrank.compiled
 toolkit.lowrank
 toolkit.crossbar.kernels
 toolkit.crossbar.devices

@@ -90,6 +90,7 @@ def _add_devices(paths: Sequence[Path]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     from toolkit import __version__
+    from toolkit.budget.command import add_budget
     from toolkit.training.experiment.knobs import add_arguments
     from toolkit.training.experiment.settings import Settings
 
@@ -175,6 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     notebooks.set_defaults(run=_notebooks)
 
+    add_budget(commands, _own_devices())
     devices = commands.add_parser(
         "devices", parents=[_own_devices()], help="list the device presets"
     )

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from toolkit.lowrank import make_estimator, recursions
+from toolkit.lowrank import make_estimator
+from toolkit.lowrank.compiled import recursions
 
 M, N, BATCH = 60, 90, 32
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from toolkit.lowrank import SBPCA, make_estimator, recursions
+from toolkit.lowrank import SBPCA, make_estimator
+from toolkit.lowrank.compiled import recursions
 
 
 def both_ways(monkeypatch, work):

@@ -21,14 +21,14 @@ MUTANTS = [
     # estimators
     Mutant(
         "toolkit/lowrank/sbpca.py",
-        "seen += d.shape[0]",
+        "seen += len(d)",
         "seen += block",
         f"{LOWRANK}test_recursions.py",
     ),
     Mutant(
         "toolkit/lowrank/sbpca.py",
-        "w = d.shape[0] / seen",
-        "w = 1.0 / (2.0 + start)",
+        "keep = 1 - len(d) / seen",
+        "keep = 1 - 1.0 / (2.0 + start)",
         f"{LOWRANK}test_recursions.py",
     ),
     Mutant(
@@ -56,15 +56,15 @@ MUTANTS = [
         f"{LOWRANK}test_sbpca.py",
     ),
     Mutant(
-        "toolkit/lowrank/recursions.py",
+        "toolkit/lowrank/compiled/recursions.py",
         "keep, weight = real(1.0 - count / seen), real(batch / seen)",
         "keep, weight = real(1.0 - count / seen), real(count / seen)",
         f"{LOWRANK}test_recursions.py",
     ),
     Mutant(
-        "toolkit/lowrank/recursions.py",
-        "left[i] *= np.copysign(real(1.0), sigma[i])",
-        "left[i] *= real(1.0)",
+        "toolkit/lowrank/compiled/recursions.py",
+        "_scale(left[i], np.copysign(real(1.0), sigma[i]))",
+        "_scale(left[i], real(1.0))",
         f"{LOWRANK}test_recursions.py",
     ),
     Mutant(
@@ -89,25 +89,25 @@ MUTANTS = [
         f"{LOWRANK}test_feedback.py",
     ),
     Mutant(
-        "toolkit/lowrank/recursions.py",
+        "toolkit/lowrank/compiled/recursions.py",
         "values[first + j] = total / p",
         "values[first + j] = total / count",
         f"{LOWRANK}test_lrt.py",
     ),
     Mutant(
-        "toolkit/lowrank/recursions.py",
+        "toolkit/lowrank/compiled/recursions.py",
         "rows[i, first + j] *= signs[first + j]",
         "pass",
         f"{LOWRANK}test_lrt.py",
     ),
     Mutant(
-        "toolkit/lowrank/recursions.py",
+        "toolkit/lowrank/compiled/recursions.py",
         "1.0 / (past + 1 + s)",
         "1.0 / (past + 2 + s)",
         f"{LOWRANK}test_sbe.py",
     ),
     Mutant(
-        "toolkit/lowrank/recursions.py",
+        "toolkit/lowrank/compiled/recursions.py",
         "along[p, i] *= sigma[i]",
         "pass",
         f"{LOWRANK}test_feedback.py",

@@ -3,6 +3,7 @@
 from toolkit.budget.activity import Activity, measured
 from toolkit.budget.budget import DENSE, PARTS, Chip, budget, budget_methods, compare
 from toolkit.budget.layers import Layer, layers_of, read_layers
+from toolkit.budget.plan import read_budget
 from toolkit.budget.prices import PRICES, read_prices
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "compare",
     "layers_of",
     "measured",
+    "read_budget",
     "read_layers",
     "read_prices",
 ]

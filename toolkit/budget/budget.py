@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from toolkit.budget.activity import Activity, estimated
 from toolkit.budget.layers import Layer, layers_of, read_layers
 from toolkit.budget.prices import PRICES, Prices, price, read_prices
-from toolkit.checks import check_choice, check_count, check_instance, check_pair, check_real
+from toolkit.checks import check_choice, check_count, check_instance, check_pair, check_real, shown
 from toolkit.crossbar import Device
 from toolkit.lowrank import estimator_knobs, estimator_names, make_estimator
 
@@ -186,6 +186,8 @@ def compare(
 
     ``.sel(method=...)`` is xarray's own argument, hence another name for the dimension.
     """
+    if isinstance(methods, str) or not isinstance(methods, Sequence) or not methods:
+        raise ValueError(f"methods must be a list of budget_methods(); got {shown(methods)}")
     layers = _layers(network, arguments.pop("example", None))
     found = [budget(layers, chip, method=method, **arguments) for method in methods]
     joined: xr.Dataset = xr.concat(

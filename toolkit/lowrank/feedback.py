@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from toolkit.checks import check_count, check_real
-from toolkit.lowrank import recursions
+from toolkit.lowrank.compiled import recursions
 from toolkit.lowrank.estimator import Blockwise, Range, SubspaceEstimator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite, random_matrix

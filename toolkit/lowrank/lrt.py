@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from toolkit.checks import as_generator, check_flag
-from toolkit.lowrank import recursions
+from toolkit.lowrank.compiled import recursions
 from toolkit.lowrank.estimator import Blockwise, RankedEstimator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import factored_svd

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from toolkit.lowrank import recursions
+from toolkit.lowrank.compiled import recursions
 from toolkit.lowrank.estimator import SubspaceEstimator
 from toolkit.lowrank.factors import LowRank
 

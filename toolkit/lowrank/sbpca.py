@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from toolkit.checks import check_choice, check_count, check_real
-from toolkit.lowrank import recursions
+from toolkit.lowrank.compiled import recursions
 from toolkit.lowrank.estimator import Blockwise, Range, SubspaceEstimator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite
@@ -157,7 +157,7 @@ class SBPCA(Blockwise, SubspaceEstimator):
         pasts: tuple[float, float],
     ) -> tuple[Tensor, Tensor, Tensor] | None:
         """The recursion without waiting for the GPU; None if it is to be done by the statement."""
-        from toolkit.lowrank import recursions_gpu as gpu
+        from toolkit.lowrank.compiled import gpu
 
         if not gpu.holds(left, right):
             return None

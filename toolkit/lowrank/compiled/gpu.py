@@ -3,16 +3,15 @@
 The torch statement starts some twenty kernels per block and waits for the GPU twice, which takes
 far longer than the arithmetic. Here a small layer's batch is one kernel, and a larger one has its
 products from torch and nothing to wait for. As with the compiled loops of
-:mod:`toolkit.lowrank.recursions`, what is rare is left to the statement.
+:mod:`toolkit.lowrank.compiled.recursions`, what is rare is left to the statement.
 """
-
 
 import torch
 import triton
 from torch import Tensor
 from triton import language as tl
 
-from toolkit.lowrank.recursions import doubtful_share
+from toolkit.lowrank.compiled.recursions import doubtful_share
 
 __all__ = ["UnitRows", "fits", "holds", "sbpca"]
 
@@ -201,7 +200,7 @@ def sbpca(
     pasts: tuple[float, float],
     passes: int,
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Run SBPCA's recursion as :func:`toolkit.lowrank.recursions.sbpca` does, on a GPU.
+    """Run SBPCA's recursion as :func:`toolkit.lowrank.compiled.recursions.sbpca` does, on a GPU.
 
     The layer must be one that :func:`fits`.
     """

@@ -1,0 +1,1 @@
+"""Inner loops of the estimators, compiled for a CPU and for a GPU."""
