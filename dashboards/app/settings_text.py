@@ -7,6 +7,7 @@ server. No widgets and no page here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -113,6 +114,17 @@ def _number(knob: Knob, text: str) -> Any:
     if isinstance(knob, Real | Whole) and knob.default is None and text in ("None", knob.none):
         return None
     return float(text) if isinstance(knob, Real) else int(text)
+
+
+def task_of(knobs: Mapping[str, Any]) -> str:
+    """What the data set is, as HTML, for the sentence at the head of a page."""
+    tasks = {
+        "digits": "handwritten digits",
+        "mnist": "handwritten digits (MNIST)",
+        "fashion-mnist": "pieces of clothing (Fashion-MNIST)",
+        "cifar-10": "photographs (CIFAR-10)",
+    }
+    return tasks.get(str(knobs["dataset"]), f"the {escape(str(knobs['dataset']))} data set")
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import panel_material_ui as pmui
 from dashboards.app import site
 from dashboards.app.address import Address, Watched, join, number, parse, query_asked
 from dashboards.app.figure_pane import facts
-from dashboards.app.settings_text import knobs_of_query, query_of, validated
+from dashboards.app.settings_text import knobs_of_query, query_of, task_of, validated
 from dashboards.app.share import Share
 from dashboards.app.site import Text, button
 from dashboards.app.widgets import (
@@ -451,19 +451,9 @@ def intro_html(snapshot: Snapshot) -> str:
     else:
         advice = "Press Start, then move the Rank while it trains."
     return (
-        f'<p style="margin:0;font-size:14px">A network learns {_task(knobs)} on {escape(cells)}, '
+        f'<p style="margin:0;font-size:14px">A network learns {task_of(knobs)} on {escape(cells)}, '
         f"with {update}. <strong>{advice}</strong></p>"
     )
-
-
-def _task(knobs: Any) -> str:
-    tasks = {
-        "digits": "handwritten digits",
-        "mnist": "handwritten digits (MNIST)",
-        "fashion-mnist": "pieces of clothing (Fashion-MNIST)",
-        "cifar-10": "photographs (CIFAR-10)",
-    }
-    return tasks.get(str(knobs["dataset"]), f"the {escape(str(knobs['dataset']))} data set")
 
 
 def _state(snapshot: Snapshot) -> str:

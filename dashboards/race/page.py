@@ -12,16 +12,18 @@ from functools import cache
 from html import escape
 from typing import Any
 
+import numpy as np
 import panel as pn
 import panel_material_ui as pmui
 
 from dashboards.app import site
 from dashboards.app.address import Address, one_of, parse, query_asked
-from dashboards.app.figure_pane import WHOLE, FigurePane, grid, table
-from dashboards.app.settings_text import knobs_of_query, query_of
+from dashboards.app.figure_pane import WHOLE, FigurePane, explanation, grid, grid_styles, table
+from dashboards.app.settings_text import knobs_of_query, query_of, task_of
 from dashboards.app.site import Text
 from dashboards.app.widgets import live_widgets, moving_along, show
 from dashboards.race.track import BUDGETS, Point, Track, standings
+from toolkit.lowrank import estimator_knobs
 from toolkit.plots import LiveFigure
 from toolkit.plots.elements import RUN_STYLES
 from toolkit.plots.lanes import AXES, lane_curves
@@ -40,6 +42,15 @@ DEFAULTS: tuple[dict[str, Any], ...] = (
     {"device": site.CELL, "method": "sgd"},
 )
 FIRST_STEPS = 10  # few enough to be done by all
+MOST_SEEDS = 5
+ABOUT = (
+    "All runs begin with the same weights and read the same samples in the same order; their names "
+    "say in what they differ. The table compares them at equal samples, pulses and seconds: (−1.2) "
+    "is 1.2 points behind the best. With several seeds, curves and numbers are means, bands reach "
+    "from the least to the most, ± is the standard deviation between seeds, and ≈ marks a "
+    "difference within it, which may be chance."
+)
+LESSON = ("08_relatives", "Training at equal memory")
 ABBREVIATIONS = ("sbpca", "sbe", "svd", "lrt", "nmf", "sgd")
 
 
@@ -85,8 +96,6 @@ class RaceRun:
 
     def look(self, snapshot: Snapshot) -> None:
         """Record the run's progress; its clock runs while it trains."""
-        while self.live.first_snapshots:
-            self.look(self.live.first_snapshots.pop(0))
         if self._answered != snapshot.answered == self.live.asked:  # no other knob is on its way
             self._answered = snapshot.answered
             self.follow(snapshot.knobs)
@@ -98,18 +107,9 @@ class RaceRun:
         if snapshot.step == 0:
             self.track, self._seconds = Track(), 0.0
             return
-        self.track.add(
-            Point(
-                step=snapshot.step,
-                samples=snapshot.samples,
-                pulses=snapshot.pulses,
-                seconds=self._seconds,
-                loss=float(snapshot.losses[-1]),
-                accuracy=float(snapshot.evaluations[-1, 2])
-                if len(snapshot.evaluations)
-                else math.nan,
-            )
-        )
+        first, self.live.first_snapshots = self.live.first_snapshots, []
+        for each in (*first, snapshot):
+            self.track.add(Point.of(each, self._seconds))
 
     def _turn(self, name: str, value: Any) -> None:
         if self._following:
@@ -136,18 +136,26 @@ class Race:
     """One visitor's race: runs, two figures, the standings and the frame loop."""
 
     def __init__(
-        self, runs: Sequence[dict[str, Any]] = DEFAULTS, *, along: str = "samples", **more: Any
+        self,
+        runs: Sequence[dict[str, Any]] = DEFAULTS,
+        *,
+        along: str = "samples",
+        seeds: int = 1,
+        **more: Any,
     ) -> None:
         if not 2 <= len(runs) <= len(LETTERS):
             raise ValueError(f"runs must be 2 to {len(LETTERS)}; got {len(runs)}")
+        self.seeds = seeds
         shared = {name: value for name, value in runs[0].items() if name in SHARED}
         self.runs = [
-            RaceRun(letter, knobs | shared, **more)
+            RaceRun(letter, knobs | shared, seeds=seeds, **more)
             for letter, knobs in zip(LETTERS, runs, strict=False)
         ]
         count = len(self.runs)
         self.loss, self.accuracy = (live.copy() for live in _figures(count))
-        self.table = Text("", sizing_mode="stretch_width", margin=(4, 10))
+        self.intro = Text("", sizing_mode="stretch_width", margin=(8, 10, 0, 10))
+        wide = {"overflow-x": "auto"}
+        self.table = Text("", sizing_mode="stretch_width", margin=(4, 10), styles=wide)
         self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.address = Address()
         self._visitor = site.Visitor()
@@ -166,17 +174,21 @@ class Race:
         self.axis = site.select("Compare along", axes, value=along, width=220, margin=(8, 6))
         self.axis.param.watch(lambda _: self._draw(), "value")
         self.new_seed = site.button("New seed", variant="outlined")
-        self.new_seed.on_click(lambda _: self._reset(1))
+        self.new_seed.on_click(lambda _: self._reset(self.seeds))
         self.counts = Text("", margin=(14, 6))
 
     def view(self) -> pn.viewable.Viewable:
         """Buttons, runs, figures and standings."""
-        cards = pn.Row(*(run.card() for run in self.runs))
+        row = grid_styles(least="240px", share="20%")
+        cards = pn.Column(
+            *(run.card() for run in self.runs), styles=row, sizing_mode="stretch_width"
+        )
         panes = (FigurePane(live, height=FIGURE_HEIGHT) for live in (self.loss, self.accuracy))
-        figures = grid(*panes, least="360px", share="40%")
-        figures.styles = {**figures.styles, "min-height": FIGURE_HEIGHT}
+        figures = grid(*panes, least="300px", share="40%")
+        figures.styles = {**figures.styles, **WHOLE}
         bar = pn.FlexBox(self.start, self.pause, self.reset, self.new_seed, self.axis, self.counts)
-        parts = bar, self.notice, figures, self.table, cards
+        intro = pn.Row(self.intro, Text(explanation(ABOUT, LESSON), margin=(8, 10, 0, 0)))
+        parts = intro, bar, self.notice, figures, self.table, cards
         return pn.Column(*parts, sizing_mode="stretch_both", styles=WHOLE)
 
     def page(self) -> pmui.Page:
@@ -227,12 +239,18 @@ class Race:
             x = run.track.column(axis)
             self.loss.set_columns(i, {"x": x, "y": run.track.column("loss")})
             self.accuracy.set_columns(i, {"x": x, "y": 100 * run.track.column("accuracy")})
+            if self.seeds > 1:
+                around, band = np.concatenate([x, x[::-1]]), len(self.runs) + i
+                self.loss.set_columns(band, {"x": around, "y": run.track.band("loss")})
+                accuracies = 100 * run.track.band("accuracy")
+                self.accuracy.set_columns(band, {"x": around, "y": accuracies})
         for live in (self.loss, self.accuracy):
             live.figure.xaxis.axis_label = AXES[axis]
             live.name_curves(names)
         self.table.object = standings_html(self.runs)
-        self.address.keep(query_of_runs(knobs, axis))
-        self.counts.object = counts_html(knobs, axis)
+        self.intro.object = intro_html(knobs)
+        self.address.keep(query_of_runs(knobs, axis, self.seeds))
+        self.counts.object = counts_html(knobs, axis, self.seeds)
         self.pause.disabled = not any(run.live.snapshot.running for run in self.runs)
 
     def _on_session_destroyed(self, session_context: Any) -> None:  # noqa: ARG002 - Bokeh's
@@ -242,7 +260,8 @@ class Race:
 
 def standings_html(runs: Sequence[RaceRun]) -> str:
     """Each run's accuracy now, and at equal samples, pulses and seconds."""
-    budgets = {budget: standings([run.track for run in runs], budget) for budget in BUDGETS}
+    tracks = [run.track for run in runs]
+    budgets = {budget: standings(tracks, budget) for budget in BUDGETS}
     words = {"samples": "samples", "pulses": "pulses", "seconds": "s of training"}
     heads = ["run", "state", "step", "samples", "pulses", "test accuracy now"]
     for budget, (common, _) in budgets.items():
@@ -256,24 +275,27 @@ def standings_html(runs: Sequence[RaceRun]) -> str:
             "running" if snapshot.running else "paused",
             f"{snapshot.step:,}",
             f"{run.track.used('samples'):,.0f}",
-            f"{snapshot.pulses:,}",
-            _percent(run.track.accuracy_at("seconds", math.inf)),
-            *(_against_best(reached, i) for _, reached in budgets.values()),
+            f"{run.track.used('pulses'):,.0f}",
+            _percent(run.track.at("seconds", math.inf)),
+            *(against_best(tracks, budget, *at, i) for budget, at in budgets.items()),
         ]
         rows.append(cells)
     return table(heads, rows, numbers=True, colours=[style[0] for style in RUN_STYLES])
 
 
 def run_names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Each run's letter and the knobs in which the runs differ; "Run A" where they do not."""
+    """Each run's letter and the knobs that it uses and in which the runs differ; else "Run A"."""
     differ = [
         name
         for name, knob in knobs_of(Settings).items()
         if any(run[name] != runs[0][name] for run in runs)
     ]
     names = []
+    of_estimators = knobs_of(Settings, sets="estimator").keys()
     for letter, run in zip(LETTERS.upper(), runs, strict=False):
-        parts = [_part(name, run[name]) for name in differ]
+        used = estimator_knobs(run["method"])
+        own = [name for name in differ if name in used or name not in of_estimators]
+        parts = [_part(name, run[name]) for name in own]
         names.append(f"{letter}: {', '.join(parts)}" if parts else f"Run {letter}")
     return names
 
@@ -286,14 +308,25 @@ def _part(name: str, value: Any) -> str:
     return shown if isinstance(knob, Choice) else f"{(knob.label or name).lower()} {shown}"
 
 
-def _against_best(reached: Sequence[float], place: int) -> str:
-    """The accuracy of one run, and how many points it is behind the best."""
+def against_best(
+    tracks: Sequence[Track], budget: str, amount: float, reached: Sequence[float], place: int
+) -> str:
+    """The accuracy of one run, its deviation between seeds, and its points behind the best.
+
+    A difference of means within the deviation of that difference is marked.
+    """
     known = [accuracy for accuracy in reached if not math.isnan(accuracy)]
     text = _percent(reached[place])
-    if len(known) < 2 or math.isnan(reached[place]):
+    if math.isnan(reached[place]):
         return text
-    behind = 100 * (max(known) - reached[place])
-    return f"{text} (−{behind:.1f})" if behind >= 0.05 else f"{text} (best)"
+    best = reached.index(max(known))
+    own, other = (tracks[i].at(budget, amount, "spread") for i in (place, best))
+    text += f" ± {100 * own:.1f}" if own else ""
+    if len(known) < 2:
+        return text
+    behind = reached[best] - reached[place]
+    mark = " ≈" if 0 < behind <= math.hypot(own, other) else ""
+    return f"{text} (−{100 * behind:.1f}{mark})" if behind >= 0.0005 else f"{text} (best)"
 
 
 def _percent(fraction: float) -> str:
@@ -310,24 +343,46 @@ def others_html(knobs: Any) -> str:
     return f"Besides: {escape(', '.join(texts))}" if texts else ""
 
 
-def counts_html(runs: Sequence[Any], along: str = "samples") -> str:
-    """Links to the same race with more or fewer runs; a new run copies the first."""
+def intro_html(runs: Sequence[Mapping[str, Any]]) -> str:
+    """One sentence on what races, and one on what to do."""
+    count = ("two", "three", "four")[len(runs) - 2]
+    return (
+        f'<p style="margin:0;font-size:14px">The same network learns {task_of(runs[0])} in {count} '
+        "ways, from the same weights and with the same samples. <strong>Press Start all and watch "
+        "which is ahead; the knobs of each run are below.</strong></p>"
+    )
+
+
+def counts_html(runs: Sequence[Any], along: str = "samples", seeds: int = 1) -> str:
+    """Links to the same race with more or fewer runs or seeds; a new run copies the first."""
+    wanted = {n: [*runs[:n], *[runs[0]] * (n - len(runs))] for n in range(2, len(LETTERS) + 1)}
+    counts = {n: query_of_runs(some, along, seeds) for n, some in wanted.items()}
+    each = {n: query_of_runs(runs, along, n) for n in range(1, MOST_SEEDS + 1)}
+    seed = runs[0].get("seed", 0)
+    last = f" to {(seed + seeds - 1) % 2**32}" if seeds > 1 else ""
+    return (
+        f"Seed of all: {seed}{last}. Number of runs: {_links(counts, len(runs))} "
+        f'<span title="Each run trains with so many seeds at once: the curves are means">'
+        f"Seeds of each: {_links(each, seeds)}</span>"
+    )
+
+
+def _links(queries: Mapping[int, str], here: int) -> str:
     links = []
-    for count in range(2, len(LETTERS) + 1):
-        wanted = [*runs[:count], *[runs[0]] * (count - len(runs))]
-        weight = 700 if count == len(runs) else 400
-        here = ' aria-current="true"' if count == len(runs) else ""
-        address = escape(site.link("race", query_of_runs(wanted, along)))
+    for count, query in queries.items():
+        weight, current = (700, ' aria-current="true"') if count == here else (400, "")
         style = f"color:inherit;font-weight:{weight};padding:2px 6px"
-        links.append(f'<a href="{address}" style="{style}"{here}>{count}</a>')
-    return f"Seed of all: {runs[0].get('seed', 0)}. Number of runs: {' '.join(links)}"
+        address = escape(site.link("race", query))
+        links.append(f'<a href="{address}" style="{style}"{current}>{count}</a>')
+    return " ".join(links)
 
 
-def query_of_runs(runs: Sequence[Any], along: str = "samples") -> str:
-    """The settings of all runs in one query: ``runs=2&b.method=sgd``, and the axis in use."""
+def query_of_runs(runs: Sequence[Any], along: str = "samples", seeds: int = 1) -> str:
+    """All runs' settings in one query, ``runs=2&b.method=sgd``, with axis and number of seeds."""
     parts = [f"runs={len(runs)}"]
     parts += [query_of(knobs, prefix=f"{a}.") for a, knobs in zip(LETTERS, runs, strict=False)]
     parts += [f"along={along}"] if along != "samples" else []
+    parts += [f"seeds={seeds}"] if seeds > 1 else []
     return "&".join(part for part in parts if part)
 
 
@@ -348,7 +403,7 @@ def runs_of_query(query: str) -> list[dict[str, Any]]:
     allowed = LETTERS[: int(count)]
     for name in asked:
         letter, dot, _ = name.partition(".")
-        if name not in ("runs", "along") and not (dot and letter in allowed):
+        if name not in ("runs", "along", "seeds") and not (dot and letter in allowed):
             raise ValueError(f"unknown name {name[:60]!r}; each begins with a run, as in 'a.rank'.")
     return [knobs_of_query(asked, prefix=f"{letter}.") for letter in allowed]
 
@@ -365,14 +420,26 @@ def axis_of_query(query: str) -> str:
     return along
 
 
+def seeds_of_query(query: str) -> int:
+    """The number of seeds of each run, from a query.
+
+    Raises
+    ------
+    ValueError
+        If it is not 1 to 5.
+    """
+    asked = parse(query).get("seeds", "1")
+    return int(one_of("seeds", range(1, MOST_SEEDS + 1), asked))
+
+
 def race() -> pmui.Page:
     """Create the page of one session from its URL."""
-    query, along = query_asked(), "samples"
+    query, along, seeds, wrong = query_asked(), "samples", 1, ""
     try:
-        runs, along, wrong = runs_of_query(query), axis_of_query(query), ""
+        runs, along, seeds = runs_of_query(query), axis_of_query(query), seeds_of_query(query)
     except ValueError as error:
         runs, wrong = [dict(knobs) for knobs in DEFAULTS], str(error)
-    page = Race(runs, along=along, limit=site.run_limit(), first_steps=FIRST_STEPS)
+    page = Race(runs, along=along, seeds=seeds, limit=site.run_limit(), first_steps=FIRST_STEPS)
     if wrong:
         page.notice.object = f'<p role="alert">{escape(wrong)} The default race is shown.</p>'
     return page.page()

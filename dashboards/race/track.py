@@ -5,30 +5,56 @@ Fed from snapshots; no widgets here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from toolkit.training.experiment.series import Series
+from toolkit.training.experiment.snapshot import Snapshot
 
 MOST_POINTS = 400
 BUDGETS = ("samples", "pulses", "seconds")
 
 
 class Point(NamedTuple):
-    """A run at one moment: what it has used, and how well it does.
+    """A run at one moment: what it has used, and how well it does; means over its seeds.
 
     ``seconds`` are those it was training; ``accuracy`` (fraction, NaN before the first) is of the
-    last evaluation on the test set.
+    last evaluation on the test set. ``spread`` is its standard deviation between the seeds; low
+    and high are the least and the most of them.
     """
 
     step: int
     samples: int
-    pulses: int
+    pulses: float
     seconds: float
     loss: float
     accuracy: float
+    spread: float = 0.0
+    loss_low: float = math.nan
+    loss_high: float = math.nan
+    accuracy_low: float = math.nan
+    accuracy_high: float = math.nan
+
+    @classmethod
+    def of(cls, snapshot: Snapshot, seconds: float) -> Point:
+        """The point of a snapshot after so many seconds of training."""
+        losses, accuracies, pulses = snapshot.replicas.T
+        return cls(
+            step=snapshot.step,
+            samples=snapshot.samples,
+            pulses=float(pulses.mean()),
+            seconds=seconds / len(losses),
+            loss=float(losses.mean()),
+            accuracy=float(accuracies.mean()),
+            spread=float(accuracies.std(ddof=1)) if len(losses) > 1 else 0.0,
+            loss_low=float(losses.min()),
+            loss_high=float(losses.max()),
+            accuracy_low=float(accuracies.min()),
+            accuracy_high=float(accuracies.max()),
+        )
 
 
 class Track:
@@ -48,10 +74,14 @@ class Track:
         """One field of all points, float64."""
         return self._points.column(Point._fields.index(name))
 
-    def accuracy_at(self, budget: str, amount: float) -> float:
-        """Accuracy at the last evaluation within ``amount`` of a budget; NaN before the first."""
+    def at(self, budget: str, amount: float, name: str = "accuracy") -> float:
+        """A field at the last point within ``amount`` of a budget; NaN before the first."""
         reached = np.searchsorted(self.column(budget), amount, side="right")
-        return float(self.column("accuracy")[reached - 1]) if reached else float("nan")
+        return float(self.column(name)[reached - 1]) if reached else math.nan
+
+    def band(self, name: str) -> np.ndarray:
+        """The outline of the band of a field: forth along its high values, back along the low."""
+        return np.concatenate([self.column(f"{name}_high"), self.column(f"{name}_low")[::-1]])
 
     def used(self, budget: str) -> float:
         """How much of a budget the run has used so far."""
@@ -74,7 +104,7 @@ def standings(tracks: Sequence[Track], budget: str) -> tuple[float, list[float]]
     used = [track.used(budget) for track in tracks]
     common = min((amount for amount in used if amount > 0), default=0.0)
     reached = [
-        track.accuracy_at(budget, common) if amount > 0 else float("nan")
+        track.at(budget, common) if amount > 0 else float("nan")
         for track, amount in zip(tracks, used, strict=True)
     ]
     return common, reached

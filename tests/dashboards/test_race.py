@@ -9,14 +9,19 @@ import pytest
 from dashboards.app.site import CELL
 from dashboards.race.page import (
     LETTERS,
+    MOST_SEEDS,
     Race,
+    against_best,
     axis_of_query,
     counts_html,
     query_of_runs,
+    run_names,
     runs_of_query,
+    seeds_of_query,
     standings_html,
 )
 from dashboards.race.track import MOST_POINTS, Point, Track, standings
+from toolkit.training import Experiment, Settings
 
 SMALL = {"hidden": [8]}
 
@@ -25,8 +30,8 @@ SMALL = {"hidden": [8]}
 def race():
     made = []
 
-    def make(*runs):
-        made.append(Race(runs))
+    def make(*runs, **more):
+        made.append(Race(runs, **more))
         return made[-1]
 
     yield make
@@ -95,6 +100,52 @@ def test_a_new_seed_is_for_all(race):
     until(page, lambda: {run.live.snapshot.knobs["seed"] for run in page.runs} == {1})
 
 
+def test_the_first_steps_are_all_in_the_curves(race):
+    page = race(SMALL, SMALL, first_steps=10)
+    until(page, lambda: all(run.live.snapshot.answered == run.live.asked for run in page.runs))
+    page.refresh()
+    assert page.runs[0].track.column("step").tolist() == [1, 4, 7, 10]
+
+
+def test_seeds_train_as_one_and_give_means_and_bands(race):
+    page = race(SMALL, SMALL | {"device": "EpiRAM"}, seeds=3)
+    page.start.clicks += 1
+    until(page, lambda: all(run.live.snapshot.epoch > 2 for run in page.runs))
+    page.pause.clicks += 1
+    until(page, lambda: not any(run.live.snapshot.running for run in page.runs))
+    page.refresh()
+    for run in page.runs:
+        every = [run.live._experiment, *run.live._others]
+        assert [one.seed for one in every] == [0, 1, 2]
+        assert {one.step_count for one in every} == {run.live.snapshot.step}
+        reached = [one.record.evaluations[-1, 2] for one in every]
+        assert run.track.at("seconds", math.inf) == pytest.approx(np.mean(reached))
+        assert run.track.at("seconds", math.inf, "spread") == pytest.approx(np.std(reached, ddof=1))
+        assert run.track.used("pulses") == pytest.approx(np.mean([one.pulses for one in every]))
+    band, curve = page.accuracy.columns(2), page.accuracy.columns(0)
+    high, low = np.split(band["y"], 2)
+    assert (np.nan_to_num(low[::-1]) <= np.nan_to_num(curve["y"])).all()
+    assert (np.nan_to_num(curve["y"]) <= np.nan_to_num(high)).all()
+    assert page.address.object.endswith("&seeds=3") and "0 to 2" in page.counts.object
+    page.runs[0].widgets["rank"].value = 2
+    until(page, lambda: page.runs[0].live.snapshot.knobs["rank"] == 2)
+    assert [one.rank for one in page.runs[0].live._others] == [2, 2]
+    page.new_seed.clicks += 1
+    until(page, lambda: {run.live.snapshot.knobs["seed"] for run in page.runs} == {3})
+
+
+def test_one_of_several_seeds_repeats_a_run_of_its_own(race):
+    page = race(SMALL, SMALL, seeds=2)
+    for _ in range(3):
+        page.runs[0].live.step()
+    until(page, lambda: page.runs[0].live.snapshot.step == 3)
+    alone = Experiment(**SMALL, seed=1)
+    for _ in range(3):
+        alone.step()
+    own = page.runs[0].live._others[0]
+    assert own.arrays["layer1"].weights.equal(alone.arrays["layer1"].weights)
+
+
 def test_a_refused_knob_is_said_and_taken_back(race):
     page = race(SMALL, SMALL)
     page.runs[1].live.change(rank=400)
@@ -129,6 +180,14 @@ def test_the_address_holds_the_axis(race):
         axis_of_query("along=fame")
 
 
+@pytest.mark.parametrize("wrong", ["0", "6", "many"])
+def test_the_address_holds_the_number_of_seeds(wrong):
+    assert seeds_of_query("runs=2") == 1
+    assert seeds_of_query(query_of_runs([{}, {}], seeds=5)) == 5
+    with pytest.raises(ValueError, match=r"seeds must be one of 1, 2, 3, 4, 5; got"):
+        seeds_of_query(f"seeds={wrong}")
+
+
 def test_no_address_is_the_default_race():
     cell = {"device": CELL}
     assert runs_of_query("") == [cell, cell | {"method": "sgd"}]
@@ -151,8 +210,14 @@ def test_a_wrong_address_is_one_message(query, message):
 
 def test_more_runs_are_one_click_away():
     links = counts_html([{}, {"method": "sgd"}])
-    assert links.count("<a ") == len(LETTERS) - 1
-    assert "runs=4" in links
+    assert links.count("<a ") == len(LETTERS) - 1 + MOST_SEEDS
+    assert "runs=4" in links and "seeds=5" in links
+
+
+def test_a_name_has_only_what_differs_and_is_used():
+    runs = [Settings(rank=1), Settings(), Settings(method="sgd")]
+    names = run_names([run.knob_values() for run in runs])
+    assert names == ["A: SBPCA, rank 1", "B: SBPCA, rank 4", "C: SGD"]
 
 
 @pytest.mark.parametrize("count", [1, 5])
@@ -193,6 +258,27 @@ def test_plain_weights_write_no_pulses():
 
 def test_equal_seconds():
     assert standings([FAST, SLOW], "seconds") == (0.4, [0.9, pytest.approx(math.nan, nan_ok=True)])
+
+
+@pytest.mark.parametrize(
+    ("spread", "text"), [(0.0, "80.0% (−10.0)"), (0.05, "80.0% ± 5.0 (−10.0)")]
+)
+def test_a_difference_beyond_the_spread_is_not_marked(spread, text):
+    ahead, behind = (one_point(accuracy, spread) for accuracy in (0.9, 0.8))
+    assert against_best([ahead, behind], "samples", 10, [0.9, 0.8], 1) == text
+
+
+def test_a_difference_within_the_spread_of_the_seeds_is_marked():
+    ahead, behind = one_point(0.9, 0.06), one_point(0.8, 0.09)  # together 0.108
+    tracks, reached = [ahead, behind], [0.9, 0.8]
+    assert against_best(tracks, "samples", 10, reached, 1) == "80.0% ± 9.0 (−10.0 ≈)"
+    assert against_best(tracks, "samples", 10, reached, 0) == "90.0% ± 6.0 (best)"
+
+
+def one_point(accuracy: float, spread: float) -> Track:
+    made = Track()
+    made.add(Point(1, 10, 100, 0.1, 1.0, accuracy, spread))
+    return made
 
 
 def test_a_race_that_has_not_begun_has_no_standings():

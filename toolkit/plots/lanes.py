@@ -1,4 +1,4 @@
-"""Curves of several runs in one figure, told apart by colour and dash.
+"""Curves of several runs in one figure, with bands, told apart by colour and dash.
 
 The data are columns from :class:`dashboards.race.track.Track`.
 """
@@ -22,7 +22,10 @@ AXES = {
 
 
 def lane_curves(runs: int, *, title: str, ylabel: str, **options: Any) -> hv.Overlay:
-    """``runs`` empty curves "x", "y" in one frame, to be filled and named by a LiveFigure."""
+    """``runs`` empty curves "x", "y" in one frame, to be filled and named by a LiveFigure.
+
+    As many bands follow them, whose outlines are "x", "y".
+    """
     none = np.zeros(0)
     curves = [
         hv.Curve((none, none), "x", "y", label=f"run {place}").opts(
@@ -30,5 +33,11 @@ def lane_curves(runs: int, *, title: str, ylabel: str, **options: Any) -> hv.Ove
         )
         for place, (colour, dash) in enumerate(RUN_STYLES[:runs], 1)
     ]
+    bands = [
+        hv.Area((none, none, none), "x", ["low", "high"]).opts(
+            color=colour, alpha=0.2, line_color=None
+        )
+        for colour, _ in RUN_STYLES[:runs]
+    ]
     options["xformatter"] = NumeralTickFormatter(format="0,0.[0]a")
-    return framed(hv.Overlay(curves), title, AXES["samples"], ylabel, **options)
+    return framed(hv.Overlay(curves + bands), title, AXES["samples"], ylabel, **options)

@@ -19,6 +19,7 @@ from typing import Any
 
 import xarray as xr
 
+from toolkit.checks import check_count
 from toolkit.crossbar.kernels import between_chunks
 from toolkit.training.experiment.experiment import Experiment
 from toolkit.training.experiment.run import DivergenceError
@@ -39,6 +40,8 @@ class LiveRun:
     Runs that share a ``limit`` take turns: a run that starts while all places are taken waits until
     another pauses (``snapshot.waiting``). A run that diverged does not train until it is reset.
     ``messages`` receives one line of text for every rejected request and when a run diverges.
+    With ``seeds`` above 1, runs of so many consecutive seeds train as one, step by step; snapshots
+    show the first, and ``Snapshot.replicas`` the progress of all.
     ``asked`` counts the requests; a snapshot with the same ``answered`` includes them all.
     ``first_steps`` are the first request, fewer if they take long; ``first_snapshots`` are taken
     during them. :meth:`close` stops the thread; an interpreter that
@@ -46,8 +49,14 @@ class LiveRun:
     """
 
     def __init__(
-        self, *, limit: RunLimit | None = None, first_steps: int = 0, **knobs: Any
+        self,
+        *,
+        limit: RunLimit | None = None,
+        first_steps: int = 0,
+        seeds: int = 1,
+        **knobs: Any,
     ) -> None:
+        self._seeds = check_count("seeds", seeds)
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self.messages: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._running, self._waiting, self._diverged = False, 0, False
@@ -232,6 +241,8 @@ class LiveRun:
         try:
             self._taker.note_before(self._focus)
             self._taker.count(self._experiment.step())
+            for other in self._others:
+                other.step()
         except Exception as error:  # the next batch would only fail again
             self._diverged = isinstance(error, DivergenceError)
             self._set_running(False)
@@ -264,7 +275,8 @@ class LiveRun:
             )
 
     def _change(self, knobs: dict[str, Any]) -> None:
-        self._experiment.change(**knobs)
+        for run in (self._experiment, *self._others):
+            run.change(**knobs)
         self._taker.changes.append((self._experiment.step_count, dict(knobs)))
         self._pace.hurry()
 
@@ -274,6 +286,10 @@ class LiveRun:
 
     def _begin(self, knobs: dict[str, Any]) -> None:
         self._experiment = Experiment(**knobs)
+        present, first = self._experiment.knob_values(), self._experiment.seed
+        self._others = [
+            Experiment(**(present | {"seed": (first + i) % 2**32})) for i in range(1, self._seeds)
+        ]
         self._taker = SnapshotTaker(self._experiment)
         self._diverged = False
         self._set_running(False)
@@ -319,6 +335,7 @@ class LiveRun:
             steps_per_second=self._pace.rate,
             answered=self._answered,
             focus=self._focus,
+            others=self._others,
         )
 
 

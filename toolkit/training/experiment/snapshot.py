@@ -6,7 +6,8 @@ A view provides a function that takes its data from the run.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from typing import Any
@@ -92,6 +93,8 @@ class Snapshot:
     holds step, test loss and test accuracy; ``gradient_words`` is as in ``Experiment``. ``waiting``
     is the run's place in the queue, or 0. ``first_knobs`` and ``changes`` (step and knobs of every
     accepted call) are enough to repeat the run. ``answered`` counts the requests that were handled.
+    ``replicas`` (seeds, 3) holds the last loss (a mean over a block of steps), the last test
+    accuracy (NaN before the first) and the pulses of this run and of those that train with it.
     ``views`` holds what the focus asked for. During undisturbed training, views and spectra can be
     two snapshots old.
     """
@@ -119,6 +122,7 @@ class Snapshot:
     answered: int
     focus: Focus
     views: Mapping[str, Any]
+    replicas: np.ndarray
 
 
 class _Past:
@@ -174,6 +178,7 @@ class SnapshotTaker:
         waiting: int = 0,
         diverged: bool = False,
         answered: int = 0,
+        others: Sequence[Experiment] = (),
     ) -> Snapshot:
         """Copy the present state; call this from the training thread.
 
@@ -218,6 +223,7 @@ class SnapshotTaker:
             answered=answered,
             focus=focus,
             views=seen.views if seen and turn != 2 else self._views(focus, latest),
+            replicas=np.array([_progress(one) for one in (run, *others)]),
         )
         return self._seen
 
@@ -235,6 +241,13 @@ class SnapshotTaker:
         before = self._before[1:] if self._before and same else None
         look = Look(self._run, name, self._first[name], past, (written, full), latest, before)
         return {view: take(look) for view, take in focus.views.items()}
+
+
+def _progress(run: Experiment) -> tuple[float, float, float]:
+    losses, evaluations = run.record.column("loss"), run.record.evaluations
+    block = max(1, -(-len(losses) // (2 * PAST_POINTS)))
+    loss = float(losses[-block:].mean()) if len(losses) else math.nan
+    return loss, float(evaluations[-1, 2]) if len(evaluations) else math.nan, float(run.pulses)
 
 
 def block_means(
