@@ -50,6 +50,16 @@ if (innerWidth < 600)
     for (const model of document._all_models.values())
       if (model.data && model.data.sidebar_open) model.data.sidebar_open = false
 """
+# On a phone the knobs are a sheet below the figures, which stay in sight and can be scrolled.
+_SHEET = """
+@media (max-width: 599px) {
+  .MuiDrawer-root.MuiModal-root {pointer-events: none}
+  .MuiDrawer-root > .MuiBackdrop-root, .sidebar > .MuiToolbar-root {display: none !important}
+  .MuiDrawer-root > .sidebar {
+    position: absolute !important; top: auto !important; bottom: 0; width: 100% !important;
+    height: 42% !important; border-top: 1px solid; pointer-events: auto
+  }
+}"""
 _READABLE = {
     "& .MuiLinearProgress-root": {"display": "none"},  # `busy_indicator=None` does not remove it
 }
@@ -96,6 +106,7 @@ def page(key: str, *, sidebar: list[Any], main: list[Any]) -> pmui.Page:
         main=main,
         template=_TEMPLATE,
         sx=_READABLE,
+        stylesheets=[_SHEET],
     )
     with edit_readonly(made):  # otherwise it stays attached to the server's own state
         made.busy = _Calm().param.busy
@@ -164,6 +175,11 @@ class Text(pn.pane.HTML):
 
     def _update(self, ref: str, model: Any) -> None:  # noqa: ARG002 - Panel's
         model.text = escape(self.object)
+
+
+def small(text: str) -> str:
+    """A paragraph in small print, as HTML."""
+    return f'<p style="margin:0;font-size:12px;line-height:1.35">{escape(text)}</p>'
 
 
 class Visitor:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
 import panel_material_ui as pmui
 
+from toolkit.crossbar import Device, device_names, get_device
+from toolkit.lowrank import ESTIMATORS
 from toolkit.training.experiment.knobs import (
     Choice,
     Flag,
@@ -20,6 +23,7 @@ from toolkit.training.experiment.knobs import (
     reference,
 )
 from toolkit.training.experiment.settings import Settings
+from toolkit.training.layers.convert import DIGITAL
 
 # A disabled knob must stay readable.
 _READABLE = {"& .MuiFormLabel-root.Mui-disabled": {"color": "text.secondary"}}
@@ -88,6 +92,25 @@ def moving_along(name: str, value: Any, block_size: int) -> dict[str, Any]:
     if name == "device":
         return {name: value} | dict.fromkeys(knobs_of(Settings, sets="device"))
     return {name: value}
+
+
+def chosen_text(name: str, value: Any) -> str:
+    """One sentence on the chosen method or device; empty for other knobs and your own objects."""
+    if name == "method":
+        return (inspect.getdoc(ESTIMATORS[value]) or "").split("\n\n")[0].replace("`", "")
+    if name == "device" and value == DIGITAL:
+        return "Plain weights: numbers without cells, pulses or noise."
+    return _about_device(get_device(value)) if name == "device" and value in device_names() else ""
+
+
+def _about_device(device: Device) -> str:
+    noise = (
+        f"; a pulse varies by {device.cycle_to_cycle:.2g} of it" if device.cycle_to_cycle else ""
+    )
+    return (
+        f"{device.levels_up:.0f} pulses up and {device.levels_down:.0f} down cross the range, "
+        f"whose ends differ {device.on_off:.3g}-fold{noise} ({device.source.split(';')[0]})."
+    )
 
 
 def show(widget: Any, value: Any) -> None:

@@ -54,7 +54,7 @@ class Figures:
         self.shown = checked(names)
         columns = {1: 1, 2: 2, 4: 2}.get(len(self.shown), 3)
         rows = -(-len(self.shown) // columns)
-        height = f"max(240px, min(36vw, (100vh - 268px) / {rows} - 6px))"
+        height = f"max(234px, min(36vw, (100vh - 288px) / {rows} - 6px))"
         for name in self.shown:
             if name not in self.panes:
                 view = VIEWS[name]

@@ -20,8 +20,9 @@ from dashboards.app.address import Address, Watched, join, number, parse, query_
 from dashboards.app.figure_pane import facts
 from dashboards.app.settings_text import knobs_of_query, query_of, task_of, validated
 from dashboards.app.share import Share
-from dashboards.app.site import Text, button
+from dashboards.app.site import Text, button, small
 from dashboards.app.widgets import (
+    chosen_text,
     fixed_value,
     fixed_widgets,
     groups,
@@ -114,6 +115,7 @@ class Playground:
     def _make_controls(self, asked: dict[str, str]) -> None:
         self.widgets, self.fixed = live_widgets(FIRST_KNOBS), fixed_widgets()
         self._watch_knobs(FIRST_KNOBS)
+        self._chosen = {name: Text("", width=250, margin=(0, 10)) for name in ("method", "device")}
         self._make_buttons()
         layers = list(self.run.snapshot.layers)
         pick: dict[str, Any] = {"width": 120, "margin": (8, 6)}
@@ -192,8 +194,9 @@ class Playground:
 
     def controls(self) -> pn.viewable.Viewable:
         """The knobs that matter first, and a button that adds the others."""
-        first = [self.widgets[name] for name in FIRST_KNOBS]
-        return pn.Column(*first, self.more, self.find, self.others, margin=(6, 8))
+        first = [(self.widgets[name], self._chosen.get(name)) for name in FIRST_KNOBS]
+        parts = [part for pair in first for part in pair if part is not None]
+        return pn.Column(*parts, self.more, self.find, self.others, margin=(6, 8))
 
     def show_more(self) -> None:
         """Show the other knobs, or hide them; they are made when first shown."""
@@ -307,6 +310,9 @@ class Playground:
             shown = name in self.widgets
             if shown and (value is not None or knobs_of(Settings)[name].none != "preset"):
                 show(self.widgets[name], value)
+        for name, text in self._chosen.items():
+            if name in changes:
+                text.object = small(chosen_text(name, changes[name]))
         if "method" in changes:
             self._allow("estimator", estimator_knobs(changes["method"]))
         if "device" in changes:
@@ -442,6 +448,8 @@ def intro_html(snapshot: Snapshot) -> str:
     update = (
         "the whole gradient" if knobs["method"] == "sgd" else f"updates of rank {knobs['rank']}"
     )
+    if knobs["method"] == "sbpca":
+        update += " by SBPCA (streaming batch principal component analysis)"
     if snapshot.diverged:
         advice = "Training diverged: lower the learning rate and press Reset."
     elif knobs["method"] == "sgd" and not snapshot.running:

@@ -21,7 +21,7 @@ from dashboards.app.address import Address, one_of, parse, query_asked
 from dashboards.app.figure_pane import WHOLE, FigurePane, explanation, grid, grid_styles, table
 from dashboards.app.settings_text import knobs_of_query, query_of, task_of
 from dashboards.app.site import Text
-from dashboards.app.widgets import live_widgets, moving_along, show
+from dashboards.app.widgets import chosen_text, live_widgets, moving_along, show
 from dashboards.race.track import BUDGETS, Point, Track, standings
 from toolkit.lowrank import estimator_knobs
 from toolkit.plots import LiveFigure
@@ -99,7 +99,9 @@ class RaceRun:
         if self._answered != snapshot.answered == self.live.asked:  # no other knob is on its way
             self._answered = snapshot.answered
             self.follow(snapshot.knobs)
-        self.others.object = others_html(snapshot.knobs)
+        chosen = [chosen_text(name, snapshot.knobs[name]) for name in ("method", "device")]
+        besides = others_text(snapshot.knobs)
+        self.others.object = "".join(site.small(text) for text in (*chosen, besides) if text)
         now = time.monotonic()
         if snapshot.running:
             self._seconds += now - self._seen_at
@@ -333,14 +335,14 @@ def _percent(fraction: float) -> str:
     return "–" if math.isnan(fraction) else f"{fraction:.1%}"
 
 
-def others_html(knobs: Any) -> str:
+def others_text(knobs: Any) -> str:
     """The live knobs without a widget in a run whose values are not the defaults."""
     texts = [
         f"{knob.label} {knobs[name]}"
         for name, knob in knobs_of(Settings).items()
         if is_live(knob) and name not in SHOWN_KNOBS and knobs[name] != knob.default
     ]
-    return f"Besides: {escape(', '.join(texts))}" if texts else ""
+    return f"Besides: {', '.join(texts)}" if texts else ""
 
 
 def intro_html(runs: Sequence[Mapping[str, Any]]) -> str:

@@ -19,7 +19,7 @@ from zarr.storage import ZipStore
 
 from dashboards.app.serve import websocket_origins
 from dashboards.app.site import Text
-from dashboards.app.widgets import groups, live_knobs, live_widgets
+from dashboards.app.widgets import chosen_text, groups, live_knobs, live_widgets
 from dashboards.playground.page import Playground, intro_html, status_html
 from dashboards.playground.view import View
 from dashboards.playground.views import VIEWS
@@ -118,6 +118,19 @@ def test_a_device_brings_its_own_nonidealities_and_digital_has_none(playground):
     assert playground.widgets["cycle_to_cycle"].value == 0.02
     playground.widgets["device"].value = "digital"
     assert all(playground.widgets[name].disabled for name in knobs_of(Settings, sets="device"))
+
+
+def test_the_chosen_method_and_device_are_explained(playground):
+    for name in ("method", "device"):
+        for value in Settings.param[name].objects:
+            assert chosen_text(name, value).endswith("."), value
+    method, device = playground._chosen["method"], playground._chosen["device"]
+    assert "Streaming batch principal component analysis" in method.object
+    assert "without cells" in device.object
+    playground.widgets["method"].value = "svd"
+    playground.widgets["device"].value = "EpiRAM"
+    assert "singular triplets" in method.object and "64 pulses up" in device.object
+    assert chosen_text("scheme", "rank-sum") == chosen_text("device", object()) == ""
 
 
 def test_figures_hold_what_the_snapshot_holds(playground):

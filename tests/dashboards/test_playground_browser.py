@@ -183,6 +183,25 @@ def test_the_keyboard_will_do_and_nothing_jumps_while_a_run_goes_on(
     wait_until(page, lambda: status(page, "State") == "paused", "Pause was next and was pressed")
 
 
+def test_on_a_phone_the_knobs_leave_the_figures_in_sight(page: Page, dashboard: Dashboard) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    visit(page, dashboard)
+    expect(page.get_by_role("slider", name="Rank")).to_be_hidden()
+    opener = page.get_by_role("banner").get_by_role("button").first
+    opener.click()
+    sheet = page.locator(".sidebar")
+    expect(sheet).to_be_visible()
+    page.wait_for_timeout(500)  # it slides in
+    box = sheet.bounding_box()
+    assert box is not None and box["y"] >= 844 / 2 and box["width"] == 390
+    page.get_by_role("slider", name="Rank").press("ArrowRight")
+    wait_until(page, lambda: status(page, "Rank in use").startswith("layer1 5"), "rank was 5")
+    page.get_by_text("Start", exact=True).click()  # beside the open sheet
+    wait_until(page, lambda: status(page, "State") == "running", "training began")
+    opener.click()
+    expect(sheet).to_be_hidden()
+
+
 def test_a_click_on_the_network_picks_the_layer(page: Page, dashboard: Dashboard) -> None:
     visit(page, dashboard)
     layer = page.get_by_role("button", name="layer2: 10 × 129 pairs")
