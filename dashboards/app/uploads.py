@@ -6,6 +6,7 @@ File names are shown, never opened. Uploads are never unpickled or evaluated.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import panel_material_ui as pmui
@@ -22,7 +23,10 @@ class Upload(pmui.FileInput):
     """An upload button whose size limit the server also enforces.
 
     ``max_file_size``, in bytes, is required. A file that is too large is dropped as it arrives.
+    ``arriving``, if set, is called with a file's name and the share of it that is here.
     """
+
+    arriving: Callable[[str, float], None] | None = None
 
     def _process_chunk(self, msg: dict[str, Any]) -> None:
         data = msg["data"]
@@ -37,3 +41,7 @@ class Upload(pmui.FileInput):
             self._buffer.clear()
             raise ValueError(f"upload of more than {self.max_file_size} bytes refused")
         super()._process_chunk(msg)
+        if self.arriving:
+            file = self._file_buffer.get(msg["name"])  # forgotten once it is whole
+            share = len(file["chunks"]) / max(1, int(file["total_chunks"])) if file else 1.0
+            self.arriving(str(msg["name"]), min(share, 1.0))

@@ -64,6 +64,8 @@ class Results:
     def _make_widgets(self) -> None:
         self.upload = Upload(
             label="Open runs",
+            uploaded_label="Open runs",  # not "Uploaded": it is not open yet
+            chunk_size=2 * MEBI,
             accept=".nc,.zip",
             multiple=True,
             max_file_size=MOST_BYTES,
@@ -72,6 +74,8 @@ class Results:
             margin=(8, 0),
         )
         self.upload.param.watch(self._uploaded, "value")
+        self.upload.arriving = lambda name, share: self._tell(f"Receiving {name[:60]}: {share:.0%}")
+        self._progress = site.Text("", width=250, margin=(0, 6))
         self._example = site.button("Two example runs", variant="outlined")
         self._example.on_click(self._open_examples)
         self._folder: Path | None = pn.state.cache.get("runs")
@@ -96,6 +100,7 @@ class Results:
         return pn.Column(
             site.Text(_HELP, width=260, margin=(0, 6)),
             self.upload,
+            self._progress,
             self._example,
             self.saved,
             self.pick,
@@ -129,7 +134,9 @@ class Results:
         """Open runs; show one message for each that cannot be opened."""
         self._receive([(filename, await attempt(data)) for filename, data in files])
 
-    def _receive(self, found: list[tuple[str, xr.DataTree | ValueError]]) -> None:
+    def _receive(self, found: list[tuple[str, xr.DataTree | ValueError]]) -> list[str]:
+        """Add the runs that can be opened and show the first of them; returns their names."""
+        opened = []
         for filename, tree in found:
             if isinstance(tree, ValueError):
                 self._say(f"{filename[:60]}: {tree}")
@@ -138,8 +145,12 @@ class Results:
             elif sum(map(size_of, [tree, *self.runs.values()])) > MOST_TOGETHER:
                 self._say(f"{filename[:60]}: too large with the open runs; close one first.")
             else:
-                self.runs[self._new_name(filename)] = tree
+                opened.append(self._new_name(filename))
+                self.runs[opened[-1]] = tree
         self._list()
+        if opened:
+            self.pick.value = opened[0]
+        return opened
 
     def close(self, name: str) -> None:
         """Close a run."""
@@ -176,12 +187,19 @@ class Results:
 
     async def _uploaded(self, event: Any) -> None:
         if event.new:
-            names = self.upload.filename or []
-            self._example.loading = True
-            trees = [await attempt(data) for data in event.new]
-            self._example.loading = False
+            names, found = self.upload.filename or [], []
+            self.upload.loading = True
+            for name, data in zip(names, event.new, strict=True):
+                self._tell(f"Reading {name[:60]} ({len(data) / MEBI:.1f} MiB)")
+                found.append((name, await attempt(data)))
+            self.upload.loading = False
             self.upload.clear()  # frees the bytes, and allows the same file again
-            self._receive(list(zip(names, trees, strict=True)))
+            opened = self._receive(found)
+            self._tell(f"Opened {', '.join(opened)}." if opened else "")
+
+    def _tell(self, text: str) -> None:
+        """Say how far the opening of a run is."""
+        self._progress.object = f'<div role="status">{site.small(text)}</div>' if text else ""
 
     async def _open_examples(self, _: Any) -> None:
         self._example.loading = True

@@ -35,7 +35,7 @@ def _described(path: Path, changed: float) -> str:  # noqa: ARG001 - a changed f
         return ""
     settings = json.loads(tree.attrs.get("settings", "{}"))
     parts = [str(settings[name]) for name in ("method", "device") if name in settings]
-    if "rank" in settings:
+    if "rank" in settings and settings.get("method") != "sgd":  # which has none
         parts.insert(1, f"rank {settings['rank']}")
     return ", ".join([*parts, *_accuracy(tree)]) or "run"
 

@@ -156,6 +156,32 @@ def test_runs_are_opened_under_plain_names_and_no_more_than_fit(tree):
     assert page.pick.value == "..ab (2)" and "..ab" not in page.pick.options
 
 
+def test_an_upload_says_how_far_it_is_and_success_only_once_it_is_open(tree):
+    page, data = Results("tab=compare"), to_bytes(tree)
+    heard = []
+    page._progress.param.watch(lambda event: heard.append(event.new), "object")
+    page.upload.filename = ["a.nc", "b.nc"]
+
+    def arrive(name, part, chunk):
+        told = {"name": name, "chunk": chunk, "total_chunks": 2, "mime_type": ""}
+        page.upload._process_chunk({**told, "data": part})
+
+    for chunk in (1, 2):
+        arrive("a.nc", data[:100], chunk)
+    assert "Receiving a.nc: 50%" in heard[0] and "Receiving a.nc: 100%" in heard[1]
+
+    async def upload():
+        page.upload.value = [data, b"no run"]
+        while not page.runs:
+            await asyncio.sleep(0.01)
+
+    beside(asyncio.wait_for(upload(), 60))
+    assert [text.count("Opened") for text in heard] == [0] * (len(heard) - 1) + [1]
+    assert "Reading a.nc" in heard[2] and "Reading b.nc" in heard[3] and "Opened a." in heard[4]
+    assert page.pick.value == "a" and "b.nc: this is neither" in unescape(page.notice.object)
+    assert not page.upload.loading
+
+
 def test_runs_that_are_too_large_together_are_refused(tree, monkeypatch):
     page = Results()
     page.view()
@@ -339,8 +365,8 @@ def test_a_run_of_an_earlier_version_differs_only_in_what_both_have():
 
 
 def test_a_folder_of_runs_is_listed_newest_first_and_opens(tmp_path, monkeypatch):
-    for place, rank in enumerate((1, 3)):
-        run = Experiment(hidden=[8], rank=rank)
+    for place, (method, rank) in enumerate((("sgd", 1), ("sbpca", 3))):
+        run = Experiment(hidden=[8], rank=rank, method=method)
         for _ in run.steps(epochs=1):
             pass
         path = tmp_path / f"rank{rank}.nc"
@@ -352,6 +378,7 @@ def test_a_folder_of_runs_is_listed_newest_first_and_opens(tmp_path, monkeypatch
     listed = list(saved_runs(tmp_path))
     assert [name.split(":")[0] for name in listed] == ["rank3.nc", "rank1.nc"]
     assert "sbpca, rank 3, digital, " in listed[0] and listed[0].endswith("%")
+    assert ": sgd, digital, " in listed[1]
 
     monkeypatch.setitem(pn.state.cache, "runs", tmp_path)
     page = Results()
