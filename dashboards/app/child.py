@@ -33,6 +33,15 @@ _READERS = [
 ]
 
 
+def prepare() -> None:
+    """Start the process from which children are forked: importing the readers takes seconds."""
+    if sys.platform != "win32":
+        _context.set_forkserver_preload(_READERS)
+        from multiprocessing import forkserver  # not on Windows
+
+        forkserver.ensure_running()
+
+
 async def read_beside(function: Callable[..., Any], *given: Any) -> Any:
     """Like :func:`in_child`, without blocking the event loop or its thread pool."""
     loop = asyncio.get_running_loop()
@@ -47,8 +56,7 @@ def in_child(function: Callable[..., Any], *given: Any, deadline: float = DEADLI
     ValueError
         If ``function`` raises one, or needs more memory or time than allowed.
     """
-    if sys.platform != "win32":
-        _context.set_forkserver_preload(_READERS)
+    prepare()
     receiver, sender = _context.Pipe(duplex=False)
     child = _context.Process(target=_work, args=(sender, function, given), daemon=True)
     child.start()

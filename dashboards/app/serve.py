@@ -140,6 +140,7 @@ def serve(
     print("Loading the inner loops (the first start compiles them, half a minute)", flush=True)
     compile_loops()  # or a visitor's first step would
     server.start()
+    child.prepare()
     print(f"Serving http://{address}:{port}{prefix}/ (Ctrl-C stops)", flush=True)
     if show:
         server.show(f"{prefix}/")
