@@ -17,6 +17,7 @@ import panel_material_ui as pmui
 
 from dashboards.app import site
 from dashboards.app.address import Address, Watched, join, number, parse, query_asked
+from dashboards.app.class_link import ClassLink, checked_title
 from dashboards.app.figure_pane import facts
 from dashboards.app.settings_text import knobs_of_query, query_of, task_of, validated
 from dashboards.app.share import Share
@@ -49,7 +50,7 @@ PATIENCE_S = 0.3  # for the first views
 BEGIN, PLAIN = f"device={site.CELL}", "device=digital"  # without a query; with all at its default
 MORE = "More knobs ▾"
 FIRST_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device")
-OWN_NAMES = ("views", "layer", "speed", "tour")  # in the address, beside the knobs
+OWN_NAMES = ("views", "layer", "speed", "tour", "title")  # in the address, beside the knobs
 SPEEDS = {"none": 0} | {f"{n} steps/s": n for n in (1, 2, 5, 10, 30, 100)}
 
 
@@ -99,7 +100,9 @@ class Playground:
     def _show_as_asked(self, asked: dict[str, str]) -> None:
         """Set views, layer and speed as the URL asks; to their defaults if one is wrong."""
         self._tour_asked: int | None = None
+        self._title = ""
         try:
+            self._title = checked_title(asked.pop("title", ""))
             if (tour := asked.pop("tour", None)) is not None:
                 self._tour_asked = int(number("tour", tour, 0, len(tour_steps())))
             self.own.take(asked)
@@ -139,6 +142,7 @@ class Playground:
         self.status = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.address = Address()
+        self.class_link = ClassLink(lambda title: self._query(self.run.snapshot, title))
         self.share = Share(self.run, load=self.begin, refuse=self._notify)
         for file in (self.share.netcdf, self.share.zarr, self.share.settings):
             file.param.watch(lambda _: self.tour.note("saved", True), "file")
@@ -181,7 +185,9 @@ class Playground:
             "Views": lambda: [self.choice],
         }
         self.panels = {title: pn.FlexBox(**row) for title in self._parts}
-        self.panels["Save and share"] = pn.FlexBox(*self.share.parts(), **row)
+        self.panels["Save and share"] = pn.FlexBox(
+            *self.share.parts(), *self.class_link.parts(), **row
+        )
         self.more = button(MORE, variant="text")
         self.more.on_click(lambda _: self.show_more())
         self.find = pmui.TextInput(label="Find a knob", size="small", width=250, visible=False)
@@ -357,7 +363,7 @@ class Playground:
         self._follow_device(snapshot.knobs["device"])
         with pn.io.unlocked():  # one message a frame
             self.figures.draw(snapshot)
-            self.intro.object = intro_html(snapshot)
+            self.intro.object = intro_html(snapshot, self._title)
             self.network.draw(snapshot.views.get("network"), snapshot.focus.layer)
             self.status.object = status_html(snapshot)
             self.start.disabled = snapshot.running or snapshot.diverged
@@ -377,9 +383,12 @@ class Playground:
     def _keep_address(self, snapshot: Snapshot) -> None:
         self.address.keep(self._query(snapshot))
 
-    def _query(self, snapshot: Snapshot) -> str:
+    def _query(self, snapshot: Snapshot, title: str | None = None) -> str:
         """The query of the URL: knobs, then views, layer and speed that are not the default."""
-        text = "&".join(filter(None, [query_of(snapshot.knobs), join(self._own_pairs())]))
+        pairs = self._own_pairs()
+        if title := self._title if title is None else title:
+            pairs.append(("title", title))
+        text = "&".join(filter(None, [query_of(snapshot.knobs), join(pairs)]))
         return text or PLAIN  # the bare address opens BEGIN
 
     def _own_pairs(self) -> list[tuple[str, str]]:
@@ -440,8 +449,8 @@ def status_html(snapshot: Snapshot) -> str:
     return facts(items, (9, 6, 6, 9, 11, 23, 16, 12, 3))
 
 
-def intro_html(snapshot: Snapshot) -> str:
-    """One sentence on what is trained, and one on what to do next."""
+def intro_html(snapshot: Snapshot, title: str = "") -> str:
+    """A class's title, one sentence on what is trained, and one on what to do next."""
     knobs = snapshot.knobs
     device = str(knobs["device"])
     cells = "plain digital weights" if device == DIGITAL else f"crossbars of {device} cells"
@@ -458,9 +467,10 @@ def intro_html(snapshot: Snapshot) -> str:
         advice = "Move a knob on the left and watch what changes."
     else:
         advice = "Press Start, then move the Rank while it trains."
+    heading = f'<h2 style="margin:0;font-size:17px">{escape(title)}</h2>' if title else ""
     return (
-        f'<p style="margin:0;font-size:14px">A network learns {task_of(knobs)} on {escape(cells)}, '
-        f"with {update}. <strong>{advice}</strong></p>"
+        f'{heading}<p style="margin:0;font-size:14px">A network learns {task_of(knobs)} on '
+        f"{escape(cells)}, with {update}. <strong>{advice}</strong></p>"
     )
 
 
