@@ -142,11 +142,10 @@ class Playground:
         self.status = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.address = Address()
-        self.class_link = ClassLink(lambda title: self._query(self.run.snapshot, title))
         self.share = Share(self.run, load=self.begin, refuse=self._notify)
         for file in (self.share.netcdf, self.share.zarr, self.share.settings):
             file.param.watch(lambda _: self.tour.note("saved", True), "file")
-        self.tour = Tour(tour_steps(), lambda: self._keep_address(self.run.snapshot))
+        self.tour = Tour(tour_steps(), lambda: self._keep_address())
         if self._tour_asked is not None:
             self.tour.go(self._tour_asked)
         self._make_panels()
@@ -173,7 +172,8 @@ class Playground:
     def _make_panels(self) -> None:
         """Three panels below the buttons, of which one is open at a time.
 
-        Two are empty until then; what saves files needs callbacks that Panel sets at the start.
+        They are filled then, except what saves files: it needs callbacks that Panel sets at the
+        start.
         """
         row: dict[str, Any] = {
             "sizing_mode": "stretch_width",
@@ -183,11 +183,10 @@ class Playground:
         self._parts: dict[str, Callable[[], list[Any]]] = {
             "New run": lambda: [*self.fixed.values(), self.begin_new],
             "Views": lambda: [self.choice],
+            "Save and share": lambda: ClassLink(self._query).parts(),
         }
         self.panels = {title: pn.FlexBox(**row) for title in self._parts}
-        self.panels["Save and share"] = pn.FlexBox(
-            *self.share.parts(), *self.class_link.parts(), **row
-        )
+        self.panels["Save and share"].objects = self.share.parts()
         self.more = button(MORE, variant="text")
         self.more.on_click(lambda _: self.show_more())
         self.find = pmui.TextInput(label="Find a knob", size="small", width=250, visible=False)
@@ -299,12 +298,12 @@ class Playground:
 
     def _limit_speed(self) -> None:
         self.run.limit_speed(self.speed.value or None)
-        self._keep_address(self.run.snapshot)
+        self._keep_address()
 
     def _open(self, title: str, _: Any) -> None:
         """Open a panel and close the others, or close it if it is open."""
-        if not self.panels[title].objects:
-            self.panels[title].objects = self._parts[title]()
+        if parts := self._parts.pop(title, None):
+            self.panels[title].extend(parts())
         for other, panel in self.panels.items():
             panel.visible = other == title and not panel.visible
             self.openers[other].label = f"{other} {'▴' if panel.visible else '▾'}"
@@ -370,7 +369,7 @@ class Playground:
             self.pause.disabled = not snapshot.running
             self.step.disabled = snapshot.diverged
             self._look_at_tour(snapshot)
-            self._keep_address(snapshot)
+            self._keep_address()
         self._shown_number = snapshot.number
 
     def _look_at_tour(self, snapshot: Snapshot) -> None:
@@ -380,15 +379,13 @@ class Playground:
         progress = {"running": snapshot.running, "epoch": snapshot.epoch, "accuracy": accuracy}
         self.tour.look({**snapshot.knobs, **progress})
 
-    def _keep_address(self, snapshot: Snapshot) -> None:
-        self.address.keep(self._query(snapshot))
+    def _keep_address(self) -> None:
+        self.address.keep(self._query(self._title))
 
-    def _query(self, snapshot: Snapshot, title: str | None = None) -> str:
-        """The query of the URL: knobs, then views, layer and speed that are not the default."""
-        pairs = self._own_pairs()
-        if title := self._title if title is None else title:
-            pairs.append(("title", title))
-        text = "&".join(filter(None, [query_of(snapshot.knobs), join(pairs)]))
+    def _query(self, title: str) -> str:
+        """The query of the URL: knobs, then what else is not the default, and a class's title."""
+        pairs = self._own_pairs() + ([("title", title)] if title else [])
+        text = "&".join(filter(None, [query_of(self.run.snapshot.knobs), join(pairs)]))
         return text or PLAIN  # the bare address opens BEGIN
 
     def _own_pairs(self) -> list[tuple[str, str]]:

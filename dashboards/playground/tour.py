@@ -113,12 +113,7 @@ class Tour:
         self._end.on_click(lambda _: self.go(None))
         for page, opener in self._opens.items():
             opener.on_click(lambda _, page=page: self.note("opened", page))
-        self.view = pn.Row(
-            self._text,
-            *self._opens.values(),
-            self._back,
-            self._skip,
-            self._end,
+        self.view = pn.Row(  # filled when the tour begins
             visible=False,
             sizing_mode="stretch_width",
             align="center",
@@ -133,6 +128,9 @@ class Tour:
     def go(self, place: int | None) -> None:
         """Go to a step; beyond the last one the tour says that it is over."""
         self.place, self._visit = place, _Visit()
+        if place is not None and not self.view.objects:
+            opens = self._opens.values()
+            self.view.objects = [self._text, *opens, self._back, self._skip, self._end]
         self.view.visible = place is not None
         self.begin.visible = place is None
         if place is not None:
