@@ -65,6 +65,8 @@ def test_command_runs(command, tmp_path):
     shutil.copy(EXAMPLE_CSV, tmp_path / "measured.csv")  # a reader has a table and a device
     own = replace(get_device("EpiRAM"), name="measured")
     save_device(own, tmp_path / "my_device.yaml")
+    (plan,) = blocks("yaml", (ROOT / "docs" / "budget.md").read_text(encoding="utf-8"))
+    (tmp_path / "chip.yaml").write_text(plan, encoding="utf-8")
     arguments = [sys.executable, *shlex.split(command, comments=True)[1:]]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     run = subprocess.run(
