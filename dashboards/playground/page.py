@@ -145,7 +145,7 @@ class Playground:
         self.share = Share(self.run, load=self.begin, refuse=self._notify)
         for file in (self.share.netcdf, self.share.zarr, self.share.settings):
             file.param.watch(lambda _: self.tour.note("saved", True), "file")
-        self.tour = Tour(tour_steps(), lambda: self._keep_address())
+        self.tour = Tour(tour_steps(), self._keep_address, self._facts)
         if self._tour_asked is not None:
             self.tour.go(self._tour_asked)
         self._make_panels()
@@ -368,16 +368,17 @@ class Playground:
             self.start.disabled = snapshot.running or snapshot.diverged
             self.pause.disabled = not snapshot.running
             self.step.disabled = snapshot.diverged
-            self._look_at_tour(snapshot)
+            if self.tour.place is not None:
+                self.tour.look(self._facts())
             self._keep_address()
         self._shown_number = snapshot.number
 
-    def _look_at_tour(self, snapshot: Snapshot) -> None:
-        if self.tour.place is None:
-            return
-        accuracy = snapshot.evaluations[-1, 2] if len(snapshot.evaluations) else None
-        progress = {"running": snapshot.running, "epoch": snapshot.epoch, "accuracy": accuracy}
-        self.tour.look({**snapshot.knobs, **progress})
+    def _facts(self) -> dict[str, Any]:
+        """What the tour asks of the run."""
+        now = self.run.snapshot
+        accuracy = now.evaluations[-1, 2] if len(now.evaluations) else None
+        progress = {"running": now.running, "epoch": now.epoch, "accuracy": accuracy}
+        return {**now.knobs, **progress}
 
     def _keep_address(self) -> None:
         self.address.keep(self._query(self._title))

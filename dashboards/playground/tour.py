@@ -95,10 +95,18 @@ class _Visit:
 
 
 class Tour:
-    """The tour's panel. ``place`` counts the steps that are done; None: not on the tour."""
+    """The tour's panel. ``place`` counts the steps that are done; None: not on the tour.
 
-    def __init__(self, steps: tuple[Step, ...], changed: Callable[[], None]) -> None:
-        self.steps, self._changed = steps, changed
+    ``changed`` is called when it changes; ``facts`` gives what :meth:`look` takes.
+    """
+
+    def __init__(
+        self,
+        steps: tuple[Step, ...],
+        changed: Callable[[], None],
+        facts: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self.steps, self._changed, self._facts = steps, changed, facts
         self.place: int | None = None
         self._visit = _Visit()
         self._text = Text("", sizing_mode="stretch_width", margin=(4, 10))
@@ -153,6 +161,7 @@ class Tour:
     def note(self, name: str, value: Any) -> None:
         """Something that no snapshot says has happened: a page was opened, a run was saved."""
         self._visit.facts[name] = value
+        self.look(self._facts())  # a paused run has no further snapshots
 
     def look(self, facts: Mapping[str, Any]) -> None:
         """Go on if the present step is done. ``facts`` are knobs, running, accuracy and epoch."""

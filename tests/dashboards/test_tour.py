@@ -10,7 +10,7 @@ FACTS = {"rank": 4, "method": "sbpca", "device": "EpiRAM", "running": False, "ep
 
 @pytest.fixture
 def tour():
-    return Tour(read_tour(), changed=lambda: None)
+    return Tour(read_tour(), changed=lambda: None, facts=lambda: FACTS)
 
 
 def test_a_step_waits_for_all_that_it_asks(tour):
@@ -46,6 +46,14 @@ def test_pages_opened_and_files_saved_are_noted_for_the_present_step_only(tour):
     tour.look(FACTS)
     assert tour.place == 7 and "That was the tour" in tour._text.object
     tour.look(FACTS)  # nothing more to do
+
+
+def test_what_is_noted_counts_while_the_run_is_paused(tour):
+    tour.go(5)
+    tour.note("opened", "race")
+    assert tour.place == 6
+    tour.note("saved", True)
+    assert tour.place == 7
 
 
 def test_the_address_resumes_it():
