@@ -8,6 +8,8 @@ ARGS    ?=
 VENV := .venv
 RUN  := $(VENV)/bin/python
 PIP  := $(RUN) -m pip install --disable-pip-version-check --constraint constraints.txt
+# builds of torch without CUDA, which on Linux saves several gigabytes
+CPU_TORCH ?= https://download.pytorch.org/whl/cpu
 
 .PHONY: help dashboard test mutants notebooks html lint format benchmark clean
 
@@ -49,13 +51,24 @@ clean: ## remove .venv, caches and builds
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	find toolkit dashboards notebooks tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
+# On Linux without an NVIDIA card: torch's CPU build, if its index can be reached. Else the usual one.
+$(VENV)/.torch: | $(RUN)
+	@if [ "$$(uname)" != Linux ] || nvidia-smi -L >/dev/null 2>&1; then \
+	  echo "Installing torch as pip has it."; index=; \
+	elif $(RUN) -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' $(CPU_TORCH) 2>/dev/null; then \
+	  echo "No NVIDIA card: installing torch for CPUs, from $(CPU_TORCH)."; index="--extra-index-url $(CPU_TORCH)"; \
+	else \
+	  echo "No NVIDIA card, but $(CPU_TORCH) cannot be reached: installing torch as pip has it."; index=; \
+	fi; $(PIP) --quiet $$index torch
+	@touch $@
+
 # A stamp is newer than what it was installed from; the development install holds the runtime one.
-$(VENV)/.runtime: pyproject.toml constraints.txt | $(RUN)
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/.torch
 	$(PIP) --editable .
 	$(RUN) -m toolkit compile
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(RUN)
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.torch
 	$(PIP) --editable '.[dev]'
 	@touch $(VENV)/.runtime $@
 
