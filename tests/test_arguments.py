@@ -296,6 +296,7 @@ def cells() -> Iterator[Call]:
         "response": ("object", crossbar.Exponential()),
         "retention": ("object or None", None),
         "source": ("text", ""),
+        "provenance": ("object or None", None),
     }
     yield Call("Device", lambda: crossbar.Device, device)
     half = torch.tensor([0.5])
@@ -542,6 +543,7 @@ def runs() -> Iterator[Call]:
     WRONG["grid"] = [None, 3, "x", {"none such": 1}]
     WRONG["seeds"] = [0, 1.5, "x", []]
     yield Call("sweep", lambda: training.sweep, swept)
+    yield Call("stored_devices", lambda: training.stored_devices, {"results": ("object", a_tree())})
     yield Call("read_plan", lambda: training.read_plan, {"path": ("path", "run.sbpca")})
 
 

@@ -87,7 +87,7 @@ def python_of(device: Device) -> str:
     """Python code that creates an equal device."""
     kinds = {"Device", type(device.response).__name__}
     lines = ["device = Device("]
-    for item in fields(device):
+    for item in (one for one in fields(device) if one.repr):
         value = getattr(device, item.name)
         if item.name == "response" or value != item.default:
             lines.append(f"    {item.name}={value!r},")

@@ -105,4 +105,4 @@ def test_a_device_with_a_presets_name_or_none_is_one_line(tmp_path, capsys):
     )
     assert main(["devices", "--devices", str(tmp_path / "b.yaml")]) == 2
     first, second = capsys.readouterr().err.splitlines()
-    assert "a.yaml holds no device" in first and "a preset is 'EpiRAM'" in second
+    assert "a.yaml holds no device" in first and "'EpiRAM' is taken" in second

@@ -18,7 +18,7 @@ from toolkit.crossbar.devices.responses import Exponential
 # Entries that earlier versions did not save.
 _SINCE = {"settings", "w_max", "bias", "kernel_size"}
 # Attributes that describe a device without changing its behaviour.
-_NAMES = {"name", "source"}
+_NAMES = {"name", "source", "provenance"}
 # Parameters of the exponential response that belonged to devices in earlier versions.
 _LABELS = ("nonlinearity_up", "nonlinearity_down", "device_to_device")
 
@@ -65,8 +65,8 @@ def described(value: Any) -> Any:
     """Settings that the physics depends on, as plain values: classes and their fields.
 
     Numbers become floats; tensors, arrays and tuples become lists; an object becomes ``{"class":
-    its name}`` with its fields, or its attributes if it is not a dataclass. A device's name and
-    source and the values of cached properties are left out.
+    its name}`` with its fields, or its attributes if it is not a dataclass. A device's name, source
+    and provenance and the values of cached properties are left out.
     """
     if value is None or isinstance(value, str | bool):
         return value
@@ -136,7 +136,7 @@ def _former_repr(value: Any) -> str:
     """The ``repr`` of earlier versions, in which labels belonged to the device."""
     if not isinstance(value, Device):
         return repr(value)
-    parts = {field.name: repr(getattr(value, field.name)) for field in fields(value)}
+    parts = {f.name: repr(getattr(value, f.name)) for f in fields(value) if f.repr}
     up, down, between = (repr(getattr(value, name, 0.0)) for name in _LABELS)
     if isinstance(value.response, Exponential):
         parts["response"] = "Exponential()"

@@ -58,7 +58,7 @@ def with_origin(fit: Fit, file: str, data: bytes) -> Fit:
     digest = hashlib.sha256(data).hexdigest()
     source = f"{fit.device.source}; {file}, SHA-256 {digest[:16]}"
     device = replace(fit.device, source=source)
-    return replace(fit, device=device, origin={"file": file, "sha256": digest})
+    return replace(fit, device=device, origin={"file": file, "sha256": digest}).signed()
 
 
 def fit_device(
@@ -118,7 +118,7 @@ def fit_device(
     part = trains.thinned()
     data = BoundedSteps.of(part, conductance_range, trains.conductance)
     fit = _best(data, name) if model == BEST else _fit(data, model, name)
-    return replace(fit, understood=part.understood)
+    return replace(fit, understood=part.understood).signed()
 
 
 def _fit(data: BoundedSteps, model: str, name: str) -> Fit:

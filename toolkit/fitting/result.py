@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +113,10 @@ class Fit:
     def to_yaml(self) -> str:
         """The text that :meth:`save` writes."""
         return device_yaml(self.device, self.provenance())
+
+    def signed(self) -> Fit:
+        """The same fit, its device with the :meth:`provenance`, which then travels with it."""
+        return replace(self, device=replace(self.device, provenance=self.provenance()))
 
     def provenance(self) -> dict[str, Any]:
         """Where the device comes from: file, checksum, model, parameters and errors."""

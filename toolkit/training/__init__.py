@@ -17,7 +17,7 @@ from toolkit.training.layers.registry import register_adapter
 from toolkit.training.models import make_model, model_names
 
 if TYPE_CHECKING:
-    from toolkit.training.experiment.experiment import Experiment
+    from toolkit.training.experiment.experiment import Experiment, stored_devices
     from toolkit.training.experiment.run import DivergenceError
     from toolkit.training.experiment.settings import Settings
     from toolkit.training.experiment.sweep import Plan, read_plan, sweep
@@ -29,6 +29,7 @@ _LAZY = {
     "Plan": "sweep",
     "Settings": "settings",
     "read_plan": "sweep",
+    "stored_devices": "experiment",
     "sweep": "sweep",
 }
 
@@ -54,6 +55,7 @@ __all__ = [
     "register_adapter",
     "release_weights",
     "spirals",
+    "stored_devices",
     "sweep",
     "to_crossbar",
     "to_digital",

@@ -7,7 +7,7 @@ The formulas of responses are in :mod:`toolkit.crossbar.devices.responses`, name
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
@@ -69,6 +69,9 @@ class Device:
         None: at the end of the range).
     source
         Where the numbers come from.
+    provenance
+        More about where they come from, as a fit or a device file says it (file, checksum, model,
+        parameters, errors); it travels with the device and does not make two devices differ.
 
     Raises
     ------
@@ -153,6 +156,7 @@ class Device:
     g_stuck_low: float | None = None
     g_stuck_high: float | None = None
     source: str = ""
+    provenance: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for name in ("name", "source"):
@@ -174,6 +178,8 @@ class Device:
         if self.retention is not None:
             law = "a law such as PowerLawDrift(nu=0.05), or None"
             check_instance("retention", self.retention, Retention, law)
+        if self.provenance is not None:
+            check_instance("provenance", self.provenance, Mapping, "a mapping, or None")
 
     def __getattr__(self, name: str) -> Any:
         response = vars(self).get("response")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +54,37 @@ def device_yaml(device: Device, provenance: Mapping[str, Any] | None = None) -> 
     check_instance("device", device, Device, "a Device")
     if provenance is not None:
         check_instance("provenance", provenance, Mapping, "a mapping, or None")
-    content = _plain(device)
-    content.pop("class")
-    content["provenance"] = {"toolkit": __version__, **_plain(dict(provenance or {}))}
+    content = device_mapping(device)
+    known = {**(device.provenance or {}), **(provenance or {})}
+    content["provenance"] = {"toolkit": __version__, **_plain(known)}
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, default_flow_style=None)
+
+
+def device_mapping(device: Device) -> dict[str, Any]:
+    """The device as plain values, its provenance included; :func:`device_of` makes it again.
+
+    Raises
+    ------
+    ValueError
+        If its response or retention is none of the toolkit's own.
+    """
+    check_instance("device", device, Device, "a Device")
+    content: dict[str, Any] = _plain(device)
+    return {key: value for key, value in content.items() if key != "class"}
+
+
+def device_of(content: Mapping[str, Any]) -> Device:
+    """The device of a :func:`device_mapping`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such device; the message names the field.
+    """
+    provenance = content.get("provenance")
+    own = {key: value for key, value in content.items() if key != "provenance"}
+    made: Device = _made("Device", Device, own)
+    return replace(made, provenance=provenance) if isinstance(provenance, dict) else made
 
 
 def open_device(path: str | Path) -> Device:
@@ -75,8 +102,7 @@ def open_device(path: str | Path) -> Device:
         content = read_plain_yaml(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError("it must be a mapping such as 'name: mine'")
-        content.pop("provenance", None)
-        return _made("Device", Device, content)
+        return device_of(content)
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path.name} holds no device: {shortened(str(error), 300)}") from None
 

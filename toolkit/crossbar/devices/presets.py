@@ -281,8 +281,8 @@ def add_device(device: Device) -> None:
         If a preset has that name.
     """
     check_instance("device", device, Device, "a Device")
-    if is_preset(device.name):
-        raise ValueError(f"device must have a name of its own; a preset is {device.name!r}")
+    if is_preset(device.name) or device.name == "digital":  # plain weights, among the knobs
+        raise ValueError(f"device must have a name of its own; {device.name!r} is taken")
     _DEVICES[device.name] = device
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,8 +12,11 @@ from typing import Any
 
 import xarray as xr
 
+from toolkit.checks import check_instance
+from toolkit.crossbar import Device, device_names, get_device
 from toolkit.results import build_tree, root_attributes, save_results
 from toolkit.results.stream import Stream
+from toolkit.training.experiment import physics
 from toolkit.training.experiment.checkpoint import load_checkpoint, save_checkpoint
 from toolkit.training.experiment.run import Run
 from toolkit.training.experiment.settings import present_names
@@ -108,8 +112,9 @@ class Experiment(Run):
     def resume(cls, path: str | os.PathLike[str], **objects: Any) -> Experiment:
         """Continue from a :meth:`checkpoint`.
 
-        ``objects`` are the knobs that were passed as objects (your own Dataset, Device or
-        nn.Module); a checkpoint stores only their names.
+        ``objects`` are the knobs that were passed as objects (your own Dataset or nn.Module, or a
+        Device with a response of your own); a checkpoint stores only their names. Other devices
+        are stored whole.
 
         Raises
         ------
@@ -122,23 +127,34 @@ class Experiment(Run):
                 f"{missing[0]} was {state['objects'][missing[0]]}, given as an object, which "
                 f"files do not hold: pass it again, resume(path, {missing[0]}=...)."
             )
-        run = cls(**(present_names(state["knobs"]) | objects))
+        knobs = present_names(state["knobs"])
+        if stored := state.get("device"):
+            knobs["device"] = _stored_device(stored, knobs.get("device"))
+        run = cls(**(knobs | objects))
         run._restore(state)
         return run
 
     def _attributes(self) -> dict[str, str | int]:
         title = f"SBPCA Toolkit run: {self._data.name}, {self.method}, rank {self.rank}"
-        return root_attributes(
+        attributes = root_attributes(
             seed=self.seed, settings=self.knob_values(), title=title, created=self._created
         )
+        if self._own_devices:
+            attributes["devices"] = json.dumps(self._own_devices)
+        return attributes
 
     def _state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on; names instead of objects."""
         knobs = self.knob_values()
         plain = (bool, int, float, str, list, type(None))
         objects = {k: _name_of(v) for k, v in knobs.items() if not isinstance(v, plain)}
+        device = self._own_device_text()
+        if device:
+            objects.pop("device", None)
         return {
-            "knobs": {name: value for name, value in knobs.items() if name not in objects},
+            "device": device,
+            "devices": list(self._own_devices),
+            "knobs": {name: value for name, value in knobs.items() if isinstance(value, plain)},
             "objects": objects,
             "network": dict(self.network.state_dict()),
             "estimators": {name: e.state_dict() for name, e in self.estimators.items()},
@@ -157,6 +173,7 @@ class Experiment(Run):
         self.record.load_state_dict(state["history"])
         self._devices_used, self._samples_seen, self._earlier_pulses = state["counts"]
         self._created = datetime.fromisoformat(state["created"])
+        self._own_devices = state.get("devices", self._own_devices)
 
     def _with_settings(self, network: Mapping[str, Any]) -> dict[str, Any]:
         """Add the settings of arrays, which earlier checkpoints did not store."""
@@ -169,6 +186,32 @@ class Experiment(Run):
             ]
             complete[key] = {**layer.get_extra_state(), **network[key], "arrays": saved}
         return complete
+
+
+def stored_devices(results: xr.DataTree | xr.Dataset) -> list[Device]:
+    """The devices of one's own that a run or sweep used, whole, from its results or file.
+
+    Presets are not among them: their names are in the settings.
+
+    Raises
+    ------
+    ValueError
+        If they cannot be read.
+    """
+    check_instance("results", results, xr.DataTree | xr.Dataset, "results of a run or a sweep")
+    try:
+        texts = json.loads(results.attrs.get("devices", "[]"))
+        texts = [text for text in texts if isinstance(text, str)]
+    except (ValueError, TypeError, RecursionError):
+        raise ValueError("results must hold devices as JSON; got other text") from None
+    return [physics.device_of_text(text) for text in texts]
+
+
+def _stored_device(text: str, name: str | None) -> Device | str:
+    """The stored device; its name if the list has the same one."""
+    device = physics.device_of_text(text)
+    known = name in device_names() and get_device(str(name)) == device
+    return str(name) if known else device
 
 
 def _name_of(thing: Any) -> str:

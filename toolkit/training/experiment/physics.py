@@ -1,11 +1,16 @@
-"""From knobs to physics: the cells, pulses, converters and wires that settings describe."""
+"""From knobs to physics: the cells, pulses, converters and wires that settings describe.
+
+Presets are named in files; a device of one's own is written whole, as :func:`device_text`.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from toolkit.checks import shortened
 from toolkit.crossbar import (
     Converter,
     Device,
@@ -13,6 +18,8 @@ from toolkit.crossbar import (
     PowerLawDrift,
     Wires,
 )
+from toolkit.crossbar.devices.device_file import device_mapping, device_of
+from toolkit.crossbar.devices.presets import get_device, is_preset
 from toolkit.crossbar.pulses import Coding, make_coding
 
 _SEVERAL = {"levels", "drift"}  # knobs that set other parameters of a device
@@ -48,6 +55,41 @@ def in_force(device: Device, names: Iterable[str]) -> dict[str, float]:
     """The values of those nonidealities that apply to ``device``."""
     values = {name: getattr(device, name, None) for name in names if applies(name, device)}
     return values | {"levels": device.levels_up, "drift": getattr(device.retention, "nu", 0.0)}
+
+
+def own_device(device: Device | str, digital: str) -> Device | None:
+    """The device that a knob holds or names, unless it is a preset's name or plain weights."""
+    if isinstance(device, Device):
+        return device
+    return None if device == digital or is_preset(device) else get_device(device)
+
+
+def device_text(device: Device) -> str:
+    """The whole device as JSON, its provenance included.
+
+    Raises
+    ------
+    ValueError
+        If its response or retention is none of the toolkit's own.
+    """
+    return json.dumps(device_mapping(device), sort_keys=True)
+
+
+def device_of_text(text: str) -> Device:
+    """The device of a :func:`device_text`.
+
+    Raises
+    ------
+    ValueError
+        If ``text`` holds no device.
+    """
+    try:
+        content = json.loads(text)
+        if not isinstance(content, dict):
+            raise ValueError("it must be a mapping")
+        return device_of(content)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"the stored device cannot be read: {shortened(str(error))}") from None
 
 
 def coding(knobs: Mapping[str, Any]) -> Coding:

@@ -179,7 +179,8 @@ class Recorder:
             self._stream.commit()
 
     def event(self, step: int, knob: str, old: Any, new: Any) -> None:
-        """Record one change of a knob."""
+        """Record one change of a knob; an object is recorded as text, which files can hold."""
+        old, new = (value if _is_plain(value) else str(value) for value in (old, new))
         self._events.append((step, knob, old, new))
         if self._stream is not None:
             self._stream.append("events", _event_row(self._events[-1]))
@@ -360,6 +361,10 @@ def _copy_of(array: Array) -> dict[str, np.ndarray | float | None]:
     held = array.device if isinstance(array, Crossbar) else None
     limits = (None, None) if held is None else (held.g_min, held.g_max)
     return copied | dict(zip(("g_min", "g_max"), limits, strict=True))
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str | list)
 
 
 def _row(variables: tuple[schema.Variable, ...], values: Sequence[Any]) -> dict[str, Any]:

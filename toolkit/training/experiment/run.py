@@ -61,6 +61,7 @@ class Run(Settings):
         self._fit_defaults(given=set(knobs))
         self._check_against_data(self)
         self._order = SampleOrder(len(self._data.train_labels), seed=order)
+        self._own_devices: list[str] = []
         self._devices_used, self._samples_seen, self._earlier_pulses = 0, 0, 0
         if self.device != DIGITAL:
             self._program_anew()
@@ -312,8 +313,18 @@ class Run(Settings):
 
     def _program_anew(self) -> None:
         """Program the present weights onto new arrays of the present device."""
+        if (text := self._own_device_text()) and text not in self._own_devices:
+            self._own_devices.append(text)
         for layer, group in self._slots.values():
             layer.arrays[group] = self._new_array(layer.arrays[group].weights)
+
+    def _own_device_text(self) -> str:
+        """The device for files if it is one's own; empty if names or objects must do."""
+        own = physics.own_device(self.device, DIGITAL)
+        try:
+            return physics.device_text(own) if own else ""
+        except ValueError:  # a response of one's own
+            return ""
 
     def _new_array(self, weights: Tensor) -> Array:
         """Create an array of the present device with ``weights`` and its own random draws."""

@@ -13,9 +13,9 @@ import multiprocessing
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,16 @@ from toolkit.checks import (
     check_path_like,
     shown,
 )
+from toolkit.crossbar import Device, device_names
+from toolkit.crossbar.devices.presets import is_preset
 from toolkit.plain_yaml import read_plain_yaml
 from toolkit.results.grid import GridStore, Index
 from toolkit.results.schema import root_attributes
+from toolkit.training.experiment import physics
 from toolkit.training.experiment.experiment import Experiment
 from toolkit.training.experiment.knobs import Widths, doc_of, knobs_of
 from toolkit.training.experiment.settings import Settings, present_names
+from toolkit.training.layers.convert import DIGITAL
 
 CONNECT_S = 20  # longest wait for a scheduler
 Row = dict[str, Any]
@@ -49,12 +53,14 @@ MOST_EPOCHS, MOST_WORKERS = 100_000, 1024
 class Plan:
     """A grid of runs: the knobs that vary, with their values and ``seed`` last, and the fixed ones.
 
-    Create one with :func:`plan_of` or :func:`read_plan`, which check it.
+    Create one with :func:`plan_of` or :func:`read_plan`, which check it. ``devices`` holds those of
+    your own by name, whole, as workers and the store need them.
     """
 
     axes: dict[str, list[Any]]
     fixed: dict[str, Any]
     epochs: int
+    devices: dict[str, str] = field(default_factory=dict)
 
     def runs(self) -> Iterator[tuple[Index, dict[str, Any]]]:
         """Every run: its position on the grid and its knobs."""
@@ -62,17 +68,23 @@ class Plan:
             varied = {
                 name: values[i] for (name, values), i in zip(self.axes.items(), index, strict=True)
             }
-            yield index, self.fixed | varied
+            knobs = self.fixed | varied
+            if own := self.devices.get(knobs.get("device", "")):
+                knobs["device"] = physics.device_of_text(own)
+            yield index, knobs
 
     def as_json(self) -> str:
         """Everything that the results depend on."""
-        return json.dumps({"axes": self.axes, "fixed": self.fixed, "epochs": self.epochs})
+        plan = {"axes": self.axes, "fixed": self.fixed, "epochs": self.epochs}
+        return json.dumps(plan | ({"devices": self.devices} if self.devices else {}))
 
 
 def plan_of(grid: Mapping[str, Any], *, seeds: int | Sequence[int] = 1, epochs: int = 1) -> Plan:
     """Check a grid: a list of values makes a knob an axis, a single value fixes it.
 
-    The values of ``hidden`` are lists: [64] fixes it, [[64], [128]] is an axis.
+    The values of ``hidden`` are lists: [64] fixes it, [[64], [128]] is an axis. A device of your
+    own can be given as the object, or by its name after :func:`~toolkit.crossbar.add_device`; the
+    store holds it whole.
 
     Raises
     ------
@@ -87,13 +99,14 @@ def plan_of(grid: Mapping[str, Any], *, seeds: int | Sequence[int] = 1, epochs: 
         allowed = ", ".join(name for name in known if name != "seed")
         raise ValueError(f"grid must have knobs of {allowed}; got {unknown[0]!r}")
     check_count("epochs", epochs, 1, MOST_EPOCHS)
+    grid, devices = _with_names(grid)
     axes: dict[str, list[Any]] = {}
     fixed: dict[str, Any] = {}
     for name, given in grid.items():
         if _is_axis(known[name], given):
-            axes[name] = [_plain(name, value) for value in given]
+            axes[name] = [_plain(name, value, devices) for value in given]
         else:
-            fixed[name] = _plain(name, given)
+            fixed[name] = _plain(name, given, devices)
     if "loss" in axes:
         raise ValueError(
             f"loss must be one value, as losses of two kinds do not compare; got {grid['loss']!r}"
@@ -104,7 +117,7 @@ def plan_of(grid: Mapping[str, Any], *, seeds: int | Sequence[int] = 1, epochs: 
     for name, values in axes.items():
         if not values or any(value in values[:i] for i, value in enumerate(values)):
             raise ValueError(f"{name} must have at least one value and no repeats; got {values!r}")
-    return Plan(axes, fixed, epochs)
+    return Plan(axes, fixed, epochs, devices)
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
@@ -308,13 +321,42 @@ def _store(out: str | os.PathLike[str], plan: Plan) -> GridStore:
         title=f"SBPCA Toolkit sweep over {', '.join(varied) or 'one run'}",
         created=datetime.now(UTC),
     )
+    devices = {"devices": json.dumps(list(plan.devices.values()))} if plan.devices else {}
     return GridStore(
         out,
         axes=plan.axes,
         labels=labels | {"epoch": {"long_name": "epochs done", "units": "1"}},
         epochs=plan.epochs,
-        attributes=attributes | {"sweep": plan.as_json()},
+        attributes=attributes | {"sweep": plan.as_json()} | devices,
     )
+
+
+def _with_names(grid: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The grid with devices by name, and those of one's own whole, by name."""
+    if (given := grid.get("device")) is None:
+        return dict(grid), {}
+    several = isinstance(given, list | tuple | np.ndarray)
+    names, devices = [], dict[str, str]()
+    for value in given if several else [given]:
+        own = value
+        if isinstance(value, str) and value in device_names():
+            own = physics.own_device(value, DIGITAL)
+        if isinstance(own, Device):
+            _check_name(own)
+            text = physics.device_text(own)
+            if devices.setdefault(own.name, text) != text:
+                raise ValueError(f"device must have one device by a name; got two {own.name!r}")
+            value = own.name
+        names.append(value)
+    return {**grid, "device": names if several else names[0]}, devices
+
+
+def _check_name(device: Device) -> None:
+    if device.name == DIGITAL or is_preset(device.name):
+        raise ValueError(
+            f"device must be given by name in a sweep, or have a name of its own; "
+            f"{device.name!r} is taken"
+        )
 
 
 def _attributes(name: str, unit: str) -> dict[str, str]:
@@ -339,11 +381,12 @@ def _is_axis(knob: Any, given: Any) -> bool:
     return isinstance(given, list | tuple | range | np.ndarray)
 
 
-def _plain(name: str, value: Any) -> Any:
+def _plain(name: str, value: Any, devices: Collection[str] = ()) -> Any:
     """``value`` in JSON form; ValueError if the knob does not allow it."""
     knob = knobs_of(Settings)[name]
     plain = knob.plain(value)
-    knob._validate(plain)
+    if not (name == "device" and plain in devices):
+        knob._validate(plain)
     if not isinstance(plain, bool | int | float | str | list | type(None)):
         raise ValueError(f"{name} must be given by name in a sweep; got {value!r}")
     return plain
