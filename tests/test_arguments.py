@@ -91,6 +91,7 @@ def free(value: Any) -> tuple[str, Any]:
 TORCH = torch.Generator
 DEVICE = crossbar.get_device("TaOx/HfOx")
 MATRIX = torch.tensor([[0.1, -0.2, 0.3, 0.0], [0.2, 0.1, -0.1, 0.4], [0.0, 0.3, 0.1, -0.3]])
+CELLS_WRONG = ["x", None, 1.0, torch.ones(3, 4), torch.full((2, 3, 4), NAN), torch.zeros(2, 3, 4)]
 UPDATE = LowRank(torch.ones(3, 1), torch.tensor([0.01]), torch.ones(4, 1))
 BATCH = {"errors": ("batch", torch.ones(2, 4)), "activations": ("batch", torch.ones(2, 4))}
 RANK, BLOCK, SEED = ("count", 2), ("count", 4), ("seed", 0)
@@ -251,7 +252,10 @@ def diagnostics() -> Iterator[Call]:
 
 def arrays() -> Iterator[Call]:
     made = {"weights": ("matrix", MATRIX), "device": ("object", DEVICE)}
-    yield Call("Crossbar.from_weights", lambda: crossbar.Crossbar, {**made, **KNOBS})
+    measured = {"cells": ("cells or None", None)}
+    WRONG["cells or None"] = [3, "x", [], {}, {"none such": 1}, {"g_min": torch.ones(2, 3, 4)}]
+    WRONG["cells or None"] += [dict.fromkeys(("g_min", "g_max"), value) for value in CELLS_WRONG]
+    yield Call("Crossbar.from_weights", lambda: crossbar.Crossbar, {**made, **KNOBS, **measured})
     tiled = {**made, "tile": ("pair", (2, 2)), "seed": SEED, "knobs": free({})}
     yield Call("TiledCrossbar.from_weights", lambda: crossbar.TiledCrossbar, tiled)
     tiki = {

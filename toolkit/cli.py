@@ -505,6 +505,7 @@ def _compile() -> int:
 
 
 def _trace(device: Any) -> tuple[int, int, Any]:
+    device.check_pulsed()
     up, down = round(device.levels_up), round(device.levels_down)
     return up, down, device.trace(up=up, down=down).numpy()
 

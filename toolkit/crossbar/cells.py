@@ -12,6 +12,7 @@ from torch import Tensor
 
 from toolkit.checks import all_finite, check_count
 from toolkit.crossbar import kernels
+from toolkit.crossbar.devices.cell_map import CellMap
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.responses import clip_, like
 from toolkit.crossbar.devices.wear import endurance_limits, stuck_bounds
@@ -38,8 +39,15 @@ class Cells:
     Attributes: ``state`` (changed in place), ``pulse_count`` int64, ``device``, ``generator``.
     """
 
-    def __init__(self, state: Tensor, device: Device, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        state: Tensor,
+        device: Device,
+        generator: torch.Generator,
+        cell_map: CellMap | None = None,
+    ) -> None:
         self.state = state.contiguous()
+        self.cell_map = cell_map.to(self.state) if cell_map else None
         self.pulse_count = torch.zeros(state.shape, dtype=torch.int64, device=state.device)
         self.generator = generator
         self._seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
@@ -47,8 +55,11 @@ class Cells:
 
     def set_device(self, device: Device) -> None:
         """Switch to ``device`` in the present state; every cell keeps its random draws."""
+        parameters = device.response.cells(device, self.draw)
+        self._parameters = (
+            self.cell_map.applied(parameters, device) if self.cell_map else parameters
+        )
         self.device = device
-        self._parameters = device.response.cells(device, self.draw)
         self._low, self._high = stuck_bounds(
             self._parameters.low, self._parameters.high, device, self.draw
         )
@@ -128,7 +139,8 @@ class Cells:
         deviation += device.step_noise * (state - before).abs() / root.clamp(min=1.0)
         state += deviation * self.normal(state)
         clip_(state, self._low, self._high)
-        self.pulse_count += count.long()
+        if not device.is_continuous:
+            self.pulse_count += count.long()
         if self._offset is not None:
             fresh = device.write_noise * self.normal(state)
             self._offset = torch.where(is_pulsed & ~self.stuck, fresh, self._offset)

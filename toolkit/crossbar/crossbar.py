@@ -24,6 +24,7 @@ from toolkit.checks import (
 from toolkit.crossbar.array import Array, check_goal, check_pulses
 from toolkit.crossbar.cells import Cells, Written
 from toolkit.crossbar.cost import Cost, CostCounter, Slots
+from toolkit.crossbar.devices.cell_map import CellMap
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.pairs import PAIRS, Pair, check_w_max
 from toolkit.crossbar.programming import Programming, write_verify
@@ -65,6 +66,7 @@ class Crossbar(Array):
         w_max: float,
         pair: str,
         generator: torch.Generator,
+        cell_map: CellMap | None = None,
     ) -> None:
         super().__init__(weights)
         self._pair = Pair(pair, w_max)
@@ -73,7 +75,7 @@ class Crossbar(Array):
         self.periphery: Periphery | None = None
         self.wires: Wires | None = None
         state = weights.new_full((self._pair.polarities, *self.shape), 0.5)
-        self._cells = Cells(state, device, generator)
+        self._cells = Cells(state, device, generator, cell_map)
         self._costs = CostCounter(weights)
         self._reference: Tensor
         self._program(weights)
@@ -91,6 +93,7 @@ class Crossbar(Array):
         half_select: float = 0.0,
         periphery: Periphery | None = None,
         wires: Wires | None = None,
+        cells: Mapping[str, Any] | None = None,
     ) -> Crossbar:
         """Program ``weights`` (m, n) exactly onto new cells, clipped to what a pair can hold.
 
@@ -112,6 +115,13 @@ class Crossbar(Array):
             Fraction of a pulse's step made by a half-selected cell (V/2 scheme), 0 to 1.
         periphery, wires
             Converters and line resistance of the read path; None is ideal. Can be set at any time.
+        cells
+            A measured array: a mapping of names to arrays (2, m, n), plus then minus cells, such as
+            an xarray Dataset with dims polarity, output and input. ``g_min`` and ``g_max``
+            (siemens) are the range of each cell, ``levels_up`` and ``levels_down`` its levels, in
+            place of the device's; equal ends are a stuck cell. Needs an affine response
+            (``Exponential``, ``LinearStep``, ``SoftBounds``). Weights are clipped to what the cells
+            can hold.
 
         Raises
         ------
@@ -131,7 +141,13 @@ class Crossbar(Array):
         for name, value in settings.items():
             check_setting(name, value)
         generator = as_generator(seed, weights.device)
-        array = cls(weights, device=device, w_max=w_max, pair=pair, generator=generator)
+        polarities = 1 if pair == "reference" else 2
+        given = (
+            {}
+            if cells is None
+            else {"cell_map": CellMap.of(cells, (len(weights), weights.shape[1]), polarities)}
+        )
+        array = cls(weights, device=device, w_max=w_max, pair=pair, generator=generator, **given)
         for name, value in settings.items():
             setattr(array, name, value)
         return array
@@ -230,6 +246,7 @@ class Crossbar(Array):
             If the shape differs, a number is not whole, or a reference cell would get pulses.
         """
         check_pulses(pulses, self.shape, self.pair)
+        self.device.check_pulsed()
         self._issue_by_rows(pulses[: len(self._cells.state)].to(self._cells.state))
 
     def program(
@@ -333,15 +350,24 @@ class Crossbar(Array):
             "half_select": float(self.half_select),
             "periphery": self.periphery,
             "wires": self.wires,
+            "cells": self._cells.cell_map and self._cells.cell_map.digest(),
         }
 
     def _wanted(self, update: LowRank, learning_rate: float) -> Wanted:
         """Change of the plus cells' states that the update asks for."""
         state = self._cells.state
         left = (update.left * update.sigma).to(state) * (-learning_rate / (2.0 * self.w_max))
-        return Wanted(left, update.right.to(state), *self._pair.levels(self.device))
+        levels = self._pair.levels(self.device)
+        return Wanted(left, update.right.to(state), *levels, self.device.is_continuous)
 
     def _check_demand(self, update: LowRank, learning_rate: float) -> None:
+        if self.device.is_continuous and (
+            self.half_select or not isinstance(self.coding, WholePulses)
+        ):
+            raise ValueError(
+                "coding must be WholePulses() and half_select 0 with a device of infinite levels; "
+                f"got {self.coding} and {self.half_select}"
+            )
         peak = self._wanted(update, learning_rate).peak
         if not peak < torch.finfo(self.dtype).max:
             raise ValueError(
@@ -366,7 +392,8 @@ class Crossbar(Array):
 
     def _account(self, written: Written, phases: tuple[int, int], slots: Slots) -> None:
         """Add a write with these SET and RESET phases and slots to the cost; see :class:`Cost`."""
-        self._costs.add_write(written, phases, slots, self._cells.device)
+        if not self.device.is_continuous:
+            self._costs.add_write(written, phases, slots, self._cells.device)
         self._moved()
 
     def _program(self, weights: Tensor) -> None:

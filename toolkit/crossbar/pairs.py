@@ -48,8 +48,11 @@ class Pair:
         return 2.0 * self.w_max if self.kind == "reference" else self.w_max
 
     def levels(self, device: Device) -> tuple[Levels, Levels]:
-        """Signed pulses of each polarity to cross the range: for a rise of w, for a fall."""
-        up, down = float(device.levels_up), float(device.levels_down)
+        """Signed pulses of each polarity to cross the range: for a rise of w, for a fall.
+
+        With infinite levels they are ranges.
+        """
+        up, down = map(float, device.pulses_per_range)
         if self.kind == "one-sided":
             return (2.0 * up, 0.0), (0.0, -2.0 * up)
         return ((up,), (down,)) if self.kind == "reference" else ((up, -down), (down, -up))

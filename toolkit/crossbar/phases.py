@@ -124,6 +124,7 @@ def drive(part: LowRank, device: Device, coding: Coding) -> tuple[Floats, Floats
     Whole pulses are scaled like coincidence pulses with update management in a single slot: the
     largest magnitudes of rows and columns are equal.
     """
+    device.check_pulsed()
     left, right = part.left[:, :1] * part.sigma[:1] / 2.0, part.right[:, :1]
     raises = float(left.sum()) * float(right.sum()) > 0.0
     levels = (device.levels_up if raises else device.levels_down,)
@@ -138,6 +139,7 @@ def drive(part: LowRank, device: Device, coding: Coding) -> tuple[Floats, Floats
 
 def _row_drive(part: LowRank, device: Device) -> tuple[Floats, Floats]:
     """Row-by-row write: the row is on; each column carries the pulses of its plus cell."""
+    device.check_pulsed()
     dense = part.dense()
     pulses = torch.where(dense > 0.0, device.levels_up, device.levels_down) * dense / 2.0
     row = dense.abs().sum(1).ne(0.0)

@@ -57,8 +57,10 @@ def write_verify(
     while True:
         rounds += 1
         error = targets.clamp(0.0, 1.0) - cells.read()
-        levels = torch.where(error > 0.0, float(device.levels_up), float(device.levels_down))
-        wanted = (error.abs() * levels / 2.0).floor().clamp(min=1.0)
+        up, down = map(float, device.pulses_per_range)
+        wanted = error.abs() * torch.where(error > 0.0, up, down) / 2.0
+        if not device.is_continuous:
+            wanted = wanted.floor_().clamp_(min=1.0)
         wanted = torch.minimum(wanted, max_pulses - spent) * (error.abs() > tolerance)
         if not bool((wanted > 0.0).any()):
             break

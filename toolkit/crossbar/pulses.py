@@ -29,13 +29,15 @@ class Wanted:
     """A wanted change: outer products of the columns of ``left`` (m, ranks), ``right`` (n, ranks).
 
     It refers to the states of the plus cells. A change s needs ``rise * s`` signed pulses from a
-    cell of each polarity if it is positive, ``fall * s`` if it is negative.
+    cell of each polarity if it is positive, ``fall * s`` if it is negative. If ``is_continuous``,
+    the device has no granularity and nothing is rounded.
     """
 
     left: Tensor
     right: Tensor
     rise: tuple[float, ...]
     fall: tuple[float, ...]
+    is_continuous: bool = False
 
     @property
     def peak(self) -> float:
@@ -119,7 +121,8 @@ class WholePulses:
         """Round the outer products cell by cell."""
         shape = len(wanted.rise), len(wanted.left), len(wanted.right)
         for lines, columns in zip(*wanted.split(), strict=True):
-            yield self._round((lines @ columns).view(shape), generator)
+            pulses = (lines @ columns).view(shape)
+            yield pulses if wanted.is_continuous else self._round(pulses, generator)
 
     def dense(self, wanted: Wanted, generator: torch.Generator) -> Tensor:
         """Round ``rise s`` or ``fall s`` cell by cell."""
@@ -128,7 +131,7 @@ class WholePulses:
         out = change.new_empty(len(wanted.rise), *change.shape)
         for pulses, rise, fall in zip(out, wanted.rise, wanted.fall, strict=True):
             torch.mul(above, rise, out=pulses).add_(below, alpha=fall)
-        return self._round(out, generator)
+        return out if wanted.is_continuous else self._round(out, generator)
 
     def _round(self, values: Tensor, generator: torch.Generator) -> Tensor:
         if self.rounding == "deterministic":

@@ -100,6 +100,7 @@ def nominal(device: Device, trains: Sequence[int], start: float = 0.0) -> Floats
 
 def up_and_down(device: Device, *, points: int = 40, cells: int = 200, seed: int = 0) -> Trains:
     """All levels up, then all down, from g_min, read at about ``points`` states each way."""
+    device.check_pulsed()
     up, down = (round(levels) for levels in (device.levels_up, device.levels_down))
     trains = [*split(up, points), *(-count for count in split(down, points))]
     return follow(device, trains, cells=cells, seed=seed)

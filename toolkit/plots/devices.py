@@ -103,6 +103,7 @@ def response_bands(
 
 def response_columns(device: Device, trains: Trains, scale: str = SCALES[0]) -> Columns:
     """Band, mean and symmetry marks of one device, as :func:`response_bands` draws them."""
+    device.check_pulsed()
     up = round(device.levels_up)
     x = np.minimum(trains.pulses / up, 1.0) + np.maximum(trains.pulses - up, 0.0) / round(
         device.levels_down

@@ -7,6 +7,7 @@ The formulas of responses are in :mod:`toolkit.crossbar.devices.responses`, name
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
@@ -38,7 +39,8 @@ class Device:
     g_min, g_max
         Conductance range, siemens.
     levels_up, levels_down
-        Pulses from one end of the range to the other: potentiation, depression.
+        Pulses from one end of the range to the other: potentiation, depression. Both ``inf``: no
+        granularity; see the notes.
     cycle_to_cycle
         Standard deviation of one pulse as a fraction of the range; n pulses have sqrt(n) times it.
     step_noise
@@ -76,7 +78,22 @@ class Device:
     Raises
     ------
     TypeError, ValueError
-        If a value has the wrong type, is not finite or is out of bounds.
+        If a value has the wrong type, is not finite or is out of bounds; if levels are infinite,
+        but the response has no such limit, or pulses have noise or wear cells out.
+
+    Notes
+    -----
+    With infinite levels, a cell moves by the exact mean of what an update asks for, instead of by
+    whole pulses: the limit of ever smaller and ever more pulses. The response remains: a change of
+    s ranges solves ``dx/ds = a + b x``. For ``Exponential`` that is ``x -> T + (x - T) exp(-u s)``,
+    the same curve as with finite levels; for ``LinearStep`` and ``SoftBounds``, a and b are
+    ``levels`` times a step and its slope. Other responses are refused. So are noise of a pulse
+    (``cycle_to_cycle``, ``step_noise``, ``state_noise``), which infinitely many pulses would add up
+    to infinity or to nothing, and ``endurance``. Spreads from cell to cell, write and read noise,
+    retention and stuck cells remain. Nothing counts as a pulse: pulse counts, energies and times of
+    writes stay 0. States in float32 still round changes below some 3e-8 of the range. To tell apart
+    what limits training, compare a device without noise of a pulse, the same with infinite levels,
+    and an ideal response with infinite levels.
     """
 
     name: str
@@ -87,10 +104,16 @@ class Device:
         "G_max", "Highest conductance of the range.", 1e-10, 0.1, 0.0, _SIEMENS, "S", above=0.0
     )
     levels_up: float = number(
-        "Levels up", "Pulses from G_min to G_max.", 1, 20_000, 0, _LEVELS, "pulses", 1.0
+        "Levels up",
+        "Pulses from G_min to G_max.",
+        *(1, 20_000, 0, _LEVELS, "pulses", 1.0),
+        or_inf=True,
     )
     levels_down: float = number(
-        "Levels down", "Pulses from G_max to G_min.", 1, 20_000, 0, _LEVELS, "pulses", 1.0
+        "Levels down",
+        "Pulses from G_max to G_min.",
+        *(1, 20_000, 0, _LEVELS, "pulses", 1.0),
+        or_inf=True,
     )
     cycle_to_cycle: float = share(
         "Cycle-to-cycle",
@@ -180,12 +203,45 @@ class Device:
             check_instance("retention", self.retention, Retention, law)
         if self.provenance is not None:
             check_instance("provenance", self.provenance, Mapping, "a mapping, or None")
+        if math.inf in (self.levels_up, self.levels_down):
+            self._check_continuous()
+
+    def _check_continuous(self) -> None:
+        if not self.is_continuous:
+            both = f"{self.levels_up} and {self.levels_down}"
+            raise ValueError(f"levels_up and levels_down must both be inf, or neither; got {both}")
+        if not getattr(self.response, "continuous", False):
+            raise ValueError(
+                "levels_up and levels_down must be finite with a response other than Exponential, "
+                f"LinearStep and SoftBounds; got inf with {type(self.response).__name__}"
+            )
+        for name in ("cycle_to_cycle", "step_noise", "state_noise", "endurance"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"{name} must be 0 with infinite levels, as it belongs to a single pulse; "
+                    f"got {getattr(self, name)}"
+                )
 
     def __getattr__(self, name: str) -> Any:
         response = vars(self).get("response")
         if response is not None and name in _parameters_of(response):
             return getattr(response, name)
         raise AttributeError(f"Device {vars(self).get('name', '')!r} has no {name!r}")
+
+    @property
+    def is_continuous(self) -> bool:
+        """Whether levels are infinite: cells move by exact changes, without pulses."""
+        return self.levels_up == self.levels_down == math.inf
+
+    @property
+    def pulses_per_range(self) -> tuple[float, float]:
+        """What a write counts to cross the range up and down: levels; 1 if they are infinite."""
+        return (1.0, 1.0) if self.is_continuous else (self.levels_up, self.levels_down)
+
+    def check_pulsed(self) -> None:
+        """Raise ValueError if the device has no pulses, as its levels are infinite."""
+        if self.is_continuous:
+            raise ValueError(f"levels_up and levels_down of {self.name} must be finite; got inf")
 
     @property
     def on_off(self) -> float:
@@ -213,6 +269,7 @@ class Device:
         """
         check_tensor("state", state)
         check_instance("pulses", pulses, Tensor, "a torch.Tensor")
+        self.check_pulsed()
         if not all_finite(pulses):
             raise ValueError("pulses must be finite; got NaN or infinite entries")
         state, pulses = torch.broadcast_tensors(state, pulses)

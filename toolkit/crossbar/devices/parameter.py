@@ -13,8 +13,8 @@ from toolkit.checks import check_real
 class About:
     """A number of a cell: label, doc, unit, bounds, and the range of its slider.
 
-    ``least``, ``most`` and ``above`` are the bounds that are enforced. Sliders and knobs run from
-    ``low`` to ``high`` in steps of ``step`` or between ``stops``.
+    ``least``, ``most`` and ``above`` are the bounds that are enforced; ``or_inf`` allows infinity.
+    Sliders and knobs run from ``low`` to ``high`` in steps of ``step`` or between ``stops``.
     """
 
     label: str
@@ -27,6 +27,7 @@ class About:
     least: float = -math.inf
     most: float = math.inf
     above: float | None = None
+    or_inf: bool = False
 
 
 def number(*about: Any, default: Any = MISSING, **more: Any) -> Any:
@@ -42,7 +43,9 @@ def about(of: Any) -> dict[str, About]:
 def check_numbers(of: Any) -> None:
     """Raise TypeError or ValueError, with its name, for a number that is not allowed."""
     for name, one in about(of).items():
-        check_real(name, getattr(of, name), one.least, one.most, above=one.above)
+        value = getattr(of, name)
+        if not (one.or_inf and isinstance(value, float) and value == math.inf):
+            check_real(name, value, one.least, one.most, above=one.above)
 
 
 def share(

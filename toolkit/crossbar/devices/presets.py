@@ -278,9 +278,10 @@ def add_device(device: Device) -> None:
     Raises
     ------
     ValueError
-        If a preset has that name.
+        If a preset has that name, or levels are infinite: pages and tables draw pulses.
     """
     check_instance("device", device, Device, "a Device")
+    device.check_pulsed()
     if is_preset(device.name) or device.name == "digital":  # plain weights, among the knobs
         raise ValueError(f"device must have a name of its own; {device.name!r} is taken")
     _DEVICES[device.name] = device

@@ -230,6 +230,30 @@ class Affine(Law):
         return torch.where(slope == 0.0, math.nan, -step / slope)
 
 
+class Flow(Law):
+    """The limit of ever smaller pulses: ``dx/ds = rate + slope * x`` for a change of s ranges.
+
+    ``dx = g x + rate g / slope`` with ``g = expm1(s slope)``, or ``s * rate`` if ``slope`` is 0.
+    The parameters of cells are (rate, slope); rates of depression are negative.
+    """
+
+    def advance(self, cells: CellParameters, state: Tensor, pulses: Tensor) -> None:
+        """The closed form of the class, in place; ``pulses`` are changes in ranges."""
+        rising, change = pulses > 0.0, pulses.abs()
+        rate, slope = (
+            torch.where(rising, like(up, state), like(down, state))
+            for up, down in zip(cells.up, cells.down, strict=True)
+        )
+        growth = torch.expm1((change * slope).clamp_(max=_MOST_EXPONENT))
+        straight = slope == 0.0
+        gain = torch.where(straight, change, growth / slope.masked_fill(straight, 1.0))
+        state.addcmul_(state, growth).addcmul_(rate, gain)
+
+    def symmetry_point(self, cells: CellParameters) -> Tensor:
+        """As of :class:`Affine`: where both rates are equal."""
+        return Affine().symmetry_point(cells)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exponential(Affine):
     r"""The NeuroSim curve ``G(P) = B (1 - exp(-P/A)) + G_min``, with one A for LTP and one for LTD.
@@ -244,6 +268,7 @@ class Exponential(Affine):
     Source: Chen, Peng and Yu, NeuroSim V3.0 manual; label rule: :func:`curvature_from_label`.
     """
 
+    continuous: ClassVar[bool] = True
     nonlinearity_up: float = number(
         "Nonlinearity up",
         "NeuroSim label of potentiation; 0 is a straight line.",
@@ -279,7 +304,12 @@ class Exponential(Affine):
         spread = self.device_to_device if draw is not None else 0.0
         up = _exponential(self.nonlinearity_up, spread, draw, 0, device.levels_up)
         down = _exponential(self.nonlinearity_down, spread, draw, 1, -device.levels_down)
-        return CellParameters(self, up, down)
+        return CellParameters(law_of(self, device), up, down)
+
+
+def law_of(law: Law, device: Row) -> Law:
+    """``law``, or its limit if levels are infinite."""
+    return Flow() if math.isinf(device.levels_up) else law
 
 
 def _exponential(
@@ -289,12 +319,22 @@ def _exponential(
     if draw is None or spread == 0.0:
         bend = float(curvature_from_label(label))
         if abs(bend) < _STRAIGHT:
-            return 1.0 / levels, 0.0
-        slope = math.expm1(-bend / levels)
+            return (1.0 / levels if math.isfinite(levels) else math.copysign(1.0, levels)), 0.0
+        slope = float(_decay(torch.tensor(-bend, dtype=torch.float64), levels))
         return slope / math.expm1(-bend), slope
     normals = draw(index)
     labels = (label + spread * normals.double()).clamp_(-MAX_LABEL, MAX_LABEL)
     bends = curvature_from_label(labels)
     bends = torch.where(bends.abs() < 1e-4, torch.full_like(bends, 1e-4), bends)
-    slopes = torch.expm1(-bends / levels)
+    slopes = _decay(-bends, levels)
     return (slopes / torch.expm1(-bends)).to(normals.dtype), slopes.to(normals.dtype)
+
+
+def _decay(bend: Tensor, levels: float) -> Tensor:
+    """Change of a distance in a pulse, ``expm1(bend / levels)``; its rate if levels are infinite.
+
+    ``levels`` are negative for depression.
+    """
+    if math.isinf(levels):
+        return math.copysign(1.0, levels) * bend
+    return torch.expm1(bend / levels)

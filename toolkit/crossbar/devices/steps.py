@@ -9,13 +9,15 @@ NeuroSim curve in :mod:`toolkit.crossbar.devices.responses`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
 from toolkit.checks import check_flag
 from toolkit.crossbar.devices.parameter import check_numbers, number, share, spread
-from toolkit.crossbar.devices.responses import Affine, CellParameters, Draw, Parameter, Row
+from toolkit.crossbar.devices.responses import Affine, CellParameters, Draw, Parameter, Row, law_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +74,10 @@ class StepModel:
         if draw is not None and self.step_spread > 0.0:
             spread = self.step_spread * draw(1)
             scale = spread.exp() if self.step_log_normal else 1.0 + spread
-        up, down = scale + up, scale + down
-        return absolute(up) / device.levels_up, absolute(down) / device.levels_down
+        up, down = absolute(scale + up), absolute(scale + down)
+        if math.isinf(device.levels_up):  # per range instead of per pulse
+            return up, down
+        return up / device.levels_up, down / device.levels_down
 
     def bounds(self, draw: Draw | None) -> tuple[Parameter, Parameter]:
         """Lower and upper bound of every cell."""
@@ -103,6 +107,7 @@ class LinearStep(StepModel, Affine):
     decreases are 0.
     """
 
+    continuous: ClassVar[bool] = True
     decrease_up: float = share(
         "Decrease up", "How much a step up shrinks on the way to the upper bound.", 2.0, 0.01
     )
@@ -125,8 +130,9 @@ class LinearStep(StepModel, Affine):
         low, high = self.bounds(draw)
         bend_up = absolute(spread_around(self.decrease_up, self.decrease_spread, draw, 4))
         bend_down = absolute(spread_around(self.decrease_down, self.decrease_spread, draw, 5))
-        rise, fall = _affine(self.zero, (up, down), (bend_up, bend_down), (0.0, 1.0))
-        return CellParameters(self, rise, fall, low, high)
+        bends, whole = (bend_up, bend_down), math.isfinite(device.levels_up)
+        rise, fall = _affine(self.zero, (up, down), bends, (0.0, 1.0), whole=whole)
+        return CellParameters(law_of(self, device), rise, fall, low, high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,12 +143,14 @@ class SoftBounds(StepModel, Affine):
     point (``pair="reference"`` of an array) it is the SoftBoundsReference model.
     """
 
+    continuous: ClassVar[bool] = True
+
     def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
         """Parameters of affine cells."""
-        bounds = self.bounds(draw)
-        return CellParameters(
-            self, *_affine(self.zero, self.sizes(device, draw), (1.0, 1.0), bounds), *bounds
-        )
+        bounds, sizes = self.bounds(draw), self.sizes(device, draw)
+        whole = math.isfinite(device.levels_up)
+        rise, fall = _affine(self.zero, sizes, (1.0, 1.0), bounds, whole=whole)
+        return CellParameters(law_of(self, device), rise, fall, *bounds)
 
 
 def _affine(
@@ -150,22 +158,29 @@ def _affine(
     sizes: tuple[Parameter, Parameter],
     bends: tuple[Parameter, Parameter],
     references: tuple[Parameter, Parameter],
+    *,
+    whole: bool,
 ) -> tuple[tuple[Parameter, Parameter], tuple[Parameter, Parameter]]:
-    """Step and slope, up and down: ``1 - bend`` of the size at ``zero`` for the reference."""
+    """Step and slope, up and down: ``1 - bend`` of the size at ``zero`` for the reference.
+
+    Only ``whole`` pulses can overshoot.
+    """
     (up, down), (bend_up, bend_down), (bottom, top) = sizes, bends, references
-    up, slope_up = _no_overshoot(up, bend_up, top - zero)
-    down, slope_down = _no_overshoot(down, bend_down, zero - bottom)
+    up, slope_up = _with_slope(up, bend_up, top - zero, whole=whole)
+    down, slope_down = _with_slope(down, bend_down, zero - bottom, whole=whole)
     rising, falling = up - slope_up * zero, -down - slope_down * zero
     return (rising, slope_up), (falling, slope_down)
 
 
-def _no_overshoot(
-    size: Parameter, bend: Parameter, width: Parameter
+def _with_slope(
+    size: Parameter, bend: Parameter, width: Parameter, *, whole: bool
 ) -> tuple[Parameter, Parameter]:
     """Step and slope, reduced so that one pulse ends no further than clipping would."""
     if isinstance(bend, float) and bend == 0.0:
         return size, 0.0
     most, slope = 1.0 - 1e-6, -size * bend / positive(width)
+    if not whole:
+        return size, slope
     if isinstance(slope, Tensor):
         shares = (most / slope.abs().clamp(min=1e-9)).clamp(max=1.0)
         return size * shares, slope * shares
