@@ -288,6 +288,9 @@ def arrays() -> Iterator[Call]:
         if kind in ("Crossbar", "TiledCrossbar"):
             yield Call(f"{kind}.pulse", make, PULSES)
             yield Call(f"{kind}.program", make, GOAL)
+    targets = {"path": ("path", "targets.csv"), "tolerance": ("above 0", 0.01)}
+    yield Call("Crossbar.save_targets", an_array, targets)
+    yield Call("Crossbar.load_reached", an_array, {"path": ("path", "targets.csv")})
     yield Call("Crossbar.refresh", an_array, {"threshold": ("share", 0.9)})
 
 
