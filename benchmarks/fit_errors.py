@@ -101,7 +101,8 @@ def main() -> None:
                 inside, ratio, error = measured(cells, apart, noise, options.draws)
                 text = f"{inside}/{options.draws}"
                 print(
-                    f"{cells:>6} {apart:>6} {noise:>6} {text:>8} {ratio:>16.2f} {100 * error:>6.2f}%"
+                    f"{cells:>6} {apart:>6} {noise:>6} {text:>8} {ratio:>16.2f}"
+                    f" {100 * error:>6.2f}%"
                 )
 
 
