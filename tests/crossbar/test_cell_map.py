@@ -1,6 +1,7 @@
 """A measured array: every cell with its own range and levels."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -162,14 +163,26 @@ ONES = np.ones((2, *SHAPE))
         ),
         ({"g_min": ONES, "g_max": ONES[0]}, r"shape \(2, 3, 4\) \(polarity, .*; got \(3, 4\)"),
         ({"g_min": ONES * 2, "g_max": ONES}, r"cells\['g_max'\] must be at least .*=2; got 1 at"),
-        ({"g_min": ONES * np.nan, "g_max": ONES}, r"must be finite and above 0; got nan at \(0, 0"),
-        ({"g_min": ONES, "g_max": ONES * np.inf}, r"must be finite and above 0; got inf at"),
-        ({"g_min": -ONES, "g_max": ONES}, r"must be finite and above 0; got -1 at"),
-        ({"levels_up": 0.5 * ONES, "levels_down": ONES}, "must be finite and at least 1; got 0.5"),
+        (
+            {"g_min": ONES * np.nan, "g_max": ONES},
+            r"must be above 0 and at most 1000 S; got nan at \(0, 0",
+        ),
+        (
+            {"g_min": ONES, "g_max": ONES * np.inf},
+            r"must be above 0 and at most 1000 S; got inf at",
+        ),
+        ({"g_min": -ONES, "g_max": ONES}, r"must be above 0 and at most 1000 S; got -1 at"),
+        ({"levels_up": 0.5 * ONES, "levels_down": ONES}, "must be between 1 and 1e9; got 0.5"),
         ({"g_min": [["a"]], "g_max": ONES}, r"cells\['g_min'\] must be an array of numbers"),
         ({"g_min": ONES * 1j, "g_max": ONES}, r"cells\['g_min'\] must be an array of numbers"),
         ({"g_min": None, "g_max": ONES}, r"cells\['g_min'\] must"),
+        ({"g_min": ONES, "g_max": ONES * 1e300}, r"at most 1000 S; got 1e\+300 at"),
+        (
+            {"g_min": xr.DataArray(ONES, dims=("a", "b", "c")), "g_max": ONES},
+            r"cells\['g_min'\] must have the dims polarity, output, input; got a, b, c",
+        ),
         ("abc", "cells must be a mapping of arrays"),
+        (pd.DataFrame({"g_min": [1.0]}), "cells must be a mapping of arrays, .* got DataFrame"),
     ],
 )
 def test_maps_that_are_none_are_refused(cells, said):

@@ -180,6 +180,11 @@ def test_the_device_changes_from_levels_to_none_in_mid_run():
     assert torch.allclose(array.weights, weights - update.dense(), atol=1e-12)
 
 
+@pytest.mark.parametrize("inf", [np.float32("inf"), np.float64("inf")])
+def test_numpys_infinity_is_one(inf):
+    assert device_of(Exponential(), inf).is_continuous
+
+
 def test_a_file_keeps_it(tmp_path):
     device = device_of(RESPONSES["linear"])
     save_device(device, tmp_path / "cell.yaml")

@@ -75,6 +75,10 @@ def test_one_hot_rows_are_the_class_of_their_1(dtype):
         (np.array(NAMES)[:, None], None, r"train_labels must be one label .* got \(8, 1\)"),
         (np.arange(8) / 8, None, "train_labels must be whole numbers .*task='regression'"),
         ([[1], [1, 2]] * 4, None, "train_labels must be an array of numbers"),
+        (np.ma.array(CODES, mask=[1] + [0] * 7), None, "train_labels must have no masked values"),
+        (torch.eye(8).to_sparse(), [0, 1], "train_labels must be a dense tensor with data"),
+        (torch.zeros(8, dtype=torch.int64, device="meta"), None, "train_labels must be a dense"),
+        (np.array([2**63, *CODES[1:]], dtype="u8"), None, r"train_labels must be below 2\^63"),
     ],
 )
 def test_labels_that_are_no_labels_are_refused(labels, test, said):

@@ -7,7 +7,7 @@ siemens. Reading the fields themselves is in :mod:`toolkit.fitting.tables`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -28,17 +28,8 @@ from toolkit.fitting.headers import (
     squashed,
     unit_of,
 )
-from toolkit.fitting.tables import MISSING, OVERFLOW, Table, as_numbers
-from toolkit.fitting.turns import signs_of_protocol, signs_of_readings
-
-_UP = ("+", "up", "set", "potentiation", "potentiating", "pot", "ltp", "p", "positive", "pos")
-_DOWN = ("-", "down", "reset", "depression", "depressing", "dep", "ltd", "d", "negative", "neg")
-_POLARITIES = {
-    **dict.fromkeys(_UP, 1.0),
-    **dict.fromkeys(_DOWN, -1.0),
-    **dict.fromkeys(("none", "start", "read"), 0.0),
-}
-_SIDES = {w: s for w, s in _POLARITIES.items() if s and len(w) > 1 and w not in ("pos", "neg")}
+from toolkit.fitting.tables import MISSING, OVERFLOW, Table, as_numbers, by_value, refuse
+from toolkit.fitting.turns import SIDES, cycles_of, polarity_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,11 +106,11 @@ def tidy(table: Table, layout: Layout) -> tuple[pd.DataFrame, list[str]]:
         raise ValueError("the table holds no readings")
     said = [f"{_a(values)} in {_quoted([v.header for v in values])}"]
     long = pd.concat([_long(table, layout, found, one, said) for one in values])
-    long["polarity"], how = _polarity(long, table, layout, found)
+    long["polarity"], how = polarity_of(long, table, found, layout.polarities, layout.protocol)
     long = long.drop(columns="order")
     said += [how] if how else []
     if long["cycle"].isna().all():
-        long["cycle"], how = _cycles(long)
+        long["cycle"], how = cycles_of(long)
         said += [how] if how else []
     if long["pulse"].isna().all():
         long["pulse"] = long.groupby(["cell", "cycle"], sort=False).cumcount()
@@ -214,7 +205,7 @@ def _as_value(header: str, layout: Layout) -> Value | None:
     unit = unit_of(text or "")
     role = ROLES.get(squashed(name), "")
     words = re.findall(r"[^\W_]+", re.sub(r"([a-zäöü])([A-Z])", r"\1 \2", name))
-    sides = {_SIDES[word.lower()] for word in words if word.lower() in _SIDES}
+    sides = {SIDES[word.lower()] for word in words if word.lower() in SIDES}
     side = sides.pop() if len(sides) == 1 else 0.0
     if role in QUANTITIES:
         return Value(header, *_unit_of(header, role, layout), "", 0.0)
@@ -222,7 +213,7 @@ def _as_value(header: str, layout: Layout) -> Value | None:
         if not side or role or (text is not None and unit is None):
             return None
         unit, text = _unit_of(header, "", layout)
-    rest = [w for w in words if w.lower() not in _SIDES and w.lower() not in FILLERS]
+    rest = [w for w in words if w.lower() not in SIDES and w.lower() not in FILLERS]
     return Value(header, unit, str(text), " ".join(rest), side)
 
 
@@ -278,7 +269,7 @@ def _long(
             readings = -readings
             said.append("currents run against the read voltage: their sign was left out")
     rows = pd.DataFrame(index=table.frame.index)
-    rows["cell"] = _by_value(column("cell"), _labels) if "cell" in found else "1"
+    rows["cell"] = by_value(column("cell"), _labels) if "cell" in found else "1"
     rows["cycle"] = whole(column("cycle")) if "cycle" in found else np.nan
     rows["pulse"] = whole(column("pulse")) if "pulse" in found else np.nan
     if numbered := re.fullmatch(r"(?:cycle|loop|zyklus)\s*(\d+)", value.label.lower()):
@@ -324,97 +315,6 @@ def _volts(
     return volts
 
 
-def _polarity(
-    long: pd.DataFrame, table: Table, layout: Layout, found: dict[str, str]
-) -> tuple[pd.Series, str]:
-    """+1, -1 or 0 of every reading, and how it was found."""
-    if (long["side"] != 0.0).any():
-        if (long["side"] == 0.0).any():
-            raise ValueError("potentiation and depression must each have a column, or neither")
-        return long["side"].astype(np.int64), "polarity by column"
-    if "polarity" in found:
-        raw = table.column(found["polarity"]).rename("polarity")
-        signs = _by_value(raw, lambda words: _signs(words, layout.polarities))
-        idle = signs == 0.0
-        is_binary = idle.mean() > 0.2 and (idle & idle.shift(fill_value=False)).any()
-        if not layout.polarities and is_binary and not (signs < 0.0).any():
-            raise ValueError(
-                "polarity has 1 and 0 only; say which is which: polarities={1: 'up', 0: 'down'}"
-            )
-        return _repeated(signs, long).astype(np.int64), f"polarity in {found['polarity']!r}"
-    if "voltage" in found:
-        header = found["voltage"]
-        raw = table.column(header)
-        volts = as_numbers(raw)
-        refuse(volts.isna(), raw, "must be a number of volts")
-        if (volts > 0.0).any() and (volts < 0.0).any():
-            return _along(_repeated(np.sign(volts), long), long, header)
-    groups = ["cell", "cycle"] if long["cycle"].notna().all() else ["cell"]
-    signs = pd.Series(0, index=long.index, dtype=np.int64)
-    values = signs.to_numpy().copy()
-    for rows in long.groupby(groups, sort=False).indices.values():
-        part = long.iloc[rows]
-        if layout.protocol is not None:
-            values[rows] = signs_of_protocol(len(part), *layout.protocol)
-        else:
-            pulses = part["pulse"].to_numpy(dtype=float)
-            values[rows] = signs_of_readings(part["conductance"].to_numpy(), pulses)
-    how = "the turns of the readings; if that is wrong, give protocol=(pulses up, pulses down)"
-    if layout.protocol is not None:
-        how = f"the protocol: {layout.protocol[0]} pulses up, {layout.protocol[1]} down"
-    return pd.Series(values, index=long.index), f"polarity from {how}"
-
-
-def _repeated(column: pd.Series, long: pd.DataFrame) -> pd.Series:
-    """A column of the table for every row of the long form."""
-    return pd.Series(column.to_numpy()[long["order"]], index=long.index)
-
-
-def _along(signs: pd.Series, long: pd.DataFrame, header: str) -> tuple[pd.Series, str]:
-    """Signs of voltages, turned over where negative pulses potentiate."""
-    moves = long["conductance"].groupby(long["cell"], sort=False).diff()
-    up, down = moves[signs > 0].median(), moves[signs < 0].median()
-    turned = up < 0.0 < down
-    how = f"polarity from the sign of {header!r}" + (", negative potentiates" if turned else "")
-    return (-signs if turned else signs).astype(np.int64), how
-
-
-def _cycles(long: pd.DataFrame) -> tuple[pd.Series, str]:
-    """Cycles that begin where polarity turns back to potentiation or the pulses start anew."""
-    by_cell = long["cell"]
-    ahead = long["polarity"].where(long["polarity"] != 0)
-    sign = ahead.groupby(by_cell, sort=False).bfill().fillna(1)
-    before = sign.groupby(by_cell, sort=False).shift()
-    restart = long["pulse"].groupby(by_cell, sort=False).diff() <= 0
-    begins = (sign > 0) & (before < 0)
-    begins |= before.notna() & ((restart & (sign == before)) | (long["polarity"] == 0))
-    cycles = begins.astype(np.int64).groupby(by_cell, sort=False).cumsum()
-    many = int(cycles.max()) + 1
-    return cycles, f"{many} cycles, each begins with potentiation" if many > 1 else ""
-
-
-def _signs(raw: pd.Series, polarities: Mapping[Any, str | int] | None) -> pd.Series:
-    text = raw.astype(str).str.strip().str.lower()
-    text = text.replace({"true": "1", "false": "0"})
-    known = dict(_POLARITIES)
-    for word, meaning in (polarities or {}).items():
-        sign = _POLARITIES.get(str(meaning).strip().lower(), _as_float(meaning))
-        if sign not in (1.0, -1.0, 0.0):
-            raise ValueError(
-                f"polarities: {word!r} must be 'up', 'down' or 'start'; got {meaning!r}"
-            )
-        known[str(word).strip().lower()] = sign
-    told = text.map(known)
-    numbers = as_numbers(text)
-    if polarities:
-        numeric = {n: s for word, s in known.items() if np.isfinite(n := _as_float(word))}
-        told = told.fillna(numbers.map(numeric))
-    signs = told.fillna(numbers)
-    words = "must be +1/-1, up/down or SET/RESET (0: no pulse)"
-    refuse(~signs.isin([1.0, -1.0, 0.0]), raw, words)
-    return signs
-
-
 def _readings(raw: pd.Series) -> pd.Series:
     """Numbers, NaN where a reading is missing or an instrument marks an overflow."""
     numbers = as_numbers(raw)
@@ -433,37 +333,12 @@ def whole(raw: pd.Series) -> pd.Series:
     return numbers.astype(np.int64)
 
 
-def refuse(wrong: pd.Series, raw: pd.Series, words: str, *, plain: bool = False) -> None:
-    """ValueError about the first row where ``wrong`` holds."""
-    if wrong.any():
-        row = int(np.argmax(wrong.to_numpy()))
-        got = raw.iloc[row]
-        got = got.item() if isinstance(got, np.generic) else got
-        shown = got if plain else shortened(repr(got))
-        raise ValueError(f"{raw.index.name} {raw.index[row]}: {raw.name} {words}; got {shown}")
-
-
 def _labels(raw: pd.Series) -> pd.Series:
     """Names of cells; whole numbers without a decimal point."""
     refuse(raw.astype(str).str.strip().str.lower().isin(["", "nan"]), raw, "must have a name")
     return raw.map(
         lambda one: str(int(one) if isinstance(one, float) and one.is_integer() else one).strip()
     ).astype(object)
-
-
-def _by_value(raw: pd.Series, function: Callable[[pd.Series], pd.Series]) -> pd.Series:
-    """``function`` of a column with few different values, worked out once for each."""
-    first = ~raw.astype(object).map(str).duplicated() if raw.dtype == object else ~raw.duplicated()
-    places, _ = pd.factorize(raw.astype(str) if raw.dtype == object else raw)
-    found = function(raw[first])
-    return pd.Series(found.to_numpy()[places], index=raw.index)
-
-
-def _as_float(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return np.nan
 
 
 def _a(values: list[Value]) -> str:

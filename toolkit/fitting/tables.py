@@ -9,7 +9,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,6 +111,24 @@ def as_numbers(column: pd.Series) -> pd.Series:
         column = text
     numbers = pd.to_numeric(column, errors="coerce")
     return numbers.astype(float) if not pd.api.types.is_complex_dtype(numbers) else numbers * np.nan
+
+
+def by_value(raw: pd.Series, function: Callable[[pd.Series], pd.Series]) -> pd.Series:
+    """``function`` of a column with few different values, worked out once for each."""
+    first = ~raw.astype(object).map(str).duplicated() if raw.dtype == object else ~raw.duplicated()
+    places, _ = pd.factorize(raw.astype(str) if raw.dtype == object else raw)
+    found = function(raw[first])
+    return pd.Series(found.to_numpy()[places], index=raw.index)
+
+
+def refuse(wrong: pd.Series, raw: pd.Series, words: str, *, plain: bool = False) -> None:
+    """ValueError about the first row where ``wrong`` holds."""
+    if wrong.any():
+        row = int(np.argmax(wrong.to_numpy()))
+        got = raw.iloc[row]
+        got = got.item() if isinstance(got, np.generic) else got
+        shown = got if plain else shortened(repr(got))
+        raise ValueError(f"{raw.index.name} {raw.index[row]}: {raw.name} {words}; got {shown}")
 
 
 def is_number(text: Any) -> bool:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from toolkit.checks import as_generator, check_count, check_instance, check_path_like
 from toolkit.crossbar.cells import Cells
 from toolkit.crossbar.devices.device import Device
-from toolkit.fitting.columns import Layout, refuse, tidy
-from toolkit.fitting.tables import Table, as_table, read_file
+from toolkit.fitting.columns import Layout, tidy
+from toolkit.fitting.tables import Table, as_table, read_file, refuse
 from toolkit.writing import beside
 
 #: A small synthetic example (made by the script beside it; no measurement).

@@ -1,15 +1,89 @@
-"""Polarity of pulses where no column says it: from the turns of the readings, or a protocol."""
+"""Polarity of pulses: by a column, by voltages, by a protocol or by the turns of the readings."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+
+from toolkit.fitting.tables import Table, as_numbers, by_value, refuse
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+_UP = ("+", "up", "set", "potentiation", "potentiating", "pot", "ltp", "p", "positive", "pos")
+_DOWN = ("-", "down", "reset", "depression", "depressing", "dep", "ltd", "d", "negative", "neg")
+_POLARITIES = {
+    **dict.fromkeys(_UP, 1.0),
+    **dict.fromkeys(_DOWN, -1.0),
+    **dict.fromkeys(("none", "start", "read"), 0.0),
+}
+SIDES = {w: s for w, s in _POLARITIES.items() if s and len(w) > 1 and w not in ("pos", "neg")}
+
 _REVERSAL = 0.35  # share of the range by which readings must turn back
 _NEAR = 0.1  # share of a run, at most 12 pulses, within which a turn is moved
+
+
+def polarity_of(
+    long: pd.DataFrame,
+    table: Table,
+    found: dict[str, str],
+    polarities: Mapping[Any, str | int] | None,
+    protocol: tuple[int, int] | None,
+) -> tuple[pd.Series, str]:
+    """+1, -1 or 0 of every reading, and how it was found; see ``Layout`` for what is told."""
+    if (long["side"] != 0.0).any():
+        if (long["side"] == 0.0).any():
+            raise ValueError("potentiation and depression must each have a column, or neither")
+        return long["side"].astype(np.int64), "polarity by column"
+    if "polarity" in found:
+        raw = table.column(found["polarity"]).rename("polarity")
+        signs = by_value(raw, lambda words: _signs(words, polarities))
+        idle = signs == 0.0
+        is_binary = idle.mean() > 0.2 and (idle & idle.shift(fill_value=False)).any()
+        if not polarities and is_binary and not (signs < 0.0).any():
+            raise ValueError(
+                "polarity has 1 and 0 only; say which is which: polarities={1: 'up', 0: 'down'}"
+            )
+        return _repeated(signs, long).astype(np.int64), f"polarity in {found['polarity']!r}"
+    if "voltage" in found:
+        header = found["voltage"]
+        raw = table.column(header)
+        volts = as_numbers(raw)
+        refuse(volts.isna(), raw, "must be a number of volts")
+        if (volts > 0.0).any() and (volts < 0.0).any():
+            return _along(_repeated(np.sign(volts), long), long, header)
+    groups = ["cell", "cycle"] if long["cycle"].notna().all() else ["cell"]
+    signs = pd.Series(0, index=long.index, dtype=np.int64)
+    values = signs.to_numpy().copy()
+    for rows in long.groupby(groups, sort=False).indices.values():
+        part = long.iloc[rows]
+        if protocol is not None:
+            values[rows] = signs_of_protocol(len(part), *protocol)
+        else:
+            pulses = part["pulse"].to_numpy(dtype=float)
+            values[rows] = signs_of_readings(part["conductance"].to_numpy(), pulses)
+    how = "the turns of the readings; if that is wrong, give protocol=(pulses up, pulses down)"
+    if protocol is not None:
+        how = f"the protocol: {protocol[0]} pulses up, {protocol[1]} down"
+    return pd.Series(values, index=long.index), f"polarity from {how}"
+
+
+def cycles_of(long: pd.DataFrame) -> tuple[pd.Series, str]:
+    """Cycles that begin where polarity turns back to potentiation or the pulses start anew."""
+    by_cell = long["cell"]
+    ahead = long["polarity"].where(long["polarity"] != 0)
+    sign = ahead.groupby(by_cell, sort=False).bfill().fillna(1)
+    before = sign.groupby(by_cell, sort=False).shift()
+    restart = long["pulse"].groupby(by_cell, sort=False).diff() <= 0
+    begins = (sign > 0) & (before < 0)
+    begins |= before.notna() & ((restart & (sign == before)) | (long["polarity"] == 0))
+    cycles = begins.astype(np.int64).groupby(by_cell, sort=False).cumsum()
+    many = int(cycles.max()) + 1
+    return cycles, f"{many} cycles, each begins with potentiation" if many > 1 else ""
 
 
 def signs_of_protocol(count: int, up: int, down: int) -> Integers:
@@ -108,3 +182,46 @@ def _swept(values: Floats, turns: list[int], first: int) -> float:
     runs = np.diff(values[[0, *turns, len(values) - 1]])
     runs[1:] += values[np.array(turns) + 1] - values[turns]  # most cells turn back at once
     return float((runs * np.resize([first, -first], len(runs))).sum())
+
+
+def _repeated(column: pd.Series, long: pd.DataFrame) -> pd.Series:
+    """A column of the table for every row of the long form."""
+    return pd.Series(column.to_numpy()[long["order"]], index=long.index)
+
+
+def _along(signs: pd.Series, long: pd.DataFrame, header: str) -> tuple[pd.Series, str]:
+    """Signs of voltages, turned over where negative pulses potentiate."""
+    moves = long["conductance"].groupby(long["cell"], sort=False).diff()
+    up, down = moves[signs > 0].median(), moves[signs < 0].median()
+    turned = up < 0.0 < down
+    how = f"polarity from the sign of {header!r}" + (", negative potentiates" if turned else "")
+    return (-signs if turned else signs).astype(np.int64), how
+
+
+def _signs(raw: pd.Series, polarities: Mapping[Any, str | int] | None) -> pd.Series:
+    text = raw.astype(str).str.strip().str.lower()
+    text = text.replace({"true": "1", "false": "0"})
+    known = dict(_POLARITIES)
+    for word, meaning in (polarities or {}).items():
+        sign = _POLARITIES.get(str(meaning).strip().lower(), _as_float(meaning))
+        if sign not in (1.0, -1.0, 0.0):
+            raise ValueError(
+                f"polarities: {word!r} must be 'up', 'down' or 'start'; got {meaning!r}"
+            )
+        known[str(word).strip().lower()] = sign
+    told = text.map(known)
+    numbers = as_numbers(text)
+    if polarities:
+        numeric = {n: s for word, s in known.items() if np.isfinite(n := _as_float(word))}
+        told = told.fillna(numbers.map(numeric))
+    signs = told.fillna(numbers)
+    words = "must be +1/-1, up/down or SET/RESET (0: no pulse)"
+    refuse(~signs.isin([1.0, -1.0, 0.0]), raw, words)
+    return signs
+
+
+def _as_float(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return np.nan

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toolkit.checks import check_instance, shortened, shown
+from toolkit.checks import shortened, shown
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.responses import Affine, CellParameters, Flow, Parameter, like
 
 RANGE, LEVELS = ("g_min", "g_max"), ("levels_up", "levels_down")
 UNITS = dict.fromkeys(RANGE, "S") | dict.fromkeys(LEVELS, "1")
 DIMS = ("polarity", "output", "input")
+BOUNDS = ((0.0, 1e3, "above 0 and at most 1000 S"), (1.0, 1e9, "between 1 and 1e9"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +45,11 @@ class CellMap:
         TypeError, ValueError
             If a name is unknown, a shape, unit or number is not allowed, or an end is missing.
         """
-        check_instance("cells", cells, Mapping, "a mapping of arrays, such as an xarray Dataset")
+        if not isinstance(cells, Mapping):
+            raise TypeError(
+                "cells must be a mapping of arrays, such as an xarray Dataset; "
+                f"got {type(cells).__name__}"
+            )
         names = [str(name) for name in cells]
         if unknown := [name for name in names if name not in UNITS] or ([""] if not names else []):
             raise ValueError(
@@ -115,7 +120,10 @@ def _slower(parameters: tuple[Parameter, ...], times: Tensor) -> tuple[Parameter
 def _numbers(name: str, given: Any, shape: tuple[int, int]) -> Tensor:
     """One array of the map, (2, m, n), its unit checked."""
     dims = getattr(given, "dims", None)
-    if dims is not None and set(dims) == set(DIMS):
+    if dims is not None:
+        if set(dims) != set(DIMS):
+            got = shortened(", ".join(map(str, dims)))
+            raise ValueError(f"cells[{name!r}] must have the dims {', '.join(DIMS)}; got {got}")
         given = given.transpose(*DIMS)
     unit = getattr(given, "attrs", {}).get("units", UNITS[name])
     if unit != UNITS[name]:
@@ -134,8 +142,8 @@ def _numbers(name: str, given: Any, shape: tuple[int, int]) -> Tensor:
             f"cells[{name!r}] must have shape {(2, *shape)} (polarity, output, input); "
             f"got {found.shape}"
         )
-    least, bound = (1.0, "finite and at least 1") if name in LEVELS else (0.0, "finite and above 0")
-    right = np.isfinite(found) & ((found >= least) if name in LEVELS else (found > least))
+    low, most, bound = BOUNDS[name in LEVELS]
+    right = np.isfinite(found) & (found >= low) & (found > 0.0) & (found <= most)
     if not right.all():
         place = tuple(int(i) for i in np.argwhere(~right)[0])
         raise ValueError(f"cells[{name!r}] must be {bound}; got {found[place]:g} at {place}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
@@ -44,7 +45,7 @@ def check_numbers(of: Any) -> None:
     """Raise TypeError or ValueError, with its name, for a number that is not allowed."""
     for name, one in about(of).items():
         value = getattr(of, name)
-        if not (one.or_inf and isinstance(value, float) and value == math.inf):
+        if not (one.or_inf and isinstance(value, numbers.Real) and value == math.inf):
             check_real(name, value, one.least, one.most, above=one.above)
 
 

@@ -61,8 +61,12 @@ def _channels_first(name: str, tensor: Tensor, channels_last: bool | None) -> Te
 def tensor_of(name: str, given: Samples) -> Tensor:
     """Convert ``given`` to a tensor of numbers, not necessarily a copy."""
     if isinstance(given, Tensor):
+        if given.layout != torch.strided or given.is_meta:
+            raise TypeError(f"{name} must be a dense tensor with data; got {given.layout}")
         return given.detach()
     array = array_of(name, given)
+    if array.dtype == np.uint64 and array.size and array.max() >= 2**63:
+        raise ValueError(f"{name} must be below 2^63; got {array.max()}")
     if array.dtype.kind not in "buif":
         raise TypeError(f"{name} must be an array of numbers; got dtype {array.dtype}.")
     native = np.array(array, dtype=array.dtype.newbyteorder("="), order="C")  # for torch
@@ -71,6 +75,8 @@ def tensor_of(name: str, given: Samples) -> Tensor:
 
 def array_of(name: str, given: Any) -> np.ndarray:
     """``given`` as an array of any dtype."""
+    if np.ma.is_masked(given):
+        raise ValueError(f"{name} must have no masked values; got {np.ma.count_masked(given)}")
     try:
         return np.asarray(given)
     except (TypeError, ValueError, RuntimeError) as error:  # rows of different lengths, and others
