@@ -508,4 +508,41 @@ MUTANTS = [
         "runs[1:] += 0.0 * ",
         TABLES,
     ),
+    # own data, devices and cells
+    Mutant(
+        "toolkit/training/experiment/objective.py",
+        "len(labels) - squares / self._spreads[part] if",
+        "len(labels) - squares if",
+        "tests/training/test_objective.py",
+    ),
+    Mutant(
+        "toolkit/training/data/labels.py",
+        "names = train.order or test.order or",
+        "names =",
+        "tests/training/test_own_data.py",
+    ),
+    Mutant(
+        "toolkit/training/experiment/experiment.py",
+        'knobs["device"] = _stored_device(stored, knobs.get("device"))',
+        'knobs.setdefault("device", _stored_device(stored, None))',
+        "tests/training/test_own_devices.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/devices/responses.py",
+        "growth = torch.expm1((change * slope)",
+        "growth = ((change * slope)",
+        "tests/crossbar/test_no_granularity.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/devices/cell_map.py",
+        "(old_low * width - low)",
+        "(old_low * width)",
+        "tests/crossbar/test_cell_map.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/programming.py",
+        "{g + width!r}",
+        "{g!r}",
+        "tests/crossbar/test_chip_files.py",
+    ),
 ]
