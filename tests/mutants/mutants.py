@@ -187,8 +187,8 @@ MUTANTS = [
     ),
     Mutant(
         "toolkit/crossbar/devices/responses.py",
-        "slope = math.expm1(-bend / levels)",
-        "slope = math.expm1(-bend / (levels + 1))",
+        "return torch.expm1(bend / levels)",
+        "return torch.expm1(bend / (levels + 1))",
         f"{CELLS}test_device.py",
     ),
     Mutant(
