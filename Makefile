@@ -11,7 +11,7 @@ PIP  := $(RUN) -m pip install --disable-pip-version-check --constraint constrain
 # builds of torch without CUDA, which on Linux saves several gigabytes
 CPU_TORCH ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: help dashboard test mutants notebooks html lint format benchmark clean
+.PHONY: help dashboard test mutants notebooks html docs lint format benchmark clean
 
 help: ## list these tasks
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -34,6 +34,11 @@ notebooks: $(VENV)/.runtime ## open the tutorials in JupyterLab
 
 html: $(VENV)/.runtime ## run the tutorials and write them as pages to build/notebooks
 	$(RUN) -m toolkit notebooks --html --out build/notebooks
+
+docs: $(VENV)/.docs ## build the site, tutorials and reference included, to build/site and build/site.zip
+	$(RUN) -m toolkit notebooks --html --out build/pages/tutorials
+	$(RUN) -m sphinx --fail-on-warning --keep-going -q docs build/site
+	cd build && $(abspath $(RUN)) -m zipfile --create site.zip site
 
 lint: $(VENV)/.dev ## check style and types
 	$(RUN) -m ruff check
@@ -71,6 +76,10 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/.torch
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.torch
 	$(PIP) --editable '.[dev]'
 	@touch $(VENV)/.runtime $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/.runtime
+	$(PIP) --editable '.[docs]'
+	@touch $@
 
 $(RUN):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

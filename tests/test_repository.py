@@ -171,3 +171,13 @@ def test_make_refuses_an_old_python(tmp_path):
     assert run.returncode != 0
     assert "Python 3.11 or newer is needed" in run.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def test_every_public_package_is_in_the_reference():
+    listed = set(re.findall(r"^   (toolkit\S+)$", (ROOT / "docs/reference.rst").read_text(), re.M))
+    public = {
+        module
+        for module, path in MODULES.items()
+        if path.name == "__init__.py" and "__all__" in path.read_text(encoding="utf-8")
+    }
+    assert public - {"toolkit", "toolkit.teaching", "toolkit.reproduce"} <= listed

@@ -71,7 +71,7 @@ def spectrum_points(singular_value: np.ndarray, sigma: np.ndarray) -> hv.Overlay
 
 
 def energy_curves(steps: np.ndarray, captured: np.ndarray, optimal: np.ndarray) -> hv.Overlay:
-    """Energy (percent of |G|^2) that the estimate captures, and the most that its rank can.
+    """Energy (percent of ``|G|^2``) that the estimate captures, and the most that its rank can.
 
     What is captured is drawn as the mean of ``WINDOW`` batches within the band of single ones.
     """

@@ -47,7 +47,7 @@ def open_results(
     ----------
     source
         A path that ends in .nc, .zarr or .zip (of a Zarr store), or the bytes of a netCDF file.
-        For many runs: a pattern such as "runs/*.nc", or a list of paths.
+        For many runs: a pattern such as ``"runs/*.nc"``, or a list of paths.
     lazy
         If true, values are Dask arrays in the chunks of the file, read when they are computed, so
         keep the file. Otherwise everything is read now, which also finds damaged values.
