@@ -14,11 +14,10 @@ sys.path.insert(0, str(HERE.parent))
 from toolkit import __version__  # noqa: E402 (of this checkout)
 
 project, author, release = "SBPCA Toolkit", "the SBPCA Toolkit authors", __version__
-copyright = author  # noqa: A001 (Sphinx's name)
+copyright = author
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax"]
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
-suppress_warnings = ["myst.xref_missing"]  # links out of this folder, which setup() turns
 
 autosummary_ignore_module_all = False
 autosummary_imported_members = True
@@ -48,14 +47,3 @@ html_static_path = [
 ]
 html_css_files = ["page.css"]
 html_js_files = [("auto-render.min.js", {"defer": "defer"}), ("formulas.js", {"defer": "defer"})]
-
-
-def _links(_app: object, name: str, text: list[str]) -> None:
-    """Links of the guides that lead out of this folder: to tutorials and to the repository's files."""
-    if name != "reference":
-        text[0] = text[0].replace("](../notebooks/", "](tutorials/")
-
-
-def setup(app: object) -> None:
-    """Called by Sphinx."""
-    app.connect("source-read", _links)  # type: ignore[attr-defined]
