@@ -28,6 +28,7 @@ from toolkit.training import Experiment
 
 EPIRAM = get_device("EpiRAM")
 CHIP = Chip(EPIRAM)
+A = [Layer("a", 10, 20)]
 
 
 def conv(inputs, outputs, stride=1, size=3):
@@ -270,6 +271,13 @@ def test_every_method_has_a_budget():
     assert bool((both.energy.diff("price") >= 0).all())
 
 
+def test_activity_is_of_the_method_that_it_was_measured_with():
+    does = {"a": Activity(pulses=0.5, is_measured=True)}
+    both = compare(A, CHIP, methods=["sbpca", "accumulator"], activity={"sbpca": does})
+    assert both.is_measured.isel(layer=0).values.tolist() == [True, False]
+    assert float(both.pulses_per_cell.isel(layer=0, algorithm=0)) == 0.5
+
+
 def test_prices_come_from_two_sources_each():
     for name, rows in read_prices().items():
         assert len({row.source.split(":")[0] for row in rows}) >= 2, name
@@ -289,9 +297,6 @@ def test_prices_of_ones_own():
 def test_layers_from_a_table():
     table = pd.DataFrame({"name": ["a", "b"], "outputs": [10, 5], "inputs": [20, 10]})
     assert read_layers(table.to_dict("records")) == [Layer("a", 10, 20), Layer("b", 5, 10)]
-
-
-A = [Layer("a", 10, 20)]
 
 
 @pytest.mark.parametrize(
@@ -322,6 +327,7 @@ A = [Layer("a", 10, 20)]
         (lambda: budget(A, CHIP, samples=math.nan), "samples"),
         (lambda: budget(A, CHIP, activity={"b": Activity(0.1)}), "activity must be one of a"),
         (lambda: budget(A, CHIP, activity={"a": 3}), "activity of 'a'"),
+        (lambda: compare(A, CHIP, activity={"a": {}}), "activity must be one of sbpca"),
         (lambda: Chip("EpiRAM"), "device must be"),
         (lambda: Chip(EPIRAM, array_size=(0, 3)), "array_size"),
         (lambda: Chip(EPIRAM, adc_bits=40), "adc_bits"),

@@ -137,7 +137,8 @@ def budget(
     samples
         Network inputs of a whole training.
     activity
-        By layer name, what :func:`measured` found in a run. Layers without it are estimated.
+        By layer name, what :func:`measured` found in a run by this method. Layers without it are
+        estimated.
     prices
         From :func:`read_prices`; by default the package's.
 
@@ -155,11 +156,12 @@ def budget(
     """
     check_instance("chip", chip, Chip, "a Chip")
     check_choice("method", method, budget_methods())
-    batch_size, block_size = (
-        check_count("batch_size", batch_size),
-        check_count("block_size", block_size),
-    )
-    check_count("samples", samples)
+    for name, count in (
+        ("batch_size", batch_size),
+        ("block_size", block_size),
+        ("samples", samples),
+    ):
+        check_count(name, count)
     layers = _layers(network, example)
     ranks = _ranks(rank, layers)
     activity = {} if activity is None else dict(activity)
@@ -184,12 +186,19 @@ def compare(
 ) -> xr.Dataset:
     """Budgets of several methods, over ``algorithm``; arguments as for :func:`budget`.
 
+    ``activity`` is by method, then by layer: each method writes in its own way.
     ``.sel(method=...)`` is xarray's own argument, hence another name for the dimension.
     """
     if isinstance(methods, str) or not isinstance(methods, Sequence) or not methods:
         raise ValueError(f"methods must be a list of budget_methods(); got {shown(methods)}")
     layers = _layers(network, arguments.pop("example", None))
-    found = [budget(layers, chip, method=method, **arguments) for method in methods]
+    activity = arguments.pop("activity", None) or {}
+    for method in activity:
+        check_choice("activity", method, methods)
+    found = [
+        budget(layers, chip, method=method, activity=activity.get(method), **arguments)
+        for method in methods
+    ]
     joined: xr.Dataset = xr.concat(
         found, xr.IndexVariable("algorithm", list(methods)), combine_attrs="drop_conflicts"
     )
