@@ -18,7 +18,8 @@ the reader's names, so a run from top to bottom tests every solution::
 The check is in ``toolkit/teaching/checks/<topic>.py``, which is imported when an exercise of that
 topic is checked. A new module is a new set of exercises; nothing needs to be registered::
 
-    from toolkit.teaching.exercises import Wrong, close, exercise, wrong
+    from toolkit.teaching.drawings import Drawing, drawing, drawing_names
+from toolkit.teaching.exercises import Wrong, close, exercise, wrong
 
     @exercise("quick_start.words")
     def words(answer: float) -> str | Wrong:
@@ -47,20 +48,26 @@ One cell asks for a prediction, and a later one shows it beside the result::
 
 ``fast(20, 3)`` is 20 for a reader and 3 in the tests, which set ``TOOLKIT_FAST``.
 
+``drawing("crossbar")`` is the schematic at the head of a notebook, an SVG made by code.
+
 Tests of a topic: every right answer passes, two or more typical wrong ones get their own hint,
 ``...`` counts as unanswered.
 """
 
+from toolkit.teaching.drawings import Drawing, drawing, drawing_names
 from toolkit.teaching.exercises import Verdict, Wrong, check, close, exercise, wrong
 from toolkit.teaching.prediction import Prediction, predict
 from toolkit.teaching.sizes import fast
 
 __all__ = [
+    "Drawing",
     "Prediction",
     "Verdict",
     "Wrong",
     "check",
     "close",
+    "drawing",
+    "drawing_names",
     "exercise",
     "fast",
     "predict",

@@ -1,0 +1,42 @@
+"""Every notebook opens with a schematic of its own, which stays within its frame."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.test_notebooks import read
+from toolkit.teaching import drawing, drawing_names, series
+from toolkit.teaching.drawings import HEIGHT, WIDTH
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def test_every_notebook_opens_with_a_drawing_of_its_own():
+    shown = []
+    for path in series.notebooks():
+        second = read(path).code()[1]
+        shown += re.findall(r'^drawing\("([\w-]+)"\)$', second)
+    assert shown == list(drawing_names())
+
+
+@pytest.mark.parametrize("name", drawing_names())
+def test_a_drawing_is_svg_within_its_frame(name):
+    root = ElementTree.fromstring(drawing(name)._repr_html_())
+    assert root.find(f"{SVG}title").text.endswith(".")
+    assert len(list(root)) > 10
+    for text in root.iter(f"{SVG}text"):
+        half = 0.3 * float(text.get("font-size")) * len(text.text)  # of a wide sans serif
+        if text.get("text-anchor") == "middle":
+            assert half - 4 <= float(text.get("x")) <= WIDTH - half + 4, text.text
+        assert 0 <= float(text.get("y")) <= HEIGHT, text.text
+    for shape in root.iter(f"{SVG}rect"):
+        x, y, width, height = (float(shape.get(k)) for k in ("x", "y", "width", "height"))
+        assert x >= 0 and y >= 0 and x + width <= WIDTH and y + height <= HEIGHT
+    colours = {each.get("stroke") or each.get("fill") for each in root.iter()} - {None}
+    assert not colours & {"#000", "#fff", "black", "white"}  # dark pages have none of these
+
+
+def test_an_unknown_drawing_is_refused():
+    with pytest.raises(ValueError, match="name must be one of quick-start"):
+        drawing("cat")
