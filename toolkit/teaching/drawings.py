@@ -217,7 +217,7 @@ def _sbpca(d: Drawing) -> None:
     d.words(142, 30, "a block: errors D, activations A")
     d.line((122, 44), (122, 80), arrow=True)
     d.line((598, 80), (598, 44), arrow=True)
-    d.words(560, 30, "after the batch: k outer products Δ σ Xᵀ")
+    d.words(548, 30, "after the batch: k outer products Δ σ Xᵀ")
 
 
 def _rank_block_batch(d: Drawing) -> None:
@@ -320,11 +320,11 @@ def _wires(d: Drawing) -> None:
         for j in range(4):
             x = 60 + 90 * j
             d.line(*_zigzag(x, x + 90, y), ink=BLUE)
-            d.dot(x + 90, y, 7, GREEN if (i, j) != (1, 1) else _INK)
+            d.dot(x + 90, y, 7, GREEN if (i, j) != (1, 1) else ORANGE)
     d.line((52, 30), (420, 30), arrow=True)
     d.words(236, 16, "further along the wire, less voltage arrives", size=13)
     d.words(590, 60, "wires: IR drop", size=15)
-    d.words(590, 106, "faults: a cell that\nno longer moves (black)", size=15)
+    d.words(590, 106, "faults: a cell that\nno longer moves (orange)", size=15)
     d.words(590, 160, "drift: G changes\nwhile nobody writes", size=15)
 
 
