@@ -341,6 +341,7 @@ def test_layers_from_a_table():
         (lambda: Activity(0.1, busiest=0.5), "busiest"),
         (lambda: Activity(0.1, conductance=-1e-6), "conductance"),
         (lambda: Activity(0.1, phases="two"), "phases"),
+        (lambda: budget([Layer("a", 10**9, 10**9, 10**9)], CHIP), "of layer 'a' must be below"),
         (lambda: read_prices({"gold": 3}), "prices must be one of"),
         (lambda: read_prices({"adc_time": 0}), "prices of adc_time"),
         (lambda: read_prices({"adc_time": []}), "prices of adc_time"),

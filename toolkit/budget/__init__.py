@@ -3,7 +3,7 @@
 from toolkit.budget.activity import Activity, measured
 from toolkit.budget.budget import DENSE, PARTS, Chip, budget, budget_methods, compare
 from toolkit.budget.layers import Layer, layers_of, read_layers
-from toolkit.budget.plan import read_budget
+from toolkit.budget.plan import read_budget, read_network
 from toolkit.budget.prices import PRICES, read_prices
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "measured",
     "read_budget",
     "read_layers",
+    "read_network",
     "read_prices",
 ]

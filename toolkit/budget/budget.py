@@ -24,6 +24,7 @@ DENSE = ("per-sample", "accumulator", "mixed-precision")
 #: Where the energy and the time of a batch go.
 PARTS = ("reads", "converters", "estimate", "memory", "writes")
 MEMORIES = ("sram", "sram-large", "dram")
+_MOST = 2**63  # what a file's whole numbers hold
 _PRICE_OF = {"sram": "sram_energy", "sram-large": "sram_energy_large", "dram": "dram_energy"}
 
 
@@ -173,7 +174,13 @@ def budget(
     for i, layer in enumerate(layers):
         plan = _plan(method, layer, ranks[layer.name], batch_size, block_size)
         does = activity.get(layer.name) or estimated(plan.products)
-        rows.append(_row(layer, plan, chip, does, prices, transposed=i > 0))
+        row = _row(layer, plan, chip, does, prices, transposed=i > 0)
+        for name, value in row.items():
+            if isinstance(value, int) and value >= _MOST:
+                raise ValueError(
+                    f"{name} of layer {layer.name!r} must be below 2^63; got {value:.3g}"
+                )
+        rows.append(row)
     return _dataset(layers, rows, batch_size, samples, chip, method, rank, block_size)
 
 
@@ -192,6 +199,8 @@ def compare(
     if isinstance(methods, str) or not isinstance(methods, Sequence) or not methods:
         raise ValueError(f"methods must be a list of budget_methods(); got {shown(methods)}")
     layers = _layers(network, arguments.pop("example", None))
+    if arguments.get("prices") is None:
+        arguments["prices"] = read_prices()  # once
     activity = arguments.pop("activity", None) or {}
     for method in activity:
         check_choice("activity", method, methods)
@@ -325,12 +334,21 @@ def _dataset(
     rank: int | Mapping[str, int],
     block_size: int,
 ) -> xr.Dataset:
-    data = xr.Dataset(coords={"layer": [layer.name for layer in layers]})
-    for name in rows[0]:
-        dims = ("layer", "part", "price") if name in _UNITS else ("layer",)
-        values = np.stack([np.asarray(row[name]) for row in rows])
-        data[name] = (dims, values, {"units": _UNITS.get(name, "1")})
-    data = data.assign_coords(part=list(PARTS), price=list(PRICES))
+    data = xr.Dataset(
+        {
+            name: (
+                ("layer", "part", "price") if name in _UNITS else ("layer",),
+                np.stack([np.asarray(row[name]) for row in rows]),
+                {"units": _UNITS.get(name, "1")},
+            )
+            for name in rows[0]
+        },
+        coords={
+            "layer": [layer.name for layer in layers],
+            "part": list(PARTS),
+            "price": list(PRICES),
+        },
+    )
     batches = -(-samples // batch_size)
     with np.errstate(divide="ignore"):
         data["trainings"] = chip.lifetime / (data["busiest_cell"] * batches)

@@ -51,10 +51,19 @@ def read_budget(path: str | os.PathLike[str]) -> xr.Dataset:
         chip["array_size"] = tuple(chip["array_size"])
     arguments = {name: found[name] for name in _TRAINING if name in found}
     prices = read_prices(found.get("prices"))
-    return compare(_network(found["network"]), Chip(**chip), prices=prices, **arguments)
+    return compare(read_network(found["network"]), Chip(**chip), prices=prices, **arguments)
 
 
-def _network(given: Any) -> list[Layer]:
+def read_network(given: Any) -> list[Layer]:
+    """Layers from a list of them, or from ``{model: ..., shape: [...], classes: ...}``.
+
+    ``model`` is one of :func:`~toolkit.training.model_names`; it can have ``hidden``, its widths.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If something in it is not allowed; it is named.
+    """
     if not isinstance(given, Mapping):
         return read_layers(given)
     known = {"model", "shape", "classes", "hidden"}
