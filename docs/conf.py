@@ -16,6 +16,7 @@ from toolkit import __version__  # noqa: E402 (of this checkout)
 project, author, release = "SBPCA Toolkit", "the SBPCA Toolkit authors", __version__
 copyright = author
 extensions = ["myst_parser", "numpydoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax"]
+myst_heading_anchors = 3
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
 
