@@ -75,16 +75,14 @@ def _own_devices() -> _Parser:
 
 
 def _add_devices(paths: Sequence[Path]) -> None:
-    """Put the devices of YAML files into the list, that of the knobs included."""
+    """Put the devices of YAML files into the list."""
     if not paths:
         return
-    from toolkit.crossbar import add_device, device_names, open_device
+    from toolkit.crossbar import add_device, open_device
     from toolkit.crossbar.devices.presets import DEVICES_VARIABLE
-    from toolkit.training.experiment.settings import DIGITAL, Settings
 
     for path in paths:
         add_device(open_device(path))
-    Settings.param["device"].objects = [DIGITAL, *device_names()]
     os.environ[DEVICES_VARIABLE] = os.pathsep.join(str(path.resolve()) for path in paths)
 
 

@@ -1,15 +1,17 @@
 """A device of one's own travels whole in results, checkpoints, stores and sweeps."""
 
+import argparse
 import json
 from dataclasses import replace
 
 import pytest
 
-from toolkit.crossbar import Device, add_device, device_names, get_device, open_device
+from toolkit.crossbar import Device, add_device, get_device, open_device
 from toolkit.crossbar.devices import presets
 from toolkit.fitting import EXAMPLE_CSV, fit_csv
 from toolkit.results import open_results
 from toolkit.training import Experiment, stored_devices, sweep
+from toolkit.training.experiment.knobs import add_arguments
 from toolkit.training.experiment.live import LiveRun
 from toolkit.training.experiment.settings import DIGITAL, Settings
 from toolkit.training.experiment.sweep import plan_of
@@ -22,13 +24,10 @@ def fitted() -> Device:
 
 @pytest.fixture
 def listed(fitted, monkeypatch) -> Device:
-    """The device in the list, as ``--devices`` puts it there, for this test."""
+    """The device in the list, for this test."""
     monkeypatch.setattr(presets, "_DEVICES", dict(presets._DEVICES))
     add_device(fitted)
-    knob = Settings.param["device"]
-    knob.objects = [DIGITAL, *device_names()]
-    yield fitted
-    knob.objects = [DIGITAL, *filter(presets.is_preset, device_names())]
+    return fitted
 
 
 def whole(one: Device, other: Device) -> bool:
@@ -48,6 +47,29 @@ def test_a_fitted_device_says_where_it_comes_from_and_keeps_it_in_its_file(fitte
     assert back == fitted == replace(fitted, provenance=None)
     assert {k: back.provenance[k] for k in fitted.provenance} == dict(fitted.provenance)
     assert "provenance" not in repr(back)
+
+
+def test_a_device_that_was_added_is_known_by_its_name_everywhere(fitted, monkeypatch):
+    monkeypatch.setattr(presets, "_DEVICES", dict(presets._DEVICES))
+    run = run_with("EpiRAM")  # before the device is in the list
+    with pytest.raises(ValueError, match="device must be one of digital, ideal"):
+        run_with(fitted.name)
+    add_device(fitted)
+    assert run_with(fitted.name).device == fitted.name
+    run.device = fitted.name
+    run.step()
+    assert whole(stored_devices(run.results())[0], fitted)
+    assert fitted.name in Settings.param["device"].objects
+    assert fitted.name in add_words()
+    with pytest.raises(ValueError, match=f"device must be one of .*{fitted.name} or a Device"):
+        run_with("nobody's")
+
+
+def add_words() -> str:
+    """What ``train --help`` says of the knobs."""
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, Settings)
+    return parser.format_help()
 
 
 @pytest.mark.parametrize("kind", ["object", "name"])
@@ -96,11 +118,9 @@ def test_a_checkpoint_gives_back_the_same_device(listed, tmp_path, kind):
     assert [record.loss for record in again.steps(epochs=1)] == straight
     # elsewhere: the list has no such device, or another one of that name
     del presets._DEVICES[listed.name]
-    Settings.param["device"].objects = [DIGITAL, *device_names()]
     for other in (None, replace(listed, levels_up=3.0)):
         if other is not None:
             add_device(other)
-            Settings.param["device"].objects = [DIGITAL, *device_names()]
         back = Experiment.resume(path)
         assert whole(back.device, listed)
         assert [record.loss for record in back.steps(epochs=1)] == straight

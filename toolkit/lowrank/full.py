@@ -11,12 +11,15 @@ __all__ = ["FullGradient"]
 
 
 class FullGradient(Estimator):
-    """The batch itself as factors: exact, of rank = batch.
+    """The exact gradient, without truncation: one outer product for each sample.
 
-    ``left = errors.T``, ``sigma = 1``, ``right = activations.T``, so that
-    ``left @ diag(sigma) @ right.T`` is exactly ``errors.T @ activations``. Written rank by rank on
-    a crossbar, this is per-sample training, which needs neither memory nor sums; the costs below
-    are those of summing the batch first.
+    A batch's gradient ``errors.T @ activations`` is a sum of outer products, one for each sample.
+    They are the factors: ``left = errors.T``, ``sigma = 1``, ``right = activations.T``. Nothing is
+    estimated and no rank is chosen: the update has as many outer products as the batch samples.
+
+    Written one by one on a crossbar (scheme ``rank-sequential``), this is per-sample training,
+    which needs neither memory nor sums. Their sum at once (``rank-sum``) is mini-batch gradient
+    descent; the costs below are those of this sum.
     """
 
     name = "sgd"

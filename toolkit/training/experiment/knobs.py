@@ -30,6 +30,7 @@ _OWN: dict[str, Any] = {
     "latex": "",
     "notebook": 0,  # that explains it; 0: none
     "made": None,  # a Choice also accepts objects of this type
+    "listed": None,  # a Choice: a function that returns the names as they are now
 }
 
 
@@ -102,9 +103,21 @@ class Flag(_Declared, param.Boolean):
 
 
 class Choice(_Declared, param.Selector):
-    """One name from a fixed list or, if ``made`` is given, an object of that type."""
+    """One name from a list or, if ``made`` is given, an object of that type.
+
+    The list is ``objects``, or what the function ``listed`` returns at that moment.
+    """
 
     __slots__ = [*_OWN]
+
+    @property
+    def objects(self) -> Any:
+        """The names that are allowed now."""
+        return super().objects if self.listed is None else self.listed()
+
+    @objects.setter
+    def objects(self, names: Any) -> None:
+        param.Selector.objects.fset(self, names)  # type: ignore[attr-defined]
 
     def _validate(self, val: Any) -> None:
         if self.made is not None and isinstance(val, self.made):

@@ -44,6 +44,11 @@ _LINES, _FURTHER = "Lines and converters", "Estimators, further"
 _OF_CELLS = about(Device) | about(Exponential)
 
 
+def _devices() -> list[str]:
+    """Plain weights and the devices in the list, those that were added included."""
+    return [DIGITAL, *device_names()]
+
+
 def _of_cells(name: str, **shown: Any) -> Real:
     """A knob that overrides this parameter of the device or its response."""
     one = _OF_CELLS[name]
@@ -203,7 +208,7 @@ class Settings(param.Parameterized):
     )
     device = Choice(
         DIGITAL,
-        objects=[DIGITAL, *device_names()],
+        listed=_devices,
         made=Device,
         group=_DEVICE,
         notebook=10,
