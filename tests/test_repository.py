@@ -44,6 +44,7 @@ dashboards
 dashboards.app
 dashboards.playground
 dashboards.race dashboards.devices dashboards.results dashboards.scenarios dashboards.notebook
+dashboards.budget
 toolkit.cli toolkit.__main__
 """
 FORBIDDEN = {

@@ -29,6 +29,7 @@ _context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" e
 _READERS = [
     "dashboards.results.run_files",
     "dashboards.devices.measured",
+    "dashboards.budget.networks",
     "dashboards.app.settings_text",
 ]
 

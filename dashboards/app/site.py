@@ -220,5 +220,6 @@ def _header(key: str) -> str:
     )
     return (
         '<div style="display:flex;align-items:center;gap:24px;flex-wrap:wrap">'
-        f'{heading}<nav aria-label="Pages" style="display:flex;gap:2px">{links}</nav></div>'
+        f'{heading}<nav aria-label="Pages" style="display:flex;gap:2px;overflow-x:auto">{links}'
+        "</nav></div>"
     )

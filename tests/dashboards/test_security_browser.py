@@ -63,7 +63,8 @@ def test_all_pages_stand_behind_a_prefix_and_a_password(
     secret.write_text("open sesame\nnot this line\n")
     dashboard = own_dashboard("--password-file", str(secret), prefix="/lab")
     own = dashboard.url.removesuffix("/lab/")
-    for path in ("/lab/", "/lab/race", "/lab/devices", "/lab/results", "/lab/scenarios"):
+    pages = ("", "race", "devices", "results", "budget", "scenarios")
+    for path in (f"/lab/{name}" for name in pages):
         status, leads_to, text = answer(dashboard, path)
         assert status == 302 and urljoin(path, leads_to).startswith("/lab/login?next="), leads_to
         assert "Bokeh" not in text

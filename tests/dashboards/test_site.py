@@ -12,21 +12,21 @@ from dashboards.app.login import read_password
 
 
 def test_pages_have_addresses_of_their_own():
-    assert list(site.pages()) == ["playground", "race", "devices", "results", "scenarios"]
-    assert len({site.path(key) for key in site.pages()}) == 5
+    assert list(site.pages()) == ["playground", "race", "devices", "results", "budget", "scenarios"]
+    assert len({site.path(key) for key in site.pages()}) == 6
 
 
 def test_a_folder_is_a_page(tmp_path, monkeypatch):
     """A folder with ``PAGE`` from anywhere on the package's path is linked and served."""
-    (tmp_path / "budget").mkdir()
-    text = "from dashboards import Page\n\nPAGE = Page('Budget', place=9)\n"
-    (tmp_path / "budget" / "__init__.py").write_text(text)
+    (tmp_path / "spare").mkdir()
+    text = "from dashboards import Page\n\nPAGE = Page('Spare', place=9)\n"
+    (tmp_path / "spare" / "__init__.py").write_text(text)
     monkeypatch.setattr(dashboards, "__path__", [*dashboards.__path__, str(tmp_path)])
     site.pages.cache_clear()
     try:
-        assert list(site.pages())[-1] == site.path("budget") == "budget"
+        assert list(site.pages())[-1] == site.path("spare") == "spare"
         header = site.page("playground", sidebar=[], main=[]).header[0].object
-        assert 'href="budget"' in header
+        assert 'href="spare"' in header
     finally:
         site.pages.cache_clear()
 

@@ -49,7 +49,8 @@ def save_budget(found: xr.Dataset, path: Path) -> None:
 
 def _as_text(found: xr.Dataset) -> str:
     """One line for each method: sums over the network, low to high where prices differ."""
-    words = found[["words_kept", "words_buffered", "edge_words", "pulses"]].sum("layer")
+    words = found[["words_kept", "words_buffered", "edge_words", "pulses"]]
+    words = words.astype(float).sum("layer")
     table = words.to_dataframe().map("{:,.0f}".format)
     for name, unit in (("energy", "J"), ("time", "s")):
         sums = found[name].sum(["layer", "part"]).transpose("algorithm", "price").values

@@ -14,7 +14,16 @@ import holoviews as hv
 import numpy as np
 from bokeh.core.property.vectorization import Value
 from bokeh.core.serialization import Deserializer, Serializer
-from bokeh.models import DataRange1d, HoverTool, Image, Line, LinearColorMapper, Range1d, Scatter
+from bokeh.models import (
+    DataRange1d,
+    FixedTicker,
+    HoverTool,
+    Image,
+    Line,
+    LinearColorMapper,
+    Range1d,
+    Scatter,
+)
 from bokeh.models.annotations import ColorBar, Title
 from bokeh.models.renderers import GlyphRenderer
 from bokeh.plotting import figure
@@ -96,7 +105,7 @@ class LiveFigure:
         """
         source, renderer = self._sources[glyph], self._glyphs[glyph]
         is_curve = isinstance(renderer.glyph, Line | Scatter)
-        shown = not is_curve or all(np.isfinite(values).any() for values in columns.values())
+        shown = not is_curve or all(_is_seen(values) for values in columns.values())
         if not shown:
             columns = dict.fromkeys(columns, UNSEEN)
         if renderer.visible != shown:
@@ -162,6 +171,16 @@ class LiveFigure:
             if item.label != Value(name):
                 item.label = Value(name)
 
+    def name_rows(self, names: Sequence[str]) -> None:
+        """Name the rows of the y axis, the first on top; a row is 1 high."""
+        axis: Any = self.figure.yaxis[0]
+        places = [place + 0.5 for place in range(len(names))]
+        named = dict(zip(places, names, strict=True))
+        if axis.major_label_overrides != named:
+            axis.update(ticker=FixedTicker(ticks=places), major_label_overrides=named)
+            y: Any = self.figure.y_range
+            y.update(start=len(names), end=0, reset_start=len(names), reset_end=0)
+
     def explain(self, glyph: int, column: str) -> None:
         """Show the text in ``column`` when the pointer is over a line of the ``glyph``-th glyph."""
         hover = HoverTool(renderers=[self._glyphs[glyph]], tooltips=f"@{column}")
@@ -178,3 +197,8 @@ class LiveFigure:
         for axis, (start, end) in ((self.figure.x_range, x), (self.figure.y_range, y)):
             if isinstance(axis, Range1d) and (axis.start, axis.end) != (start, end):
                 axis.update(start=start, end=end, reset_start=start, reset_end=end)
+
+
+def _is_seen(values: Any) -> bool:
+    values = np.asarray(values)
+    return bool(values.dtype.kind not in "fc" or np.isfinite(values).any())

@@ -1,0 +1,107 @@
+"""What a budget says, as a sentence, a line of facts and the rows of a table."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from toolkit.budget import DENSE
+from toolkit.plots.budget import prefix
+
+HEADERS = (
+    *("layer", "outputs m", "inputs n", "positions", "m n", "kept", "buffered"),
+    *("m n / (kept + buffered)", "pulses", "trainings"),
+)
+_MOST_NAMED = 4
+
+
+def layer_rows(one: xr.Dataset) -> list[list[str]]:
+    """A row for each layer of one method's budget, under ``HEADERS``."""
+    columns = [one[name].values for name in ("outputs", "inputs", "positions")]
+    m, n, _ = columns
+    kept, buffered = (one[name].values.astype(float) for name in ("words_kept", "words_buffered"))
+    saved = m * n / np.maximum(kept + buffered, 1)
+    counts = [*columns, m * n, kept, buffered]
+    return [
+        [
+            str(name),
+            *(f"{int(column[i]):,}" for column in counts),
+            f"{saved[i]:.3g}" if saved[i] > 1 else f"{saved[i]:.2g}: nothing saved",
+            _count(one["pulses"].values[i]),
+            trainings(one["trainings"].values[i]),
+        ]
+        for i, name in enumerate(one["layer"].values)
+    ]
+
+
+def trainings(count: float) -> str:
+    """A number of trainings as text."""
+    if math.isinf(count):
+        return "no limit"
+    return _count(count)
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}" if 10 <= value < 1e10 else f"{value:.3g}"
+
+
+def facts_of(one: xr.Dataset) -> dict[str, str]:
+    """Sums over the network."""
+    words = one[["words_kept", "words_buffered", "cells", "arrays"]].astype(float).sum("layer")
+    return {
+        "Energy of a batch": _with_range(one["energy"].sum(["layer", "part"]).values, "J"),
+        "Time of a batch": _with_range(one["time"].sum(["layer", "part"]).values, "s"),
+        "Kept": f"{int(words['words_kept']):,}",
+        "Buffered": f"{int(words['words_buffered']):,}",
+        "m n": f"{int(words['cells']) // 2:,}",
+        "Arrays": f"{int(words['arrays']):,}",
+        "Trainings": trainings(float(one["trainings"].min())),
+    }
+
+
+def sentence(one: xr.Dataset, method: str) -> str:
+    """What dominates one method's budget, and in which layers factors do not pay."""
+    parts = []
+    for name in ("energy", "time"):
+        shares = one[name].sum("layer").sel(price="typical").to_series()
+        largest, whole = str(shares.idxmax()), float(shares.sum())
+        parts.append(f"{_part(largest)} of its {name} ({100 * shares.max() / whole:.0f} %)")
+    text = f"Of {method}, {parts[0]} and {parts[1]}"
+    if method in DENSE:
+        holds = "no gradient at all" if method == "per-sample" else "m n numbers for every layer"
+        return f"{text}; it holds {holds}."
+    return f"{text}; {_where(one)}."
+
+
+def _part(name: str) -> str:
+    takes = "take most" if name.endswith("s") else "takes most"
+    return f"{name} {takes}" if name in ("reads", "converters", "writes") else f"the {name} {takes}"
+
+
+def _where(one: xr.Dataset) -> str:
+    """Layers whose factors hold as many numbers as the gradient, or more."""
+    size = (one["outputs"] * one["inputs"]).values
+    kept = one["words_kept"].values.astype(float)
+    held = kept + one["words_buffered"].values
+    names = one["layer"].values.astype(str)
+    alone, together = names[kept >= size].tolist(), names[(held >= size) & (kept < size)].tolist()
+    found = [f"its factors save nothing in {_listed(alone)}"] if alone else []
+    if together:
+        found.append(f"with a block's buffer it holds more than m n in {_listed(together)}")
+    return ", and ".join(found) or "it holds fewer numbers than m n in every layer"
+
+
+def _listed(names: list[str]) -> str:
+    shown = names[:_MOST_NAMED]
+    if rest := len(names) - len(shown):
+        return f"{', '.join(shown)} and {rest} more"
+    return " and ".join(filter(None, [", ".join(shown[:-1]), shown[-1]]))
+
+
+def _with_range(values: Any, unit: str) -> str:
+    low, typical, high = map(float, values)
+    factor, text = prefix(typical, unit)
+    return f"{typical * factor:.3g} {text} ({low * factor:.3g} to {high * factor:.3g})"
