@@ -39,3 +39,18 @@ def test_a_plan_takes_a_learning_rate_as_people_write_it(tmp_path):
     path = tmp_path / "plan.yaml"
     path.write_text("grid: {learning_rate: [1e-3, 1e-2]}")
     assert read_plan(path).axes["learning_rate"] == [0.001, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rank: 3\nmethod: svd\nrank: 4", "line 3: 'rank' is there twice"),
+        ("a:\n  - {b: 1, b: 1}", "line 2: 'b' is there twice"),
+        ("network:\t[\n", "line 1: "),
+        ("a: 1\nb: [1, 2", "line 2: "),
+        ("a: !!python/name:os.system x", "line 1: could not determine a constructor"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_line(text, said):
+    with pytest.raises(ValueError, match=f"not YAML: {said}"):
+        read_plain_yaml(text)

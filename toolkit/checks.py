@@ -41,6 +41,10 @@ FLOATS = (torch.float32, torch.float64)
 _LARGEST_SEED = 2**64 - 1
 
 
+class ShapeError(ValueError):
+    """An input whose shape a layer cannot take."""
+
+
 def check_count(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
     """A whole number from ``least`` to ``most``."""
     if isinstance(value, bool):

@@ -6,12 +6,26 @@ import re
 from typing import Any
 
 import yaml
+from yaml.constructor import ConstructorError
 
 _DEEPEST = 8
 
 
 class _Loader(yaml.SafeLoader):
-    """With the numbers of YAML 1.2, to which 1e-3 is one; for PyYAML it would be text."""
+    """With the numbers of YAML 1.2, to which 1e-3 is one, and no key twice.
+
+    For PyYAML, 1e-3 is text, and the last of two equal keys silently wins.
+    """
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """The mapping, if no key is in it twice."""
+        keys: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in keys:
+                words = f"{key.value[:40]!r} is there twice"
+                raise ConstructorError(None, None, words, key.start_mark)
+            keys.add(key.value)
+        return super().construct_mapping(node, deep=deep)
 
 
 _Loader.add_implicit_resolver(
@@ -27,7 +41,8 @@ def read_plain_yaml(text: str) -> Any:
     Raises
     ------
     ValueError
-        If it is no YAML, has aliases or tags, or more than 8 levels of lists and mappings.
+        If it is no YAML, has a key twice, aliases or tags, or more than 8 levels of lists and
+        mappings; the message names the line where there is one.
     """
     depth = 0
     try:
@@ -43,5 +58,12 @@ def read_plain_yaml(text: str) -> Any:
                 raise ValueError(f"lists and mappings must be at most {_DEEPEST} levels deep")
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        line = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise ValueError(f"not YAML: {line}") from None
+        raise ValueError(f"not YAML: {_problem(error)}") from None
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    """What is wrong, and in which line, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    words = getattr(error, "problem", None) or str(error) or type(error).__name__
+    where = f"line {mark.line + 1}: " if mark else ""
+    return where + words.splitlines()[0][:120]

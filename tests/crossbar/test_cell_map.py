@@ -154,7 +154,7 @@ ONES = np.ones((2, *SHAPE))
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        ({}, "cells must hold g_min, g_max, levels_up, levels_down or some of them; got ''"),
+        ({}, "cells must hold g_min, g_max, levels_up, levels_down or some of them; got none"),
         ({"G_MIN": ONES}, "cells must hold .* got 'G_MIN'"),
         ({"g_min": ONES}, "cells must hold g_min and g_max together; got no g_max"),
         (
@@ -200,3 +200,11 @@ def test_a_response_that_is_not_affine_is_refused():
         array.device = device_of(PowStep())
     assert torch.equal(array.conductance, before)
     assert isinstance(array.device.response, Exponential)
+
+
+def test_ranges_in_another_unit_are_refused():
+    in_microsiemens = {name: 1e6 * values for name, values in measured().items()}
+    with pytest.raises(ValueError, match=r"cells must be in siemens.* 1e-06 to 1e-05 S; got "):
+        array_of(Exponential(), in_microsiemens)
+    with pytest.raises(ValueError, match=r"cells must hold g_min, g_max, .*; got none"):
+        array_of(Exponential(), {})

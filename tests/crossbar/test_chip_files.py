@@ -175,3 +175,14 @@ def test_bytes_and_other_shapes_are_refused(tmp_path):
         array_of().load_reached(tmp_path / "map.csv")
     with pytest.raises(OSError, match=r"cannot be written|no folder"):
         array_of().save_targets(tmp_path / "no" / "map.csv")
+
+
+def test_a_file_with_semicolons_or_of_another_encoding_is_explained(tmp_path):
+    path, array = tmp_path / "layer1.csv", array_of()
+    array.save_targets(path)
+    path.write_text(path.read_text().replace(",", ";").replace(".", ","))
+    with pytest.raises(ValueError, match="no column polarity; columns are separated by commas"):
+        array.load_reached(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"layer1\.csv is no text in UTF-8"):
+        array.load_reached(path)

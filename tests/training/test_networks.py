@@ -229,3 +229,9 @@ def test_results_hold_the_spectra_of_their_steps():
             row = layer.sel(step=step)
             for variable, value in vars(seen[step][name]).items():
                 np.testing.assert_array_equal(row[variable], value)
+
+
+def test_a_model_for_other_inputs_has_not_diverged():
+    run = Experiment(dataset="gaussians", model=nn.Linear(5, 4), rank=1)
+    with pytest.raises(ValueError, match=r"^input must have shape \(\.\.\., 5\); got \(64, 2\)"):
+        run.step()

@@ -193,3 +193,36 @@ def test_a_run_learns_from_names():
     list(run.steps(epochs=30))
     assert data.class_names == ("setosa", "versicolor", "virginica")
     assert run.evaluate()[1] > 0.85
+
+
+def test_nullable_numbers_of_pandas_are_numbers():
+    frame = pd.DataFrame({"a": [0.1, 0.2, 0.3, 0.4], "b": [1, 0, 1, 0]})
+    plain = Dataset.from_arrays(frame, list("xyxy"), test_fraction=0.5)
+    nullable = Dataset.from_arrays(frame.convert_dtypes(), list("xyxy"), test_fraction=0.5)
+    assert torch.equal(plain.train_inputs, nullable.train_inputs)
+    targets = frame.b.astype("Float64")
+    found = Dataset.from_arrays(frame, targets, frame, targets, task="regression")
+    assert found.train_labels.flatten().tolist() == [1.0, 0.0, 1.0, 0.0]
+    frame = frame.convert_dtypes()
+    frame.loc[2, "b"] = pd.NA
+    with pytest.raises(ValueError, match="train_inputs must be finite"):
+        Dataset.from_arrays(frame, list("xyxy"))
+
+
+def test_a_column_without_numbers_is_named():
+    frame = pd.DataFrame({"a": [0.1, 0.2], "place": ["here", "there"]})
+    with pytest.raises(TypeError, match=r"train_inputs must have numbers in every .* in 'place'"):
+        Dataset.from_arrays(frame, list("xy"))
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_one_index_in_two_orders_is_refused(task):
+    frame = pd.DataFrame({"a": [0.1, 0.2, 0.3, 0.4]}, index=list("pqrs"))
+    labels = pd.Series([0, 1, 0, 1], index=list("pqrs"))
+    other = labels[::-1]
+    with pytest.raises(ValueError, match="train_labels must have the rows of train_inputs in the"):
+        Dataset.from_arrays(frame, other, task=task)
+    with pytest.raises(ValueError, match="test_labels must have the rows of test_inputs in the"):
+        Dataset.from_arrays(frame, labels, frame, other, task=task)
+    for fine in (labels, other.loc[frame.index], other.reset_index(drop=True), other.tolist()):
+        Dataset.from_arrays(frame, fine, frame, labels, task=task)

@@ -197,7 +197,11 @@ def compare(
     ``.sel(method=...)`` is xarray's own argument, hence another name for the dimension.
     """
     if isinstance(methods, str) or not isinstance(methods, Sequence) or not methods:
-        raise ValueError(f"methods must be a list of budget_methods(); got {shown(methods)}")
+        allowed = ", ".join(budget_methods())
+        raise ValueError(f"methods must be a list of some of {allowed}; got {shown(methods)}")
+    for place, method in enumerate(methods):
+        if method in methods[:place]:
+            raise ValueError(f"methods must have each method once; got {shown(method)} twice")
     layers = _layers(network, arguments.pop("example", None))
     if arguments.get("prices") is None:
         arguments["prices"] = read_prices()  # once

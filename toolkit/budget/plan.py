@@ -14,7 +14,7 @@ from toolkit.budget.budget import Chip, compare
 from toolkit.budget.layers import Layer, layers_of, read_layers
 from toolkit.budget.prices import read_prices
 from toolkit.checks import check_choice, check_count, check_file, check_instance
-from toolkit.crossbar import get_device
+from toolkit.crossbar import device_names, get_device
 from toolkit.plain_yaml import read_plain_yaml
 from toolkit.training import Dataset, make_model, model_names
 
@@ -46,7 +46,7 @@ def read_budget(path: str | os.PathLike[str]) -> xr.Dataset:
     if unknown := sorted(set(found) - set(allowed), key=str):
         raise ValueError(f"{str(path)!r} has {unknown[0]!r}; allowed: {', '.join(allowed)}")
     chip = {name: found[name] for name in _CHIP if name in found}
-    chip["device"] = get_device(chip["device"])
+    chip["device"] = get_device(check_choice("device", chip["device"], device_names()))
     if isinstance(chip.get("array_size"), list):
         chip["array_size"] = tuple(chip["array_size"])
     arguments = {name: found[name] for name in _TRAINING if name in found}

@@ -130,14 +130,19 @@ def read_reached(path: str | Path, shape: tuple[int, int]) -> tuple[np.ndarray, 
             held = rows.fieldnames or ()
             missing = [key for key in (*PLACE, *TARGET, REACHED) if key not in held]
             if missing:
-                raise ValueError(f"it has no column {missing[0]}")
+                raise ValueError(
+                    f"it has no column {missing[0]}; columns are separated by commas, and numbers "
+                    "have decimal points"
+                )
             for row in rows:
                 place = _place(row, shape, rows.line_num)
                 if not np.isnan(reached[place]):
                     raise ValueError(f"line {rows.line_num}: {_named(place)} is there twice")
                 reached[place] = _siemens(row, REACHED, rows.line_num)
                 targets[place] = [_siemens(row, key, rows.line_num) for key in TARGET]
-    except (ValueError, csv.Error) as error:  # UnicodeDecodeError is a ValueError
+    except UnicodeDecodeError:
+        raise ValueError(f"path must be a file of targets; {name} is no text in UTF-8") from None
+    except (ValueError, csv.Error) as error:
         raise ValueError(f"path must be a file of targets; {name}: {error}") from None
     if (absent := np.argwhere(np.isnan(reached))).size:
         raise ValueError(

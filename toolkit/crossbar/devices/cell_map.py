@@ -51,10 +51,10 @@ class CellMap:
                 f"got {type(cells).__name__}"
             )
         names = [str(name) for name in cells]
-        if unknown := [name for name in names if name not in UNITS] or ([""] if not names else []):
-            raise ValueError(
-                f"cells must hold {', '.join(UNITS)} or some of them; got {shown(unknown[0])}"
-            )
+        unknown = [name for name in names if name not in UNITS]
+        if unknown or not names:
+            got = shown(unknown[0]) if unknown else "none"
+            raise ValueError(f"cells must hold {', '.join(UNITS)} or some of them; got {got}")
         for pair in (RANGE, LEVELS):
             if missing := [name for name in pair if (pair[0] in names) ^ (pair[1] in names)]:
                 one = next(name for name in missing if name not in names)
@@ -69,7 +69,8 @@ class CellMap:
         Raises
         ------
         ValueError
-            If the response has no affine steps, or levels are given with infinite ones.
+            If the response has no affine steps, levels are given with infinite ones, or no cell is
+            in the device's range.
         """
         if not isinstance(cells.law, Affine | Flow):
             raise ValueError(
@@ -87,6 +88,12 @@ class CellMap:
 
     def _moved(self, cells: CellParameters, device: Device) -> CellParameters:
         low, high = ((self.numbers[name] - device.g_min) / device.span for name in RANGE)
+        if ((low > 1.0) | (high < 0.0)).all():  # most likely another unit
+            least, most = (float(self.numbers[name].median()) for name in RANGE)
+            raise ValueError(
+                f"cells must be in siemens, some of them within the device's {device.g_min:g} to "
+                f"{device.g_max:g} S; got {least:g} to {most:g} S at the median"
+            )
         old_low, old_high = like(cells.low, low), like(cells.high, low)
         width = (high - low) / (old_high - old_low).clamp(min=1e-9)
         up, down = (

@@ -20,7 +20,14 @@ from toolkit.checks import (
     check_real,
 )
 from toolkit.training.data.labels import MOST_CLASSES, Classes, classes_of, spread, targets_of
-from toolkit.training.data.samples import ImageShape, Samples, image_shape_of, inputs_of, items_of
+from toolkit.training.data.samples import (
+    ImageShape,
+    Samples,
+    check_same_order,
+    image_shape_of,
+    inputs_of,
+    items_of,
+)
 
 __all__ = ["MOST_CLASSES", "Dataset", "ImageShape", "Samples"]
 
@@ -155,12 +162,15 @@ class Dataset:
         ValueError
             If a part is empty, not finite or has different numbers of samples and labels; if
             training and test samples, or ``image_shape``, do not fit together; if a label is
-            missing, negative or 65,536 or more; if there is only one class or target.
+            missing, negative or 65,536 or more; if there is only one class or target; if pandas
+            inputs and labels have the same index in another order.
         """
         check_instance("name", name, str, "text")
         check_choice("task", task, TASKS)
         if channels_last is not None:
             check_flag("channels_last", channels_last)
+        check_same_order("train_labels", train_labels, "train_inputs", train_inputs)
+        check_same_order("test_labels", test_labels, "test_inputs", test_inputs)
         fraction = TEST_FRACTION
         if test_fraction is not None:
             fraction = check_real("test_fraction", test_fraction, 0.0, 1.0)

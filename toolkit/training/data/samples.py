@@ -65,6 +65,8 @@ def tensor_of(name: str, given: Samples) -> Tensor:
             raise TypeError(f"{name} must be a dense tensor with data; got {given.layout}")
         return given.detach()
     array = array_of(name, given)
+    if array.dtype == object and hasattr(given, "dtypes"):
+        array = _of_pandas(name, given)
     if array.dtype == np.uint64 and array.size and array.max() >= 2**63:
         raise ValueError(f"{name} must be below 2^63; got {array.max()}")
     if array.dtype.kind not in "buif":
@@ -82,6 +84,34 @@ def array_of(name: str, given: Any) -> np.ndarray:
     except (TypeError, ValueError, RuntimeError) as error:  # rows of different lengths, and others
         reason = " ".join(str(error).split())
         raise TypeError(f"{name} must be an array of numbers: {shown(reason)}") from None
+
+
+def _of_pandas(name: str, given: Any) -> np.ndarray:
+    """The numbers of a frame or series, nullable ones included, missing ones as NaN."""
+    from pandas import DataFrame
+    from pandas.api.types import is_numeric_dtype
+
+    frame = DataFrame(given)
+    for column, kind in zip(frame.columns, frame.dtypes, strict=True):
+        if not is_numeric_dtype(kind):
+            raise TypeError(
+                f"{name} must have numbers in every column; got {kind} in {shown(column)}"
+            )
+    return np.asarray(given.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def check_same_order(name: str, labels: Any, inputs_name: str, inputs: Any) -> None:
+    """ValueError if two pandas objects have one index in two orders, as samples go by place."""
+    ours: Any = getattr(labels, "index", None)
+    theirs: Any = getattr(inputs, "index", None)
+    if not hasattr(ours, "equals") or not hasattr(theirs, "equals"):  # no pandas objects
+        return
+    same = len(ours) == len(theirs) and ours.is_unique and theirs.is_unique
+    if same and not ours.equals(theirs) and ours.isin(theirs).all():
+        raise ValueError(
+            f"{name} must have the rows of {inputs_name} in the same order; got its index in "
+            "another: align them with .loc, or drop it with reset_index(drop=True)"
+        )
 
 
 def image_shape_of(wanted: ImageShape | None, sample: tuple[int, ...]) -> ImageShape | None:

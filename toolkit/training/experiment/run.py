@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from toolkit.checks import check_choice, check_count
+from toolkit.checks import ShapeError, check_choice, check_count
 from toolkit.crossbar import Array, Crossbar, DigitalArray
 from toolkit.lowrank import Estimator, LowRank
 from toolkit.training.data.batches import SampleOrder
@@ -165,6 +165,8 @@ class Run(Settings):
         """
         try:
             return self._train_on_batch()
+        except ShapeError:
+            raise
         except (ValueError, torch.linalg.LinAlgError) as error:  # raised by the parts for NaN
             raise DivergenceError(
                 f"training diverged at step {self.step_count + 1}: {error}; "

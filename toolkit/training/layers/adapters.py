@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from toolkit.checks import check_signal
+from toolkit.checks import ShapeError, check_signal
 
 Samples = tuple[Tensor, Tensor]
 
@@ -146,7 +146,7 @@ class LinearAdapter(Adapter):
         """ValueError unless the inputs are (..., inputs)."""
         width = weight_shape[1]
         if inputs.ndim < 1 or inputs.shape[-1] != width:
-            raise ValueError(f"input must have shape (..., {width}); got {tuple(inputs.shape)}")
+            raise ShapeError(f"input must have shape (..., {width}); got {tuple(inputs.shape)}")
 
     def exactly(
         self,
