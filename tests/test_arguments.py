@@ -124,6 +124,10 @@ def tiki_taka() -> crossbar.TikiTaka:
     return crossbar.TikiTaka.from_weights(MATRIX, device=DEVICE)
 
 
+def mixed() -> crossbar.MixedPrecision:
+    return crossbar.MixedPrecision(an_array(), memory_rank=2)
+
+
 def digital() -> crossbar.DigitalArray:
     return crossbar.DigitalArray.from_weights(MATRIX)
 
@@ -268,6 +272,12 @@ def arrays() -> Iterator[Call]:
         "knobs": free({}),
     }
     yield Call("TikiTaka.from_weights", lambda: crossbar.TikiTaka, tiki)
+    memory = {"memory_rank": ("rank or None", 2)}
+    WRONG["rank or None"] = [0, 2.5, True, "2", 4, -1]
+    mixed_knobs = {"weights": made["weights"], **memory, "knobs": free({"device": DEVICE})}
+    yield Call("MixedPrecision.from_weights", lambda: crossbar.MixedPrecision, mixed_knobs)
+    by_hand = {"array": ("object", an_array()), **memory}
+    yield Call("MixedPrecision", lambda: crossbar.MixedPrecision, by_hand)
     weights = {"weights": ("matrix", MATRIX)}
     yield Call("DigitalArray", lambda: crossbar.DigitalArray, weights)
     yield Call("DigitalArray.from_weights", lambda: crossbar.DigitalArray, weights)
@@ -275,6 +285,7 @@ def arrays() -> Iterator[Call]:
         "Crossbar": an_array,
         "TiledCrossbar": tiles,
         "TikiTaka": tiki_taka,
+        "MixedPrecision": mixed,
         "DigitalArray": digital,
     }.items():
         yield Call(f"{kind}.read", make, {"activations": ("signal", torch.ones(2, 4))})
@@ -597,6 +608,7 @@ ATTRIBUTES: list[tuple[Callable[[], Any], str, str]] = [
     (an_array, "wires", "object or None"),
     (tiles, "device", "object"),
     (tiki_taka, "device", "object"),
+    (mixed, "device", "object"),
     (tiki_taka, "every", "count"),
     (tiki_taka, "transfer_rate", "above 0"),
     (tiki_taka, "gamma", "number"),

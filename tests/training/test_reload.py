@@ -15,6 +15,7 @@ from toolkit.crossbar import (
     Coincidence,
     Crossbar,
     DigitalArray,
+    MixedPrecision,
     Periphery,
     PowerLawDrift,
     TikiTaka,
@@ -102,6 +103,10 @@ MAKE = {
     "digital": lambda: DigitalArray.from_weights(WEIGHTS),
     "crossbar": lambda: Crossbar.from_weights(WEIGHTS, device=get_device("GST PCM")),
     "tiled": lambda: TiledCrossbar.from_weights(WEIGHTS, device=get_device("EpiRAM"), tile=(2, 2)),
+    "mixed": lambda: MixedPrecision.from_weights(WEIGHTS, device=get_device("EcRam")),
+    "factored": lambda: MixedPrecision.from_weights(
+        WEIGHTS, device=get_device("EcRam"), memory_rank=2
+    ),
     "tiki": lambda: TikiTaka.from_weights(WEIGHTS, device=get_device("EcRam")),
 }
 

@@ -13,6 +13,7 @@ from toolkit.crossbar.devices.retention import PCMDrift, PowerLawDrift, Relaxati
 from toolkit.crossbar.devices.steps import LinearStep, SoftBounds
 from toolkit.crossbar.devices.stepwise import ExpStep, PiecewiseStep, PowStep
 from toolkit.crossbar.digital import DigitalArray
+from toolkit.crossbar.mixed_precision import MixedPrecision
 from toolkit.crossbar.pairs import PAIRS
 from toolkit.crossbar.pulses import SCHEMES, Coincidence, WholePulses
 from toolkit.crossbar.readout.converters import Converter, Periphery
@@ -33,6 +34,7 @@ __all__ = [
     "JumpTable",
     "Jumps",
     "LinearStep",
+    "MixedPrecision",
     "PCMDrift",
     "Periphery",
     "PiecewiseStep",
