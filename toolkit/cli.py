@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import socket
 import sys
 import warnings
@@ -446,14 +447,18 @@ def _fit(
     layout["polarities"] = layout["polarities"] and _pairs("polarities", layout["polarities"])
     layout["protocol"] = layout["protocol"] and tuple(layout["protocol"])
     data = check_file("table", table).read_bytes()
-    trains = PulseTrains.from_csv(table, **layout)
-    print(trains.understood, flush=True)
-    bounds = (range[0], range[1]) if range else None
-    fit = fit_device(
-        trains, model=model, name=name or table.stem, conductance_range=bounds, robust=robust
-    )
+    try:
+        trains = PulseTrains.from_csv(table, **layout)
+        trains = trains if robust else trains.with_outliers_said()
+        print(_as_options(trains.understood), flush=True)
+        bounds = (range[0], range[1]) if range else None
+        fit = fit_device(
+            trains, model=model, name=name or table.stem, conductance_range=bounds, robust=robust
+        )
+    except ValueError as error:
+        raise ValueError(_as_options(str(error))) from error
     fit = with_origin(fit, table.name, data)
-    print(fit.summary().removeprefix(trains.understood).lstrip("\n; "))
+    print(_as_options(fit.summary().removeprefix(trains.understood).lstrip("\n; ")))
     if out is not None:
         fit.save(out)
         print(f"saved {out}")
@@ -462,6 +467,20 @@ def _fit(
 
         _save_page(plot, fit_curve(trains, fit) + fit_residuals(fit), fit.device.name)
     return 0
+
+
+def _as_options(text: str) -> str:
+    """What a message says of Python's arguments, as options of the command."""
+    for pattern, option in (
+        (r"columns=\{'(\w+)': ('[^']*'|\"[^\"]*\"|\.\.\.)\}", r"--columns \1=\2"),
+        (r"polarities=\{1: 'up', 0: 'down'\}", "--polarities 1=up 0=down"),
+        (r"protocol=\(pulses up, pulses down\)", "--protocol UP DOWN"),
+        (r"\bread_voltage=", "--read-voltage "),
+        (r"\brobust=True", "--robust"),
+        (r"\bpair='one-sided'", "--pair one-sided"),
+    ):
+        text = re.sub(pattern, option, text)
+    return text
 
 
 def _pairs(option: str, words: list[str]) -> dict[str, str]:

@@ -11,7 +11,6 @@ from toolkit.cli import main
 from toolkit.crossbar import open_device
 from toolkit.crossbar.devices import presets
 from toolkit.results import open_results
-from toolkit.training import Settings
 
 
 @pytest.fixture
@@ -19,9 +18,6 @@ def own_devices(monkeypatch):
     """What the commands add to the list is taken off again."""
     monkeypatch.setattr(presets, "_DEVICES", dict(presets._DEVICES))
     monkeypatch.setenv(presets.DEVICES_VARIABLE, "")
-    names = [*Settings.param["device"].objects]  # a list: param's own view of them nests for ever
-    yield
-    Settings.param["device"].objects = names
 
 
 def options(layout):
@@ -106,3 +102,20 @@ def test_a_device_with_a_presets_name_or_none_is_one_line(tmp_path, capsys):
     assert main(["devices", "--devices", str(tmp_path / "b.yaml")]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert "a.yaml holds no device" in first and "'EpiRAM' is taken" in second
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b\n1,2.5\n2,3.5\n", "say which, as in --columns conductance=..."),
+        ("pulse,G,G\n1,2.5,3\n2,3.5,4\n", "--columns conductance='G'"),
+        ("pulse,I (nA)\n1,2.5\n2,3.5\n", "--read-voltage 0.1, or a column such as 'V_read (V)'"),
+        ("polarity,G\n1,2.5\n0,3\n0,2\n0,1\n", "--polarities 1=up 0=down"),
+        ("n,G\n" + "".join(f"{i},{1e-6 * (1 + i % 7)}\n" for i in range(40)), "--protocol UP DOWN"),
+    ],
+)
+def test_the_command_speaks_of_its_options(text, said, tmp_path, capsys):
+    (tmp_path / "table.csv").write_text(text)
+    main(["fit", str(tmp_path / "table.csv")])
+    shown = capsys.readouterr()
+    assert said in shown.out + shown.err

@@ -268,3 +268,64 @@ def test_a_file_that_holds_no_device_is_one_sentence(text, said, tmp_path):
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(ValueError, match=rf"bad\.yaml holds no device: .*{said}"):
         open_device(tmp_path / "bad.yaml")
+
+
+UNITS = [
+    ("-", "-", "µS", "°C"),
+    ("", "#", "[µS]", "K"),
+    ("none", "-", "uS", "min"),
+    ("–", "/", "µS", "h"),
+]
+
+
+@pytest.mark.parametrize("units", UNITS)
+def test_a_row_of_units_may_say_that_there_are_none(units, tmp_path):
+    data = readings()
+    heads = "Puls;Polarität;Conductance;Temperatur"
+    rows = [
+        f"{p};{s};{1e6 * g:.6f};25,5" for p, s, g in zip(data.pulse, data.sign, data.g, strict=True)
+    ]
+    text = "\n".join([heads, ";".join(units), *rows]).replace(".", ",")
+    (tmp_path / "table.csv").write_text(text)
+    check_device(fit_csv(tmp_path / "table.csv").device)
+
+
+def test_a_column_of_polarity_words_counts_whatever_its_name():
+    data = readings()
+    words = data.sign.map({1: "SET", -1: "reset"})
+    trains = PulseTrains.from_table({"state": words, "G (S)": data.g, "n": data.pulse})
+    assert "polarity in 'state'" in trains.understood
+    assert (trains.polarity == data.sign).all()
+    notes = ["up"] * (len(words) - 1) + ["the end"]
+    trains = PulseTrains.from_table({"note": notes, "G (S)": data.g, "n": data.pulse})
+    assert "turns of the readings" in trains.understood
+
+
+@pytest.mark.parametrize("number", ["3.278,2", "1,234.5", "1'234.5", "1 234 567,5"])
+def test_separators_of_thousands_are_named(number):
+    table = {"pulse": [1, 2], "G (nS)": ["900,1", number]}
+    with pytest.raises(ValueError, match="finite number, without separators of thousands; got"):
+        PulseTrains.from_table(table)
+
+
+def test_outliers_are_said_where_they_are_kept():
+    data = readings()
+    values = data.g.to_numpy().copy()
+    values[[10, 40]] *= 30.0
+    trains = PulseTrains.from_table({"polarity": data.sign, "G (S)": values})
+    said = "2 outliers, which robust=True leaves out"
+    assert said in fit_device(trains, model="constant-step").understood
+    with pytest.raises(ValueError, match=f"do not determine .*; {said}"):
+        fit_device(trains)
+    assert "2 outliers left out" in fit_device(trains, robust=True).understood
+    clean = PulseTrains.from_table({"polarity": data.sign, "G (S)": data.g})
+    assert "outlier" not in fit_device(clean).understood
+
+
+@pytest.mark.parametrize("model", ["neurosim", "jump-table"])
+def test_a_fit_of_one_polarity_says_that_the_other_means_nothing(model):
+    data = readings()
+    data = data[data.sign > 0]
+    table = {"pulse": data.pulse, "cycle": data.cycle, "polarity": data.sign, "G (S)": data.g}
+    fit = fit_device(PulseTrains.from_table(table), model=model)
+    assert "its mirror image and means nothing; train it as pair='one-sided'" in str(fit)

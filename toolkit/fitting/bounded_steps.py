@@ -20,6 +20,8 @@ MARGIN = 3.0
 # The first time, before the noise is known, those that start within this share of the range.
 FIRST_MARGIN = 0.05
 
+MIRRORED = "the other is its mirror image"  # in the source of a one-sided device
+
 
 @dataclass(frozen=True)
 class BoundedSteps:
@@ -68,7 +70,7 @@ class BoundedSteps:
         """What a device was fitted to, for its source."""
         text = f"pulse trains of {self.cells} cells"
         word = {"up": "potentiation", "down": "depression"}.get(self.only)
-        return f"{text}; {word} only, the other is its mirror image" if word else text
+        return f"{text}; {word} only, {MIRRORED}" if word else text
 
     @property
     def span(self) -> float:

@@ -152,7 +152,19 @@ def _found(table: Table, layout: Layout) -> dict[str, str]:
                     f"say which, as in columns={{{role!r}: {header!r}}}"
                 )
             found.setdefault(role, header)
+    if "polarity" not in found and "polarity" not in layout.columns:
+        other = (header for header in headers if header not in found.values())
+        if header := next((one for one in other if _says_polarity(table.column(one))), ""):
+            found["polarity"] = header
     return found
+
+
+def _says_polarity(raw: pd.Series) -> bool:
+    """Whether every field is a word such as SET or RESET, whatever the header is."""
+    if pd.api.types.is_numeric_dtype(raw):
+        return False
+    words = raw.astype(str).str.strip().str.lower()
+    return len(words) > 0 and bool(words.isin(SIDES.keys()).all())
 
 
 def _values(table: Table, layout: Layout, found: dict[str, str]) -> list[Value]:
@@ -320,7 +332,10 @@ def _readings(raw: pd.Series) -> pd.Series:
     numbers = as_numbers(raw)
     if (numbers.isna()).any():
         text = raw.astype(str).str.strip().str.lower()
-        refuse(numbers.isna() & ~text.isin(MISSING) & raw.notna(), raw, "must be a finite number")
+        wrong = numbers.isna() & ~text.isin(MISSING) & raw.notna()
+        grouped = text[wrong].str.fullmatch(r"[+-]?\d{1,3}([.,' ]\d{3})+([.,]\d*)?").any()
+        rest = ", without separators of thousands" if grouped else ""
+        refuse(wrong, raw, f"must be a finite number{rest}")
     return numbers.where(numbers.abs() < OVERFLOW)
 
 

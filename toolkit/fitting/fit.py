@@ -114,10 +114,15 @@ def fit_device(
     check_choice("model", model, (*model_names(), BEST))
     check_instance("name", name, str, "text")
     check_flag("robust", robust)
-    trains = trains.without_outliers() if robust else trains
+    trains = trains.without_outliers() if robust else trains.with_outliers_said()
     part = trains.thinned()
     data = BoundedSteps.of(part, conductance_range, trains.conductance)
-    fit = _best(data, name) if model == BEST else _fit(data, model, name)
+    try:
+        fit = _best(data, name) if model == BEST else _fit(data, model, name)
+    except ValueError as error:
+        if robust or not (said := trains.outliers_said()):
+            raise
+        raise ValueError(f"{error}; {said}") from error
     return replace(fit, understood=part.understood).signed()
 
 

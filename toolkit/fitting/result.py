@@ -12,7 +12,7 @@ import numpy as np
 
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.device_file import device_yaml, save_device
-from toolkit.fitting.bounded_steps import BoundedSteps
+from toolkit.fitting.bounded_steps import MIRRORED, BoundedSteps
 from toolkit.fitting.trains import Booleans, Floats
 
 Values = dict[str, float]
@@ -101,6 +101,11 @@ class Fit:
         width = max(map(len, self.parameters))
         for name, value in self.parameters.items():
             lines.append(f"  {name:{width}} {value:11.5g} ± {self.errors[name]:.2g}")
+        if MIRRORED in device.source:
+            lines.append(
+                "pulses of one polarity only: the other is its mirror image and means nothing; "
+                "train it as pair='one-sided'"
+            )
         return "\n".join(lines)
 
     def __str__(self) -> str:

@@ -23,7 +23,10 @@ _HEAD = 400  # lines that are looked at to find separator and header
 _ABOVE = 3  # lines above the first reading among which the header is
 _SEPARATORS = ("\t", ";", ",", None)  # None: runs of blanks
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
-_UNIT = re.compile(r"[\[(]?\s*([pnuµμmkM]?([SsAVK]|Hz|Ω|Ω|[Oo]hms?)|-|#|%|a\.?u\.?|none)\s*[\])]?")
+_UNIT = re.compile(
+    r"[\[(]?\s*([pnuµμmkM]?([SsAVKWJ]|Hz|Ω|Ω|[Oo]hms?|Pa|bar)|[°º]?[CF]|[°º]|min|h"
+    r"|[-–—/#%1]|a\.?u\.?|none)\s*[\])]?"
+)
 #: Fields that stand for a reading that is missing.
 MISSING = {
     *("", "-", "--", "---", "nan", "na", "n/a", "#n/a", "none", "null", "<na>", "inf", "+inf"),

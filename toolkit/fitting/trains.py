@@ -206,16 +206,32 @@ class PulseTrains:
         A reading stands alone if, between two pulses of one polarity, the conductance goes away and
         back by more than six times the median step.
         """
+        alone = self._alone()
+        after = np.concatenate([[False], alone[:-1]])
+        broken = replace(self, train=self.train + np.cumsum(after & (after != alone)))
+        said = f"{_many(int(alone.sum()), 'outlier')} left out"
+        return broken._only(~alone, said)
+
+    def outliers_said(self) -> str:
+        """How many readings stand alone, in words; empty if none do."""
+        count = int(self._alone().sum())
+        return f"{_many(count, 'outlier')}, which robust=True leaves out" if count else ""
+
+    def with_outliers_said(self) -> PulseTrains:
+        """The same trains, :meth:`outliers_said` in ``understood``."""
+        said = self.outliers_said()
+        every = np.ones(len(self.train), dtype=bool)
+        return self if said in self.understood else self._only(every, said)
+
+    def _alone(self) -> Booleans:
+        """Which readings stand alone."""
         moves = np.diff(self.conductance)
         inside = (np.diff(self.train) == 0) & (np.diff(self.polarity) == 0)
         least = _OUTLYING * float(np.median(np.abs(moves[inside]))) if inside.any() else 0.0
         far = inside & (np.abs(moves) > least)
         alone = np.zeros(len(self.train), dtype=bool)
         alone[1:-1] = far[:-1] & far[1:] & (moves[:-1] * moves[1:] < 0.0)
-        after = np.concatenate([[False], alone[:-1]])
-        broken = replace(self, train=self.train + np.cumsum(after & (after != alone)))
-        said = f"{_many(int(alone.sum()), 'outlier')} left out"
-        return broken._only(~alone, said)
+        return alone
 
     def thinned(self) -> PulseTrains:
         """Whole trains of at most 100 cells, some 100,000 readings; all where they are no more."""
