@@ -19,6 +19,7 @@ from toolkit.crossbar import (
     PAIRS,
     Coincidence,
     Crossbar,
+    MixedPrecision,
     PiecewiseStep,
     PowStep,
     TikiTaka,
@@ -257,6 +258,13 @@ def test_other_parts_of_an_array_run():
     for each in (array, again):
         each.apply(update, learning_rate=0.1)
     assert torch.equal(array.conductance, again.conductance)
+    for rank in (None, 3):
+        zeros = torch.zeros(20, 12, device="cuda")
+        mixed = MixedPrecision.from_weights(zeros, device=get_device("ideal"), memory_rank=rank)
+        mixed.apply(update, learning_rate=0.1)
+        wanted = -0.1 * update.dense()
+        atol = 1e-5 if rank is None else float(wanted.abs().max())
+        torch.testing.assert_close(mixed.weights + mixed.waiting, wanted, rtol=0.0, atol=atol)
     tiki = TikiTaka.from_weights(torch.rand(20, 12, device="cuda") - 0.5, device=device)
     tiki.apply(update, learning_rate=0.1)
     assert tiki.weights.isfinite().all()
