@@ -22,7 +22,7 @@ from dashboards.app.address import Address, Watched, join, parse, query_asked
 from dashboards.app.child import read_beside
 from dashboards.app.downloads import Download
 from dashboards.app.export import export_buttons
-from dashboards.app.figure_pane import FigurePane, explanation, facts, grid, table
+from dashboards.app.figure_pane import WHOLE, FigurePane, explanation, facts, grid, table
 from dashboards.app.settings_text import MAX_YAML_BYTES
 from dashboards.app.uploads import Upload
 from dashboards.budget.networks import (
@@ -220,22 +220,24 @@ class Budget:
             files.append(Download(label, f"budget{suffix}", make))
         for name, pane in self.panes.items():
             files.extend([site.Text(name, margin=(5, 4)), *export_buttons(pane, f"budget-{name}")])
+        figures = grid(*self.panes.values(), least="320px", share="30%")
+        figures.styles = {**figures.styles, **WHOLE}
         return pn.Column(
-            self.address,
             self.notice,
             self._sentence,
             self._facts,
             choices,
-            grid(*self.panes.values(), least="320px", share="30%"),
+            figures,
             files,
             self._layers,
             sizing_mode="stretch_both",
+            styles=WHOLE,
             margin=0,
         )
 
     def page(self) -> pmui.Page:
         """The whole page."""
-        return site.page("budget", sidebar=[self.controls()], main=[self.view()])
+        return site.page("budget", sidebar=[self.controls()], main=[self.view(), self.address])
 
     # --- what the visitor does ---------------------------------------------------------------
 
@@ -276,7 +278,7 @@ class Budget:
                     self._say(str(error))
         finally:
             self._busy = False
-        self._draw()
+        pn.state.execute(self._draw, schedule=True)  # figures change in the document's own turn
 
     async def _use_text(self, _: Any) -> None:
         await self.load(self.text.value.encode())

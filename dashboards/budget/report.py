@@ -68,8 +68,8 @@ def sentence(one: xr.Dataset, method: str) -> str:
     for name in ("energy", "time"):
         shares = one[name].sum("layer").sel(price="typical").to_series()
         largest, whole = str(shares.idxmax()), float(shares.sum())
-        parts.append(f"{_part(largest)} of its {name} ({100 * shares.max() / whole:.0f} %)")
-    text = f"Of {method}, {parts[0]} and {parts[1]}"
+        parts.append(f"{_part(largest)} {name} ({100 * shares.max() / whole:.0f} %)")
+    text = f"With {method}, {parts[0]}, and {parts[1]}"
     if method in DENSE:
         holds = "no gradient at all" if method == "per-sample" else "m n numbers for every layer"
         return f"{text}; it holds {holds}."

@@ -46,7 +46,7 @@ def test_it_opens_with_figures_a_table_and_a_sentence():
     page = Budget()
     assert page.query() == page.notice.object == ""
     assert page._layers.object.count("<tr>") == 1 + 11  # VGG-11
-    assert "the estimate takes most of its energy" in page._sentence.object
+    assert "the estimate takes most energy" in page._sentence.object
     for pane in page.panes.values():
         assert pane.live.columns(0)
     page.page()
@@ -126,9 +126,9 @@ def test_a_change_is_computed_and_shown():
     turned(page, network="LeNet-5", rank=8, methods=["per-sample", "svd"])
     assert page.found["algorithm"].values.tolist() == ["per-sample", "svd"]
     assert page.panes["energy"].live.figure.yaxis[0].major_label_overrides[1.5] == "svd"
-    assert "Of per-sample" in page._sentence.object
+    assert "With per-sample" in page._sentence.object
     turned(page, shown="svd", bars=BARS[1])
-    assert "Of svd" in page._sentence.object
+    assert "With svd" in page._sentence.object
     assert page.query().startswith("network=LeNet-5&methods=per-sample,svd&rank=8")
     np.testing.assert_allclose(page.panes["time"].live.columns(4)["right"], 100.0)
 
