@@ -274,7 +274,7 @@ class Budget:
                 self._shown = asked
                 try:
                     self.found = await asyncio.to_thread(computed, asked)
-                except (TypeError, ValueError) as error:
+                except (TypeError, ValueError, OverflowError) as error:
                     self._say(str(error))
         finally:
             self._busy = False
@@ -308,7 +308,7 @@ class Budget:
         return self.found.sel(algorithm=wanted if wanted in names else names[0])
 
     def _draw(self) -> None:
-        one, rank = self._one(), self._shown.rank
+        one, rank = self._one(), int(self.found.attrs["rank"])
         method, shares = str(one["algorithm"].values), self._state.widgets["bars"].value == BARS[1]
         for name in ("energy", "time"):
             show_parts(self.panes[name].live, self.found, name, shares=shares)

@@ -133,6 +133,17 @@ def test_a_change_is_computed_and_shown():
     np.testing.assert_allclose(page.panes["time"].live.columns(4)["right"], 100.0)
 
 
+@pytest.mark.parametrize("batch", [10**30, 10**400, -1, 2.5, "many"])
+def test_what_no_slider_sends_is_one_sentence(batch):
+    page = Budget("network=LeNet-5")
+    before, shown = page.found, page._layers.object
+    asked = page._shown._replace(batch=batch)
+    page._asked = lambda: asked
+    beside(page.update())
+    assert page.notice.object
+    assert page.found is before and page._layers.object == shown
+
+
 def test_no_method_is_the_first_one():
     page = Budget()
     turned(page, methods=[])
