@@ -2,6 +2,7 @@
 
 import math
 import os
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from toolkit.training import Experiment
 
 EPIRAM = get_device("EpiRAM")
 CHIP = Chip(EPIRAM)
+SMOOTH = replace(EPIRAM, levels_up=math.inf, levels_down=math.inf, cycle_to_cycle=0.0)
 A = [Layer("a", 10, 20)]
 
 
@@ -329,6 +331,7 @@ def test_layers_from_a_table():
         (lambda: budget(A, CHIP, activity={"a": 3}), "activity of 'a'"),
         (lambda: compare(A, CHIP, activity={"a": {}}), "activity must be one of sbpca"),
         (lambda: Chip("EpiRAM"), "device must be"),
+        (lambda: Chip(SMOOTH), "levels_up and levels_down of EpiRAM must be finite; got inf"),
         (lambda: Chip(EPIRAM, array_size=(0, 3)), "array_size"),
         (lambda: Chip(EPIRAM, adc_bits=40), "adc_bits"),
         (lambda: Chip(EPIRAM, adcs=0), "adcs"),

@@ -329,3 +329,13 @@ def test_a_fit_of_one_polarity_says_that_the_other_means_nothing(model):
     table = {"pulse": data.pulse, "cycle": data.cycle, "polarity": data.sign, "G (S)": data.g}
     fit = fit_device(PulseTrains.from_table(table), model=model)
     assert "its mirror image and means nothing; train it as pair='one-sided'" in str(fit)
+
+
+def test_a_column_may_be_named_without_its_unit():
+    data = readings()
+    table = {"Puls": data.pulse, "sense": data.sign, "Wert (uS)": 1e6 * data.g, "Rest (uS)": data.g}
+    names = {"conductance": "Wert", "polarity": "sense"}
+    check_device(fit_device(PulseTrains.from_table(table, columns=names)).device)
+    table["Wert (nS)"] = 1e9 * data.g
+    with pytest.raises(ValueError, match="there is no column 'Wert' for conductance"):
+        PulseTrains.from_table(table, columns=names)

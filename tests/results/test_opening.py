@@ -166,3 +166,8 @@ def test_runs_of_an_earlier_version_stand_beside_todays(tmp_path):
     found = open_results([EARLIER, run.save(tmp_path / "new.nc")])
     assert found["rank"].values.tolist() == [1, 2] and "passes" not in found.coords
     assert np.isfinite(found.test_accuracy).all()
+
+
+def test_what_is_no_path_among_paths_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="source must be a path or paths; got 3"):
+        open_results([tmp_path / "run.nc", 3])

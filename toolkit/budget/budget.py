@@ -66,6 +66,7 @@ class Chip:
 
     def __post_init__(self) -> None:
         check_instance("device", self.device, Device, "a Device, as get_device gives")
+        self.device.check_pulsed()
         check_pair("array_size", self.array_size)
         check_count("adc_bits", self.adc_bits, 1, 16)
         check_count("adcs", self.adcs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -41,8 +41,8 @@ class Layout:
     columns
         Which header holds what: ``{"conductance": "Leitwert (µS)", "pulse": "Puls"}``. Keys:
         cell, cycle, pulse, polarity, voltage (of the pulse), conductance, current, resistance,
-        read_voltage, potentiation, depression. A list of headers is one column for each device,
-        None says that no column holds it.
+        read_voltage, potentiation, depression. A header may be given without its unit. A list of
+        headers is one column for each device, None says that no column holds it.
     read_voltage
         Volts at which currents were read, where no column holds it.
     unit
@@ -100,6 +100,7 @@ def tidy(table: Table, layout: Layout) -> tuple[pd.DataFrame, list[str]]:
     """
     if table.frame.empty and len(table.frame.columns) == 0:
         raise ValueError("the table holds no readings")
+    layout = _with_headers(layout, table.headers)
     found = _found(table, layout)
     values = _values(table, layout, found)
     if table.frame.empty:
@@ -116,6 +117,24 @@ def tidy(table: Table, layout: Layout) -> tuple[pd.DataFrame, list[str]]:
         long["pulse"] = long.groupby(["cell", "cycle"], sort=False).cumcount()
         said.append("pulses counted in the order of the rows")
     return long, [*dict.fromkeys(said), *table.remarks]
+
+
+def _with_headers(layout: Layout, headers: Sequence[str]) -> Layout:
+    """The layout with whole headers where it has names without their units."""
+
+    def header(name: str) -> str:
+        same = [one for one in headers if split_unit(one)[0] == str(name).strip()]
+        return same[0] if str(name).strip() not in headers and len(same) == 1 else name
+
+    columns = {
+        role: wanted
+        if wanted is None
+        else header(wanted)
+        if isinstance(wanted, str)
+        else [header(one) for one in wanted]
+        for role, wanted in layout.columns.items()
+    }
+    return replace(layout, columns=columns)
 
 
 def guess(table: Table) -> dict[str, str]:

@@ -77,6 +77,8 @@ def open_results(
         return _together(found, group, lazy=lazy)
     if isinstance(source, str | os.PathLike | BytesIO):
         return open_one(source, lazy=lazy)
+    for each in source:
+        check_instance("source", each, str | os.PathLike | BytesIO, "a path or paths")
     return _together(list(source), group, lazy=lazy)
 
 
