@@ -82,8 +82,12 @@ def _add_devices(paths: Sequence[Path]) -> None:
     from toolkit.crossbar import add_device, open_device
     from toolkit.crossbar.devices.presets import DEVICES_VARIABLE
 
+    found: dict[str, Any] = {}
     for path in paths:
-        add_device(open_device(path))
+        device = open_device(path)
+        if found.setdefault(device.name, device) != device:
+            raise ValueError(f"devices must have one device of each name; got two {device.name!r}")
+        add_device(device)
     os.environ[DEVICES_VARIABLE] = os.pathsep.join(str(path.resolve()) for path in paths)
 
 

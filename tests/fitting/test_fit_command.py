@@ -119,3 +119,14 @@ def test_the_command_speaks_of_its_options(text, said, tmp_path, capsys):
     main(["fit", str(tmp_path / "table.csv")])
     shown = capsys.readouterr()
     assert said in shown.out + shown.err
+
+
+@pytest.mark.usefixtures("own_devices")
+def test_two_devices_of_one_name_are_refused(tmp_path, capsys):
+    first, other = tmp_path / "first.yaml", tmp_path / "other.yaml"
+    text = "name: cell\ng_min: 1e-6\ng_max: 1e-5\nlevels_up: 50\nlevels_down: "
+    first.write_text(text + "50")
+    other.write_text(text + "60")
+    assert main(["devices", "--devices", str(first), str(first)]) == 0
+    assert main(["devices", "--devices", str(first), str(other)]) == 2
+    assert "devices must have one device of each name; got two 'cell'" in capsys.readouterr().err

@@ -339,3 +339,15 @@ def test_a_column_may_be_named_without_its_unit():
     table["Wert (nS)"] = 1e9 * data.g
     with pytest.raises(ValueError, match="there is no column 'Wert' for conductance"):
         PulseTrains.from_table(table, columns=names)
+
+
+def test_readings_that_are_all_the_same_are_refused():
+    trains = PulseTrains.from_table({"pulse": [1, 2, 3], "G (S)": [1e-6] * 3})
+    with pytest.raises(ValueError, match=r"readings must differ, .*; all are 1e-06 S"):
+        fit_device(trains)
+
+
+def test_a_device_file_without_what_it_needs_names_it(tmp_path):
+    (tmp_path / "short.yaml").write_text("name: x\ng_min: 1e-6\n")
+    with pytest.raises(ValueError, match="holds no device: Device needs g_max, levels_up, levels"):
+        open_device(tmp_path / "short.yaml")

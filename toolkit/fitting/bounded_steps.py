@@ -44,6 +44,8 @@ class BoundedSteps:
             check_reals("conductance_range", given, count=2)
         steps, readings = trains.steps(), trains.conductance
         low, high = given or (float(every.min()), float(every.max()))
+        if given is None and low == high:
+            raise ValueError(f"readings must differ, as a range needs two ends; all are {low:g} S")
         if not 0.0 < low < high < math.inf:
             raise ValueError(f"conductance_range must be 0 < g_min < g_max; got {low} to {high}")
         if not steps.polarity.any():

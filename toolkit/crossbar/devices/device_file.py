@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,11 @@ def _made(name: str, kind: Any, content: dict[str, Any]) -> Any:
         known |= {f.name for response in _CLASSES.values() for f in fields(response)}
     if strange := [key for key in content if key not in known]:
         raise ValueError(f"{name} has no {shortened(str(strange[0]), 40)!r}")
-    return kind(**{key: _parsed(key, value) for key, value in content.items()})
+    parsed = {key: _parsed(key, value) for key, value in content.items()}
+    needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [key for key in needed if key not in content]:
+        raise ValueError(f"{name} needs {', '.join(missing)}")
+    return kind(**parsed)
 
 
 def _parsed(key: str, value: Any) -> Any:
