@@ -1,6 +1,7 @@
 """The Budget page without a browser: what it shows, its address, and what visitors may send."""
 
 import io
+import re
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,7 @@ from dashboards.budget.report import layer_rows, sentence
 from tests.dashboards.driving import beside
 from toolkit.budget import Chip, Layer, compare
 from toolkit.crossbar import get_device
+from toolkit.teaching.series import FOLDER
 
 TABLE = b"""
 - {name: conv, outputs: 16, inputs: 27, positions: 1024}
@@ -236,3 +238,12 @@ def test_files_hold_the_budget():
         np.testing.assert_allclose(saved["energy"].values, page.found["energy"].values)
     table = pd.read_csv(io.BytesIO(file_of(page.found, ".csv")))
     assert table["energy"].sum() == pytest.approx(float(page.found["energy"].sum()))
+
+
+def test_the_question_marks_lead_to_sections_that_exist():
+    page = Budget("network=LeNet-5")
+    shown = [pane.view[0][1].object for pane in page.panes.values()]
+    text = (FOLDER / "15_designing_with_it.ipynb").read_text("utf-8")
+    for about in shown:
+        (section,) = re.findall("Notebook 15, “(.*)”", about)
+        assert f'"## {section}\\n"' in text
