@@ -87,7 +87,8 @@ def layers_of(model: nn.Module, example: Tensor | Sequence[int]) -> list[Layer]:
     Parameters
     ----------
     model
-        Any module. Products without a weight (attention's own) are not among its layers.
+        Any module. Products without a weight (attention's own) are not among its layers, nor are
+        the projections of ``nn.MultiheadAttention``, which it never calls.
     example
         The shape of one input, without the batch; or a batch of one, where inputs are whole
         numbers such as tokens.
