@@ -90,7 +90,7 @@ def test_make_targets_exist():
 def test_links_lead_to_files():
     texts = [(ROOT, GUIDES), *((doc.parent, doc.read_text(encoding="utf-8")) for doc in DOCS)]
     for folder, text in texts:
-        links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", text)
+        links = re.findall(r"\]\((?!https?:|#)([^)#]+)(?:#[^)]*)?\)", text)
         assert [link for link in links if not (folder / link).exists()] == []
 
 
