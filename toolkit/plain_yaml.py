@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
 import yaml
 from yaml.constructor import ConstructorError
+
+from toolkit.checks import check_file
 
 _DEEPEST = 8
 
@@ -59,6 +62,15 @@ def read_plain_yaml(text: str) -> Any:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ValueError(f"not YAML: {_problem(error)}") from None
+
+
+def open_plain_yaml(path: str | os.PathLike[str]) -> Any:
+    """Read a file of it; FileNotFoundError, or ValueError that names the file."""
+    file = check_file("path", path)
+    try:
+        return read_plain_yaml(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
 
 
 def _problem(error: yaml.YAMLError) -> str:

@@ -55,6 +55,17 @@ def test_a_loop_by_hand_gives_the_same_pulses():
     np.testing.assert_allclose(array.waiting.numpy(), chi, atol=1e-12)
 
 
+def test_both_cells_of_a_pair_move_where_one_is_finer():
+    array = made(device=dataclasses.replace(STRAIGHT, levels_up=100, levels_down=40))
+    update = LowRank(*(torch.ones(size, dtype=torch.float64) for size in ((6, 1), 1, (5, 1))))
+    for _ in range(100):
+        array.apply(update, learning_rate=-0.005)  # a rise of 0.5 of w_max
+    plus, minus = (array.conductance - STRAIGHT.g_min) / STRAIGHT.span
+    rose, fell = float((plus - 0.5).mean()), float((0.5 - minus).mean())
+    assert rose + fell == pytest.approx(0.5, abs=0.05)
+    assert rose == pytest.approx(fell, rel=0.35)  # 2 of 100 levels with every one of 40
+
+
 def test_changes_that_cancel_cost_no_pulses():
     for rank in (None, 2):
         array, update = made(memory_rank=rank), an_update(6, 5, scale=0.1)
@@ -117,3 +128,11 @@ def test_a_state_of_another_memory_is_refused(other):
         array.load_state_dict(saved.state_dict())
     assert torch.equal(array.waiting, torch.zeros(6, 5, dtype=torch.float64))
     assert array.state_dict()["memory"][0].shape == before["memory"][0].shape
+
+
+def test_levels_without_end_are_refused_as_nothing_would_ever_be_due():
+    device = dataclasses.replace(STRAIGHT, levels_up=np.inf, levels_down=np.inf)
+    array = made(device=device)
+    with pytest.raises(ValueError, match="levels_up and levels_down of ideal must be finite"):
+        array.apply(an_update(6, 5), learning_rate=0.1)
+    assert float(array.waiting.abs().max()) == 0.0

@@ -68,6 +68,42 @@ MUTANTS = [
         f"{LOWRANK}test_recursions.py",
     ),
     Mutant(
+        "toolkit/lowrank/compiled/recursions.py",
+        "sigma[i] += _dot(left[i], added[i])",
+        "sigma[i] = _dot(left[i], added[i])",
+        f"{LOWRANK}test_recursions.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/mixed_precision.py",
+        "(share * coarse).trunc()",
+        "(share * coarse).round()",
+        "tests/crossbar/test_mixed_precision.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/mixed_precision.py",
+        "torch.inf).amin(0)",
+        "0.0).amax(0)",
+        "tests/crossbar/test_mixed_precision.py",
+    ),
+    Mutant(
+        "toolkit/budget/budget.py",
+        "conversions * 2**chip.adc_bits",
+        "conversions * chip.adc_bits",
+        "tests/budget/test_budget.py",
+    ),
+    Mutant(
+        "toolkit/budget/budget.py",
+        "touched=passing + 2 * kept * blocks",
+        "touched=passing + kept * blocks",
+        "tests/budget/test_budget.py",
+    ),
+    Mutant(
+        "toolkit/budget/activity.py",
+        "pulses=mean / batches",
+        "pulses=mean",
+        "tests/budget/test_budget.py",
+    ),
+    Mutant(
         "toolkit/lowrank/sbe.py", "w = 1 / j", "w = 1 / (j + 1)", f"{LOWRANK}test_recursions.py"
     ),
     Mutant(
@@ -529,8 +565,8 @@ MUTANTS = [
     ),
     Mutant(
         "toolkit/crossbar/devices/responses.py",
-        "growth = torch.expm1((change * slope)",
-        "growth = ((change * slope)",
+        "return count * slope",
+        "return torch.log1p(count * slope)",
         "tests/crossbar/test_no_granularity.py",
     ),
     Mutant(

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.checks import check_count, check_instance
-from toolkit.training.layers.capture import PlainLayer, adapter_of, matrix_layers, weight_of
+from toolkit.training.layers.capture import PlainLayer, adapter_of, matrix_layers
+from toolkit.training.layers.updates import matrix_shapes
 
 _MOST = 10**9
 
@@ -138,7 +139,7 @@ def _rows(name: str, layer: PlainLayer, positions: int) -> list[Layer]:
     if not positions or not adapter.is_estimated:
         return []
     bias = adapter.bias_in_array and layer._parameters.get(adapter.bias_name) is not None
-    shapes = [matrix.shape for matrix in adapter.matrices(weight_of(layer).detach())]
+    shapes = matrix_shapes(layer)
     return [
         Layer(name if len(shapes) == 1 else f"{name}.group{i + 1}", m, n + bias, positions)
         for i, (m, n) in enumerate(shapes)

@@ -13,9 +13,9 @@ import xarray as xr
 from toolkit.budget.budget import Chip, compare
 from toolkit.budget.layers import Layer, layers_of, read_layers
 from toolkit.budget.prices import read_prices
-from toolkit.checks import check_choice, check_count, check_file, check_instance
+from toolkit.checks import check_choice, check_count, check_instance
 from toolkit.crossbar import device_names, get_device
-from toolkit.plain_yaml import read_plain_yaml
+from toolkit.plain_yaml import open_plain_yaml
 from toolkit.training import Dataset, make_model, model_names
 
 _TRAINING = ("methods", "rank", "batch_size", "block_size", "samples")
@@ -35,11 +35,7 @@ def read_budget(path: str | os.PathLike[str]) -> xr.Dataset:
     FileNotFoundError, TypeError, ValueError
         If there is no such file, or something in it is not allowed; it is named.
     """
-    file = check_file("path", path)
-    try:
-        found = read_plain_yaml(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
+    found = open_plain_yaml(path)
     allowed = ("network", *_CHIP, *_TRAINING, "prices")
     if not isinstance(found, dict) or not {"network", "device"} <= set(found):
         raise ValueError(f"{str(path)!r} must hold network and device")

@@ -148,13 +148,18 @@ class Crossbar(Array):
         for name, value in settings.items():
             check_setting(name, value)
         generator = as_generator(seed, weights.device)
-        polarities = 1 if pair == "reference" else 2
-        given = (
-            {}
-            if cells is None
-            else {"cell_map": CellMap.of(cells, (len(weights), weights.shape[1]), polarities)}
+        cell_map = None
+        if cells is not None:
+            shape = len(weights), weights.shape[1]
+            cell_map = CellMap.of(cells, shape, Pair(pair, w_max).polarities)
+        array = cls(
+            weights,
+            device=device,
+            w_max=w_max,
+            pair=pair,
+            generator=generator,
+            cell_map=cell_map,
         )
-        array = cls(weights, device=device, w_max=w_max, pair=pair, generator=generator, **given)
         for name, value in settings.items():
             setattr(array, name, value)
         return array
@@ -232,8 +237,7 @@ class Crossbar(Array):
             counts = coding.counts(wanted, cells.generator)
             for pulses, phases in zip(counts, sign_phases(wanted.left, wanted.right), strict=True):
                 self._issue(pulses, phases, coding.slots)
-        if self.pair == "one-sided":
-            self.refresh(_FULL)
+        self._refresh_full()
 
     def check_scheme(self, scheme: str) -> None:
         """Raise ValueError if the scheme is unknown or the coding cannot write it."""
@@ -431,6 +435,11 @@ class Crossbar(Array):
         phases = int((rises > 0.0).sum()), int((falls > 0.0).sum())
         mean = float(rises.sum()) / max(phases[0], 1), float(falls.sum()) / max(phases[1], 1)
         self._issue(pulses, phases, mean)
+
+    def _refresh_full(self) -> None:
+        """Refresh one-sided pairs near the end of the range, as every write does at its end."""
+        if self.pair == "one-sided":
+            self.refresh(_FULL)
 
     def _issue(self, pulses: Tensor, phases: tuple[int, int], slots: Slots) -> None:
         """Pulse all cells in the given number of SET and RESET phases."""

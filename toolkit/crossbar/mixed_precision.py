@@ -13,8 +13,6 @@ from toolkit.crossbar.composite import Composite
 from toolkit.crossbar.crossbar import Crossbar
 from toolkit.lowrank import LowRank
 
-_FULL = 0.9  # one-sided pairs are refreshed beyond this share of the range, as by Crossbar
-
 
 class MixedPrecision(Composite):
     r"""A crossbar and a digital memory chi of what was wanted but not yet written.
@@ -41,8 +39,7 @@ class MixedPrecision(Composite):
         super().__init__(array.weights)
         _check_rank(memory_rank, self.shape)
         self.array, self._rank = array, memory_rank
-        self._chi = torch.zeros_like(array.weights) if memory_rank is None else None
-        self._factors = _nothing(array.weights)
+        self._memory = self._kept(torch.zeros_like(array.weights))
 
     @classmethod
     def from_weights(
@@ -87,7 +84,8 @@ class MixedPrecision(Composite):
     @property
     def waiting(self) -> Tensor:
         """The change of the weights that is not yet written, (m, n)."""
-        return self._factors.dense() if self._chi is None else self._chi.clone()
+        memory = self._memory
+        return memory.dense() if isinstance(memory, LowRank) else memory.clone()
 
     @property
     def weights(self) -> Tensor:
@@ -113,9 +111,8 @@ class MixedPrecision(Composite):
         pulses, written = self._due(change)
         if bool(pulses.any()):
             self.array._issue_by_rows(pulses)
-            if self.array.pair == "one-sided":
-                self.array.refresh(_FULL)
-        self._keep(change.sub_(written))
+            self.array._refresh_full()
+        self._memory = self._kept(change.sub_(written))
 
     def check_scheme(self, scheme: str) -> None:
         """Raise ValueError if the scheme is unknown."""
@@ -134,41 +131,43 @@ class MixedPrecision(Composite):
         written = torch.where(moves, pulses / levels, 0.0).sum(0) / moves.sum(0)
         return pulses, written.mul_(2.0 * pair.w_max)
 
-    def _keep(self, rest: Tensor) -> None:
-        if self._chi is not None:
-            self._chi = rest
-            return
-        self._factors = LowRank(*_leading(rest, self._rank or 1))
+    def _kept(self, change: Tensor) -> Tensor | LowRank:
+        """What the memory keeps of a change: all of it, or its first singular triplets."""
+        if self._rank is None:
+            return change
+        u, s, vh = torch.linalg.svd(change, full_matrices=False)
+        return LowRank(u[:, : self._rank], s[: self._rank], vh[: self._rank].T)
 
     def _check_demand(self, update: LowRank, learning_rate: float) -> None:
+        self.device.check_pulsed()
         self.array._check_demand(update, learning_rate)
 
     def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
         return self.array._read(signal, transposed=transposed)
 
     def _saved(self) -> dict[str, Any]:
-        factors = [self._factors.left, self._factors.sigma, self._factors.right]
-        memory = [self._chi] if self._chi is not None else factors
-        return {"array": self.array.state_dict(), "memory": [part.clone() for part in memory]}
+        memory = self._memory
+        parts = (
+            [memory.left, memory.sigma, memory.right] if isinstance(memory, LowRank) else [memory]
+        )
+        return {"array": self.array.state_dict(), "memory": [part.clone() for part in parts]}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        memory = [part.to(self.array.weights) for part in state["memory"]]
-        is_dense = self._chi is not None
-        if len(memory) != (1 if is_dense else 3) or not all(map(all_finite, memory)):
+        parts = [part.to(self.array.weights).clone() for part in state["memory"]]
+        if len(parts) != (1 if self._rank is None else 3) or not all(map(all_finite, parts)):
             raise ValueError(
                 "memory of the state must be finite tensors, as many as this array has; got others"
             )
-        if is_dense and memory[0].shape != self.shape:
-            raise ValueError(f"memory of the state must be {self.shape}; got {memory[0].shape}")
-        factors = _nothing(self.array.weights) if is_dense else LowRank(*memory)
-        if factors.shape != self.shape or factors.rank > (self._rank or 0):
+        memory = parts[0] if self._rank is None else LowRank(*parts)
+        most = min(self.shape) if self._rank is None else self._rank
+        rank = memory.rank if isinstance(memory, LowRank) else most
+        if tuple(memory.shape) != self.shape or rank > most:
             raise ValueError(
-                f"memory of the state must be of {self.shape} and rank {self._rank or 0} at most; "
-                f"got {factors.shape} and {factors.rank}"
+                f"memory of the state must be of {self.shape} and rank {most} at most; "
+                f"got {tuple(memory.shape)} and {rank}"
             )
         self.array.load_state_dict(state["array"])
-        self._factors = factors
-        self._chi = memory[0].clone() if is_dense else None
+        self._memory = memory
 
     def _settings(self) -> dict[str, Any]:
         return {"memory_rank": "m n" if self._rank is None else self._rank}
@@ -177,15 +176,3 @@ class MixedPrecision(Composite):
 def _check_rank(memory_rank: int | None, shape: Sequence[int]) -> None:
     if memory_rank is not None:
         check_count("memory_rank", memory_rank, 1, min(shape))
-
-
-def _nothing(like: Tensor) -> LowRank:
-    """A matrix of zeros, of rank 0."""
-    m, n = like.shape
-    return LowRank(like.new_zeros(m, 0), like.new_zeros(0), like.new_zeros(n, 0))
-
-
-def _leading(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The first singular triplets, as columns."""
-    u, s, vh = torch.linalg.svd(matrix, full_matrices=False)
-    return u[:, :rank], s[:rank], vh[:rank].T

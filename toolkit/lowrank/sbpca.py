@@ -22,6 +22,7 @@ __all__ = ["CORES", "SBPCA"]
 
 # Orthonormalises rows: Q and the signs of diag(R), as ``linalg.orthonormal_rows``.
 Rows = Callable[[Tensor], tuple[Tensor, Tensor]]
+Carried = tuple[Tensor, Tensor, Tensor]  # left, sigma, right
 
 CORES = ("diagonal", "full")
 _HISTORY = {"unit": "blocks", "stops": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)}
@@ -130,55 +131,43 @@ class SBPCA(Blockwise, SubspaceEstimator):
         batch = errors.shape[0]
         block = min(self.block_size, batch)
         past = 0.0 if self._fresh else self.history * block
-        left, sigma, right = self._directions(errors, activations)
+        carried = self._directions(errors, activations)
         if not nonzero:
+            left, sigma, right = carried
             return self._keep(left, sigma * (past / (past + batch)), right)
-        pasts = past, self.history * block
-        if self.core == "diagonal" and recursions.on_arrays(left, right, errors, activations):
-            done = recursions.sbpca(
-                left, sigma, right, errors, activations, block, pasts, self.passes
-            )
-            if done is not None:
-                return self._keep(*done)
-        if errors.is_cuda and find_spec("triton"):
-            done = self._on_gpu(left, sigma, right, errors, activations, pasts)
-            if done is not None:
-                return self._keep(*done)
-        done = self._recursion(left, sigma, right, errors, activations, pasts, self._rows)
-        return self._keep(*done)
+        signals, pasts = (errors, activations), (past, self.history * block)
+        done = self._compiled(carried, signals, pasts)
+        return self._keep(*(done or self._recursion(carried, signals, pasts, self._rows)))
 
-    def _on_gpu(
-        self,
-        left: Tensor,
-        sigma: Tensor,
-        right: Tensor,
-        errors: Tensor,
-        activations: Tensor,
-        pasts: tuple[float, float],
-    ) -> tuple[Tensor, Tensor, Tensor] | None:
-        """The recursion without waiting for the GPU; None if it is to be done by the statement."""
+    def _compiled(
+        self, carried: Carried, signals: tuple[Tensor, Tensor], pasts: tuple[float, float]
+    ) -> Carried | None:
+        """The recursion without torch's calls, or without waits; None: it is for the statement."""
+        left, _, right = carried
+        block, is_diagonal = min(self.block_size, len(signals[0])), self.core == "diagonal"
+        if is_diagonal and recursions.on_arrays(left, right, *signals):
+            return recursions.sbpca(*carried, *signals, block, pasts, self.passes)
+        if not (signals[0].is_cuda and find_spec("triton")):
+            return None
         from toolkit.lowrank.compiled import gpu
 
+        if is_diagonal and gpu.fits(left, right, *signals):
+            return gpu.sbpca(*carried, *signals, block, pasts, self.passes)
         if not gpu.holds(left, right):
             return None
-        block, signals = min(self.block_size, len(errors)), (errors, activations)
-        if self.core == "diagonal" and gpu.fits(left, right, *signals):
-            return gpu.sbpca(left, sigma, right, *signals, block, pasts, self.passes)
         rows = gpu.UnitRows(left)
-        done = self._recursion(left, sigma, right, *signals, pasts, rows)
+        done = self._recursion(carried, signals, pasts, rows)
         return done if rows.are_whole else None
 
     def _recursion(
         self,
-        left: Tensor,
-        sigma: Tensor,
-        right: Tensor,
-        errors: Tensor,
-        activations: Tensor,
+        carried: Carried,
+        signals: tuple[Tensor, Tensor],
         pasts: tuple[float, float],
         rows: Rows,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> Carried:
         """The statement of the class, with ``rows`` to orthonormalise."""
+        (left, sigma, right), (errors, activations) = carried, signals
         batch, block = len(errors), min(self.block_size, len(errors))
         is_full = self.core == "full"
         step, core = (_full_step, torch.diag(sigma)) if is_full else (_diagonal_step, sigma)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from toolkit.checks import shortened, shown
 from toolkit.crossbar.devices.device import Device
-from toolkit.crossbar.devices.responses import Affine, CellParameters, Flow, Parameter, like
+from toolkit.crossbar.devices.responses import Affine, CellParameters, Parameter, like
 
 RANGE, LEVELS = ("g_min", "g_max"), ("levels_up", "levels_down")
 UNITS = dict.fromkeys(RANGE, "S") | dict.fromkeys(LEVELS, "1")
@@ -72,7 +72,7 @@ class CellMap:
             If the response has no affine steps, levels are given with infinite ones, or no cell is
             in the device's range.
         """
-        if not isinstance(cells.law, Affine | Flow):
+        if not isinstance(cells.law, Affine):
             raise ValueError(
                 "cells must be None with a response other than Exponential, LinearStep and "
                 f"SoftBounds; got {type(device.response).__name__}"

@@ -205,7 +205,7 @@ class Affine(Law):
     are negative.
     """
 
-    compiled = CompiledStep(_affine, cache=True)
+    compiled: ClassVar[CompiledStep | None] = CompiledStep(_affine, cache=True)
 
     def advance(self, cells: CellParameters, state: Tensor, pulses: Tensor) -> None:
         """The closed form of the class, in place."""
@@ -215,11 +215,13 @@ class Affine(Law):
             for up, down in zip(cells.up, cells.down, strict=True)
         )
         count = pulses.abs()
-        exponent = (count * torch.log1p(slope)).nan_to_num_(0.0, neginf=-math.inf)  # 0 inf is 0
-        growth = torch.expm1(exponent.clamp_(max=_MOST_EXPONENT))
+        growth = torch.expm1(self._exponent(count, slope).clamp_(max=_MOST_EXPONENT))
         straight = slope == 0.0
         gain = torch.where(straight, count, growth / slope.masked_fill(straight, 1.0))
         state.addcmul_(state, growth).addcmul_(step, gain)
+
+    def _exponent(self, count: Tensor, slope: Tensor) -> Tensor:
+        return (count * torch.log1p(slope)).nan_to_num_(0.0, neginf=-math.inf)  # 0 inf is 0
 
     def symmetry_point(self, cells: CellParameters) -> Tensor:
         """``-(step_up + step_down) / (slope_up + slope_down)``, NaN where steps do not change."""
@@ -230,28 +232,18 @@ class Affine(Law):
         return torch.where(slope == 0.0, math.nan, -step / slope)
 
 
-class Flow(Law):
+class Flow(Affine):
     """The limit of ever smaller pulses: ``dx/ds = rate + slope * x`` for a change of s ranges.
 
     ``dx = g x + rate g / slope`` with ``g = expm1(s slope)``, or ``s * rate`` if ``slope`` is 0.
-    The parameters of cells are (rate, slope); rates of depression are negative.
+    The parameters of cells are (rate, slope); rates of depression are negative. What takes the
+    place of pulses are changes in ranges.
     """
 
-    def advance(self, cells: CellParameters, state: Tensor, pulses: Tensor) -> None:
-        """The closed form of the class, in place; ``pulses`` are changes in ranges."""
-        rising, change = pulses > 0.0, pulses.abs()
-        rate, slope = (
-            torch.where(rising, like(up, state), like(down, state))
-            for up, down in zip(cells.up, cells.down, strict=True)
-        )
-        growth = torch.expm1((change * slope).clamp_(max=_MOST_EXPONENT))
-        straight = slope == 0.0
-        gain = torch.where(straight, change, growth / slope.masked_fill(straight, 1.0))
-        state.addcmul_(state, growth).addcmul_(rate, gain)
+    compiled = None
 
-    def symmetry_point(self, cells: CellParameters) -> Tensor:
-        """As of :class:`Affine`: where both rates are equal."""
-        return Affine().symmetry_point(cells)
+    def _exponent(self, count: Tensor, slope: Tensor) -> Tensor:
+        return count * slope
 
 
 @dataclass(frozen=True, kw_only=True)

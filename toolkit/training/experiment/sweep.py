@@ -25,7 +25,6 @@ import xarray as xr
 
 from toolkit.checks import (
     check_count,
-    check_file,
     check_flag,
     check_instance,
     check_path_like,
@@ -33,7 +32,7 @@ from toolkit.checks import (
 )
 from toolkit.crossbar import Device, device_names
 from toolkit.crossbar.devices.presets import is_preset
-from toolkit.plain_yaml import read_plain_yaml
+from toolkit.plain_yaml import open_plain_yaml
 from toolkit.results.grid import GridStore, Index
 from toolkit.results.schema import root_attributes
 from toolkit.training.experiment import physics
@@ -128,11 +127,7 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     FileNotFoundError, ValueError
         If the file does not exist or is not YAML, or :func:`plan_of` rejects it.
     """
-    file = check_file("path", path)
-    try:
-        found = read_plain_yaml(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{str(path)!r} cannot be read: {error}") from error
+    found = open_plain_yaml(path)
     if not isinstance(found, dict) or not isinstance(found.get("grid"), dict):
         raise ValueError(f"{str(path)!r} must hold 'grid:' with knobs below it.")
     if unknown := sorted(set(found) - {"grid", "seeds", "epochs"}, key=str):
