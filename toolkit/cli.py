@@ -438,6 +438,7 @@ def _fit(
     **layout: Any,
 ) -> int:
     from toolkit.checks import check_file
+    from toolkit.crossbar.devices.presets import check_own_name
     from toolkit.fitting import PulseTrains, fit_device
     from toolkit.fitting.fit import with_origin
     from toolkit.writing import check_target
@@ -447,6 +448,7 @@ def _fit(
             raise ValueError(f"out must be a .yaml path; got {str(out)!r}")
         check_target(out)
     _check_plot(plot)
+    check_own_name("the device (--name)", name or table.stem)
     layout["columns"] = _pairs("columns", layout["columns"])
     layout["polarities"] = layout["polarities"] and _pairs("polarities", layout["polarities"])
     layout["protocol"] = layout["protocol"] and tuple(layout["protocol"])

@@ -68,6 +68,8 @@ def test_the_best_model_with_its_plot(tmp_path, capsys):
         (["{table}", "--model", "poly"], "model must be one of neurosim"),
         (["{table}", "--range", "1", "0.5"], "conductance_range must be 0 < g_min < g_max"),
         (["{table}", "--read-voltage", "0"], "read_voltage must be above 0"),
+        (["{table}", "--name", "EpiRAM"], "must have a name of its own; 'EpiRAM' is taken"),
+        (["{table}", "--protocol", "0", "0"], "protocol must have a pulse up or down; got (0, 0)"),
     ],
 )
 def test_a_bad_option_is_one_line(words, said, tmp_path, capsys, monkeypatch):

@@ -351,3 +351,19 @@ def test_a_device_file_without_what_it_needs_names_it(tmp_path):
     (tmp_path / "short.yaml").write_text("name: x\ng_min: 1e-6\n")
     with pytest.raises(ValueError, match="holds no device: Device needs g_max, levels_up, levels"):
         open_device(tmp_path / "short.yaml")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("protocol", [(41, 0), (0, 41)])
+def test_trains_of_one_polarity_with_resets_that_no_row_shows(first, protocol):
+    pulses = np.arange(first, 42)  # with the reading before the first pulse, or without
+    train = 1e-6 + 9e-6 * (pulses / 41 if protocol[0] else 1 - pulses / 41)
+    table = {"conductance": np.tile(train, 5)}
+    trains = PulseTrains.from_table(table, protocol=protocol)
+    assert trains.train.max() == 4 and "with a reset that no row shows; 5 cycles;" in str(
+        trains.understood
+    )
+    steps = trains.steps()
+    assert len(steps) == 5 * (41 - first)
+    assert (steps.polarity == (1 if protocol[0] else -1)).all()
+    assert np.allclose(steps.after - steps.before, steps.polarity * 9e-6 / 41)

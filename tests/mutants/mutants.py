@@ -544,6 +544,20 @@ MUTANTS = [
         "runs[1:] += 0.0 * ",
         TABLES,
     ),
+    Mutant(
+        "what differs from cell to cell is taken for noise",
+        "toolkit/fitting/formula_fit.py",
+        "best, error = self._gain(values, own, used)\n        if",
+        "best, error = gain, 0.0\n        if",
+        "tests/fitting/test_fit_errors.py",
+    ),
+    Mutant(
+        "errors of the mean of few cells are those of one cell",
+        "toolkit/fitting/formula_fit.py",
+        "np.cov(traits, rowvar=False) / len(own)",
+        "np.cov(traits, rowvar=False)",
+        "tests/fitting/test_fit_errors.py",
+    ),
     # own data, devices and cells
     Mutant(
         "toolkit/training/experiment/objective.py",

@@ -50,7 +50,9 @@ class Layout:
     polarities
         What the fields of the polarity say: ``{1: "up", 0: "down"}``.
     protocol
-        Pulses up and pulses down of a cycle, where no column says the polarity.
+        Pulses up and pulses down of a cycle, where no column says the polarity. ``(41, 0)``:
+        trains of 41 pulses up, a reset that no row shows between them; the first reading of a train
+        may stand before its first pulse.
     """
 
     columns: Mapping[str, str | Sequence[str] | None] = field(default_factory=dict)
@@ -74,8 +76,8 @@ class Layout:
         if self.polarities is not None:
             words = "a mapping such as {1: 'up', 0: 'down'}, or None"
             check_instance("polarities", self.polarities, Mapping, words)
-        if self.protocol is not None:
-            check_pair("protocol", self.protocol)
+        if self.protocol is not None and not sum(check_pair("protocol", self.protocol, 0)):
+            raise ValueError("protocol must have a pulse up or down; got (0, 0)")
 
 
 class Value(NamedTuple):

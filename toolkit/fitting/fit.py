@@ -94,7 +94,9 @@ def fit_device(
     a fraction of the range: n pulses carry sqrt(n) of it. A jump table's noise may depend on
     state: ``cycle_to_cycle + step_noise |dx| + state_noise x`` is fitted to its spread
     (non-negative least squares). Spread from cell to cell is that of the cells' own fits, less the
-    variance of those fits.
+    variance of those fits. Where cells differ (F test), a formula's parameters are the mean of the
+    cells' own fits and their errors those of that mean, with one degree of freedom less than cells;
+    else one fit to all of them, with White's errors.
 
     A bound is taken as hard, and steps near it as possibly clipped and left out, if it is given or
     if more than one reading is exactly there. A jump table is not corrected for the pull that noise

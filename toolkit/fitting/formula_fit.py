@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ from toolkit.fitting.result import (
 )
 from toolkit.fitting.trains import Booleans, Floats, Integers, Steps
 
+_LAX = 0.2  # significance at which cells differ
+_EXACT = 1e-9  # residuals below this share of the range are no noise
 _DEVICE_FIELDS = {item.name for item in fields(Device)}
 
 
@@ -37,32 +40,36 @@ class FormulaFit:
         self.model_name, self.name = model_name, name
         self.limits = start_and_limits(data, self.model)
         self.own = tuple(key for key in self.model.own if key in self.limits)
+        self.parts = [data.steps.of_cell(cell) for cell in range(data.cells)]
 
     def fit(self) -> Fit:
         """All of it."""
         steps = self.data.steps
         values, solution, used, gain = self._together()
-        names, cell = tuple(values), steps.cell[used]
-        own, own_covariances = self._cell_by_cell(values, used, gain)
-        between = dict(zip(self.own, _between(own, own_covariances), strict=True))
-        alone = dict(zip(names, np.diag(_covariance(solution, names)), strict=True))
-        grouped = dict(zip(names, np.diag(_covariance(solution, names, cell)), strict=True))
-        variance = {
-            key: alone[key] + between[key] / self.data.cells
-            if key in between
-            else max(alone[key], grouped[key])
-            for key in names
-        }
+        names = tuple(values)
+        covariance, freedom = _covariance(solution, names), math.inf
+        own, within, gain, error = self._cells(values, used, gain)
+        if self._differ(values, own, used, gain):
+            common, self.own = self.own, names
+            try:
+                own, within, gain, error = self._cells(values, used, gain)
+                values, covariance, freedom = _mean_of_cells(names, own)
+            except ValueError:  # of single cells
+                self.own = common
+                covariance, freedom = _grouped(solution, names, steps.cell[used])
         values = self._recentred(values, own)
-        noise = self._noise_within_cells(values, own, used)
+        variance = dict(zip(names, np.diag(covariance).tolist(), strict=True))
+        noise = self._noise_within_cells(values, own, used, (gain, error))
         noise_values = noise.values(self._device(values).span, _span_error(variance))
-        spreads = self._spreads(values, own, own_covariances)
+        spreads = self._spreads(values, own, within)
         residuals = innovations(self._device(values), steps, gain)[used]
-        errors = {key: math.sqrt(square) for key, square in variance.items()}
-        formula = {key: (value, errors[key]) for key, value in values.items()}
+        formula = {key: (value, math.sqrt(variance[key])) for key, value in values.items()}
         device = self._finish(self._device(values), best_values(noise_values), best_values(spreads))
-        return Fit.of(
-            device, self.model_name, self.data, formula | noise_values | spreads, residuals, used
+        parameters = formula | noise_values | spreads
+        return replace(
+            Fit.of(device, self.model_name, self.data, parameters, residuals, used),
+            covariance=covariance,
+            freedom=freedom,
         )
 
     def _together(self) -> tuple[Values, Any, Booleans, float]:
@@ -73,26 +80,70 @@ class FormulaFit:
         for _ in range(3):
             values, _ = self._solve(steps, used, values, tuple(values), gain)
             device = self._device(values)
-            gain, _ = best_gain(device, steps, used)
+            gain, _ = best_gain(partial(innovations, device, steps), steps, used, device.span)
             surprise = innovations(device, steps, gain)
             margin = MARGIN * rms(surprise[used])
             used = self.data.inside(steps.after - surprise, margin)
         values, solution = self._solve(steps, used, values, tuple(values), gain)
         return values, solution, used, gain
 
+    def _cells(
+        self, values: Values, used: Booleans, gain: float
+    ) -> tuple[Floats, Floats, float, float]:
+        """Each cell's own parameters, their covariances, and the gain around them (its error).
+
+        Where cells differ, what one curve leaves over hides the noise of the readings; the gain is
+        then sought, and the cells fitted, once more.
+        """
+        own, within = self._cell_by_cell(values, used, gain)
+        best, error = self._gain(values, own, used)
+        if len(own) > 1 and best != gain:
+            own, within = self._cell_by_cell(values, used, best)
+            best, error = self._gain(values, own, used)
+        return own, within, best, error
+
+    def _gain(self, values: Values, own: Floats, used: Booleans) -> tuple[float, float]:
+        surprise = partial(self._surprise, values, own)
+        return best_gain(surprise, self.data.steps, used, self._device(values).span)
+
     def _cell_by_cell(self, values: Values, used: Booleans, gain: float) -> tuple[Floats, Floats]:
         """Each cell's own parameters (cells, own) and their covariances (cells, own, own)."""
         names = self.own
-        if self.data.cells == 1 or not names:
-            own = np.array([[values[key] for key in names]] * self.data.cells)
-            return own, np.zeros((self.data.cells, len(names), len(names)))
-        found = []
-        for cell in range(self.data.cells):
-            mine = self.data.steps.cell == cell
-            steps = _take(self.data.steps, mine)
-            found.append(self._solve(steps, used[mine], values, names, gain))
+        if self.data.cells == 1:
+            own = np.array([[values[key] for key in names]])
+            return own, np.zeros((1, len(names), len(names)))
+        cells = self.data.steps.cell
+        found = [
+            self._solve(steps, used[cells == cell], values, names, gain)
+            for cell, steps in enumerate(self.parts)
+        ]
         own = np.array([[best[key] for key in names] for best, _ in found])
         return own, np.stack([_covariance(solution, names) for _, solution in found])
+
+    def _surprise(self, values: Values, own: Floats, gain: float, *, clip: bool = True) -> Floats:
+        """Innovations around each cell's own fit."""
+        surprise = np.empty(len(self.data.steps))
+        for cell, (point, steps) in enumerate(zip(own, self.parts, strict=True)):
+            device = self._device(values | self._named(point))
+            surprise[self.data.steps.cell == cell] = innovations(device, steps, gain, clip=clip)
+        return surprise
+
+    def _differ(self, values: Values, own: Floats, used: Booleans, gain: float) -> bool:
+        """Whether the cells' own parameters fit better than common ones: an F test at 0.2.
+
+        As lax as that: the mean of the cells has right errors whether or not the cells differ.
+        """
+        from scipy.stats import f
+
+        if len(own) == 1:
+            return False
+        common = innovations(self._device(values), self.data.steps, gain)[used]
+        mine = self._surprise(values, own, gain)[used]
+        more = (len(own) - 1) * own.shape[1]
+        left = max(len(mine) - len(values) - more, 1)
+        noise = max(float(np.square(mine).sum()), left * (_EXACT * self.data.span) ** 2) / left
+        gained = float(np.square(common).sum() - np.square(mine).sum()) / more
+        return bool(f.sf(gained / noise, more, left) < _LAX)
 
     def _recentred(self, values: Values, own: Floats) -> Values:
         """Levels such that the step scales of the cells are 1 on average, as a response has it."""
@@ -126,7 +177,7 @@ class FormulaFit:
         most = [self.limits[key][2] for key in free]
         start = [values[key] for key in free]
         found = least_squares(
-            residuals, start, bounds=(least, most), x_scale="jac", xtol=1e-12, ftol=1e-12
+            residuals, start, bounds=(least, most), x_scale="jac", xtol=1e-9, ftol=1e-9
         )
         best = values | dict(zip(free, found.x.tolist(), strict=True))
         return best, found
@@ -152,17 +203,14 @@ class FormulaFit:
             **of_device,
         )
 
-    def _noise_within_cells(self, values: Values, own: Floats, used: Booleans) -> NoiseEstimate:
+    def _noise_within_cells(
+        self, values: Values, own: Floats, used: Booleans, gain: tuple[float, float]
+    ) -> NoiseEstimate:
         """Noise of single steps, around each cell's own fit."""
-        steps, surprise = self.data.steps, np.empty(len(self.data.steps))
-        gain = best_gain(self._device(values), steps, used)
-        for cell, point in enumerate(own):
-            mine = steps.cell == cell
-            device = self._device(values | self._named(point))
-            surprise[mine] = innovations(device, _take(steps, mine), gain[0], clip=False)
+        surprise = self._surprise(values, own, gain[0], clip=False)[used]
         parameters = len(values) + (len(own) - 1) * own.shape[1]
         count = max(int(used.sum()) - parameters, 1)
-        return NoiseEstimate.of(surprise[used], gain, steps.after[used], count)
+        return NoiseEstimate.of(surprise, gain, self.data.steps.after[used], count)
 
     def _named(self, point: Floats) -> Values:
         return dict(zip(self.own, point.tolist(), strict=True))
@@ -188,7 +236,7 @@ class FormulaFit:
     def _traits(self, point: Floats, common: Values) -> Floats:
         """Labels; or step scale, asymmetry and bounds relative to the common device."""
         if self.model.spreads == ("device_to_device",):
-            return point
+            return np.array([self._named(point)[key] for key in self.own if "nonl" in key])
         device, nominal = self._device(common | self._named(point)), self._device(common)
         middle = (nominal.g_min + nominal.g_max) / 2.0
         here, both = np.array([middle, middle]), np.array([1, -1])
@@ -209,16 +257,15 @@ class FormulaFit:
         return np.stack(columns, axis=1)
 
 
-def _take(steps: Steps, where: Booleans) -> Steps:
-    return Steps(**{item.name: getattr(steps, item.name)[where] for item in fields(Steps)})
+def _covariance(found: Any, names: tuple[str, ...]) -> Floats:
+    """``(J'J)^-1 S (J'J)^-1 n/(n-p)``, S = J' diag(e^2) J: White's, right for unequal noise."""
+    inverse, scores = _influence(found, names)
+    count = len(scores)
+    return inverse @ (scores.T @ scores) @ inverse.T * count / max(count - len(names), 1)
 
 
-def _covariance(found: Any, names: tuple[str, ...], cell: Integers | None = None) -> Floats:
-    """``(J'J)^-1 S (J'J)^-1 n/(n-p)``, S = J' diag(e^2) J: White's, right for unequal noise.
-
-    Given the ``cell`` of every residual, S sums over cells before it squares, and n counts cells:
-    right where residuals of a cell hang together, as far as the cells are many.
-    """
+def _influence(found: Any, names: tuple[str, ...]) -> tuple[Floats, Floats]:
+    """``(J'J)^-1`` and ``J' diag(e)``, columns of J scaled to be alike."""
     jacobian, residuals = found.jac, found.fun
     scale = np.linalg.norm(jacobian, axis=0)
     scaled = jacobian / np.where(scale > 0.0, scale, 1.0)
@@ -229,22 +276,39 @@ def _covariance(found: Any, names: tuple[str, ...], cell: Integers | None = None
             f"these trains do not determine {', '.join(f'{n} ({v:.3g})' for n, v in values)}: "
             "measure more of them, or use a simpler model or the jump table"
         )
-    inverse = np.linalg.inv(normal) / scale[:, None]
-    score, count = scaled * residuals[:, None], len(residuals)
-    correction = count / max(count - len(names), 1)
-    if cell is not None:
-        cells = np.unique(cell)
-        score = np.array([score[cell == number].sum(axis=0) for number in cells])
-        correction = len(cells) / max(len(cells) - 1, 1)
-    return inverse @ (score.T @ score) @ inverse.T * correction
+    return np.linalg.inv(normal) / scale[:, None], scaled * residuals[:, None]
 
 
-def _between(own: Floats, covariances: Floats) -> Floats:
-    """Variance from cell to cell of the cells' own parameters, less that of their fits."""
-    if len(own) == 1:
-        return np.zeros(own.shape[1])
-    within = np.diagonal(covariances, axis1=1, axis2=2).mean(axis=0)
-    return np.maximum(own.var(axis=0, ddof=1) - within, 0.0)
+def _grouped(found: Any, names: tuple[str, ...], cell: Integers) -> tuple[Floats, float]:
+    """Covariance with scores summed over each cell before they are squared; degrees of freedom.
+
+    No direction has less than White's variance.
+    """
+    from scipy.linalg import eigh
+
+    inverse, scores = _influence(found, names)
+    sums = np.array([scores[cell == number].sum(axis=0) for number in np.unique(cell)])
+    many, alone = len(sums), _covariance(found, names)
+    grouped = inverse @ (sums.T @ sums) @ inverse.T * many / (many - 1)
+    unit = np.sqrt(np.diag(alone).clip(min=np.finfo(float).tiny))
+    floor = alone / np.outer(unit, unit) + 1e-9 * np.eye(len(unit))
+    ratio, vectors = eigh(grouped / np.outer(unit, unit), floor)
+    back = np.linalg.inv(vectors).T * unit[:, None]
+    return back @ np.diag(ratio.clip(min=1.0)) @ back.T, many - 1.0
+
+
+def _mean_of_cells(names: tuple[str, ...], own: Floats) -> tuple[Values, Floats, float]:
+    """Mean of the cells' own parameters, the covariance of that mean, and degrees of freedom.
+
+    Of levels, the mean is that of the step, 1 / levels, as the scale of a response's cells has it.
+    """
+    is_level = np.array([key in LEVELS for key in names])
+    traits = np.where(is_level, 1.0 / own, own)
+    mean = traits.mean(axis=0)
+    values = np.where(is_level, 1.0 / mean, mean)
+    slopes = np.where(is_level, -np.square(values), 1.0)
+    covariance = np.cov(traits, rowvar=False) / len(own) * np.outer(slopes, slopes)
+    return dict(zip(names, values.tolist(), strict=True)), covariance, len(own) - 1.0
 
 
 def _span_error(variance: Values) -> float:

@@ -10,16 +10,18 @@ Identification, 1999: the prediction-error method).
 
 from __future__ import annotations
 
-import itertools
 import math
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numba import njit
 
 from toolkit.crossbar.devices.device import Device
 from toolkit.fitting.result import Parameters, rms
-from toolkit.fitting.trains import Booleans, Floats, Integers, Steps
+from toolkit.fitting.trains import Booleans, Floats, Steps
 
 # Points of the table of a formula where a loop over pulses needs it (exact for affine steps).
 _GRID = 1025
@@ -65,28 +67,32 @@ class NoiseEstimate:
         return values | ({"read_noise": (self.read, self.read_error)} if self.read > 0.0 else {})
 
 
-def best_gain(device: Device, steps: Steps, used: Booleans) -> tuple[float, float]:
+def best_gain(
+    surprise: Callable[..., Floats], steps: Steps, used: Booleans, span: float
+) -> tuple[float, float]:
     """Share of a residual that the state takes over, for least residuals; and its error.
 
-    1 unless neighbouring residuals are significantly anticorrelated.
+    ``surprise(gain, clip=...)`` gives the residuals. 1 unless neighbours are significantly
+    anticorrelated.
     """
     from scipy.optimize import minimize_scalar  # slow to import
 
-    residuals = innovations(device, steps, 1.0)
+    residuals = surprise(1.0)
     second = 1 + np.flatnonzero(used[:-1] & used[1:] & ~steps.first[1:])
     products = residuals[second - 1] * residuals[second]
     scale = rms(residuals)
-    is_rounding = scale < _ROUNDING * device.span
+    is_rounding = scale < _ROUNDING * span
     if is_rounding or -products.sum() <= _SIGNIFICANT * math.sqrt(np.square(products).sum()):
         return 1.0, 0.0
 
     def loss(gain: float) -> float:
-        return float(np.square(innovations(device, steps, gain, clip=False)[used] / scale).sum())
+        return float(np.square(surprise(gain, clip=False)[used] / scale).sum())
 
-    best = float(minimize_scalar(loss, bounds=(_LEAST_GAIN, 0.999), method="bounded").x)
+    bounds, options = (_LEAST_GAIN, 0.999), {"xatol": 1e-4}
+    best = float(minimize_scalar(loss, bounds=bounds, method="bounded", options=options).x)
     change = 0.01 * best
-    here = innovations(device, steps, best, clip=False)[used]
-    slope = innovations(device, steps, best - change, clip=False)[used] - here
+    here = surprise(best, clip=False)[used]
+    slope = surprise(best - change, clip=False)[used] - here
     steepness = math.sqrt(float(np.square(slope).sum()))
     # where all noise is the readings', trains of this length cannot tell the gain from 0
     return best, min(best, rms(here) * change / steepness) if steepness > 0.0 else best
@@ -108,29 +114,27 @@ def innovations(device: Device, steps: Steps, gain: float, *, clip: bool = True)
     """
     if gain == 1.0:
         return steps.after - predict(device, steps.before, steps.polarity)
-    grid = np.linspace(steps.before.min(), steps.before.max(), _GRID)  # a loop over pulses is slow
-    rise, fall = (predict(device, grid, np.full(_GRID, sign)) for sign in (1, -1))
-    level, surprise = steps.before.copy(), np.empty(len(steps))
-    for turn, (rows, following) in enumerate(_turns(steps)):
+    grid = np.linspace(steps.before.min(), steps.before.max(), _GRID)
+    tables = predict(device, np.tile(grid, (2, 1)), np.repeat([[1], [-1]], _GRID, axis=1))
+    bounds = (device.g_min, device.g_max) if clip else (-math.inf, math.inf)
+    place = grid[0], max(grid[1] - grid[0], sys.float_info.min)
+    up = steps.polarity > 0
+    return _walk(steps.before, steps.after, up, steps.first, tables, place, gain, bounds)
+
+
+@njit(nogil=True, cache=True)
+def _walk(before, after, up, first, tables, place, gain, bounds):  # type: ignore[no-untyped-def]
+    """Innovations of all steps in turn; ``tables`` (2, points): up, down on an even grid."""
+    surprise, state, turn = np.empty(len(before)), 0.0, 0
+    for step in range(len(before)):
+        if first[step]:
+            state, turn = before[step], 0
+        where = min(max((state - place[0]) / place[1], 0.0), tables.shape[1] - 1.0)
+        node = min(int(where), tables.shape[1] - 2)
+        row = tables[0 if up[step] else 1]
+        predicted = row[node] + (where - node) * (row[node + 1] - row[node])
+        surprise[step] = after[step] - predicted
         share = max(gain, 1.0 / (turn + 2.0))  # a train starts from a single noisy reading
-        state, up = level[rows], steps.polarity[rows] > 0
-        predicted = np.where(up, np.interp(state, grid, rise), np.interp(state, grid, fall))
-        surprise[rows] = steps.after[rows] - predicted
-        estimate = predicted + share * surprise[rows]
-        if clip:
-            estimate = estimate.clip(device.g_min, device.g_max)
-        level[following] = estimate[: len(following)]
+        state = min(max(predicted + share * surprise[step], bounds[0]), bounds[1])
+        turn += 1
     return surprise
-
-
-def _turns(steps: Steps) -> list[tuple[Integers, Integers]]:
-    """First steps of all trains and the steps that follow them, second steps, and so on.
-
-    Longer trains come first, so that those which go on are the first of each turn.
-    """
-    starts = np.flatnonzero(steps.first)
-    lengths = np.diff(starts, append=len(steps))
-    order = np.argsort(-lengths, kind="stable")
-    starts, lengths = starts[order], lengths[order]
-    rows = [starts[lengths > turn] + turn for turn in range(int(lengths.max()) + 1)]
-    return list(itertools.pairwise(rows))

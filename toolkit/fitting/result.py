@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from toolkit.checks import check_real
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.device_file import device_yaml, save_device
 from toolkit.fitting.bounded_steps import MIRRORED, BoundedSteps
+from toolkit.fitting.models import MODELS, completed
 from toolkit.fitting.trains import Booleans, Floats
+
+_DRAWS = 400  # of a band
 
 Values = dict[str, float]
 Parameters = dict[str, tuple[float, float]]  # value, standard error
@@ -32,8 +36,8 @@ class Fit:
     parameters, errors
         Fitted values and their standard errors, by name: the formula's (siemens or plain numbers),
         then noise and spreads. For a jump table ``up[x]``, ``down[x]``: mean step at the state x.
-        Errors of the formula's parameters allow for steps of unequal noise and for the finite
-        number of cells; an error of 0 belongs to data without noise.
+        Errors of the formula's parameters allow for steps of unequal noise and, where cells
+        differ, are those of the mean over cells; an error of 0 belongs to data without noise.
     residuals
         Measured minus predicted conductance after each step used, siemens, (steps,).
     rms
@@ -42,6 +46,9 @@ class Fit:
         Cells and trains measured; steps not used because a bound may have cut them short.
     used
         Which steps of the trains the residuals are of.
+    covariance, freedom
+        Covariance of the formula's parameters, the first ones of ``parameters``; and its degrees of
+        freedom: one less than the cells where these differ, else infinite. A jump table has none.
     understood
         How the table was read.
     comparison
@@ -60,6 +67,8 @@ class Fit:
     trains: int
     left_out: int
     used: Booleans = field(repr=False, compare=False)
+    covariance: Floats = field(default_factory=lambda: np.zeros((0, 0)), repr=False, compare=False)
+    freedom: float = math.inf
     understood: str = ""
     comparison: str = ""
     origin: Mapping[str, str] = field(default_factory=dict)
@@ -101,12 +110,59 @@ class Fit:
         width = max(map(len, self.parameters))
         for name, value in self.parameters.items():
             lines.append(f"  {name:{width}} {value:11.5g} ± {self.errors[name]:.2g}")
+        if math.isfinite(self.freedom):
+            from scipy.stats import t
+
+            lines.append(
+                f"these cells differ: the values are the mean of {self.cells} cells, 95 % of such "
+                f"means within {t.ppf(0.975, self.freedom):.2g} of these errors"
+            )
         if MIRRORED in device.source:
             lines.append(
                 "pulses of one polarity only: the other is its mirror image and means nothing; "
                 "train it as pair='one-sided'"
             )
         return "\n".join(lines)
+
+    def band(self, up: int, down: int, share: float = 0.95) -> tuple[Floats, Floats]:
+        """The device's curve, and how far off it the true curve of the mean cell may be.
+
+        Both ``(up + down + 1,)``, siemens: from g_min through ``up``, then ``down`` pulses. If the
+        formula is right, the whole true curve is inside ``curve ± off`` in this ``share`` of
+        measurements. Errors of parameters hang together, so their own errors do not give the
+        curve's: parameters are drawn from Student's distribution of ``covariance`` and ``freedom``,
+        and ``off`` is as many standard deviations of their curves as keep that share inside.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a number of pulses or ``share`` is out of bounds, or for a jump table.
+        """
+        if not 0.0 < check_real("share", share) < 1.0:
+            raise ValueError(f"share must be between 0 and 1; got {share}")
+        names = [*self.parameters][: len(self.covariance)]
+        if not names:
+            raise ValueError("a jump table has no covariance; band needs a fitted formula")
+        middle = _curve(self.device, up, down)
+        rng, count = np.random.default_rng(0), len(names)
+        draws = rng.multivariate_normal(np.zeros(count), self.covariance, _DRAWS, method="eigh")
+        if math.isfinite(self.freedom):
+            draws /= np.sqrt(rng.chisquare(self.freedom, (_DRAWS, 1)) / self.freedom)
+        here = np.array([self.parameters[key] for key in names])
+        off = np.array([_curve(self._moved(names, point), up, down) for point in here + draws])
+        off = np.abs(off - middle)
+        scale = np.sqrt(np.square(off).mean(axis=0))
+        worst = (off / np.maximum(scale, 1e-12 * self.device.span)).max(axis=1)
+        return middle, scale * np.quantile(worst, share)
+
+    def _moved(self, names: list[str], point: Floats) -> Device:
+        """The device with other parameters of its formula, as far as they are allowed."""
+        values: dict[str, Any] = completed(dict(zip(names, point.tolist(), strict=True)))
+        for key, value in values.items():
+            _, least, most = MODELS[self.model].shape.get(key, (0.0, 1.0, math.inf))
+            if not key.startswith("g_"):
+                values[key] = min(max(value, least), most)
+        return replace(self.device, **values)
 
     def __str__(self) -> str:
         return self.summary()
@@ -136,6 +192,11 @@ class Fit:
             "errors": self.errors,
         }
         return {key: value for key, value in provenance.items() if value != ""}
+
+
+def _curve(device: Device, up: int, down: int) -> Floats:
+    """Siemens of a noiseless cell before and after each pulse, from g_min."""
+    return device.g_min + device.span * device.trace(up, down).numpy()
 
 
 def root_with_error(square: float, error: float) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,8 +45,9 @@ def fit_table(data: BoundedSteps, name: str) -> Fit:
         residuals = steps.after - predicted
         used = data.inside(predicted, MARGIN * rms(residuals[used]))
     parameters = sum(len(jumps.nodes) for jumps, _ in tables.values())
-    gain = best_gain(device, steps, used)
-    surprise = innovations(device, steps, gain[0], clip=False)[used]
+    walk = partial(innovations, device, steps)
+    gain = best_gain(walk, steps, used, device.span)
+    surprise = walk(gain[0], clip=False)[used]
     noise = NoiseEstimate.of(surprise, gain, steps.after[used], max(len(surprise) - parameters, 1))
     spreads = _scale_spread(data, predicted - steps.before, residuals, used)
     fitted: dict[str, Any] = _table_noise(up, down, noise, data)

@@ -8,7 +8,7 @@ the conductance found after it. Reading of tables is in :mod:`toolkit.fitting.ta
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,11 @@ class Steps:
 
     def __len__(self) -> int:
         return len(self.before)
+
+    def of_cell(self, number: int) -> Steps:
+        """Those of one cell."""
+        mine = self.cell == number
+        return Steps(**{item.name: getattr(self, item.name)[mine] for item in fields(Steps)})
 
 
 @dataclass(frozen=True, eq=False)

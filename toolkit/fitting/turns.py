@@ -69,6 +69,8 @@ def polarity_of(
     how = "the turns of the readings; if that is wrong, give protocol=(pulses up, pulses down)"
     if protocol is not None:
         how = f"the protocol: {protocol[0]} pulses up, {protocol[1]} down"
+        if not all(protocol):
+            how += ", with a reset that no row shows"
     return pd.Series(values, index=long.index), f"polarity from {how}"
 
 
@@ -83,12 +85,20 @@ def cycles_of(long: pd.DataFrame) -> tuple[pd.Series, str]:
     begins |= before.notna() & ((restart & (sign == before)) | (long["polarity"] == 0))
     cycles = begins.astype(np.int64).groupby(by_cell, sort=False).cumsum()
     many = int(cycles.max()) + 1
-    return cycles, f"{many} cycles, each begins with potentiation" if many > 1 else ""
+    both = ", each begins with potentiation" if (sign < 0).any() and (sign > 0).any() else ""
+    return cycles, f"{many} cycles{both}" if many > 1 else ""
 
 
 def signs_of_protocol(count: int, up: int, down: int) -> Integers:
-    """+1 ``up`` times and -1 ``down`` times, repeated; 0 first where one reading is over."""
+    """+1 ``up`` times and -1 ``down`` times, repeated; 0 first where one reading is over.
+
+    With pulses of one polarity, 0 where each train begins: one reading more than pulses, where the
+    readings divide into such trains and not into shorter ones.
+    """
     cycle = np.repeat([1, -1], [up, down])
+    if not (up and down):
+        is_longer = count % len(cycle) != 0 and count % (len(cycle) + 1) == 0
+        return np.resize([0, *cycle] if is_longer else [0, *cycle[1:]], count)
     start = 1 if count % len(cycle) == 1 and count > 1 else 0
     signs = np.resize(cycle, max(count - start, 1))
     return np.concatenate([np.zeros(start, dtype=np.int64), signs])[:count]

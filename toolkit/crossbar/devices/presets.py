@@ -282,9 +282,14 @@ def add_device(device: Device) -> None:
     """
     check_instance("device", device, Device, "a Device")
     device.check_pulsed()
-    if is_preset(device.name) or device.name == "digital":  # plain weights, among the knobs
-        raise ValueError(f"device must have a name of its own; {device.name!r} is taken")
+    check_own_name("device", device.name)
     _DEVICES[device.name] = device
+
+
+def check_own_name(argument: str, name: str) -> None:
+    """ValueError if a preset has that name."""
+    if is_preset(name) or name == "digital":  # plain weights, among the knobs
+        raise ValueError(f"{argument} must have a name of its own; {name!r} is taken")
 
 
 def is_preset(name: str) -> bool:

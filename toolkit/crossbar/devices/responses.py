@@ -12,6 +12,7 @@ and which defines the effect of a pulse twice, in torch and as a compiled step f
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -304,12 +305,18 @@ def law_of(law: Law, device: Row) -> Law:
     return Flow() if math.isinf(device.levels_up) else law
 
 
+@functools.lru_cache(maxsize=1024)
+def _curvature(label: float) -> float:
+    """Curvature of one label, remembered: a fit asks for the same ones again and again."""
+    return float(curvature_from_label(label))
+
+
 def _exponential(
     label: float, spread: float, draw: Draw | None, index: int, levels: float
 ) -> tuple[Parameter, Parameter]:
     """(step, slope) of one direction; ``levels`` is negative for depression."""
     if draw is None or spread == 0.0:
-        bend = float(curvature_from_label(label))
+        bend = _curvature(label)
         if abs(bend) < _STRAIGHT:
             return (1.0 / levels if math.isfinite(levels) else math.copysign(1.0, levels)), 0.0
         slope = float(_decay(torch.tensor(-bend, dtype=torch.float64), levels))
