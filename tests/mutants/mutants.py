@@ -545,14 +545,12 @@ MUTANTS = [
         TABLES,
     ),
     Mutant(
-        "what differs from cell to cell is taken for noise",
         "toolkit/fitting/formula_fit.py",
         "best, error = self._gain(values, own, used)\n        if",
         "best, error = gain, 0.0\n        if",
         "tests/fitting/test_fit_errors.py",
     ),
     Mutant(
-        "errors of the mean of few cells are those of one cell",
         "toolkit/fitting/formula_fit.py",
         "np.cov(traits, rowvar=False) / len(own)",
         "np.cov(traits, rowvar=False)",
