@@ -63,6 +63,15 @@ class Crossbar(Array):
 
     Create one with :meth:`from_weights`. Attributes: ``w_max``, ``pair``, ``periphery``, ``wires``,
     ``coding`` and ``half_select``; the last two can be set at any time.
+
+    Examples
+    --------
+    >>> weights = torch.tensor([[0.5, -0.25, 0.0]])
+    >>> array = Crossbar.from_weights(weights, device=get_device("EpiRAM"))
+    >>> array.read(torch.tensor([[1.0, 1.0, 1.0]]))
+    tensor([[0.2500]])
+    >>> array.conductance.shape
+    torch.Size([2, 1, 3])
     """
 
     def __init__(

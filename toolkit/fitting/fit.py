@@ -44,6 +44,13 @@ def fit_csv(
 
     ``**layout`` is what the table does not say: ``columns``, ``read_voltage``, ``unit``,
     ``polarities``, ``protocol``.
+
+    Examples
+    --------
+    >>> from toolkit.fitting import EXAMPLE_CSV
+    >>> device = fit_csv(EXAMPLE_CSV).device  # made with 60 and 50 levels
+    >>> round(device.levels_up), round(device.levels_down)
+    (60, 50)
     """
     trains = PulseTrains.from_csv(path, **layout)
     name = Path(path).stem if name is None else name

@@ -35,6 +35,16 @@ class LowRank:
     Notes
     -----
     The factors can share memory with the estimator that made them: do not modify them.
+
+    Examples
+    --------
+    >>> left, right = torch.tensor([[1.0], [0.0]]), torch.tensor([[0.0], [1.0], [0.0]])
+    >>> update = LowRank(left, torch.tensor([2.0]), right)
+    >>> update.rank, update.shape
+    (1, (2, 3))
+    >>> update.dense()
+    tensor([[0., 2., 0.],
+            [0., 0., 0.]])
     """
 
     left: Tensor

@@ -59,6 +59,16 @@ class FeedbackPCA(Blockwise, SubspaceEstimator):
     One update does not estimate the gradient of its own batch alone, as with other estimators: the
     sum of all updates follows the sum of all gradients. A batch without gradient still writes from
     the memory.
+
+    Examples
+    --------
+    >>> errors, activations = torch.randn(64, 3), torch.randn(64, 20)
+    >>> estimator = FeedbackPCA(rank=1)
+    >>> written = estimator.update(errors, activations).dense()
+    >>> for _ in range(2):  # batches without gradient: what is left of the first is written
+    ...     written += estimator.update(0 * errors, activations).dense()
+    >>> torch.allclose(written, errors.T @ activations, atol=1e-4)
+    True
     """
 
     name = "feedback"

@@ -20,6 +20,15 @@ class FullGradient(Estimator):
     Written one by one on a crossbar (scheme ``rank-sequential``), this is per-sample training,
     which needs neither memory nor sums. Their sum at once (``rank-sum``) is mini-batch gradient
     descent; the costs below are those of this sum.
+
+    Examples
+    --------
+    >>> errors, activations = torch.randn(64, 10), torch.randn(64, 20)
+    >>> update = FullGradient().update(errors, activations)
+    >>> update.rank
+    64
+    >>> torch.allclose(update.dense(), errors.T @ activations, atol=1e-4)
+    True
     """
 
     name = "sgd"

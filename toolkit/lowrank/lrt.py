@@ -51,6 +51,12 @@ class LRT(Blockwise, RankedEstimator):
     Gural, Nadeau, Tikekar, Murmann: Low-Rank Training of Deep Neural Networks for Emerging Memory
     Technology. arXiv:2009.03887, 2020. Benzing, Gauy, Mujika, Martinsson, Steger: Optimal
     Kronecker-Sum Approximation of Real Time Recurrent Learning. ICML 2019.
+
+    Examples
+    --------
+    >>> update = LRT(rank=4, unbiased=True).update(torch.randn(64, 10), torch.randn(64, 20))
+    >>> update.rank, update.shape
+    (4, (10, 20))
     """
 
     name = "lrt"

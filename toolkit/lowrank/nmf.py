@@ -47,6 +47,12 @@ class NMF(RankedEstimator):
     Zhao, Adam, Stiles, Hoskins et al.: Gradient Decomposition Methods for Training Neural Networks
     With Non-ideal Synaptic Devices. Front. Neurosci. 15:749811, 2021,
     doi:10.3389/fnins.2021.749811. The paper forms the full gradient and factorises it from scratch.
+
+    Examples
+    --------
+    >>> update = NMF(rank=3).update(torch.randn(64, 10), torch.randn(64, 20))
+    >>> update.rank, bool((update.left >= 0).all() and (update.right >= 0).all())
+    (6, True)
     """
 
     name = "nmf"

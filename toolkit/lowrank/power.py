@@ -38,6 +38,14 @@ class PowerIteration(SubspaceEstimator):
     ----------
     Vogels, Karimireddy, Jaggi: PowerSGD: Practical Low-Rank Gradient Compression for Distributed
     Optimization. NeurIPS 2019, arXiv:1905.13727. PowerSGD forms G and always uses error feedback.
+
+    Examples
+    --------
+    >>> estimator = PowerIteration(rank=3)
+    >>> errors, activations = torch.randn(64, 3), torch.randn(64, 20)  # a gradient of rank 3
+    >>> update = estimator.update(errors, activations)
+    >>> torch.allclose(update.dense(), errors.T @ activations, atol=1e-4)
+    True
     """
 
     name = "power"

@@ -23,7 +23,13 @@ ESTIMATORS: dict[str, type[Estimator]] = {
 
 
 def estimator_names() -> tuple[str, ...]:
-    """Return the names that :func:`make_estimator` knows, in alphabetical order."""
+    """Return the names that :func:`make_estimator` knows, in alphabetical order.
+
+    Examples
+    --------
+    >>> estimator_names()
+    ('feedback', 'lrt', 'nmf', 'power', 'sbe', 'sbpca', 'sgd', 'svd')
+    """
     return tuple(sorted(ESTIMATORS))
 
 
@@ -36,6 +42,11 @@ def make_estimator(name: str, **knobs: Any) -> Estimator:
     """Create an estimator by name, for example ``make_estimator("sbpca", rank=4)``.
 
     Raises ValueError for an unknown name or knob and lists those allowed.
+
+    Examples
+    --------
+    >>> make_estimator("sbpca", rank=4).rank
+    4
     """
     unknown = sorted(set(knobs) - set(estimator_knobs(name)))
     if unknown:

@@ -37,6 +37,12 @@ class SBE(SubspaceEstimator):
     Hoskins, Daniels, Huang, Madhavan, Adam, Zhitenev, McClelland, Stiles: Streaming Batch
     Eigenupdates for Hardware Neural Networks. Front. Neurosci. 13:793, 2019,
     doi:10.3389/fnins.2019.00793.
+
+    Examples
+    --------
+    >>> update = SBE().update(torch.randn(64, 10), torch.randn(64, 20))
+    >>> update.rank, update.shape
+    (1, (10, 20))
     """
 
     name = "sbe"

@@ -87,6 +87,16 @@ class SBPCA(Blockwise, SubspaceEstimator):
     Huang, Hoskins, Daniels, Stiles, Adam: Low-Rank Gradient Descent for Memory-Efficient Training
     of Deep In-Memory Arrays. ACM J. Emerg. Technol. Comput. Syst. 19(2), 2023,
     doi:10.1145/3577214.
+
+    Examples
+    --------
+    >>> errors, activations = torch.randn(64, 10), torch.randn(64, 20)
+    >>> estimator = SBPCA(rank=2, block_size=16)
+    >>> update = estimator.update(errors, activations)
+    >>> update.rank, update.shape
+    (2, (10, 20))
+    >>> estimator.words(10, 20)  # kept between batches; the gradient has 200
+    62
     """
 
     name = "sbpca"

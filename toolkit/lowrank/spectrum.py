@@ -38,6 +38,12 @@ def singular_values(errors: Tensor, activations: Tensor, count: int | None = Non
     Returns
     -------
     Tensor, shape (count,)
+
+    Examples
+    --------
+    >>> errors, activations = torch.eye(2), torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> singular_values(errors, activations)
+    tensor([3., 1.])
     """
     check_batch(errors, activations)
     _, core, _ = thin_core(errors, activations)
@@ -56,6 +62,13 @@ def captured_energy(update: LowRank, errors: Tensor, activations: Tensor) -> flo
 
     ``1 - ||G - Ghat||_F^2 / ||G||_F^2``: 1 for a perfect estimate, 0 for Ghat = 0, and negative
     for an estimate worse than that. For G = 0 it is 1 if Ghat = 0, else -inf.
+
+    Examples
+    --------
+    >>> errors, activations = torch.eye(2), torch.tensor([[3.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    >>> update = TruncatedSVD(rank=1).update(errors, activations)
+    >>> round(captured_energy(update, errors, activations), 3)  # 9 of 9 + 1
+    0.9
     """
     check_batch(errors, activations)
     _check_shape(update, errors, activations)
@@ -130,6 +143,12 @@ def principal_angles(first: Tensor, second: Tensor) -> Tensor:
     -----
     Cosines are the singular values of ``Q1.T @ Q2``; angles below 45 degrees are computed from the
     sines, which are more accurate there (Knyazev and Argentati, SIAM J. Sci. Comput. 23, 2002).
+
+    Examples
+    --------
+    >>> angles = principal_angles(torch.eye(3)[:, :1], torch.tensor([[1.0], [1.0], [0.0]]))
+    >>> torch.rad2deg(angles).round()
+    tensor([45.])
     """
     check_tensor("first", first)
     check_tensor("second", second, first.dtype)

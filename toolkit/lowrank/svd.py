@@ -22,6 +22,13 @@ class TruncatedSVD(RankedEstimator):
     ----------
     rank : int
         Number of singular triplets, k.
+
+    Examples
+    --------
+    >>> errors, activations = torch.randn(64, 10), torch.randn(64, 20)
+    >>> update = TruncatedSVD(rank=3).update(errors, activations)
+    >>> torch.allclose(update.sigma, torch.linalg.svdvals(errors.T @ activations)[:3], rtol=1e-4)
+    True
     """
 
     name = "svd"

@@ -32,6 +32,12 @@ def save_results(tree: xr.DataTree, path: str | os.PathLike[str]) -> Path:
         If ``path`` ends in neither ``.nc`` nor ``.zarr``, or exists as something else.
     FileNotFoundError
         If the folder of ``path`` does not exist.
+
+    Examples
+    --------
+    >>> run = Experiment(method="sbpca", rank=4)
+    >>> records = list(run.steps(epochs=1))
+    >>> path = save_results(run.results(), "run.nc")
     """
     check_instance("tree", tree, xr.DataTree, "an xarray.DataTree")
     check_path_like("path", path)

@@ -66,6 +66,15 @@ def open_results(
     ValueError
         If it cannot be read, is rejected, is not a run of this toolkit, does not match the schema,
         or has a newer schema than this version.
+
+    Examples
+    --------
+    >>> run = Experiment(method="sbpca", rank=4)
+    >>> records = list(run.steps(epochs=1))
+    >>> path = run.save("run.nc")
+    >>> tree = open_results(path)
+    >>> len(records) == tree["training"].sizes["step"]
+    True
     """
     check_instance("source", source, str | os.PathLike | BytesIO | list | tuple, "a path or paths")
     check_flag("lazy", lazy)

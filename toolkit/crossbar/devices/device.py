@@ -94,6 +94,12 @@ class Device:
     writes stay 0. States in float32 still round changes below some 3e-8 of the range. To tell apart
     what limits training, compare a device without noise of a pulse, the same with infinite levels,
     and an ideal response with infinite levels.
+
+    Examples
+    --------
+    >>> device = Device(name="mine", g_min=1e-6, g_max=1e-5, levels_up=4, levels_down=2)
+    >>> device.trace(up=4, down=2)  # one cell, as fractions of its range
+    tensor([0.0000, 0.2500, 0.5000, 0.7500, 1.0000, 0.5000, 0.0000], dtype=torch.float64)
     """
 
     name: str

@@ -268,7 +268,13 @@ _DEVICES = {row.name: row for row in (*_ROWS, *map(open_device, _PATHS))}
 
 
 def device_names() -> list[str]:
-    """Names of all presets, in the order of the table."""
+    """Names of all presets, in the order of the table.
+
+    Examples
+    --------
+    >>> "Ag:a-Si" in device_names()
+    True
+    """
     return list(_DEVICES)
 
 
@@ -304,5 +310,10 @@ def get_device(name: str) -> Device:
     ------
     ValueError
         If there is no such preset; the message lists all presets.
+
+    Examples
+    --------
+    >>> get_device("Ag:a-Si").levels_up
+    97
     """
     return _DEVICES[check_choice("name", name, _DEVICES)]

@@ -105,6 +105,15 @@ def line_currents(
     TypeError, ValueError
         If the conductances are not a matrix of finite numbers that are at least 0, or another
         value does not fit.
+
+    Examples
+    --------
+    >>> cells = torch.full((1, 2), 1e-4)
+    >>> line_currents(cells, torch.tensor([[1.0, 1.0]]), 0.0)  # Ohm and Kirchhoff
+    tensor([[0.0002]])
+    >>> # lines of 100 ohm a segment take a share
+    >>> bool(line_currents(cells, torch.tensor([[1.0, 1.0]]), 100.0) < 0.0002)
+    True
     """
     wires = Wires(wire_resistance=wire_resistance, method=method, tolerance=tolerance)
     return wires.solver(conductance).currents(voltages, transposed=transposed)

@@ -38,6 +38,11 @@ def load_dataset(
         If files are missing; the message says how to get them.
     ConnectionError
         If OpenML does not answer.
+
+    Examples
+    --------
+    >>> load_dataset("digits")
+    Dataset(digits: 1347 + 450 samples of 64, 10 classes)
     """
     check_choice("name", name, _SOURCES)
     check_flag("download", download)

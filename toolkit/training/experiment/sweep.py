@@ -186,6 +186,12 @@ def sweep(
         If the grid or ``workers`` is not allowed, or ``out`` holds another sweep.
     OSError
         If there is no scheduler at that address, or the connection is lost.
+
+    Examples
+    --------
+    >>> runs = sweep({"method": "sbpca", "rank": [1, 4]}, seeds=2, workers=1, progress=False)
+    >>> dict(runs.test_accuracy.mean("seed").sizes)
+    {'rank': 2, 'epoch': 1}
     """
     plan = grid if isinstance(grid, Plan) else plan_of(grid, seeds=seeds, epochs=epochs)
     if workers is not None:

@@ -188,6 +188,13 @@ def to_crossbar(
     TransformerEncoderLayer reads weights in evaluation: its fast path is switched off in the copy.
     The copy is moved, cast and loaded whole or not at all, also as a part of another module. An
     AveragedModel, which averages parameters only, refuses it: give that :func:`to_digital` of it.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(784, 150), nn.ReLU(), nn.Linear(150, 10))
+    >>> on_cells = to_crossbar(model, device="EpiRAM")
+    >>> on_cells(torch.rand(64, 784)).shape
+    torch.Size([64, 10])
     """
     check_instance("model", model, nn.Module, "an nn.Module")
     if any(isinstance(module, AveragedModel) for module in model.modules()):
@@ -235,6 +242,12 @@ def to_digital(model: Model) -> Model:
     ------
     ValueError
         If the model has no layer on arrays.
+
+    Examples
+    --------
+    >>> model = nn.Linear(3, 2)
+    >>> torch.allclose(to_digital(to_crossbar(model)).weight, model.weight)
+    True
     """
     check_instance("model", model, nn.Module, "an nn.Module")
     layers = {id(module): module for module in model.modules() if isinstance(module, CrossbarLayer)}
