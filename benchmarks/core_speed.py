@@ -36,6 +36,7 @@ def estimators() -> None:
         errors, activations = samples(batch, m, n)
         made = {
             f"SBPCA, blocks of {block}": SBPCA(rank=rank, block_size=block),
+            f"SBPCA, full core, blocks of {block}": SBPCA(rank=rank, block_size=block, core="full"),
             f"FeedbackPCA, blocks of {block}": FeedbackPCA(rank=rank, block_size=block),
             "FeedbackPCA, one block": FeedbackPCA(rank=rank, block_size=batch),
         }

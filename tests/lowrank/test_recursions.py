@@ -117,6 +117,8 @@ def test_an_unbiased_reduction_keeps_the_mean_over_all_signs():
         {"rank": 12, "block_size": 64},
         {"rank": 4, "block_size": 1000, "history": 0.0},
         {"rank": 4, "block_size": 16, "history": 2.5, "passes": 3},
+        {"rank": 3, "block_size": 8, "core": "full"},
+        {"rank": 4, "block_size": 7, "core": "full", "history": 2.5, "passes": 2},
     ],
 )
 def test_sbpca_is_what_torch_makes_of_it(monkeypatch, batch, dtype, knobs):

@@ -126,6 +126,18 @@ MUTANTS = [
     ),
     Mutant(
         "toolkit/lowrank/compiled/recursions.py",
+        "            core += turn\n",
+        "            core *= real(1.0)\n",
+        f"{LOWRANK}test_recursions.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/compiled/recursions.py",
+        "_multiply(turned.T, left, new_left)",
+        "_multiply(turned, left, new_left)",
+        f"{LOWRANK}test_recursions.py",
+    ),
+    Mutant(
+        "toolkit/lowrank/compiled/recursions.py",
         "values[first + j] = total / p",
         "values[first + j] = total / count",
         f"{LOWRANK}test_lrt.py",

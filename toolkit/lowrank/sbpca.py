@@ -22,7 +22,7 @@ __all__ = ["CORES", "SBPCA"]
 
 # Orthonormalises rows: Q and the signs of diag(R), as ``linalg.orthonormal_rows``.
 Rows = Callable[[Tensor], tuple[Tensor, Tensor]]
-Carried = tuple[Tensor, Tensor, Tensor]  # left, sigma, right
+Carried = tuple[Tensor, Tensor, Tensor]  # left, sigma or the full core, right
 
 CORES = ("diagonal", "full")
 _HISTORY = {"unit": "blocks", "stops": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)}
@@ -77,8 +77,8 @@ class SBPCA(Blockwise, SubspaceEstimator):
     - The first batch has no past: its past counts as 0, not as one block of sigma = 1.
     - The columns are multiplied by sigma instead of the residual being divided by it. qr ignores
       the lengths of columns, so the result is the same, and sigma = 0 is harmless.
-    - With the diagonal core and contiguous arrays, the recursion runs as a compiled loop on a CPU
-      and as one kernel on a CUDA GPU, both equal to the one here up to rounding.
+    - With contiguous arrays, the recursion runs as a compiled loop on a CPU and, with the diagonal
+      core, as one kernel on a CUDA GPU, both equal to the one here up to rounding.
     - A batch without gradient only shrinks sigma. sign(0) is +1 in qr, and a column that lost its
       direction is redrawn.
 
@@ -141,27 +141,29 @@ class SBPCA(Blockwise, SubspaceEstimator):
         batch = errors.shape[0]
         block = min(self.block_size, batch)
         past = 0.0 if self._fresh else self.history * block
-        carried = self._directions(errors, activations)
+        left, sigma, right = self._directions(errors, activations)
         if not nonzero:
-            left, sigma, right = carried
             return self._keep(left, sigma * (past / (past + batch)), right)
+        is_full = self.core == "full"
+        carried = left, torch.diag(sigma) if is_full else sigma, right
         signals, pasts = (errors, activations), (past, self.history * block)
         done = self._compiled(carried, signals, pasts)
-        return self._keep(*(done or self._recursion(carried, signals, pasts, self._rows)))
+        done = done or self._recursion(carried, signals, pasts, self._rows)
+        return self._keep(*(_diagonalised(*done) if is_full else done))
 
     def _compiled(
         self, carried: Carried, signals: tuple[Tensor, Tensor], pasts: tuple[float, float]
     ) -> Carried | None:
         """The recursion without torch's calls, or without waits; None: it is for the statement."""
         left, _, right = carried
-        block, is_diagonal = min(self.block_size, len(signals[0])), self.core == "diagonal"
-        if is_diagonal and recursions.on_arrays(left, right, *signals):
+        block = min(self.block_size, len(signals[0]))
+        if recursions.on_arrays(left, right, *signals):
             return recursions.sbpca(*carried, *signals, block, pasts, self.passes)
         if not (signals[0].is_cuda and find_spec("triton")):
             return None
         from toolkit.lowrank.compiled import gpu
 
-        if is_diagonal and gpu.fits(left, right, *signals):
+        if self.core == "diagonal" and gpu.fits(left, right, *signals):
             return gpu.sbpca(*carried, *signals, block, pasts, self.passes)
         if not gpu.holds(left, right):
             return None
@@ -177,10 +179,9 @@ class SBPCA(Blockwise, SubspaceEstimator):
         rows: Rows,
     ) -> Carried:
         """The statement of the class, with ``rows`` to orthonormalise."""
-        (left, sigma, right), (errors, activations) = carried, signals
+        (left, core, right), (errors, activations) = carried, signals
         batch, block = len(errors), min(self.block_size, len(errors))
-        is_full = self.core == "full"
-        step, core = (_full_step, torch.diag(sigma)) if is_full else (_diagonal_step, sigma)
+        step = _full_step if self.core == "full" else _diagonal_step
         for turn in range(self.passes):
             seen = pasts[turn > 0]
             for start in range(0, batch, block):
@@ -188,7 +189,7 @@ class SBPCA(Blockwise, SubspaceEstimator):
                 seen += len(d)
                 keep = 1 - len(d) / seen
                 left, core, right = step(left, core, right, d, a, keep, batch / seen, rows)
-        return _diagonalised(left, core, right) if is_full else (left, core, right)
+        return left, core, right
 
 
 def _diagonal_step(

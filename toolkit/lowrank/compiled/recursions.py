@@ -192,6 +192,59 @@ def _blocks(left, sigma, right, errors, activations, block, past, next_past, pas
     return True
 
 
+@_compiled
+def _multiply(small, rows, out):  # type: ignore[no-untyped-def]
+    """``out = small @ rows``."""
+    for i in range(small.shape[0]):
+        out[i, :] = 0.0
+        for p in range(small.shape[1]):
+            factor, row = small[i, p], rows[p]
+            for j in range(rows.shape[1]):
+                out[i, j] += factor * row[j]
+
+
+@_compiled
+def _full_blocks(  # type: ignore[no-untyped-def]
+    left, core, right, errors, activations, block, past, next_past, passes, doubtful
+):
+    """The recursion with the full core over a batch, in place."""
+    real, k, batch = left.dtype.type, left.shape[0], errors.shape[0]
+    along, added = np.empty((k, block), left.dtype), np.empty_like(left)
+    new_left, new_right = np.empty_like(left), np.empty_like(right)
+    turned, turn = np.empty_like(core), np.empty_like(core)
+    for _ in range(passes):
+        seen = past
+        for start in range(0, batch, block):
+            d, a = errors[start : start + block], activations[start : start + block]
+            count = d.shape[0]
+            seen += count
+            core *= real(1.0 - count / seen)
+            weight = real(batch / seen)
+            _inner(left, d, along[:, :count])
+            along[:, :count] *= weight
+            _multiply(core, right, new_right)
+            _add_outer(new_right, along, a)
+            if not _orthonormalise(new_right, doubtful):
+                return False
+            _inner(right, new_right, turn)
+            _multiply(core, turn, turned)
+            _inner(new_right, a, along[:, :count])
+            along[:, :count] *= weight
+            added[:, :] = 0.0
+            _add_outer(added, along, d)
+            _multiply(turned.T, left, new_left)
+            new_left += added
+            if not _orthonormalise(new_left, doubtful):
+                return False
+            _inner(new_left, left, turn)
+            _multiply(turn, turned, core)
+            _inner(new_left, added, turn)
+            core += turn
+            left[:, :], right[:, :] = new_left, new_right
+        past = next_past
+    return True
+
+
 def sbpca(
     left: Tensor,
     sigma: Tensor,
@@ -202,12 +255,12 @@ def sbpca(
     pasts: tuple[float, float],
     passes: int,
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Run SBPCA's recursion with the diagonal core over a batch.
+    """Run SBPCA's recursion over a batch.
 
     Parameters
     ----------
-    left, sigma, right : Tensor, shapes (k, m), (k,) and (k, n)
-        What is carried, vectors as rows. Not changed.
+    left, sigma, right : Tensor, shapes (k, m), (k,) or (k, k), and (k, n)
+        What is carried, vectors as rows; sigma is the diagonal core or the full one. Not changed.
     errors, activations : Tensor, shapes (batch, m) and (batch, n)
         The batch, all tensors of one dtype.
     block : int
@@ -225,7 +278,8 @@ def sbpca(
     carried = left.clone(), sigma.clone(), right.clone()
     arrays = (each.numpy() for each in (*carried, errors, activations))
     doubtful = doubtful_share(left.dtype)
-    is_whole = _blocks(*arrays, block, *map(float, pasts), passes, doubtful)
+    run = _blocks if sigma.ndim == 1 else _full_blocks
+    is_whole = run(*arrays, block, *map(float, pasts), passes, doubtful)
     return carried if is_whole else None
 
 
