@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from toolkit.crossbar import Crossbar, Device, Exponential, get_device
+from toolkit.crossbar import (
+    Crossbar,
+    Device,
+    DigitalArray,
+    Exponential,
+    MixedPrecision,
+    TikiTaka,
+    TiledCrossbar,
+    get_device,
+)
+from toolkit.lowrank import LowRank
 
 SHAPE = (3, 4)
 DEVICE = Device(name="cell", g_min=1e-6, g_max=1e-5, levels_up=60, levels_down=40)
@@ -186,3 +196,44 @@ def test_a_file_with_semicolons_or_of_another_encoding_is_explained(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"layer1\.csv is no text in UTF-8"):
         array.load_reached(path)
+
+
+def test_a_tiled_array_has_one_file_with_the_places_of_the_matrix(tmp_path):
+    path, whole = tmp_path / "map.csv", array_of()
+    tiled = TiledCrossbar.from_weights(torch.zeros(SHAPE).double(), tile=(2, 3), device=DEVICE)
+    whole.save_targets(path)
+    answer(path, lambda row: row["target_S"])
+    report = tiled.load_reached(path)
+    assert torch.allclose(tiled.conductance, whole.conductance, rtol=1e-6, atol=0)
+    assert report.within_tolerance == 1.0
+    again = tmp_path / "again.csv"
+    tiled.save_targets(again, tolerance=0.02)
+    targets, found = ([float(row["target_S"]) for row in rows_of(p)] for p in (path, again))
+    assert found == pytest.approx(targets, rel=1e-6)
+
+
+def test_mixed_precision_keeps_what_waits(tmp_path):
+    path, array = tmp_path / "map.csv", MixedPrecision(array_of())
+    array.apply(LowRank(torch.ones(3, 1), torch.ones(1), torch.ones(4, 1)), learning_rate=1e-4)
+    array.save_targets(path)
+    answer(path, lambda row: 2e-6 if row["polarity"] == "plus" else 1e-6)
+    assert array.load_reached(path).clipped == 0
+    assert torch.allclose(array.weights, torch.full(SHAPE, 1 / 9).double())
+    assert torch.allclose(array.waiting, torch.full(SHAPE, -1e-4).double())
+
+
+@pytest.mark.parametrize(
+    ("array", "said"),
+    [
+        (DigitalArray(torch.zeros(SHAPE)), "need cells; DigitalArray has none"),
+        (
+            TikiTaka.from_weights(torch.zeros(SHAPE), device=DEVICE),
+            r"two arrays: .* fast and of slow",
+        ),
+    ],
+)
+def test_arrays_without_one_chip_say_so(tmp_path, array, said):
+    for method in (array.save_targets, array.load_reached):
+        with pytest.raises(ValueError, match=said):
+            method(tmp_path / "map.csv")
+    assert not list(tmp_path.iterdir())

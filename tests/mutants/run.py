@@ -17,7 +17,16 @@ from pathlib import Path
 from mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("toolkit", "dashboards", "tests", "docs", "notebooks", "pyproject.toml", "README.md")
+PARTS = (
+    "toolkit",
+    "dashboards",
+    "tests",
+    "benchmarks",
+    "docs",
+    "notebooks",
+    "pyproject.toml",
+    "README.md",
+)
 WORKERS = os.cpu_count() or 1
 
 

@@ -18,6 +18,7 @@ from toolkit.crossbar.pairs import PAIRS
 from toolkit.crossbar.pulses import SCHEMES, Coincidence, WholePulses
 from toolkit.crossbar.readout.converters import Converter, Periphery
 from toolkit.crossbar.readout.wires import Wires, line_currents
+from toolkit.crossbar.sliced import SlicedCrossbar
 
 __all__ = [
     "PAIRS",
@@ -41,6 +42,7 @@ __all__ = [
     "PowStep",
     "PowerLawDrift",
     "Relaxation",
+    "SlicedCrossbar",
     "SoftBounds",
     "TikiTaka",
     "TiledCrossbar",

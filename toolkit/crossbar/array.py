@@ -6,6 +6,7 @@ import functools
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from toolkit.checks import (
     check_tensor,
 )
 from toolkit.crossbar.devices.device import Device
+from toolkit.crossbar.programming import Reached, read_reached, write_targets
 from toolkit.crossbar.pulses import SCHEMES
 from toolkit.crossbar.states import check_same, described, load_whole
 from toolkit.lowrank import LowRank
@@ -131,6 +133,50 @@ class Array(ABC):
     @abstractmethod
     def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
         """Like :meth:`apply`, for arguments that :meth:`check_apply` has accepted."""
+
+    def save_targets(self, path: str | Path, *, tolerance: float = 0.01) -> None:
+        """Write the conductances to a CSV, to program a real chip.
+
+        A row per cell holds its polarity, output and input, the target and the band around it in
+        siemens, and an empty ``reached_S`` for the chip's answer, which :meth:`load_reached` reads.
+        ``tolerance`` is half the band, as a fraction of the device's range.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the tolerance is not positive, or the array has no cells or several for a place.
+        OSError
+            If the file cannot be written.
+        """
+        conductance, device = self._one_chip()
+        write_targets(conductance, path, tolerance, device.span)
+
+    def load_reached(self, path: str | Path) -> Reached:
+        """Set the conductances to those that a chip reached, from a CSV of :meth:`save_targets`.
+
+        Every cell must have its ``reached_S``. A conductance beyond what a cell can hold is clipped
+        and counted. No pulses are counted. The fixed cells of a reference pair take theirs, too.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If the file is not there or holds something else, or the array has no cells or several
+            for a place; nothing is changed then.
+        """
+        _, device = self._one_chip()
+        targets, reached = read_reached(path, self.shape)
+        self._put(torch.from_numpy(reached))
+        return Reached.of(targets, reached, self._one_chip()[0], device.span)
+
+    def _one_chip(self) -> tuple[Tensor, Device]:
+        """Conductances (2, m, n) and device of an array with two cells for a weight."""
+        if self.conductance is None or self.device is None:
+            raise ValueError(f"files of targets need cells; {type(self).__name__} has none")
+        return self.conductance, self.device
+
+    def _put(self, conductance: Tensor) -> None:
+        """Set the conductances, (2, m, n) siemens, clipped to what cells can hold."""
+        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """Return the settings and everything needed to continue with the same bits."""

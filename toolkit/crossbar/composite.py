@@ -166,6 +166,10 @@ class TiledCrossbar(Composite):
         ]
         return Programming.of_all(reports, [math.prod(array.shape) for array in self.parts])
 
+    def _put(self, conductance: Tensor) -> None:
+        for array, rows, columns in self._each():
+            array._put(conductance[:, rows, columns])
+
     def _saved(self) -> dict[str, Any]:
         return {"tiles": [array.state_dict() for array in self.parts]}
 
@@ -313,6 +317,11 @@ class TikiTaka(Composite):
         self._updates += 1
         if self._updates % self.every == 0:
             self._transfer((self._updates // self.every - 1) % self.shape[1])
+
+    def _one_chip(self) -> tuple[Tensor, Device]:
+        raise ValueError(
+            "TikiTaka has two arrays: save_targets and load_reached are those of fast and of slow"
+        )
 
     def _saved(self) -> dict[str, Any]:
         parts = {"fast": self.fast.state_dict(), "slow": self.slow.state_dict()}

@@ -7,7 +7,6 @@ applies pulses and time to cells.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,13 +27,7 @@ from toolkit.crossbar.cost import Cost, CostCounter, Slots
 from toolkit.crossbar.devices.cell_map import CellMap
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.pairs import PAIRS, Pair, check_w_max
-from toolkit.crossbar.programming import (
-    Programming,
-    Reached,
-    read_reached,
-    write_targets,
-    write_verify,
-)
+from toolkit.crossbar.programming import Programming, write_verify
 from toolkit.crossbar.pulses import (
     Coding,
     Wanted,
@@ -287,48 +280,13 @@ class Crossbar(Array):
         targets = self._pair.states(weights, self._reference)
         return write_verify(self._cells, targets, tolerance, max_pulses, self._issue_by_rows)
 
-    def save_targets(self, path: str | Path, *, tolerance: float = 0.01) -> None:
-        """Write the conductances to a CSV, to program a real chip.
-
-        A row per cell holds its polarity, output and input, the target and the band around it in
-        siemens, and an empty ``reached_S`` for the chip's answer, which :meth:`load_reached` reads.
-        ``tolerance`` is half the band, as a fraction of the device's range.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the tolerance is not positive.
-        OSError
-            If the file cannot be written.
-        """
-        write_targets(self.conductance, path, tolerance, self.device.span)
-
-    def load_reached(self, path: str | Path) -> Reached:
-        """Set the conductances to those that a chip reached, from a CSV of :meth:`save_targets`.
-
-        Every cell must have its ``reached_S``. A conductance beyond what a cell can hold is clipped
-        and counted. No pulses are counted. The fixed cells of a reference pair take theirs, too.
-
-        Raises
-        ------
-        FileNotFoundError, ValueError
-            If the file is not there or holds something else; nothing is changed then.
-        """
-        targets, reached = read_reached(path, self.shape)
-        state = torch.from_numpy((reached - self.device.g_min) / self.device.span)
-        state = state.to(self._cells.state)
+    def _put(self, conductance: Tensor) -> None:
+        state = ((conductance - self.device.g_min) / self.device.span).to(self._cells.state)
         mine = state[: self._pair.polarities]
         self._cells.put(torch.ones_like(mine, dtype=torch.bool), mine)
         if self.pair == "reference":
             self._reference = state[1:].clamp(0.0, 1.0)
         self._moved()
-        held = self.conductance.double().cpu().numpy()
-        goal, least, most = np.moveaxis(targets, -1, 0)
-        return Reached(
-            within_tolerance=float(((reached >= least) & (reached <= most)).mean()),
-            rms_error=float(np.sqrt(np.square(reached - goal).mean())),
-            clipped=int((np.abs(held - reached) > 1e-5 * self.device.span).sum()),
-        )
 
     def refresh(self, threshold: float) -> int:
         """Reset pairs with a cell above ``threshold`` of the range; return how many.

@@ -145,6 +145,9 @@ class MixedPrecision(Composite):
     def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
         return self.array._read(signal, transposed=transposed)
 
+    def _put(self, conductance: Tensor) -> None:
+        self.array._put(conductance)  # what waits is still wanted
+
     def _saved(self) -> dict[str, Any]:
         memory = self._memory
         parts = (

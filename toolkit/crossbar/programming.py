@@ -96,6 +96,17 @@ class Reached:
     rms_error: float  #: root mean square of reached minus target, siemens
     clipped: int  #: cells of the array that cannot hold what was reached
 
+    @classmethod
+    def of(cls, targets: np.ndarray, reached: np.ndarray, held: Tensor, span: float) -> Reached:
+        """From targets with their bands (2, m, n, 3), what was reached and what the array holds."""
+        goal, least, most = np.moveaxis(targets, -1, 0)
+        clipped = np.abs(held.double().cpu().numpy() - reached) > 1e-5 * span
+        return cls(
+            within_tolerance=float(((reached >= least) & (reached <= most)).mean()),
+            rms_error=float(np.sqrt(np.square(reached - goal).mean())),
+            clipped=int(clipped.sum()),
+        )
+
 
 def write_targets(conductance: Tensor, path: str | Path, tolerance: float, span: float) -> None:
     """Write a CSV with a row per cell: place, target, and the band of ``tolerance * span``."""
