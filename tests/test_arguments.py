@@ -650,7 +650,7 @@ INTERNAL = re.compile(
     set_extra_state|add_param_group|grouped_layers|step|zero_grad|to)$
     |(Estimator|Cost|Fit|DivergenceError|Plan|PulseTrains|Dataset|Settings|Experiment)$
     |(Array|Crossbar|TiledCrossbar|TikiTaka)$  # made by from_weights
-    |(DigitalArray|TikiTaka|SlicedCrossbar)\.(save_targets|load_reached)$  # refused: test_chip_files
+    |(DigitalArray|TikiTaka|SlicedCrossbar)\.(save_targets|load_reached)$  # refused
     |Adapter\.|Estimator\.|Array\.|.*calibrated$|PulseTrains\.to_csv|LowRankSGD\.|LowRank\.dense""",
     re.VERBOSE,
 )
