@@ -74,13 +74,13 @@ MUTANTS = [
         f"{LOWRANK}test_recursions.py",
     ),
     Mutant(
-        "toolkit/crossbar/mixed_precision.py",
+        "toolkit/crossbar/composites/mixed_precision.py",
         "(share * coarse).trunc()",
         "(share * coarse).round()",
         "tests/crossbar/test_mixed_precision.py",
     ),
     Mutant(
-        "toolkit/crossbar/mixed_precision.py",
+        "toolkit/crossbar/composites/mixed_precision.py",
         "torch.inf).amin(0)",
         "0.0).amax(0)",
         "tests/crossbar/test_mixed_precision.py",
@@ -360,7 +360,7 @@ MUTANTS = [
         f"{CELLS}test_pulses.py",
     ),
     Mutant(
-        "toolkit/crossbar/composite.py",
+        "toolkit/crossbar/composites/composite.py",
         "(self._updates // self.every - 1) % self.shape[1]",
         "0",
         f"{CELLS}test_tiki_taka.py",

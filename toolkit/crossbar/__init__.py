@@ -1,7 +1,9 @@
 """Crossbars: devices, arrays of pairs of cells, reads and pulsed writes, wear and time."""
 
 from toolkit.crossbar.array import Array
-from toolkit.crossbar.composite import TikiTaka, TiledCrossbar
+from toolkit.crossbar.composites.composite import TikiTaka, TiledCrossbar
+from toolkit.crossbar.composites.mixed_precision import MixedPrecision
+from toolkit.crossbar.composites.sliced import SlicedCrossbar
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.crossbar import Crossbar
 from toolkit.crossbar.devices.device import Device
@@ -13,12 +15,10 @@ from toolkit.crossbar.devices.retention import PCMDrift, PowerLawDrift, Relaxati
 from toolkit.crossbar.devices.steps import LinearStep, SoftBounds
 from toolkit.crossbar.devices.stepwise import ExpStep, PiecewiseStep, PowStep
 from toolkit.crossbar.digital import DigitalArray
-from toolkit.crossbar.mixed_precision import MixedPrecision
 from toolkit.crossbar.pairs import PAIRS
 from toolkit.crossbar.pulses import SCHEMES, Coincidence, WholePulses
 from toolkit.crossbar.readout.converters import Converter, Periphery
 from toolkit.crossbar.readout.wires import Wires, line_currents
-from toolkit.crossbar.sliced import SlicedCrossbar
 
 __all__ = [
     "PAIRS",

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from toolkit.checks import as_generator, check_count, check_instance, check_matrix, check_real
 from toolkit.crossbar.array import check_goal
-from toolkit.crossbar.composite import Composite
+from toolkit.crossbar.composites.composite import Composite
 from toolkit.crossbar.crossbar import Crossbar
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.pairs import check_w_max

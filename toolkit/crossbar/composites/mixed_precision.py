@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from toolkit.checks import all_finite, check_count, check_instance, check_matrix
-from toolkit.crossbar.composite import Composite
+from toolkit.crossbar.composites.composite import Composite
 from toolkit.crossbar.crossbar import Crossbar
 from toolkit.lowrank import LowRank
 
