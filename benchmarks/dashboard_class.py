@@ -59,7 +59,7 @@ def count(*_):
     rss = int(status.split('VmRSS:')[1].split()[0]) // 1024
     print('count', threading.active_count(), rss, len(documents), len(models), flush=True)
 signal.signal(signal.SIGUSR1, count)
-serve(port=int(sys.argv[1]), max_runs=int(sys.argv[2]))
+serve(port=int(sys.argv[1]), max_runs=int(sys.argv[2]), ready=int(sys.argv[3]))
 """
 
 
@@ -282,13 +282,13 @@ def counted(server: subprocess.Popen[str]) -> str:
 
 
 @contextmanager
-def server(max_runs: int) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A dashboard on a free port."""
+def server(max_runs: int, ready: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A dashboard on a free port, with so many pages made ahead."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(port), str(max_runs)],
+        [sys.executable, "-c", SERVER, str(port), str(max_runs), str(ready)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         text=True,

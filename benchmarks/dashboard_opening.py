@@ -1,11 +1,11 @@
 """How long opening a page takes, one after another and for a class at once.
 
-    python -m benchmarks.dashboard_opening [--pages 10] [--class 30] [--within 10]
+    python -m benchmarks.dashboard_opening [--pages 5] [--class 30] [--within 10] [--ready 30]
 
-Opens every page over HTTP, and the Playground over its websocket as in
-:mod:`benchmarks.dashboard_class`; prints the seconds to the document's arrival, and the memory of
-the server before, after, and a minute after everybody has left. The load of the machine is
-printed, too: other work spoils the times.
+Opens the Playground over its websocket as in :mod:`benchmarks.dashboard_class`, as a class does,
+and then every page over HTTP, one by one. Prints the seconds to the document's arrival, and the
+memory of the server before, after, and a minute after everybody has left. The load of the machine
+is printed, too: other work spoils the times.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import statistics
 import time
 
@@ -60,19 +61,22 @@ async def at_once(address: str, people: int, within: float) -> None:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pages", type=int, default=10)
+    parser.add_argument("--pages", type=int, default=5)
     parser.add_argument("--class", type=int, default=30, dest="people")
     parser.add_argument("--within", type=float, default=10.0)
+    parser.add_argument("--ready", type=int, default=30, help="pages that the server makes ahead")
     options = parser.parse_args()
     AsyncHTTPClient.configure(None, max_clients=options.people)
     print(f"load before: {os.getloadavg()[0]:.1f}, {os.cpu_count()} processors")
-    with server(8) as (address, process):
-        asyncio.run(one_by_one(address, options.pages))
-        print(f"  before the class: {counted(process)}")
+    with server(8, options.ready) as (address, process):
+        while int(re.findall(r"\d+", counted(process))[2]) < options.ready:  # documents
+            time.sleep(2)
+        print(f"  {options.ready} pages made ahead: {counted(process)}", flush=True)
         asyncio.run(at_once(address, options.people, options.within))
-        print(f"  after it: {counted(process)}")
+        print(f"  after the class: {counted(process)}", flush=True)
         time.sleep(60)
-        print(f"  a minute later: {counted(process)}")
+        print(f"  a minute later: {counted(process)}", flush=True)
+        asyncio.run(one_by_one(address, options.pages))
     print(f"load after: {os.getloadavg()[0]:.1f}")
 
 

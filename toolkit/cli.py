@@ -131,6 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     dashboard.add_argument(
         "--runs", type=Path, metavar="DIR", help="list the runs saved there on the Results page"
     )
+    dashboard.add_argument(
+        "--ready", type=int, default=1, help="pages made ahead, for a class that opens at once (1)"
+    )
     dashboard.add_argument("--show", action="store_true", help="open the page in a browser")
     dashboard.set_defaults(run=_dashboard)
 
@@ -255,6 +258,7 @@ def _dashboard(*, port: int, address: str, **options: Any) -> int:
 
     check_count("port", port, 0, 65535)
     check_count("max_runs", options["max_runs"])
+    check_count("ready", options["ready"], 0, 100)
     if options["tour"] is not None:
         read_tour(options["tour"])
     if (runs := options["runs"]) is not None and not runs.is_dir():

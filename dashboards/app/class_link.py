@@ -13,6 +13,7 @@ import panel_material_ui as pmui
 import segno
 
 from dashboards.app.address import parse
+from dashboards.app.opening import expect
 from dashboards.app.site import Text, button, small
 
 MOST_CHARACTERS = 60
@@ -53,6 +54,7 @@ class ClassLink:
         port = f":{location.port}" if location.port else ""
         site = f"{location.protocol}//{location.hostname}{port}{location.pathname}"
         here = location.hostname in _LOCAL
+        expect(f"{location.pathname}?{query}")
         self.card.object = link_html(f"{site}?{query}", _ONLY_HERE if here else "")
 
 

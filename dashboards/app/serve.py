@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 import secrets
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -27,15 +27,16 @@ from tornado.websocket import WebSocketClosedError
 
 from dashboards.app import child, site
 from dashboards.app.login import Form, login_options, read_password
+from dashboards.app.opening import PageHandler, Stock, keep_stock
+from dashboards.app.quick_bokeh import quicken
 from dashboards.app.tutorials import ROUTE, TutorialHandler, tutorials
 from toolkit.checks import shown
 from toolkit.compiling import compile_loops
 from toolkit.training.experiment.run_limit import RunLimit
 
-SESSION_MS = 4_000
+SESSION_MS = 15_000  # a phone needs seconds to read the scripts
 MAX_MESSAGE_BYTES = 64 * 2**20  # a visitor's: the largest upload, which the pages limit further
 MAX_SESSIONS = 200
-MOST_WAITING = 100  # who ask for a page
 MAX_URL = 4000  # characters; Panel fails on numbers of more than 4300 digits
 # The handlers that the server keeps. Panel also has one that imports any module named in the URL,
 # and one that lists the pages; neither is needed.
@@ -47,6 +48,7 @@ def prepare() -> None:
 
     Layers of a page's size run fastest on one thread, and several visitors share the processor.
     """
+    quicken()
     pn.extension(notifications=True)
     sys.setswitchinterval(0.001)  # a page's frame holds up the training threads less
     torch.set_num_threads(1)
@@ -62,6 +64,7 @@ def serve(
     password_file: Path | None = None,
     tour: Path | None = None,
     runs: Path | None = None,
+    ready: int = 1,
     show: bool = False,
 ) -> None:
     """Serve the pages until the process is told to stop (Ctrl-C or SIGTERM).
@@ -82,6 +85,9 @@ def serve(
         YAML file of the Playground's tour; None: the toolkit's own.
     runs
         Folder whose saved runs the Results page lists; None: it lists none.
+    ready
+        How many pages of the Playground are made ahead, 8 MiB each: as many as a class opens at
+        once.
     show
         Open a browser.
 
@@ -139,12 +145,19 @@ def serve(
         loop.add_signal_handler(number, loop.stop)
     print("Loading the inner loops (the first start compiles them, half a minute)", flush=True)
     compile_loops()  # or a visitor's first step would
+    for key in site.pages():
+        import_module(f"dashboards.{key}.page")  # or the first visitor would wait for it
+    gc.freeze()  # all this stays; pages are collected when they were closed
+    gc.set_threshold(10_000, 20, 50)
     server.start()
     child.prepare()
+    stock = Stock(server._tornado, f"{prefix}/", f"{address}:{port}", ready)
+    keeping = loop.create_task(keep_stock(stock, sessions))
     print(f"Serving http://{address}:{port}{prefix}/ (Ctrl-C stops)", flush=True)
     if show:
         server.show(f"{prefix}/")
     server.io_loop.start()
+    keeping.cancel()
     server.stop()
     child.stop()
     tutorials().close()
@@ -174,40 +187,6 @@ def keep_routes(router: ReversibleRuleRouter) -> None:
             rule.target = PageHandler
         elif not (isinstance(rule.target, type) and _is_allowed(rule.target)):
             router.rules.remove(rule)
-
-
-class PageHandler(DocHandler):
-    """Panel's handler, making one page at a time and then pausing as long as that took.
-
-    The time that it takes to make pages is the server's own: asking for many must not stop it.
-    """
-
-    _lock, _free_at, _waiting = asyncio.Lock(), 0.0, 0
-    _is_gone = False
-
-    def on_connection_close(self) -> None:
-        """Note that the client has disconnected."""
-        self._is_gone = True
-        super().on_connection_close()
-
-    async def get(self, *given: Any, **named: Any) -> None:
-        """Send the page in turn; 503 if too many requests are waiting."""
-        kind = PageHandler
-        if kind._waiting >= MOST_WAITING:
-            self.set_status(503)
-            self.write("The server is busy. Try again in a minute.")
-            return
-        kind._waiting += 1
-        try:
-            async with kind._lock:
-                await asyncio.sleep(kind._free_at - time.monotonic())
-                if self._is_gone:
-                    return
-                began = time.monotonic()
-                await super().get(*given, **named)  # type: ignore[misc]
-                kind._free_at = 2 * time.monotonic() - began
-        finally:
-            kind._waiting -= 1
 
 
 class _LongURL(Matcher):

@@ -26,6 +26,7 @@ NOTICE_MS = 6000
 ABSENT_S = 2.0
 MAX_RUNS = 8  # at once; `serve` can change it
 SIDEBAR_WIDTH = 300
+CENTRED = {"align-items": "center"}  # the parts of a line
 _SMALL = {"size": "small", "margin": (6, 6)}
 _LINK = (
     "color:#fff;text-decoration:none;padding:5px 10px;border-radius:4px;font-size:15px;"
@@ -160,6 +161,12 @@ def slider(label: str, low: float, high: float, value: float, doc: str, **style:
 def select(label: str, options: Any, doc: str | None = None, **style: Any) -> pmui.Select:
     """A small select; its first option is the default."""
     return pmui.Select(label=label, options=options, description=doc, **(_SMALL | style))
+
+
+def line(*parts: Any, **style: Any) -> pn.Row:
+    """Parts side by side, in as many rows as they need."""
+    styles = {"flex-wrap": "wrap"} | style.pop("styles", {})
+    return pn.Row(*parts, styles=styles, **({"sizing_mode": "stretch_width"} | style))
 
 
 class _Calm(param.Parameterized):

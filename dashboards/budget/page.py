@@ -187,7 +187,7 @@ class Budget:
         )
         self.upload.param.watch(self._uploaded, "value")
         self._table = pn.Column(
-            self.text, pn.FlexBox(self._use, self.upload), visible=False, margin=0
+            self.text, site.line(self._use, self.upload), visible=False, margin=0
         )
         self._sentence = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
         self._facts = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
@@ -213,8 +213,8 @@ class Budget:
 
     def view(self) -> pn.viewable.Viewable:
         """The sentence, the figures and the table."""
-        choices = pn.FlexBox(self._state.widgets["shown"], self._state.widgets["bars"])
-        files = pn.FlexBox(align_items="center")
+        choices = site.line(self._state.widgets["shown"], self._state.widgets["bars"])
+        files = site.line(styles=site.CENTRED)
         for suffix, label in ((".nc", "Budget (netCDF)"), (".csv", "Budget (CSV)")):
             make = lambda suffix=suffix: file_of(self.found, suffix)  # noqa: E731
             files.append(Download(label, f"budget{suffix}", make))

@@ -178,14 +178,14 @@ class Playground:
         row: dict[str, Any] = {
             "sizing_mode": "stretch_width",
             "visible": False,
-            "align_items": "center",
+            "styles": site.CENTRED,
         }
         self._parts: dict[str, Callable[[], list[Any]]] = {
             "New run": lambda: [*self.fixed.values(), self.begin_new],
             "Views": lambda: [self.choice],
             "Save and share": lambda: ClassLink(self._query).parts(),
         }
-        self.panels = {title: pn.FlexBox(**row) for title in self._parts}
+        self.panels = {title: site.line(**row) for title in self._parts}
         self.panels["Save and share"].objects = self.share.parts()
         self.more = button(MORE, variant="text")
         self.more.on_click(lambda _: self.show_more())
@@ -235,7 +235,7 @@ class Playground:
         return pn.Column(
             pn.Row(self.intro, self.tour.begin, sizing_mode="stretch_width"),
             self.tour.view,
-            pn.FlexBox(*buttons, *self.openers.values(), self.layer, self.speed),
+            site.line(*buttons, *self.openers.values(), self.layer, self.speed),
             *self.panels.values(),
             self.network,
             self.status,

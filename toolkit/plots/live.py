@@ -6,14 +6,17 @@ the rendered figure's data sources does not. No widgets and no callbacks here.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 import holoviews as hv
 import numpy as np
 from bokeh.core.property.vectorization import Value
-from bokeh.core.serialization import Deserializer, Serializer
+from bokeh.core.property.wrappers import PropertyValueContainer
+from bokeh.model import Model
 from bokeh.models import (
     DataRange1d,
     FixedTicker,
@@ -72,22 +75,18 @@ class LiveFigure:
                     high_color="#00000000",
                 )
 
-    _content: Any = None  # the figure as text, once it was copied
-
     def _find_parts(self) -> None:
         self._glyphs = [r for r in self.figure.renderers if isinstance(r, GlyphRenderer)]
         self._bars = [bar for bar in self.figure.right if isinstance(bar, ColorBar)]
         self._sources: list[Any] = [glyph.data_source for glyph in self._glyphs]
 
     def copy(self) -> LiveFigure:
-        """Return the same figure for another page, in a third of the time that HoloViews takes.
+        """Return the same figure for another page, in a fraction of HoloViews' time.
 
         Its models have the same ids, so one page cannot show both.
         """
-        if self._content is None:
-            self._content = Serializer(references=set()).serialize(self.figure).content
         other = copy(self)
-        other.figure, other._content = Deserializer().decode(self._content), None
+        other.figure = _copied(self.figure, {})
         other._find_parts()
         return other
 
@@ -197,6 +196,33 @@ class LiveFigure:
         for axis, (start, end) in ((self.figure.x_range, x), (self.figure.y_range, y)):
             if isinstance(axis, Range1d) and (axis.start, axis.end) != (start, end):
                 axis.update(start=start, end=end, reset_start=start, reset_end=end)
+
+
+def _copied(value: Any, made: dict[str, Any], owner: Any = None, name: str = "") -> Any:
+    """A copy of what a model holds, models included: with equal ids, for no document yet."""
+    if isinstance(value, Model):
+        return made[value.id] if value.id in made else _copied_model(value, made)
+    if isinstance(value, list | tuple):
+        found = type(value)(_copied(item, made) for item in value)
+    elif isinstance(value, dict):
+        found = type(value)({key: _copied(item, made) for key, item in value.items()})
+    elif is_dataclass(value) and not isinstance(value, type):  # such as a field with its transform
+        parts = {part.name: _copied(getattr(value, part.name), made) for part in fields(value)}
+        return replace(value, **parts)
+    else:
+        return copy(value) if isinstance(value, PropertyValueContainer) else value
+    if isinstance(found, PropertyValueContainer):
+        found._register_owner(owner, owner.lookup(name))
+    return found
+
+
+def _copied_model(model: Any, made: dict[str, Any]) -> Any:
+    other = made[model.id] = object.__new__(type(model))
+    other.__dict__.update(model.__dict__, _callbacks={}, _event_callbacks=defaultdict(list))
+    for kind in ("_property_values", "_unstable_default_values", "_unstable_themed_values"):
+        held = model.__dict__[kind].items()
+        other.__dict__[kind] = {name: _copied(value, made, other, name) for name, value in held}
+    return other
 
 
 def _is_seen(values: Any) -> bool:
