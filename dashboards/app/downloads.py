@@ -1,4 +1,4 @@
-"""Downloads, prepared outside the thread that serves pages."""
+"""Files, prepared outside the thread that serves pages, and figures, saved by the browser."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from inspect import iscoroutinefunction
 from typing import Any
 
+import panel as pn
 import panel_material_ui as pmui
 import param
 
 from dashboards.app import site
+from dashboards.app.figure_pane import FigurePane
 from dashboards.app.uploads import MEBI
 
 MOST_BYTES = 64 * MEBI  # downloads pass through the pages' thread as text
@@ -33,6 +35,17 @@ function save(blob, file_name) {
 _SAVE = f"""{SAVE_BLOB}
 if (cb_obj.file) {{
   save(new Blob([Uint8Array.from(atob(cb_obj.file), (c) => c.charCodeAt(0))]), file_name)
+}}
+"""
+
+_EXPORT = f"""{SAVE_BLOB}
+for (const document_ of Bokeh.documents) {{
+  const figure = document_.get_model_by_name(figure_name)
+  const view = figure && document_.views_manager.find_one(figure)
+  if (view) {{
+    view.export(kind).to_blob().then((blob) => save(blob, file_name + '.' + kind))
+    break
+  }}
 }}
 """
 
@@ -88,3 +101,16 @@ class Download(pmui.Button):
 async def beside(make: Callable[..., bytes], *given: Any) -> bytes:
     """The result of ``make``, computed in another thread."""
     return await asyncio.get_running_loop().run_in_executor(_threads, make, *given)
+
+
+def export_buttons(pane: FigurePane, name: str) -> pn.Row:
+    """Buttons that save the pane's current figure as ``name``.png and ``name``.svg."""
+    pane.name_figure(name)
+    buttons = []
+    for kind in ("png", "svg"):
+        button = site.button(kind.upper(), variant="outlined")
+        button.js_on_click(
+            args={"figure_name": name, "file_name": name, "kind": kind}, code=_EXPORT
+        )
+        buttons.append(button)
+    return pn.Row(*buttons, margin=0)

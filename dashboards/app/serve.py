@@ -27,8 +27,7 @@ from tornado.websocket import WebSocketClosedError
 
 from dashboards.app import child, site
 from dashboards.app.login import Form, login_options, read_password
-from dashboards.app.opening import PageHandler, Stock, keep_stock
-from dashboards.app.quick_bokeh import quicken
+from dashboards.app.opening import PageHandler, Stock, keep_stock, quicken
 from dashboards.app.tutorials import ROUTE, TutorialHandler, tutorials
 from toolkit.checks import shown
 from toolkit.compiling import compile_loops

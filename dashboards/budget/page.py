@@ -20,8 +20,7 @@ import xarray as xr
 from dashboards.app import site
 from dashboards.app.address import Address, Watched, join, parse, query_asked
 from dashboards.app.child import read_beside
-from dashboards.app.downloads import Download
-from dashboards.app.export import export_buttons
+from dashboards.app.downloads import Download, export_buttons
 from dashboards.app.figure_pane import WHOLE, FigurePane, explanation, facts, grid, table
 from dashboards.app.settings_text import MAX_YAML_BYTES
 from dashboards.app.uploads import Upload

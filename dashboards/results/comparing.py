@@ -11,8 +11,7 @@ import xarray as xr
 
 from dashboards.app import site
 from dashboards.app.address import value_of
-from dashboards.app.downloads import Download
-from dashboards.app.export import export_buttons
+from dashboards.app.downloads import Download, export_buttons
 from dashboards.app.figure_pane import BELOW_TABS, WHOLE, FigurePane, grid, table
 from dashboards.results.run_tables import differences
 from toolkit.plots import LiveFigure

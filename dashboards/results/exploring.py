@@ -12,8 +12,7 @@ import panel_material_ui as pmui
 import xarray as xr
 
 from dashboards.app import site
-from dashboards.app.downloads import Download
-from dashboards.app.export import export_buttons
+from dashboards.app.downloads import Download, export_buttons
 from dashboards.app.figure_pane import BELOW_TABS, FigurePane, grid
 from toolkit.plots import LiveFigure
 from toolkit.plots.variables import (

@@ -202,6 +202,7 @@ def _copied(value: Any, made: dict[str, Any], owner: Any = None, name: str = "")
     """A copy of what a model holds, models included: with equal ids, for no document yet."""
     if isinstance(value, Model):
         return made[value.id] if value.id in made else _copied_model(value, made)
+    found: Any
     if isinstance(value, list | tuple):
         found = type(value)(_copied(item, made) for item in value)
     elif isinstance(value, dict):
