@@ -1,11 +1,13 @@
-"""Tiki-Taka: what is transferred when, reads of both arrays, and what it is for."""
+"""Tiki-Taka and its second version: what is transferred when, reads, and what they are for."""
 
 import dataclasses
+import math
 
+import pytest
 import torch
 
 from tests.crossbar.arrays import normals, some_update
-from toolkit.crossbar import Crossbar, SoftBounds, TikiTaka, get_device
+from toolkit.crossbar import BufferedTikiTaka, Crossbar, SoftBounds, TikiTaka, get_device
 from toolkit.lowrank import LowRank
 
 FINE = dataclasses.replace(get_device("ideal"), levels_up=10**7, levels_down=10**7)
@@ -88,3 +90,62 @@ def test_asymmetric_cells_learn_better_than_by_plain_updates():
     ]
     array = TikiTaka.from_weights(zeros, device=SOFT, every=2, transfer_rate=0.03)
     assert regression_error(array, 0.03) < 0.5 * min(plain)
+
+
+def test_a_buffered_transfer_is_written_when_a_pulse_is_due():
+    """On exact cells, slow array and buffer together hold what plain transfers would add up to."""
+    coarse = dataclasses.replace(get_device("ideal"), levels_up=16, levels_down=16)
+    weights, update = torch.zeros(4, 3, dtype=torch.float64), a_change()
+    array = BufferedTikiTaka.from_weights(weights, device=coarse, transfer_rate=0.04)
+    array.fast = Crossbar.from_weights(weights, device=FINE, pair="reference")
+    fast, total = torch.zeros_like(weights), torch.zeros_like(weights)
+    for step in range(300):
+        array.apply(update, learning_rate=0.02)
+        fast -= 0.02 * update.dense()
+        total[:, step % 3] += 0.04 * fast[:, step % 3]
+        torch.testing.assert_close(
+            array.slow.weights + array.slow.waiting, total, atol=1e-5, rtol=0
+        )
+        pulse = 2.0 / 16
+        assert float(array.slow.waiting.abs().max()) < pulse
+    assert float(array.slow.weights.abs().max()) >= pulse
+
+
+def test_a_buffer_helps_noisy_coarse_cells():
+    """Reads of a noisy fast array average in the buffer, as Gokmen (2021) says."""
+    noisy = dataclasses.replace(SOFT, levels_up=60, levels_down=60, read_noise=0.1)
+    zeros = torch.zeros(3, 8)
+    knobs = {"device": noisy, "every": 2}
+    plain = [
+        regression_error(TikiTaka.from_weights(zeros, transfer_rate=rate, **knobs), 0.03)
+        for rate in (0.01, 0.03, 0.1)
+    ]
+    array = BufferedTikiTaka.from_weights(zeros, transfer_rate=0.03, **knobs)
+    assert regression_error(array, 0.03) < 0.7 * min(plain)
+
+
+def test_a_buffered_state_comes_back():
+    def made():
+        return BufferedTikiTaka.from_weights(
+            normals(4, 3, scale=0.1), device=SILVER, memory_rank=2, seed=2
+        )
+
+    array = made()
+    for step in range(6):
+        array.apply(a_change(step), learning_rate=3.0)
+    other = made()
+    other.load_state_dict(array.state_dict())
+    for each in (array, other):
+        each.apply(a_change(9), learning_rate=3.0)
+    assert torch.equal(array.weights, other.weights)
+    assert torch.equal(array.slow.waiting, other.slow.waiting)
+    assert array.slow.words == 2 * (4 + 3 + 1)
+
+
+def test_a_buffer_needs_pulses():
+    device = dataclasses.replace(get_device("ideal"), levels_up=math.inf, levels_down=math.inf)
+    array = BufferedTikiTaka.from_weights(normals(4, 3, scale=0.1), device=device)
+    before = array.fast.weights
+    with pytest.raises(ValueError, match="levels"):
+        array.apply(a_change(), learning_rate=0.1)
+    assert torch.equal(array.fast.weights, before)

@@ -1,6 +1,7 @@
 """Crossbars: devices, arrays of pairs of cells, reads and pulsed writes, wear and time."""
 
 from toolkit.crossbar.array import Array
+from toolkit.crossbar.composites.buffered import BufferedTikiTaka
 from toolkit.crossbar.composites.composite import TikiTaka, TiledCrossbar
 from toolkit.crossbar.composites.mixed_precision import MixedPrecision
 from toolkit.crossbar.composites.sliced import SlicedCrossbar
@@ -24,6 +25,7 @@ __all__ = [
     "PAIRS",
     "SCHEMES",
     "Array",
+    "BufferedTikiTaka",
     "Coincidence",
     "Converter",
     "Cost",
