@@ -35,7 +35,9 @@ class FigurePane:
             title = title or drawing.title
             drawing = pn.pane.Bokeh(drawing.figure, sizing_mode="stretch_both")
         self._pane = drawing
-        heading = pn.Row(self._caption, Text(about, margin=0)) if about else self._caption
+        heading = (
+            pn.Row(self._caption, Text(about, margin=(0, 6, 0, 0))) if about else self._caption
+        )
         self.view = pn.Column(heading, drawing, sizing_mode="stretch_both")
         self.caption(title)
         self.set_height(height)

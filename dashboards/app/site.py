@@ -39,14 +39,17 @@ Element.prototype.setAttribute = function (name, value) {
   set.call(this, name, value)
   if (name === "aria-label" && this.localName === "span" && !this.hasAttribute("role"))
     set.call(this, "role", "img")
-}"""
+}
+for (const kind of ["pointerdown", "keydown"])
+  addEventListener(kind, () => { window.touched = true }, {capture: true, once: true})
+"""
 _TEMPLATE = (
     '{% extends "base.html" %}{% block preamble %}{{ super() }}'
     f"<script>{_NAMED_ICONS}</script>{{% endblock %}}"
 )
-# On a phone the sidebar would cover the page on arrival.
+# On a phone the sidebar would cover the page on arrival. Who has already used the page keeps it.
 _CLOSE_SIDEBAR = """
-if (innerWidth < 600)
+if (innerWidth < 600 && !window.touched)
   for (const document of Bokeh.documents)
     for (const model of document._all_models.values())
       if (model.data && model.data.sidebar_open) model.data.sidebar_open = false

@@ -186,7 +186,7 @@ class Budget:
         )
         self.upload.param.watch(self._uploaded, "value")
         self._table = pn.Column(
-            self.text, site.line(self._use, self.upload), visible=False, margin=0
+            self.text, pn.FlexBox(self._use, self.upload), visible=False, margin=0
         )
         self._sentence = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
         self._facts = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
@@ -212,8 +212,8 @@ class Budget:
 
     def view(self) -> pn.viewable.Viewable:
         """The sentence, the figures and the table."""
-        choices = site.line(self._state.widgets["shown"], self._state.widgets["bars"])
-        files = site.line(styles=site.CENTRED)
+        choices = pn.FlexBox(self._state.widgets["shown"], self._state.widgets["bars"])
+        files = pn.FlexBox(align_items="center")
         for suffix, label in ((".nc", "Budget (netCDF)"), (".csv", "Budget (CSV)")):
             make = lambda suffix=suffix: file_of(self.found, suffix)  # noqa: E731
             files.append(Download(label, f"budget{suffix}", make))

@@ -97,7 +97,7 @@ class MeasuredData:
 
     def view(self) -> pn.viewable.Viewable:
         """Buttons, the result as text, and the figures."""
-        bar = site.line(
+        bar = pn.FlexBox(
             self.upload,
             self._example,
             self._template,
@@ -105,7 +105,7 @@ class MeasuredData:
             self._use,
             self._python,
             self._yaml,
-            styles=site.CENTRED,
+            align_items="center",
         )
         parts = (bar, self.understood, self.form.view, self._figures, self.result)
         return pn.Column(*parts, sizing_mode="stretch_both", margin=BELOW_TABS)

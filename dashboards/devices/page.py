@@ -113,7 +113,7 @@ class Devices:
             self._pick,
             self._about,
             self._sliders,
-            site.line(self._preset, self._python),
+            pn.FlexBox(self._preset, self._python),
             self._link,
             margin=(0, 8),
         )
@@ -121,7 +121,7 @@ class Devices:
     def view(self) -> pn.viewable.Viewable:
         """The three tabs."""
         names = ("pulses", "cycles", "start", "cells")
-        cycles = site.line(*(self._state.widgets[name] for name in names))
+        cycles = pn.FlexBox(*(self._state.widgets[name] for name in names))
         curves = pn.Column(
             pn.Row(self._overlay, self._scale, sizing_mode="stretch_width"),
             cycles,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import panel as pn
 import panel_material_ui as pmui
 
 from dashboards.app import site
@@ -118,7 +119,7 @@ class TableForm:
         self.again.on_click(read)
         fields: list[Any] = [self.readings, self.quantity, self.unit, *self.columns.values()]
         fields += [self.volts, self.words, self.again]
-        parts: list[Any] = [self.first_rows, site.line(*fields, styles=site.CENTRED)]
+        parts: list[Any] = [self.first_rows, pn.FlexBox(*fields, align_items="center")]
         self.view = pmui.Card(
             *parts,
             title="Columns of the table",

@@ -68,7 +68,7 @@ class WriteSteps:
         back.on_click(lambda _: self._go(-1))
         on.on_click(lambda _: self._go(1))
         return pn.Column(
-            site.line(*settings),
+            pn.FlexBox(*settings),
             pn.Row(back, on, phase, sizing_mode="stretch_width"),
             self.status,
             self._figures,

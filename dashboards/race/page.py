@@ -82,7 +82,7 @@ class RaceRun:
 
     def card(self) -> pn.viewable.Viewable:
         """The run's knobs under its name."""
-        knobs = site.line(*(self.widgets[name] for name in SHOWN_KNOBS))
+        knobs = pn.FlexBox(*(self.widgets[name] for name in SHOWN_KNOBS))
         return pn.Column(
             self.heading, knobs, self.others, margin=(0, 8), sizing_mode="stretch_width"
         )
@@ -188,7 +188,7 @@ class Race:
         panes = (FigurePane(live, height=FIGURE_HEIGHT) for live in (self.loss, self.accuracy))
         figures = grid(*panes, least="300px", share="40%")
         figures.styles = {**figures.styles, **WHOLE}
-        bar = site.line(self.start, self.pause, self.reset, self.new_seed, self.axis, self.counts)
+        bar = pn.FlexBox(self.start, self.pause, self.reset, self.new_seed, self.axis, self.counts)
         intro = pn.Row(self.intro, Text(explanation(ABOUT, LESSON), margin=(8, 10, 0, 0)))
         parts = intro, bar, self.notice, figures, self.table, cards
         return pn.Column(*parts, sizing_mode="stretch_both", styles=WHOLE)

@@ -54,12 +54,12 @@ class Comparison:
         for widget in (*self.variables, self.over, *self.logs):
             widget.param.watch(lambda _: self._turn(), "value")
         self._csv = Download("Data (CSV)", "comparison.csv", self._csv_file, margin=(8, 4))
-        self._bar = site.line(self._csv, visible=False, styles=site.CENTRED)
+        self._bar = pn.FlexBox(self._csv, visible=False, align_items="center")
 
     def view(self) -> pn.viewable.Viewable:
         """Choices, the two figures, and a table of the runs."""
         return pn.Column(
-            site.line(*self.variables, self.over, *self.logs),
+            pn.FlexBox(*self.variables, self.over, *self.logs),
             self._bar,
             self._figures,
             self.text,

@@ -64,13 +64,13 @@ class Explorer:
         self.variable.param.watch(lambda _: self._pick_variable(), "value")
         self.as_.param.watch(lambda _: self._pick_view(), "value")
         self._dims: tuple[Any, ...] = ()  # dims of the variable whose view was chosen
-        self._choices = site.line(self.group, self.variable, self.as_, visible=False)
-        self._sliders = site.line(margin=0)
+        self._choices = pn.FlexBox(self.group, self.variable, self.as_, visible=False)
+        self._sliders = pn.FlexBox(margin=0)
         self.text = site.Text(NOTHING, sizing_mode="stretch_width", margin=(0, 10))
         self._figure = pn.Column(sizing_mode="stretch_both", margin=0)
         self._csv = Download("Data shown (CSV)", "shown.csv", self._csv_file)
         self._netcdf = Download("Variable (netCDF)", "variable.nc", self._netcdf_file)
-        self._bar = site.line(self._csv, self._netcdf, visible=False, styles=site.CENTRED)
+        self._bar = pn.FlexBox(self._csv, self._netcdf, visible=False, align_items="center")
 
     def view(self) -> pn.viewable.Viewable:
         """Choices, sliders, figure and downloads."""

@@ -105,7 +105,7 @@ class Results:
             self.saved,
             self.pick,
             self._summary,
-            site.line(self._netcdf, self._close),
+            pn.FlexBox(self._netcdf, self._close),
             margin=(0, 8),
         )
 
