@@ -372,6 +372,7 @@ def cells() -> Iterator[Call]:
     labels = dict.fromkeys(("nonlinearity_up", "nonlinearity_down"), ("number", 0.0))
     labels["device_to_device"] = "number or 0", 0.0
     yield Call("Exponential", lambda: crossbar.Exponential, labels)
+    yield Call("IncrementalPulses", lambda: crossbar.IncrementalPulses, labels)
     jumps = dict.fromkeys(("nodes", "mean", "spread"), ("numbers", (0.0, 1.0)))
     yield Call("Jumps", lambda: crossbar.Jumps, jumps)
     one = crossbar.Jumps(nodes=(0.0, 1.0), mean=(0.1, 0.1), spread=(0.0, 0.0))

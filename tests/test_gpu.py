@@ -19,6 +19,7 @@ from toolkit.crossbar import (
     PAIRS,
     Coincidence,
     Crossbar,
+    IncrementalPulses,
     MixedPrecision,
     PiecewiseStep,
     PowStep,
@@ -40,6 +41,12 @@ DEVICES = {
 } | {
     "jump table": fit_csv(EXAMPLE_CSV, model="jump-table").device,
     "quadratic": dataclasses.replace(get_device("EpiRAM"), response=Quadratic()),
+    "incremental": dataclasses.replace(
+        get_device("EpiRAM"),
+        response=IncrementalPulses(
+            nonlinearity_up=2.0, nonlinearity_down=-3.0, device_to_device=0.5
+        ),
+    ),
     "power": dataclasses.replace(
         get_device("EpiRAM"), response=PowStep(gamma_up=1.4, gamma_down=0.6, step_spread=0.2)
     ),

@@ -12,6 +12,7 @@ from tests.crossbar.arrays import Quadratic, pulses_each
 from toolkit.crossbar import (
     Coincidence,
     Crossbar,
+    IncrementalPulses,
     JumpTable,
     PiecewiseStep,
     PowStep,
@@ -59,6 +60,9 @@ RESPONSES = {
         up=Jumps(nodes=(0.0, 0.1, 1.0), mean=(0.02, 0.01, 0.003), spread=(0.0, 0.0, 0.0)),
         down=Jumps(nodes=(0.0, 1.0), mean=(0.0, 0.02), spread=(0.0, 0.0)),
         scale_spread=0.2,
+    ),
+    "incremental": IncrementalPulses(
+        nonlinearity_up=2.0, nonlinearity_down=-3.0, device_to_device=0.5
     ),
     "quadratic": Quadratic(),
     "halving": Halving(),

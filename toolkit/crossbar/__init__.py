@@ -14,7 +14,7 @@ from toolkit.crossbar.devices.presets import add_device, device_names, get_devic
 from toolkit.crossbar.devices.responses import Exponential
 from toolkit.crossbar.devices.retention import PCMDrift, PowerLawDrift, Relaxation
 from toolkit.crossbar.devices.steps import LinearStep, SoftBounds
-from toolkit.crossbar.devices.stepwise import ExpStep, PiecewiseStep, PowStep
+from toolkit.crossbar.devices.stepwise import ExpStep, IncrementalPulses, PiecewiseStep, PowStep
 from toolkit.crossbar.digital import DigitalArray
 from toolkit.crossbar.pairs import PAIRS
 from toolkit.crossbar.pulses import SCHEMES, Coincidence, WholePulses
@@ -34,6 +34,7 @@ __all__ = [
     "DigitalArray",
     "ExpStep",
     "Exponential",
+    "IncrementalPulses",
     "JumpTable",
     "Jumps",
     "LinearStep",

@@ -16,7 +16,7 @@ from toolkit.crossbar.devices.jumps import Jumps, JumpTable
 from toolkit.crossbar.devices.responses import Exponential
 from toolkit.crossbar.devices.retention import PCMDrift, PowerLawDrift, Relaxation
 from toolkit.crossbar.devices.steps import LinearStep, SoftBounds
-from toolkit.crossbar.devices.stepwise import ExpStep, PiecewiseStep, PowStep
+from toolkit.crossbar.devices.stepwise import ExpStep, IncrementalPulses, PiecewiseStep, PowStep
 from toolkit.plain_yaml import read_plain_yaml
 from toolkit.writing import beside
 
@@ -24,7 +24,7 @@ _CLASSES: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
         *(Exponential, LinearStep, SoftBounds, PowStep, ExpStep, PiecewiseStep),
-        *(JumpTable, Jumps),
+        *(IncrementalPulses, JumpTable, Jumps),
         *(PCMDrift, PowerLawDrift, Relaxation),
     )
 }

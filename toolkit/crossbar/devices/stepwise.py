@@ -18,8 +18,16 @@ from numba.extending import register_jitable
 from torch import Tensor
 
 from toolkit.checks import check_reals
-from toolkit.crossbar.devices.parameter import number, share, spread
-from toolkit.crossbar.devices.responses import CellParameters, Draw, Law, Row, like
+from toolkit.crossbar.devices.parameter import check_numbers, number, share, spread
+from toolkit.crossbar.devices.responses import (
+    CellParameters,
+    Draw,
+    Exponential,
+    Law,
+    Parameter,
+    Row,
+    like,
+)
 from toolkit.crossbar.devices.steps import StepModel, absolute, positive, spread_around
 from toolkit.crossbar.kernels import CompiledStep
 
@@ -199,6 +207,90 @@ class PowStep(StepModel, Stepwise):
         """``u^gamma``, with u clipped to 0..1."""
         (gamma,) = shape
         return u.clamp(0.0, 1.0).pow(gamma)
+
+
+def _compensated(u, own, nodes, line):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    return np.float32(1.0) + own / u
+
+
+# Steeper curves need amplitudes over a range of 50 and more; a straight one has no slope at all.
+_MOST_COMPENSATED, _LEAST_COMPENSATED = 5.0, 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class IncrementalPulses(Stepwise):
+    r"""Non-identical pulses: their amplitude follows the state, so that steps are even.
+
+    With identical pulses, cells follow :class:`Exponential` with these labels. The programming
+    scheme knows the state, from the number of the pulse or a read, and scales each pulse by what
+    one level is over the step of the *nominal* cell there. A step is in proportion to that factor:
+
+    .. math:: \Delta x = \pm\frac{1}{L}\,\frac{s_\mathrm{cell}(x)}{s_\mathrm{nominal}(x)}
+
+    Nominal cells move straight; cells that differ (``device_to_device``) keep what they differ by.
+    Energy and time are those of the device's one voltage and width, without a read before a write.
+    Needs finite levels.
+
+    Source: measured in Lancaster et al., Weight update in ferroelectric memristors with identical
+    and non-identical pulses, arXiv:2407.15796 (2024); this form of what is left is ours.
+    """
+
+    nonlinearity_up: float = number(
+        "Nonlinearity up",
+        "NeuroSim label of potentiation by identical pulses.",
+        *(-_MOST_COMPENSATED, _MOST_COMPENSATED, 0.02),
+        default=0.0,
+        least=-_MOST_COMPENSATED,
+        most=_MOST_COMPENSATED,
+    )
+    nonlinearity_down: float = number(
+        "Nonlinearity down",
+        "NeuroSim label of depression by identical pulses.",
+        *(-_MOST_COMPENSATED, _MOST_COMPENSATED, 0.02),
+        default=0.0,
+        least=-_MOST_COMPENSATED,
+        most=_MOST_COMPENSATED,
+    )
+    device_to_device: float = share(
+        "Device-to-device",
+        "Standard deviation of the nonlinearity labels from cell to cell.",
+        5.0,
+        0.02,
+    )
+
+    compiled = pulse_by_pulse(_compensated)
+
+    def __post_init__(self) -> None:
+        check_numbers(self)
+
+    def cells(self, device: Row, draw: Draw | None = None) -> CellParameters:
+        """Parameters of cells that are pulsed one pulse at a time."""
+        labels = (
+            math.copysign(max(abs(label), _LEAST_COMPENSATED), label)
+            for label in (self.nonlinearity_up, self.nonlinearity_down)
+        )
+        law = Exponential(
+            **dict(zip(("nonlinearity_up", "nonlinearity_down"), labels, strict=True)),
+            device_to_device=self.device_to_device,
+        )
+        mine, nominal = law.cells(device, draw), law.cells(device)
+        rise = _of_nominal(mine.up, nominal.up, device.levels_up)
+        fall = _of_nominal(mine.down, nominal.down, -device.levels_down)
+        return CellParameters(self, rise, fall)
+
+    def curve(self, u: Tensor, *shape: Tensor) -> Tensor:
+        """``1 + own / u``: two straight lines, one over the other, are a hyperbola."""
+        (own,) = shape
+        return 1.0 + own / u
+
+
+def _of_nominal(
+    cell: Sequence[Parameter], nominal: Sequence[Parameter], levels: float
+) -> tuple[Parameter, ...]:
+    """Size, offset, tilt and own of ``(c + d x) / (a + b x) / levels``; levels are signed."""
+    (c, d), (a, b) = cell, nominal
+    ratio = d / b
+    return ratio / levels, levels * a, levels * b, levels * (c / ratio - a)
 
 
 def _between(u, own, nodes, line):  # type: ignore[no-untyped-def]  # noqa: ARG001
