@@ -41,7 +41,7 @@ DEFAULTS: tuple[dict[str, Any], ...] = (
     {"device": site.CELL},
     {"device": site.CELL, "method": "sgd"},
 )
-FIRST_STEPS = 10  # few enough to be done by all
+FIRST_STEPS = 25  # more than an epoch of the digits, so that accuracies are compared
 MOST_SEEDS = 5
 ABOUT = (
     "All runs begin with the same weights and read the same samples in the same order; their names "

@@ -1,6 +1,6 @@
-"""Elements from plain arrays: one function a figure, with its labels, units and colours.
+"""HoloViews elements from plain arrays: one function per figure, with labels, units and colours.
 
-``runs.py`` draws them from results, ``live.py`` keeps them moving in a page.
+``runs.py`` draws them from results; ``live.py`` animates them on a page.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import pandas as pd
 
 hv.Store.set_current_backend("bokeh")
 
-# Okabe and Ito's colours, told apart by colour-blind readers; grey for what is only a reference
+# Okabe and Ito's palette, which colour-blind readers can tell apart; grey is for references
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#7f7f7f"
 COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-# Runs in one figure, in their order: colour and dash
-WINDOW = 10  # batches in a mean of captured energy
+WINDOW = 10  # batches in the running mean of the captured energy
+# Colour and dash of the runs in one figure, in order
 _DASHES = ("solid", "dashed", "dotdash", "dotted", "solid", "dashed")
 RUN_STYLES = tuple(zip(COLOURS, _DASHES, strict=False))
 SEQUENTIAL, DIVERGING = "viridis", "RdBu_r"
@@ -28,7 +28,7 @@ _LEGEND = {"background_fill_alpha": 0.6, "padding": 3, "spacing": 0}
 
 
 def framed(element: Any, title: str, x: str, y: str, *, legend: str = "", **options: Any) -> Any:
-    """The element with its title and the labels of its axes, in the frame of all figures."""
+    """Return the element with a title and axis labels, in the style of all figures."""
     if legend:
         options |= {"legend_position": legend, "legend_opts": _LEGEND}
     return element.opts(title=title, xlabel=x, ylabel=y, **{**_FRAME, **options})
@@ -37,7 +37,7 @@ def framed(element: Any, title: str, x: str, y: str, *, legend: str = "", **opti
 def loss_curve(
     steps: np.ndarray, losses: np.ndarray, changes: np.ndarray | None = None
 ) -> hv.Overlay:
-    """Training loss over steps, on a log axis; a vertical line marks each knob change."""
+    """Training loss per step on a log axis; a vertical line marks each knob change."""
     curve = hv.Curve((steps, losses), "step", "loss").opts(color=BLUE, line_width=1.5)
     marked = curve * _marks(changes)
     return framed(marked, "Loss", "training step", "cross-entropy (nat)", logy=True)
@@ -46,7 +46,7 @@ def loss_curve(
 def accuracy_curve(
     steps: np.ndarray, accuracy: np.ndarray, changes: np.ndarray | None = None
 ) -> hv.Overlay:
-    """Test accuracy in percent over steps; ``accuracy`` is a fraction; changes are marked."""
+    """Test accuracy in percent per step; ``accuracy`` is a fraction. Changes are marked."""
     percent = 100 * np.asarray(accuracy, dtype=float)
     data = (steps, percent)
     curve = hv.Curve(data, "step", "accuracy").opts(color=GREEN, line_width=1.5)
@@ -60,7 +60,7 @@ def _marks(changes: np.ndarray | None) -> hv.VLines:
 
 
 def spectrum_points(singular_value: np.ndarray, sigma: np.ndarray) -> hv.Overlay:
-    """Singular values of the true gradient against sigma of the estimate, on a log axis."""
+    """Singular values of the gradient and sigma of the estimate on a log axis."""
     true = spectrum_columns(singular_value)
     curve = hv.Curve(true, "component", "value", label="gradient").opts(color=GREY)
     points = hv.Scatter(spectrum_columns(sigma), "component", "value", label="update").opts(
@@ -71,9 +71,9 @@ def spectrum_points(singular_value: np.ndarray, sigma: np.ndarray) -> hv.Overlay
 
 
 def energy_curves(steps: np.ndarray, captured: np.ndarray, optimal: np.ndarray) -> hv.Overlay:
-    """Energy (percent of ``|G|^2``) that the estimate captures, and the most that its rank can.
+    """Energy (percent of ``|G|^2``) that the estimate captures, and the most that its rank allows.
 
-    What is captured is drawn as the mean of ``WINDOW`` batches within the band of single ones.
+    The captured energy is a running mean over ``WINDOW`` batches; a band shows their range.
     """
     best = hv.Curve((steps, 100 * np.asarray(optimal)), "step", "energy", label="optimal")
     mean, band = energy_columns(steps, captured)
@@ -87,21 +87,21 @@ def energy_curves(steps: np.ndarray, captured: np.ndarray, optimal: np.ndarray) 
 def energy_columns(
     steps: np.ndarray, captured: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The running mean of the captured energy, and the least and the most within its window."""
+    """Running mean of the captured energy, and its minimum and maximum within the window."""
     rolling = pd.Series(100 * np.asarray(captured, dtype=float)).rolling(WINDOW, min_periods=1)
     mean = {"step": steps, "energy": rolling.mean().to_numpy()}
     return mean, {"step": steps, "low": rolling.min().to_numpy(), "high": rolling.max().to_numpy()}
 
 
 def angle_curve(steps: np.ndarray, degrees: np.ndarray) -> hv.Curve:
-    """Largest principal angle between the estimate's subspaces and the optimal ones."""
+    """Largest principal angle between the estimated and the optimal subspaces."""
     curve = hv.Curve((steps, degrees), "step", "angle").opts(color=ORANGE, line_width=1.5)
     labels = "Angle to the optimum", "training step", "largest angle (degrees)"
     return framed(curve, *labels, ylim=(0, 92))
 
 
 def conductance_shares(centre: np.ndarray, plus: np.ndarray, minus: np.ndarray) -> hv.Overlay:
-    """Percent of the cells in equal bins of conductance, G+ and G-; the x axis in siemens."""
+    """Percentage of the G+ and G- cells in equal conductance bins; the x axis is in siemens."""
     curves = [
         hv.Curve((centre, share), "conductance", "share", label=name).opts(color=colour)
         for name, share, colour in (("G+", plus, BLUE), ("G−", minus, ORANGE))
@@ -118,7 +118,7 @@ def heat_map(
     limits: tuple[float, float],
     diverging: bool = False,
 ) -> hv.Image:
-    """A matrix (outputs, inputs) as colours between fixed ``limits``, row 0 on top."""
+    """Heat map of a matrix (outputs, inputs) between fixed ``limits``, with row 0 on top."""
     labels = title, "input (column)", "output (row)"
     return coloured(values, *labels, unit=unit, limits=limits, diverging=diverging)
 
@@ -130,7 +130,7 @@ def coloured(
     limits: tuple[float, float],
     diverging: bool,
 ) -> hv.Image:
-    """A matrix as colours, row 0 on top; ``labels`` are title, x and y."""
+    """Heat map of a matrix with row 0 on top; ``labels`` are title, x and y."""
     rows, columns = values.shape
     image = hv.Image(values[::-1], ["x", "y"], "value", bounds=(0, 0, columns, rows)).opts(
         cmap=DIVERGING if diverging else SEQUENTIAL,
@@ -143,7 +143,7 @@ def coloured(
 
 
 def siemens_prefix(largest: float) -> tuple[float, str]:
-    """The factor and unit in which conductances up to ``largest`` siemens read well."""
+    """Return a factor and unit that suit conductances up to ``largest`` siemens."""
     for factor, unit in ((1e9, "nS"), (1e6, "µS"), (1e3, "mS")):
         if largest * factor < 1000:
             return factor, unit
@@ -151,9 +151,9 @@ def siemens_prefix(largest: float) -> tuple[float, str]:
 
 
 def spectrum_columns(values: np.ndarray) -> dict[str, np.ndarray]:
-    """``component`` counted from 1 and ``value``, without what a log axis cannot show.
+    """Return ``component``, counted from 1, and ``value`` for a log axis.
 
-    Values below 1e-7 of the largest are rounding (float32) and left out.
+    Values below 1e-7 of the largest are float32 rounding errors and are omitted.
     """
     values = np.asarray(values, dtype=float)
     floor = 1e-7 * np.nanmax(values, initial=0.0)

@@ -1,8 +1,8 @@
 """A live run: an experiment in a worker thread that takes knob changes and publishes snapshots.
 
-The worker owns the experiment. Requests go through a queue and are handled between batches;
-snapshots, spectra included, are published at a bounded rate as immutable values. Readers never wait
-for training, and training never waits for readers. Independent of the pages (``dashboards/``).
+The worker owns the experiment. Requests are queued and handled between batches. Immutable
+snapshots, including spectra, are published at a bounded rate. Readers never wait for training, and
+training never waits for readers. This module does not depend on ``dashboards/``.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ from toolkit.training.experiment.run_limit import SHIFT_S, RunLimit
 from toolkit.training.experiment.snapshot import LOOKS_EVERY, Focus, Look, Snapshot, SnapshotTaker
 
 SNAPSHOTS_PER_SECOND = 18
-SNAPSHOTS_TOGETHER = 60  # per second, for all runs that share a limit: their pages share a thread
-SNAPSHOT_SHARE = 0.1  # most of the worker's time: snapshots of large layers are rarer
-FIRST_S = 1.0  # longest time for a run's first steps
+SNAPSHOTS_TOGETHER = 60  # per second for all runs that share a limit, as their pages share a thread
+SNAPSHOT_SHARE = 0.1  # maximum share of the worker's time; large layers get fewer snapshots
+FIRST_S = 1.0  # maximum time for a run's first steps
 SLOWEST_S = 0.5  # longest interval between snapshots
-WAIT_S = 0.1  # interval between checks for a free place
+WAIT_S = 0.1  # interval between checks for a free slot
 
 
 class LiveRun:
     """Train in the background; start, pause, step, reset and change knobs at any time.
 
-    Runs that share a ``limit`` take turns: a run that starts while all places are taken waits until
-    another pauses (``snapshot.waiting``). A run that diverged does not train until it is reset.
-    ``messages`` receives one line of text for every rejected request and when a run diverges.
-    With ``seeds`` above 1, runs of so many consecutive seeds train as one, step by step; snapshots
-    show the first, and ``Snapshot.replicas`` the progress of all.
-    ``asked`` counts the requests; a snapshot with the same ``answered`` includes them all.
-    ``first_steps`` are the first request, fewer if they take long; ``first_snapshots`` are taken
-    during them. :meth:`close` stops the thread; an interpreter that
-    exits closes every live run first.
+    Runs that share a ``limit`` take turns: if all slots are taken, a started run waits until
+    another one pauses (``snapshot.waiting``). A diverged run must be reset before it trains again.
+    ``messages`` receives one line of text for each rejected request and each divergence.
+    If ``seeds`` is above 1, runs with that many consecutive seeds train together step by step;
+    snapshots show the first run, and ``Snapshot.replicas`` has the progress of all.
+    ``asked`` counts the requests; a snapshot whose ``answered`` is equal to it includes them all.
+    The run begins with ``first_steps`` steps, or fewer if they take too long;
+    ``first_snapshots`` are taken meanwhile. :meth:`close` stops the thread; at exit, the
+    interpreter closes all live runs.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class LiveRun:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The newest snapshot."""
+        """The latest snapshot."""
         return self._snapshot
 
     def start(self) -> None:
@@ -92,26 +92,26 @@ class LiveRun:
         self._ask(self._single_step)
 
     def change(self, **knobs: Any) -> None:
-        """Change live knobs, together, at the next batch."""
+        """Change live knobs together before the next batch."""
         self._ask(lambda: self._change(knobs))
 
     def look(
         self, layer: str, views: Mapping[str, Callable[[Look], Any]], *, compares: bool = False
     ) -> None:
-        """Make snapshots include the results of these functions for that layer, by name.
+        """Include the results of these named functions of a layer in the snapshots.
 
-        Set ``compares`` if one of them needs ``Look.before``.
+        Set ``compares`` if a function needs ``Look.before``.
         """
         focus = Focus(layer, dict(views), compares)
         self._ask(lambda: self._look(focus))
 
     def limit_speed(self, steps_per_second: float | None) -> None:
-        """Limit the training speed; None: no limit.
+        """Limit the training speed; None means no limit.
 
         Raises
         ------
         ValueError
-            If the limit is not above 0.
+            If the limit is not positive.
         """
         if steps_per_second is not None and not steps_per_second > 0:
             raise ValueError(f"steps_per_second must be above 0; got {steps_per_second!r}")
@@ -119,16 +119,16 @@ class LiveRun:
         self._ask(lambda: setattr(self, "_shortest_step", shortest))
 
     def reset(self, **knobs: Any) -> None:
-        """Restart, paused, with these knobs and the present values of the others."""
+        """Restart with these knobs and the current values of all others; the run is paused."""
         self._ask(lambda: self._begin(self._experiment.knob_values() | knobs))
 
     def results(self, timeout: float = 30.0) -> xr.DataTree:
-        """The run so far as a tree, taken between two batches.
+        """Return the results so far as a tree, taken between two batches.
 
         Raises
         ------
         TimeoutError
-            If the worker did not answer within ``timeout`` seconds.
+            If the worker does not answer within ``timeout`` seconds.
         """
         try:
             return self.ask_results().result(timeout)
@@ -136,7 +136,7 @@ class LiveRun:
             raise TimeoutError(f"the run did not answer within {timeout:g} s.") from None
 
     def ask_results(self) -> Future[xr.DataTree]:
-        """Like :meth:`results`, without waiting: the tree is ready after the current batch."""
+        """Like :meth:`results` but without waiting; the tree is ready after the current batch."""
         answer: Future[xr.DataTree] = Future()
         self._ask(lambda: self._answer(answer))
         return answer
@@ -148,7 +148,7 @@ class LiveRun:
             self._requests.put(request)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Stop the worker thread and wait at most ``timeout`` seconds for it."""
+        """Stop the worker thread and wait for it for at most ``timeout`` seconds."""
         _shut_down(self._closing, self._requests, self._thread, timeout)
 
     @property
@@ -172,7 +172,7 @@ class LiveRun:
                 self._requests.get_nowait()
 
     def _work_a_shift(self) -> None:
-        """Train until the shift is over, a request arrives or a snapshot is due."""
+        """Train until the shift ends, a request arrives or a snapshot is due."""
         with self._shift():
             end = time.monotonic() + SHIFT_S
             self._attempt(self._train)
@@ -181,7 +181,7 @@ class LiveRun:
 
     @contextmanager
     def _shift(self) -> Iterator[None]:
-        """A shift, if runs are limited; long writes wait for the next shift within the step."""
+        """Hold a shift if runs are limited; a long write may wait for the next one."""
         if self._limit is None:
             yield
             return
@@ -203,7 +203,7 @@ class LiveRun:
         return idle and self._running and not self._shortest_step
 
     def _serve_requests(self) -> None:
-        """Handle all waiting requests; if there is nothing to do, sleep until one arrives."""
+        """Handle all pending requests; if there is nothing to do, sleep until one arrives."""
         try:
             request = self._next_request()
             while not self._closing.is_set():
@@ -222,7 +222,7 @@ class LiveRun:
         return self._requests.get_nowait()
 
     def _has_its_turn(self) -> bool:
-        """Whether to train now: a place is free and the last step was long enough ago."""
+        """Whether to train now: a slot is free and the speed limit allows a step."""
         self._waiting = self._limit.place_of(self._ticket) if self._limit else 0
         return not self._waiting and self._pace.since_step >= self._shortest_step
 
@@ -243,7 +243,7 @@ class LiveRun:
             self._taker.count(self._experiment.step())
             for other in self._others:
                 other.step()
-        except Exception as error:  # the next batch would only fail again
+        except Exception as error:  # the next batch would fail too
             self._diverged = isinstance(error, DivergenceError)
             self._set_running(False)
             raise
@@ -301,7 +301,7 @@ class LiveRun:
                 for step in range(steps):
                     self._train()
                     if step % LOOKS_EVERY == 0:
-                        self.first_snapshots.append(self._take_snapshot())  # the past of spectra
+                        self.first_snapshots.append(self._take_snapshot())  # their history
                     if time.monotonic() > end or self._closing.is_set():
                         return
         finally:
@@ -322,7 +322,7 @@ class LiveRun:
             self._leave_queue()
 
     def _publish(self) -> None:
-        began = time.thread_time()  # own work only, without waits for the page's thread
+        began = time.thread_time()  # excludes waiting for the page's thread
         self._snapshot = self._take_snapshot()
         self._pace.took(time.thread_time() - began, self._limit.training if self._limit else 1)
 
@@ -349,7 +349,7 @@ class _Pace:
 
     @property
     def since_step(self) -> float:
-        """Seconds since the last step; a large number before the first."""
+        """Seconds since the last step; a large number before the first step."""
         return time.monotonic() - self._last_step
 
     def count(self) -> None:
@@ -358,7 +358,7 @@ class _Pace:
         self._last_step = time.monotonic()
 
     def took(self, seconds: float, training: int = 1) -> None:
-        """Set the interval to the next snapshot from the duration of this one."""
+        """Derive the interval to the next snapshot from the duration of this one."""
         fair = min(seconds / SNAPSHOT_SHARE, SLOWEST_S)
         self._interval = max(1 / SNAPSHOTS_PER_SECOND, training / SNAPSHOTS_TOGETHER, fair)
 
@@ -372,7 +372,7 @@ class _Pace:
         return time.monotonic() - self._last >= self._interval
 
     def due(self) -> bool:
-        """Whether it is time for a snapshot; a true answer counts as one."""
+        """Whether it is time for a snapshot; if so, count it as taken."""
         now = time.monotonic()
         if not self.is_due:
             return False
@@ -389,7 +389,7 @@ def _shut_down(
     thread: threading.Thread,
     timeout: float = 5.0,
 ) -> None:
-    """Stop the worker and wait: a torch thread alive at interpreter exit would abort it."""
+    """Stop the worker and wait; a torch thread still alive at interpreter exit would abort it."""
     closing.set()
     requests.put(lambda: None)
     thread.join(timeout)
