@@ -135,5 +135,7 @@ def test_slices_of_one_shape():
     for wrong in ([], arrays):
         with pytest.raises(ValueError, match="slices must be of one shape"):
             SlicedCrossbar(wrong)
+    with pytest.raises(ValueError, match=r"base must be smaller with 16 slices, .*; got 1024"):
+        sliced(slices=16, base=1024)
     with pytest.raises(ValueError, match="are those of its slices"):
         sliced().save_targets("map.csv")

@@ -44,6 +44,12 @@ def test_a_share_that_is_none_is_refused(share):
         fit.band(UP, DOWN, share)
 
 
+def test_more_pulses_than_a_band_has_are_refused():
+    fit = fit_device(trains(1, 0.0, 0.01, 0), conductance_range=(LOW, HIGH))
+    with pytest.raises(ValueError, match="up must be between 0 and 10000; got 1000000000"):
+        fit.band(10**9, 1)
+
+
 def test_a_jump_table_has_no_band():
     fit = fit_device(trains(2, 0.0, 0.01, 0), model="jump-table", conductance_range=(LOW, HIGH))
     with pytest.raises(ValueError, match="band needs a fitted formula"):

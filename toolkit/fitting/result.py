@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from toolkit.checks import check_real
+from toolkit.checks import check_count, check_real
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.device_file import device_yaml, save_device
 from toolkit.fitting.bounded_steps import MIRRORED, BoundedSteps
 from toolkit.fitting.models import MODELS, completed
 from toolkit.fitting.trains import Booleans, Floats
 
-_DRAWS = 400  # of a band
+_DRAWS, _MOST_PULSES = 400, 10_000  # of a band
 
 Values = dict[str, float]
 Parameters = dict[str, tuple[float, float]]  # value, standard error
@@ -143,6 +143,8 @@ class Fit:
         names = [*self.parameters][: len(self.covariance)]
         if not names:
             raise ValueError("a jump table has no covariance; band needs a fitted formula")
+        for name, value in (("up", up), ("down", down)):
+            check_count(name, value, 0, _MOST_PULSES)
         middle = _curve(self.device, up, down)
         rng, count = np.random.default_rng(0), len(names)
         draws = rng.multivariate_normal(np.zeros(count), self.covariance, _DRAWS, method="eigh")
@@ -162,6 +164,9 @@ class Fit:
             _, least, most = MODELS[self.model].shape.get(key, (0.0, 1.0, math.inf))
             if not key.startswith("g_"):
                 values[key] = min(max(value, least), most)
+        if "g_min" in values:
+            values["g_min"] = max(values["g_min"], 1e-3 * self.device.g_min)
+            values["g_max"] = max(values["g_max"], 1.001 * values["g_min"])
         return replace(self.device, **values)
 
     def __str__(self) -> str:

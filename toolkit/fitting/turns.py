@@ -95,7 +95,7 @@ def signs_of_protocol(count: int, up: int, down: int) -> Integers:
     With pulses of one polarity, 0 where each train begins: one reading more than pulses, where the
     readings divide into such trains and not into shorter ones.
     """
-    cycle = np.repeat([1, -1], [up, down])
+    cycle = np.repeat([1, -1], [min(up, count + 1), min(down, count + 1)])
     if not (up and down):
         is_longer = count % len(cycle) != 0 and count % (len(cycle) + 1) == 0
         return np.resize([0, *cycle] if is_longer else [0, *cycle[1:]], count)

@@ -17,6 +17,8 @@ from toolkit.crossbar.pairs import check_w_max
 from toolkit.crossbar.programming import Programming
 from toolkit.lowrank import LowRank
 
+_FINEST = 1e9  # share of the first slice below which a slice means nothing
+
 
 class SlicedCrossbar(Composite):
     r"""Weights (m, n) as the sum of crossbars, the first of which is the most significant one.
@@ -96,6 +98,11 @@ class SlicedCrossbar(Composite):
         weights = check_matrix("weights", weights)
         check_count("slices", slices, 1, 16)
         check_real("base", base, 1.0, 1024.0)
+        if float(base) ** (slices - 1) > _FINEST:
+            raise ValueError(
+                f"base must be smaller with {slices} slices, as base ** (slices - 1) is at most "
+                f"{_FINEST:g}; got {base:g}"
+            )
         check_count("every", every)
         w_max = check_w_max(w_max, weights)
         generator = as_generator(seed, weights.device)
