@@ -34,7 +34,7 @@ def reproduce(
     fresh: bool = False,
     say: Say = print,
 ) -> Path:
-    """Measure the claims ``names`` and write ``out/report.md`` on all claims that are in ``out``.
+    """Measure the claims in ``names``, then write ``out/report.md`` on every claim in ``out``.
 
     Each claim leaves ``C1.nc`` (an xarray Dataset), ``C1.html`` (its figure) and ``C1.jsonl``, the
     cases measured so far: a call that was interrupted goes on where it stopped, one with other
@@ -101,7 +101,7 @@ def _measure(
     journal: Journal,
     say: Say,
 ) -> tuple[list[Row], list[str]]:
-    """The rows of every case whose data are here, and what is missing."""
+    """Return the rows of each case whose data are here, and what is missing."""
     rows: list[Row] = []
     missing: dict[str, str] = {}
     for planned in claim.plan(size):

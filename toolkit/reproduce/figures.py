@@ -37,7 +37,7 @@ def holoviews() -> Any:
 
 
 def intervals(values: xr.DataArray, along: str) -> list[tuple[Any, Interval]]:
-    """The interval over seeds at every place ``along`` that was measured."""
+    """Return the interval over seeds at each measured value of ``along``."""
     found = []
     for place in values[along].values:
         here = values.sel({along: place}).values
@@ -49,7 +49,7 @@ def intervals(values: xr.DataArray, along: str) -> list[tuple[Any, Interval]]:
 def curve(values: xr.DataArray, along: str, *, colour: str, label: str, aside: float = 1.0) -> Any:
     """Means over seeds as a line, with bars of the confidence intervals.
 
-    Drawn at ``aside`` times their places, so that bars of several curves do not hide each other.
+    x is multiplied by ``aside``, so that bars of several curves do not overlap.
     """
     hv = holoviews()
 
@@ -72,7 +72,7 @@ def level(value: Interval, *, colour: str = "#7f7f7f") -> Any:
 
 
 def by_rank(data: xr.Dataset, *, over: str) -> Any:
-    """Test accuracy against the rank, a panel for every value of ``over``, MBGD as a level."""
+    """Plot test accuracy against rank, one panel per value of ``over``, with MBGD as a level."""
     panels = []
     for place in data[over].values:
         here = data.test_accuracy.sel({over: place})
@@ -93,7 +93,7 @@ def by_rank(data: xr.Dataset, *, over: str) -> Any:
 
 
 def by_batch(data: xr.Dataset, variable: str = "test_accuracy", *, logy: bool = False) -> Any:
-    """A variable against the batch size, a curve for every method."""
+    """Plot a variable against the batch size, one curve per method."""
     drawn = []
     for i, method in enumerate(data.method.values):
         values = data[variable].sel({"method": method})
@@ -105,7 +105,7 @@ def by_batch(data: xr.Dataset, variable: str = "test_accuracy", *, logy: bool = 
 
 
 def trade(data: xr.Dataset, variable: str) -> Any:
-    """Test accuracy against a cost, both means over seeds, a point for every method and rank."""
+    """Plot test accuracy against a cost (means over seeds), one point per method and rank."""
     hv = holoviews()
 
     dims = [_dimension(data[variable]), _dimension(data.test_accuracy)]
@@ -128,7 +128,7 @@ def trade(data: xr.Dataset, variable: str) -> Any:
 
 
 def panel(drawn: Sequence[Any], **options: Any) -> Any:
-    """Overlay what was drawn in one frame."""
+    """Overlay elements in one frame."""
     hv = holoviews()
 
     overlay = hv.Overlay(list(drawn)).collate()
@@ -136,7 +136,7 @@ def panel(drawn: Sequence[Any], **options: Any) -> Any:
 
 
 def layout(panels: Sequence[Any]) -> Any:
-    """Panels side by side, two in a row."""
+    """Lay out panels, two in a row."""
     hv = holoviews()
 
     return hv.Layout(list(panels)).opts(shared_axes=False, toolbar=None).cols(2)
@@ -170,7 +170,7 @@ def around(values: np.ndarray) -> tuple[float, float]:
 
 
 def _with_bars(values: xr.DataArray) -> tuple[float, float]:
-    """Limits that hold every mean over seeds with its bar, and some room."""
+    """Return limits that leave room around every mean with its bar."""
     rows = values.transpose(..., "seed").values.reshape(-1, values.sizes["seed"])
     found = [interval(row) for row in rows if np.isfinite(row).any()]
     low = min(i.mean - _half(i) for i in found)

@@ -32,7 +32,7 @@ _SHOWN_KNOBS = ("batch_size", "block_size", "history", "device", "scheme")
 
 
 def markdown(results: Mapping[Claim, xr.Dataset]) -> str:
-    """The whole report."""
+    """Return the whole report."""
     summary = ["| claim | | verdict |", "|---|---|---|"]
     summary += [
         f"| {claim.name} | {claim.title} | **{data.attrs['verdict']}** |"
@@ -44,7 +44,7 @@ def markdown(results: Mapping[Claim, xr.Dataset]) -> str:
 
 
 def section(claim: Claim, data: xr.Dataset) -> str:
-    """One claim: question, verdict, findings, table, provenance."""
+    """Return the section of one claim: question, verdict, findings, table, provenance."""
     about = data.attrs
     lines = [f"## {claim.name}. {claim.title}", claim.question, f"**{about['verdict']}**"]
     if about["findings"]:
@@ -58,7 +58,7 @@ def section(claim: Claim, data: xr.Dataset) -> str:
 
 
 def _trained(data: xr.Dataset) -> str:
-    """What was trained, and how long: a line for everything that differs, but method and rank."""
+    """Say what was trained and for how long: a line for each setting but method and rank."""
     lines: dict[str, None] = {}
     for case in json.loads(data.attrs["cases"]):
         if case["data"]:
@@ -96,7 +96,7 @@ def _provenance(data: xr.Dataset) -> str:
 
 
 def table(data: xr.Dataset, shown: tuple[str, ...]) -> str:
-    """A row for every place where something was measured, intervals over seeds in the cells."""
+    """Return a table with a row per measured place and intervals over seeds in its cells."""
     present = [name for name in shown if name in data]
     dims = [
         name

@@ -1,7 +1,6 @@
 """From rows to one xarray Dataset a claim, and the files of a study.
 
-A row is a flat dict: dimensions say where it stands, the rest are variables. Both are declared
-here, once.
+A row is a flat dict of dimensions, which give its place, and variables. Both are declared here.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ VARIABLES = {
 
 
 def to_dataset(rows: Sequence[Row]) -> xr.Dataset:
-    """All rows on one grid, NaN where nothing was measured.
+    """Put all rows on one grid, with NaN where nothing was measured.
 
     Raises
     ------
@@ -79,26 +78,26 @@ def to_dataset(rows: Sequence[Row]) -> xr.Dataset:
 
 
 def _places(dim: str, rows: Sequence[Row]) -> list[str | int | float]:
-    """The values of a dimension: numbers in ascending order, words as they came."""
+    """Return the values of a dimension: numbers sorted, text in order of appearance."""
     values = list(dict.fromkeys(row[dim] for row in rows if dim in row))
     return values if isinstance(values[0], str) else sorted(values)
 
 
 def save_dataset(data: xr.Dataset, path: Path) -> Path:
-    """Write ``data`` as netCDF, beside and renamed."""
+    """Write ``data`` as netCDF next to ``path``, then rename it."""
     with beside(path) as scratch:
         scratch.write_bytes(data.to_netcdf(engine="h5netcdf"))
     return path
 
 
 def open_dataset(path: Path) -> xr.Dataset:
-    """Read it back, whole."""
+    """Read a dataset into memory."""
     with xr.open_dataset(path, engine="h5netcdf") as data:
         return data.load()
 
 
 class Journal:
-    """What was measured so far, a line a case, so that an interrupted study goes on.
+    """The cases measured so far, one per line, so that an interrupted study can resume.
 
     A case counts as measured if its settings and its number of seeds are the same.
     """
@@ -116,11 +115,11 @@ class Journal:
             self._rows[entry["key"]] = entry["rows"]
 
     def find(self, settings: dict[str, Any]) -> list[Row] | None:
-        """The rows of a case, None where it is still to be measured."""
+        """Return the rows of a case, or None if it has not been measured."""
         return self._rows.get(_key(settings))
 
     def add(self, settings: dict[str, Any], rows: list[Row]) -> None:
-        """Keep a case, on disk at once."""
+        """Append a case to the file at once."""
         self._rows[_key(settings)] = rows
         with self._path.open("a", encoding="utf-8") as file:
             # newline first: the line before may have been cut short

@@ -17,7 +17,7 @@ NOT_MEASURED = "not measured"
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its confidence limits; NaN limits where one value says nothing of the spread."""
+    """A mean with its confidence limits, which are NaN for a single value."""
 
     mean: float
     low: float
@@ -26,7 +26,7 @@ class Interval:
 
     @classmethod
     def exact(cls, value: float) -> Interval:
-        """A number that is no sample: a count, a size."""
+        """Return an exact number, such as a count or a size."""
         return cls(value, value, value, 1)
 
     def __str__(self) -> str:
@@ -37,7 +37,7 @@ class Interval:
         return f"{_number(self.mean)} [{_number(self.low)}, {_number(self.high)}]"
 
     def short(self) -> str:
-        """Mean ± half the width, for tables."""
+        """Format as mean ± half the width, for tables."""
         half = self.high - self.mean
         return _number(self.mean) + (f" ± {_number(half)}" if half > 0 else "")
 
