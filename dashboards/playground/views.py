@@ -82,7 +82,8 @@ def _draw_accuracy(live: LiveFigure, snapshot: Snapshot, _: Any) -> str:
 def _draw_spectrum(live: LiveFigure, snapshot: Snapshot, _: Any) -> str:
     found = _layer(snapshot).spectrum
     live.set_columns(0, spectrum_columns(found.singular_value if found else _NONE))
-    live.set_columns(1, spectrum_columns(found.sigma if found else _NONE))
+    has_sigma = snapshot.knobs["method"] != "sgd"  # its outer products are the samples'
+    live.set_columns(1, spectrum_columns(found.sigma if found and has_sigma else _NONE))
     return f"Gradient spectrum, {snapshot.focus.layer}"
 
 

@@ -126,6 +126,15 @@ def test_axe_finds_nothing_serious_in_light_or_dark(page: Page, dashboard: Dashb
     assert serious_violations(page) == []
 
 
+def test_axe_finds_nothing_serious_on_scenarios(page: Page, dashboard: Dashboard) -> None:
+    page.goto(dashboard.url + "scenarios")
+    expect(page.get_by_role("article").first).to_be_visible()
+    assert serious_violations(page) == []
+    page.get_by_label("Toggle theme").click()
+    page.wait_for_timeout(1500)
+    assert serious_violations(page) == []
+
+
 def test_pages_stand_behind_a_prefix_and_a_second_run_waits_its_turn(
     page: Page, own_dashboard: Callable[..., Dashboard]
 ) -> None:
