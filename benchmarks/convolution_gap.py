@@ -399,33 +399,34 @@ def screened() -> list[Run]:
     ]
 
 
+def by_form(runs: list[Run], found: Tensor) -> dict[tuple[str, float], list[tuple[float, Run]]]:
+    """Accuracies, with their runs, by name and rate."""
+    table: dict[tuple[str, float], list[tuple[float, Run]]] = {}
+    for run, accuracy in zip(runs, found.tolist(), strict=True):
+        table.setdefault((run.name, run.rate), []).append((accuracy, run))
+    return table
+
+
 def chosen(runs: list[Run], found: Tensor, seeds: int) -> list[Run]:
-    """The best rate of MBGD, of each ideal and of SBPCA's two best forms and its usual one."""
-    scores: dict[Run, list[float]] = {}
-    keys = {}
-    for run, score in zip(runs, found.tolist(), strict=True):
-        key = (run.name, run.rate)
-        keys[key] = run
-        scores.setdefault(key, []).append(score)  # type: ignore[arg-type]
-    means = {key: sum(values) / len(values) for key, values in scores.items()}
+    """The best rate of MBGD, of each ideal, of SBPCA as published and of its three best forms."""
     best: dict[str, tuple[float, Run]] = {}
-    for key, mean in means.items():
-        name = key[0]  # type: ignore[index]
+    for (name, _), results in by_form(runs, found).items():
+        mean = sum(accuracy for accuracy, _ in results) / len(results)
         if name not in best or mean > best[name][0]:
-            best[name] = mean, keys[key]  # type: ignore[index]
-    ours = sorted((pair for pair in best.values() if pair[1].form == "SBPCA"), key=lambda p: -p[0])
-    usual = [pair for pair in ours if pair[1].name == Run("SBPCA", 0, 0).name]
-    ideals = [pair for pair in best.values() if pair[1].form != "SBPCA"]
-    picked = {run.name: run for _, run in [*ideals, *usual, *ours[:3]]}
-    return [replace(run, seed=seed) for run in picked.values() for seed in range(seeds)]
+            best[name] = mean, results[0][1]
+    ours = sorted(
+        (name for name, (_, run) in best.items() if run.form == "SBPCA"),
+        key=lambda name: -best[name][0],
+    )
+    published = Run("SBPCA", 0, 0).name
+    names = [name for name in best if name not in ours or name in (published, *ours[:3])]
+    return [replace(best[name][1], seed=seed) for name in names for seed in range(seeds)]
 
 
 def report(runs: list[Run], found: Tensor) -> None:
     """Print mean and standard deviation over the seeds of every form and rate."""
-    table: dict[tuple[str, float], list[float]] = {}
-    for run, score in zip(runs, found.tolist(), strict=True):
-        table.setdefault((run.name, run.rate), []).append(score)
-    for (name, rate), values in table.items():
+    for (name, rate), results in by_form(runs, found).items():
+        values = [accuracy for accuracy, _ in results]
         spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
         print(f"{name:50s} {rate:4.2g} {np.mean(values):7.2f} +- {spread:.2f}  ({len(values)})")
 
@@ -440,13 +441,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="of the final runs")
     options = parser.parse_args()
     data = load_dataset("cifar-10", data_dir=options.data_dir)
-    screen(data, options)
-
-
-def screen(data: Dataset, options: argparse.Namespace) -> None:
-    """Both parts, with their tables."""
-    runs = screened()
-    budget = {"epochs": options.epochs}
+    runs, budget = screened(), {"epochs": options.epochs}
     found = trained(runs, data, options.processor, **budget, is_final=False)
     print(f"\nheld-out samples, {options.epochs} epochs of {SCREENED}\n")
     report(runs, found)
