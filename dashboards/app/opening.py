@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable
@@ -31,6 +32,7 @@ AT_ONCE_S = 30.0  # of making pages, before the pauses begin
 QUIET_S = 2.0  # without requests, before pages are made ahead
 LAST = 10  # openings, whose most frequent address is that of the stock
 
+_log = logging.getLogger(__name__)
 _find_default = PropertyDescriptor._get_default
 _defaults: dict[tuple[type, str], Any] = {}
 
@@ -69,7 +71,7 @@ class Stock:
     @property
     def is_full(self) -> bool:
         """Whether as many pages are ready as there may be, at the address that is asked for."""
-        return len(self._ready) >= self._most and self._address == self._wanted
+        return not self._most or (len(self) >= self._most and self._address == self._wanted)
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -171,7 +173,11 @@ async def keep_stock(stock: Stock, sessions: Callable[[], int]) -> None:
             before = visitors
             free_memory()
         elif not stock.is_full and not site.run_limit().training:
-            await stock.add()
+            try:
+                await stock.add()
+            except Exception:  # a page that cannot be made must not end the making of others
+                _log.exception("A page could not be made ahead")
+                await asyncio.sleep(60 * QUIET_S)
 
 
 def free_memory() -> None:

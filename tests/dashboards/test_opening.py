@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -83,3 +84,34 @@ def test_a_page_made_ahead_is_for_one_visitor_and_for_its_own_address():
         wait_for("3 threads")  # two of runs
         asyncio.run(visit(address))
         wait_for("3 threads")  # theirs are gone, and two are ready again
+
+
+def test_a_page_that_cannot_be_made_does_not_end_the_making_of_others(monkeypatch, caplog):
+    class Broken:
+        is_full, tried = False, 0
+
+        def __len__(self):
+            return 0
+
+        async def add(self):
+            self.tried += 1
+            raise ValueError("no such page")
+
+    async def tries():
+        keeping = asyncio.ensure_future(opening.keep_stock(stock, lambda: 0))
+        while stock.tried < 2 and not keeping.done():
+            await asyncio.sleep(0.01)
+        keeping.cancel()
+
+    monkeypatch.setattr(opening, "QUIET_S", 0.001)
+    monkeypatch.setattr(opening.PageHandler, "stock", None)
+    stock = Broken()
+    asyncio.run(tries())
+    assert stock.tried == 2 and "no such page" in caplog.text
+
+
+def test_without_pages_to_make_ahead_none_is_made_for_another_address(monkeypatch):
+    monkeypatch.setattr(opening.PageHandler, "stock", None)
+    stock = opening.Stock(SimpleNamespace(_applications={"/": None}), "/", "localhost", 0)
+    stock.expect("/?rank=7")
+    assert stock.is_full
