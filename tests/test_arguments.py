@@ -120,6 +120,10 @@ def tiles() -> crossbar.TiledCrossbar:
     return crossbar.TiledCrossbar.from_weights(MATRIX, tile=(2, 2), device=DEVICE)
 
 
+def buffered() -> crossbar.BufferedTikiTaka:
+    return crossbar.BufferedTikiTaka.from_weights(MATRIX, device=DEVICE, memory_rank=2)
+
+
 def tiki_taka() -> crossbar.TikiTaka:
     return crossbar.TikiTaka.from_weights(MATRIX, device=DEVICE)
 
@@ -281,6 +285,8 @@ def arrays() -> Iterator[Call]:
     WRONG["rank or None"] = [0, 2.5, True, "2", 4, -1]
     mixed_knobs = {"weights": made["weights"], **memory, "knobs": free({"device": DEVICE})}
     yield Call("MixedPrecision.from_weights", lambda: crossbar.MixedPrecision, mixed_knobs)
+    buffered_knobs = {**made, **memory, "knobs": free({})}
+    yield Call("BufferedTikiTaka.from_weights", lambda: crossbar.BufferedTikiTaka, buffered_knobs)
     by_hand = {"array": ("object", an_array()), **memory}
     yield Call("MixedPrecision", lambda: crossbar.MixedPrecision, by_hand)
     WRONG["base"] = [*WRONG["above 0"], 0.5, 1025.0]
@@ -304,6 +310,7 @@ def arrays() -> Iterator[Call]:
         "Crossbar": an_array,
         "TiledCrossbar": tiles,
         "TikiTaka": tiki_taka,
+        "BufferedTikiTaka": buffered,
         "MixedPrecision": mixed,
         "SlicedCrossbar": sliced,
         "DigitalArray": digital,
@@ -320,7 +327,7 @@ def arrays() -> Iterator[Call]:
             yield Call(f"{kind}.pulse", make, PULSES)
         if kind in ("Crossbar", "TiledCrossbar", "SlicedCrossbar"):
             yield Call(f"{kind}.program", make, GOAL)
-        if kind not in ("DigitalArray", "TikiTaka", "SlicedCrossbar"):
+        if kind in ("Crossbar", "TiledCrossbar", "MixedPrecision"):
             yield Call(f"{kind}.save_targets", make, TARGETS)
             yield Call(f"{kind}.load_reached", make, {"path": TARGETS["path"]})
     yield Call("Crossbar.refresh", an_array, {"threshold": ("share", 0.9)})
@@ -453,7 +460,8 @@ def measurements() -> Iterator[Call]:
     yield Call("Fit.save", a_fit, {"path": ("path", "own.yaml")})
     told = {"columns": ("object", {}), "read_voltage": ("above 0 or None", 0.1)}
     told |= {"unit": ("text or None", "uS"), "polarities": ("object or None", None)}
-    yield Call("Layout", lambda: fitting.Layout, {**told, "protocol": ("pair or None", None)})
+    WRONG["protocol"] = [8, (8,), (8, 8, 8), (0, 0), (8, -1), (8, 1.5), "ab"]
+    yield Call("Layout", lambda: fitting.Layout, {**told, "protocol": ("protocol", None)})
     counts = dict.fromkeys(("cells", "cycles"), ("count", 3))
     counts |= dict.fromkeys(("up", "down"), ("count or 0", 3))
     simulated = {"device": ("object", DEVICE), **counts, "seed": SEED}
@@ -650,8 +658,8 @@ INTERNAL = re.compile(
     curve|converters|of|folded|output_size|padded|cropped|patches|samples|check_stays|forward|
     set_extra_state|add_param_group|grouped_layers|step|zero_grad|to)$
     |(Estimator|Cost|Fit|DivergenceError|Plan|PulseTrains|Dataset|Settings|Experiment)$
-    |(Array|Crossbar|TiledCrossbar|TikiTaka)$  # made by from_weights
-    |(DigitalArray|TikiTaka|SlicedCrossbar)\.(save_targets|load_reached)$  # refused
+    |(Array|Crossbar|TiledCrossbar|(Buffered)?TikiTaka)$  # made by from_weights
+    |(DigitalArray|(Buffered)?TikiTaka|SlicedCrossbar)\.(save_targets|load_reached)$  # refused
     |Adapter\.|Estimator\.|Array\.|.*calibrated$|PulseTrains\.to_csv|LowRankSGD\.|LowRank\.dense""",
     re.VERBOSE,
 )

@@ -9,6 +9,7 @@ from torch import Tensor
 from toolkit.crossbar.composites.composite import TikiTaka
 from toolkit.crossbar.composites.mixed_precision import MixedPrecision
 from toolkit.crossbar.crossbar import Crossbar
+from toolkit.crossbar.devices.device import Device
 from toolkit.lowrank import LowRank
 
 
@@ -33,7 +34,7 @@ class BufferedTikiTaka(TikiTaka):
 
     @classmethod
     def from_weights(
-        cls, weights: Tensor, *, memory_rank: int | None = None, **knobs: Any
+        cls, weights: Tensor, *, device: Device, memory_rank: int | None = None, **knobs: Any
     ) -> BufferedTikiTaka:
         """Program ``weights`` (m, n) onto the slow array; the fast one and the buffer hold 0.
 
@@ -41,6 +42,8 @@ class BufferedTikiTaka(TikiTaka):
         ----------
         weights
             (m, n) floating point.
+        device
+            The kind of cell of both arrays.
         memory_rank
             Outer products of the buffer, r; None: all m n numbers.
         knobs
@@ -51,7 +54,7 @@ class BufferedTikiTaka(TikiTaka):
         TypeError, ValueError
             If a value is not allowed.
         """
-        made = TikiTaka.from_weights(weights, **knobs)
+        made = TikiTaka.from_weights(weights, device=device, **knobs)
         slow: Any = MixedPrecision(made.slow, memory_rank=memory_rank)
         every, rate, gamma = made.every, made.transfer_rate, made.gamma
         return cls(made.fast, slow, every=every, transfer_rate=rate, gamma=gamma)
