@@ -32,6 +32,8 @@ EXCHANGES = ("synchronise", "check_replicas", "LowRankSGD.step", "sbpca_hook")
 # The store in which workers() joins processes, and the key for the note of a failing one.
 _stores: list[dist.Store] = []
 _NOTE = "why a worker left"
+_READERS = "workers that have read it"
+_PATIENCE_S = 2.0  # with a note's readers, or with its store
 
 
 class WorkerLostError(RuntimeError):
@@ -94,9 +96,11 @@ def workers(*, timeout: float = 60.0, backend: str | None = None) -> Iterator[Wo
         world_size=count,
     )
     _stores[:] = [store]
+    has_news = False
     try:
         yield Worker(rank, count, device)
     except BaseException as error:
+        has_news = not isinstance(error, WorkerLostError)
         _leave_note(store, f"worker {rank} left with {type(error).__name__}: {error}")
         raise
     finally:
@@ -105,6 +109,8 @@ def workers(*, timeout: float = 60.0, backend: str | None = None) -> Iterator[Wo
         # meanwhile would abort, and taking the group apart would deadlock, so let them run.
         time.sleep(0.2)
         dist.destroy_process_group()
+        if has_news and rank == 0:
+            _wait_for_readers(store, count - 1)
 
 
 def _meeting(timeout: datetime.timedelta) -> tuple[dist.Store, int, int]:
@@ -121,6 +127,14 @@ def _leave_note(store: dist.Store, text: str) -> None:
         store.compare_set(_NOTE, "", " ".join(text.split())[:500])
 
 
+def _wait_for_readers(store: dist.Store, others: int) -> None:
+    """Keep worker 0, whose process holds the store, until the others know why it left."""
+    end = time.monotonic() + _PATIENCE_S
+    with contextlib.suppress(RuntimeError):
+        while store.add(_READERS, 0) < others and time.monotonic() < end:
+            time.sleep(0.02)
+
+
 def _note() -> str | None:
     """Why a worker left, if it could leave a note."""
     found: list[str] = []
@@ -129,11 +143,12 @@ def _note() -> str | None:
         with contextlib.suppress(RuntimeError):
             if store.check([_NOTE]):
                 found.append(store.get(_NOTE).decode())
+                store.add(_READERS, 1)
 
     if _stores:  # a store whose process is suspended never answers
         reader = threading.Thread(target=read, args=_stores, daemon=True)
         reader.start()
-        reader.join(2.0)
+        reader.join(_PATIENCE_S)
     return found[0] if found else None
 
 
