@@ -109,12 +109,13 @@ class PageHandler(DocHandler):
     """Panel's handler, making one page at a time.
 
     The time that it takes to make pages is the server's own: who asks for many must not stop it.
-    After ``AT_ONCE_S`` of making pages each is followed by a pause as long as it took.
+    Each is followed by a pause as long as it took: at once while somebody trains, else after
+    ``AT_ONCE_S`` of making pages, so that a class gets its pages soon.
     """
 
     stock: Stock | None = None
     asked_at = 0.0  # the last page
-    _lock, _free_at, _waiting = asyncio.Lock(), 0.0, 0
+    _lock, _free_at, _took, _waiting = asyncio.Lock(), 0.0, 0.0, 0
     _is_gone = False
 
     def on_connection_close(self) -> None:
@@ -136,13 +137,16 @@ class PageHandler(DocHandler):
         kind._waiting += 1
         try:
             async with kind._lock:
-                await asyncio.sleep(kind._free_at - AT_ONCE_S - time.monotonic())
+                at_once = 0.0 if site.run_limit().training else AT_ONCE_S
+                pause = kind._free_at - at_once - time.monotonic()
+                await asyncio.sleep(min(pause, kind._took))
                 if self._is_gone:
                     return
                 began = time.monotonic()
                 await super().get(*given, **named)  # type: ignore[misc]
                 now = time.monotonic()
-                kind._free_at = max(kind._free_at, began) + 2 * (now - began)
+                kind._took = now - began
+                kind._free_at = max(kind._free_at, began) + 2 * kind._took
                 kind.asked_at = now
         finally:
             kind._waiting -= 1
