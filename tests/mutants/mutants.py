@@ -47,7 +47,7 @@ MUTANTS = [
         "toolkit/lowrank/sbpca.py",
         "turned = past @ (right @ new_right.T)",
         "turned = past",
-        f"{LOWRANK}test_sbpca_variants.py",
+        f"{LOWRANK}test_recursions.py",
     ),
     Mutant(
         "toolkit/lowrank/sbpca.py",
