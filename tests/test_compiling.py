@@ -19,6 +19,7 @@ compile_loops()
 before = loops()
 for method in estimator_names():
     Experiment(method=method, hidden=[12]).step()
+Experiment(method="sbpca", core="full", hidden=[12]).step()
 for device in ("ideal", "Ag:a-Si", "GST PCM", "FeFET"):
     for coding in ("whole pulses", "coincidence"):
         run = Experiment(device=device, coding=coding, hidden=[12])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from toolkit.crossbar import Coincidence, Crossbar, WholePulses, device_names, get_device
-from toolkit.lowrank import FullGradient, estimator_names, make_estimator
+from toolkit.lowrank import SBPCA, FullGradient, estimator_names, make_estimator
 
 
 def compile_loops(dtype: torch.dtype = torch.float32) -> None:
@@ -21,8 +21,9 @@ def compile_loops(dtype: torch.dtype = torch.float32) -> None:
     errors, activations = (
         torch.randn(16, size, generator=generator, dtype=dtype) for size in (12, 20)
     )
-    for name in estimator_names():
-        make_estimator(name).update(errors, activations)
+    estimators = [make_estimator(name) for name in estimator_names()]
+    for estimator in (*estimators, SBPCA(core="full")):  # which has a loop of its own
+        estimator.update(errors, activations)
     update = FullGradient().update(errors[:2], activations[:2])
     for name in device_names():
         for coding in (WholePulses(), Coincidence()):

@@ -61,7 +61,8 @@ class SBPCA(Blockwise, SubspaceEstimator):
         the paper's recursion above. "full" carries the k x k matrix
         :math:`S = \Delta^T \hat G X` through a batch instead of diag(sigma), so that the past
         :math:`\Delta S X^T` is not blurred as the directions turn, and diagonalises it by a small
-        SVD at the end of the batch. "full" is not in the paper.
+        SVD at the end of the batch. "full" is not in the paper. With a history of some blocks it
+        loses less in convolutional networks (docs/estimators.md).
     seed : int or torch.Generator
         Draws the first directions and replaces directions that vanish.
 
