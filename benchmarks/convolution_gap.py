@@ -294,7 +294,6 @@ def train(
     runs: list[Run],
     batches: Callable[[int], tuple[Tensor, Tensor]],
     steps: int,
-    say: Callable[[str], None] = print,
 ) -> None:
     """Train all networks for ``steps``; ``batches(step)`` has their pictures and labels."""
     processor = networks.weights["fc1"].device
@@ -328,7 +327,7 @@ def train(
                     weights[index] -= rate[index][:, None, None] * rules[name, i](d, a)
         if step + 1 in (100, 1000) or (step + 1) % 2000 == 0:
             spent = time.monotonic() - began
-            say(f"  step {step + 1} of {steps}, {spent:.0f} s, loss {loss / labels.numel():.3f}")
+            print(f"  step {step + 1} of {steps}, {spent:.0f} s, loss {loss / labels.numel():.3f}")
 
 
 @torch.no_grad()
