@@ -29,7 +29,7 @@ from toolkit.training.experiment.snapshot import LOOKS_EVERY, Focus, Look, Snaps
 SNAPSHOTS_PER_SECOND = 18
 SNAPSHOTS_TOGETHER = 60  # per second for all runs that share a limit, as their pages share a thread
 SNAPSHOT_SHARE = 0.1  # maximum share of the worker's time; large layers get fewer snapshots
-FIRST_S = 1.0  # maximum time for a run's first steps
+FIRST_S = 1.0  # maximum time of its own thread for a run's first steps
 SLOWEST_S = 0.5  # longest interval between snapshots
 WAIT_S = 0.1  # interval between checks for a free slot
 
@@ -297,12 +297,12 @@ class LiveRun:
     def _train_first(self, steps: int) -> None:
         try:
             with self._shift():
-                end = time.monotonic() + FIRST_S
+                end = time.thread_time() + FIRST_S  # without waits for the page being made
                 for step in range(steps):
                     self._train()
                     if step % LOOKS_EVERY == 0:
                         self.first_snapshots.append(self._take_snapshot())  # their history
-                    if time.monotonic() > end or self._closing.is_set():
+                    if time.thread_time() > end or self._closing.is_set():
                         return
         finally:
             self._leave_queue()
