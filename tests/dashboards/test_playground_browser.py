@@ -165,9 +165,12 @@ def test_six_figures_share_the_window_in_two_rows(
     visit(page, dashboard)
     figures = page.locator(".bk-Figure")
     expect(figures).to_have_count(5)  # and the predictions
-    boxes = [figures.nth(i).bounding_box() or {} for i in range(5)]
-    assert len({round(box["y"]) for box in boxes}) == 2
-    for box in boxes:
+
+    def boxes() -> list[dict[str, float]]:
+        return [figures.nth(i).bounding_box() or {} for i in range(5)]
+
+    wait_until(page, lambda: len({round(box["y"]) for box in boxes()}) == 2, "rows were level")
+    for box in boxes():
         assert box["height"] > height / 4 and box["width"] > 0.8 * (width - 300) / 3
         assert box["y"] + box["height"] <= height
 
