@@ -473,3 +473,63 @@ def test_units_that_contradict_each_other_are_refused():
     data["conductance_uS"].attrs["units"] = "nS"
     with pytest.raises(ValueError, match="mixed units"):
         PulseTrains.from_table(data)
+
+
+# --- the first table that somebody makes up -------------------------------------------------------
+
+COUNT = np.arange(51) / 50
+CURVES = {"line": COUNT, "bend": (1 - np.exp(-2 * COUNT)) / (1 - np.exp(-2))}
+
+
+def one_train(rise, fall=None):
+    """One train from 1 to 10 uS and, unless ``fall`` is given, back the way a mirror has it."""
+    state = np.append(rise, 1 - rise[1:] if fall is None else fall)
+    return PulseTrains.from_table({"pulse": range(len(state)), "G (S)": 1e-6 + 9e-6 * state})
+
+
+@pytest.mark.parametrize("model", ["neurosim", "linear-step", "best"])
+@pytest.mark.parametrize("curve", CURVES)
+@pytest.mark.parametrize("fall", [None, ()], ids=["and back", "up only"])
+def test_one_train_without_noise_is_fitted_exactly(model, curve, fall):
+    fit = fit_device(one_train(CURVES[curve], fall), model=model)
+    trace = fit.device.trace(up=50, down=0).numpy()
+    assert np.abs(trace - CURVES[curve]).max() < 1e-9
+    assert all(error < 1e-6 for error in fit.errors.values())
+    assert fit.device.cycle_to_cycle == 0.0
+    assert "every step as measured: no noise" in str(fit)
+
+
+def test_a_range_of_any_size_is_fitted_alike():
+    # soft bounds are siemens: their derivatives must not hang on how small these are
+    trains = simulate(SOFT, cells=1, cycles=1)
+    tiny = dataclasses.replace(trains, conductance=1e-5 * trains.conductance)
+    one, two = (fit_device(each, model="soft-bounds") for each in (trains, tiny))
+    assert two.device.g_max == pytest.approx(1e-5 * one.device.g_max, rel=1e-6)
+    assert two.device.levels_up == pytest.approx(60, rel=1e-6)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_an_abrupt_reset_leaves_the_shape_that_it_does_not_determine(noise):
+    rng = np.random.default_rng(0)
+    state = np.tile(np.append(CURVES["bend"][1:], 0.0), 10)
+    readings = 1e-6 + 9e-6 * (state + noise * rng.normal(size=len(state)) * (state > 0.0))
+    table = {"polarity": np.tile([1] * 50 + [-1], 10), "G (S)": readings}
+    fit = fit_device(PulseTrains.from_table(table), conductance_range=RANGE)
+    assert fit.parameters["nonlinearity_up"] == pytest.approx(2.4, abs=0.3 if noise else 0.01)
+    assert fit.device.levels_up == pytest.approx(50, rel=0.1)
+    assert fit.device.levels_down == pytest.approx(1.0, rel=0.02)
+    assert fit.device.response.nonlinearity_down == 0.0
+    assert "nonlinearity_down: 0, as all these pulses start at one conductance" in str(fit)
+    curve, off = fit.band(up=50, down=1)
+    assert curve[-1] == pytest.approx(1e-6, rel=0.3) and (off < 1e-6).all()
+
+
+def test_what_trains_do_not_determine_is_named():
+    trains = one_train(CURVES["line"], [0.0, 0.0])
+    with pytest.raises(
+        ValueError, match=r"do not determine levels_down \(.*\), g_min \([^,]*\): m"
+    ):
+        fit_device(trains, model="soft-bounds")
+    fit = fit_device(one_train(CURVES["line"]))
+    doubtful = dataclasses.replace(fit, errors=fit.errors | {"levels_up": 51.0})
+    assert "these trains do not determine levels_up: measure more of them" in str(doubtful)

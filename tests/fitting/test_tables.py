@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -133,6 +134,14 @@ def test_a_train_is_broken_where_a_reading_is_missing():
         ({"G": [1e-6]}, {"columns": {"hue": "G"}}, "columns must name conductance, .*got 'hue'"),
         ({"G": [1e-6]}, {"unit": "furlong"}, "unit must be one of S, mS, .*got 'furlong'"),
         ({"G": [1e-6]}, {"unit": "kOhm"}, "unit of conductance must be S, mS"),
+        ({"G": [1e-6, 2e-6], "polarity": [0, 0]}, {}, "'polarity' is 0 in every row: no pulse"),
+        (
+            {"n": [1, 2], "G (S)": [np.nan, np.nan]},
+            {},
+            r"no readings in 'G \(S\)': all are missing",
+        ),
+        ({"G": [1e-6, 2e-6, 3e-6], "V": [0.1, 0.2]}, {}, r"as the longest, .*'V' is \(2,\)"),
+        ({"G": [1e-300, 2e-300]}, {}, "row 0: conductance is below 1e-18 S"),
         ({"R": [1e6, 0.0]}, {}, "row 1: resistance must be above 0; got 0.0"),
         ({"Vread": [0.1, 0.0], "I": [1e-6, 1e-6]}, {}, "row 1: Vread must be a number of volts"),
     ],
@@ -367,3 +376,60 @@ def test_trains_of_one_polarity_with_resets_that_no_row_shows(first, protocol):
     assert len(steps) == 5 * (41 - first)
     assert (steps.polarity == (1 if protocol[0] else -1)).all()
     assert np.allclose(steps.after - steps.before, steps.polarity * 9e-6 / 41)
+
+
+def rows_of(data):
+    return [f"{p},{1e6 * g:.6f}" for p, g in zip(data.pulse, data.g, strict=True)]
+
+
+ABOVE = {
+    "fields and values": "Instrument,4200\nSerial,12345\nRead voltage,0.1\n\nPulse,G (uS)",
+    "values in each column": "Setup, 3\nDimension, 360,360\nData, 1,2,3\nPulse,G (uS)",
+    "a row of values": "Start,Stop\n0.5,2.5\nPulse,G (uS)",
+    "a row of units after #": "Pulse,G\n#,µS",
+    "a comment": "# made up\nPulse,G (uS)",
+}
+
+
+@pytest.mark.parametrize("above", ABOVE)
+def test_numbers_above_the_header_are_no_readings(above, tmp_path):
+    data = readings()
+    (tmp_path / "table.csv").write_text("\n".join([ABOVE[above], *rows_of(data)]))
+    trains = PulseTrains.from_csv(tmp_path / "table.csv")
+    assert len(trains.conductance) == len(data)
+    check_device(fit_device(trains, model="constant-step").device)
+
+
+@pytest.mark.parametrize("columns", [["pulse", "g"], ["g"]])
+def test_bare_numbers_are_siemens(columns, tmp_path):
+    data = readings(cycles=2)
+    data[columns].to_csv(tmp_path / "table.csv", header=False, index=False)
+    trains = PulseTrains.from_csv(tmp_path / "table.csv")
+    assert f"read 180 readings of 1 device; conductance in S in 'column {len(columns)}'" in (
+        trains.understood
+    )
+    assert (trains.polarity == data.sign).all()
+
+
+def test_the_read_voltage_is_told_from_the_pulses():
+    data = readings(cells=2)
+    table = {"Vp (V)": -2.0 * data.sign, "Id (A)": 0.05 * data.g, "Vd (V)": 0.05, "DUT": data.cell}
+    trains = PulseTrains.from_table(table)
+    assert "read voltage of 0.05 V in 'Vd (V)'" in trains.understood
+    assert trains.conductance.max() == pytest.approx(data.g.max())
+    table["top electrode (V)"] = table.pop("Vp (V)")  # known by its unit
+    assert "negative potentiates" in PulseTrains.from_table(table).understood
+
+
+def test_readings_that_end_at_a_turn_are_read():
+    state = np.append(np.arange(51), [0, 0])
+    trains = PulseTrains.from_table({"G (S)": 1e-6 + 1e-7 * state})
+    assert trains.polarity.tolist() == [1] * 51 + [-1] * 2
+
+
+def test_a_workbook_that_unpacks_to_too_much_is_refused(tmp_path):
+    path = tmp_path / "bomb.xlsx"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as book:
+        book.writestr("xl/worksheets/sheet1.xml", b"0" * 101_000_000)
+    with pytest.raises(ValueError, match=r"bomb\.xlsx .*: it unpacks to 101 MB; save its table as"):
+        PulseTrains.from_csv(path)

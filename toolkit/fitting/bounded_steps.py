@@ -19,6 +19,8 @@ from toolkit.fitting.trains import Booleans, Floats, PulseTrains, Steps
 MARGIN = 3.0
 # The first time, before the noise is known, those that start within this share of the range.
 FIRST_MARGIN = 0.05
+# Residuals below this share of the range are rounding errors.
+EXACT = 1e-9
 
 MIRRORED = "the other is its mirror image"  # in the source of a one-sided device
 

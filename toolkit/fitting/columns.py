@@ -28,7 +28,7 @@ from toolkit.fitting.headers import (
     squashed,
     unit_of,
 )
-from toolkit.fitting.tables import MISSING, OVERFLOW, Table, as_numbers, by_value, refuse
+from toolkit.fitting.tables import MISSING, OVERFLOW, Table, as_numbers, by_value, nameless, refuse
 from toolkit.fitting.turns import SIDES, cycles_of, polarity_of
 
 
@@ -109,6 +109,8 @@ def tidy(table: Table, layout: Layout) -> tuple[pd.DataFrame, list[str]]:
         raise ValueError("the table holds no readings")
     said = [f"{_a(values)} in {_quoted([v.header for v in values])}"]
     long = pd.concat([_long(table, layout, found, one, said) for one in values])
+    if len(long) and long["conductance"].isna().all():
+        raise ValueError(f"no readings in {_quoted([v.header for v in values])}: all are missing")
     long["polarity"], how = polarity_of(long, table, found, layout.polarities, layout.protocol)
     long = long.drop(columns="order")
     said += [how] if how else []
@@ -207,7 +209,7 @@ def _values(table: Table, layout: Layout, found: dict[str, str]) -> list[Value]:
                 f"say which, as in columns={{{quantity!r}: {twice[0].header!r}}}"
             )
         return plain
-    wide = _unnamed(table, layout, headers) if found else []
+    wide = _unnamed(table, layout, headers) if found or _is_bare(table) else []
     if not wide:
         raise ValueError(
             "missing column: conductance, current or resistance; the header has "
@@ -262,7 +264,14 @@ def _unnamed(table: Table, layout: Layout, headers: list[str]) -> list[Value]:
         is_filled = len(numbers) > 0.5 * len(column) and (numbers > 0.0).all()
         if is_filled and (numbers % 1 != 0.0).any():  # whole numbers count something
             found.append(Value(header, *_unit_of(header, "", layout), header, 0.0))
-    return found if len(found) > 1 or layout.unit else []
+    if len(found) == 1:
+        return [found[0]._replace(label="")] if layout.unit or _is_bare(table) else []
+    return found
+
+
+def _is_bare(table: Table) -> bool:
+    """Whether there are no names at all, and at most a pulse number beside the readings."""
+    return len(table.headers) <= 2 and table.headers == nameless(len(table.headers))
 
 
 def _unit_of(header: str, quantity: str, layout: Layout) -> tuple[Unit, str]:

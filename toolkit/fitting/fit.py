@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.checks import check_choice, check_flag, check_instance
-from toolkit.fitting.bounded_steps import BoundedSteps
+from toolkit.fitting.bounded_steps import EXACT, BoundedSteps
 from toolkit.fitting.formula_fit import FormulaFit
 from toolkit.fitting.models import MODELS
 from toolkit.fitting.result import Fit
@@ -23,7 +23,6 @@ from toolkit.fitting.table_fit import TABLE_MODEL, fit_table
 from toolkit.fitting.trains import Booleans, PulseTrains
 
 BEST = "best"
-_ROUNDING = 1e-24  # squares of residuals below this are rounding errors
 
 
 def model_names() -> tuple[str, ...]:
@@ -180,4 +179,4 @@ def _aic(fit: Fit, common: Booleans) -> float:
     """``n ln(RSS / n) + 2 k``, residuals as a share of the range."""
     residuals = fit.residuals[common[fit.used]]
     square = float(np.square(residuals / fit.device.span).mean()) if len(residuals) else 0.0
-    return len(residuals) * math.log(max(square, _ROUNDING)) + 2.0 * (_numbers(fit) + 1)
+    return len(residuals) * math.log(max(square, EXACT**2)) + 2.0 * (_numbers(fit) + 1)

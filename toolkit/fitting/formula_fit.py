@@ -7,6 +7,7 @@ Every reading predicts the next one through one pulse of the model (see
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from toolkit.crossbar.devices.device import Device
-from toolkit.fitting.bounded_steps import FIRST_MARGIN, MARGIN, BoundedSteps
+from toolkit.fitting.bounded_steps import EXACT, FIRST_MARGIN, MARGIN, BoundedSteps
 from toolkit.fitting.models import LEVELS, MODELS, STEP_SPREADS, completed, start_and_limits
 from toolkit.fitting.residuals import NoiseEstimate, best_gain, innovations, predict
 from toolkit.fitting.result import (
@@ -28,7 +29,8 @@ from toolkit.fitting.result import (
 from toolkit.fitting.trains import Booleans, Floats, Integers, Steps
 
 _LAX = 0.2  # significance at which cells differ
-_EXACT = 1e-9  # residuals below this share of the range are no noise
+_WIDTH = 1e-5  # of a finite step
+_ALIKE = 0.05  # share of the range within which pulses start alike
 _DEVICE_FIELDS = {item.name for item in fields(Device)}
 
 
@@ -39,6 +41,9 @@ class FormulaFit:
         self.data, self.model = data, MODELS[model_name]
         self.model_name, self.name = model_name, name
         self.limits = start_and_limits(data, self.model)
+        self.fixed = {key: 0.0 for key in self.model.shape if self._is_loose(key)}
+        for key in self.fixed:
+            del self.limits[key]
         self.own = tuple(key for key in self.model.own if key in self.limits)
         self.parts = [data.steps.of_cell(cell) for cell in range(data.cells)]
 
@@ -72,11 +77,24 @@ class FormulaFit:
             freedom=freedom,
         )
 
+    def _is_loose(self, key: str) -> bool:
+        """Whether a shape of one polarity is not to be had: all its pulses start alike."""
+        sign = {"up": 1, "down": -1}.get(key.rpartition("_")[2], 0)
+        steps = self.data.steps
+        before = steps.before[(steps.polarity == sign) & self._off_the_bounds()]
+        return len(before) > 0 and bool(np.ptp(before) < _ALIKE * self.data.span)
+
+    def _off_the_bounds(self) -> Booleans:
+        """Steps that start away from the bound that may cut them short."""
+        data, before = self.data, self.data.steps.before
+        room = np.where(data.steps.polarity > 0, data.ceilings - before, before - data.floors)
+        return room > FIRST_MARGIN * data.span
+
     def _together(self) -> tuple[Values, Any, Booleans, float]:
         """Common values, what SciPy says of them, the steps they rest on and the gain."""
         steps = self.data.steps
         values = {key: start for key, (start, _, _) in self.limits.items()}
-        used, gain = self.data.inside(steps.before, FIRST_MARGIN * self.data.span), 1.0
+        used, gain = self._off_the_bounds(), 1.0
         for _ in range(3):
             values, _ = self._solve(steps, used, values, tuple(values), gain)
             device = self._device(values)
@@ -84,6 +102,9 @@ class FormulaFit:
             surprise = innovations(device, steps, gain)
             margin = MARGIN * rms(surprise[used])
             used = self.data.inside(steps.after - surprise, margin)
+            for sign in (1, -1):  # pulses that all go to a bound are not left out
+                mine = steps.polarity == sign
+                used |= mine & self._off_the_bounds() & (not (used & mine).any())
         values, solution = self._solve(steps, used, values, tuple(values), gain)
         return values, solution, used, gain
 
@@ -141,7 +162,7 @@ class FormulaFit:
         mine = self._surprise(values, own, gain)[used]
         more = (len(own) - 1) * own.shape[1]
         left = max(len(mine) - len(values) - more, 1)
-        noise = max(float(np.square(mine).sum()), left * (_EXACT * self.data.span) ** 2) / left
+        noise = max(float(np.square(mine).sum()), left * (EXACT * self.data.span) ** 2) / left
         gained = float(np.square(common).sum() - np.square(mine).sum()) / more
         return bool(f.sf(gained / noise, more, left) < _LAX)
 
@@ -153,7 +174,7 @@ class FormulaFit:
         if not scale > abs(lean):  # a cell that a pulse moves backwards, or NaN
             raise ValueError(
                 "these trains do not determine levels_up, levels_down of every cell: measure more "
-                "of them, or use a simpler model or the jump table"
+                'of them, or use a simpler model, the jump table or "best"'
             )
         levels = (values["levels_up"] / (scale + lean), values["levels_down"] / (scale - lean))
         found = dict(zip(LEVELS, map(float, levels), strict=True))
@@ -165,26 +186,37 @@ class FormulaFit:
         """Best values, the others kept, and what SciPy says of them."""
         from scipy.optimize import least_squares  # slow to import
 
+        unit = np.array([self.data.span if key.startswith("g_") else 1.0 for key in free])
+        rows = [(values[key], *self.limits[key][1:]) for key in free]
+        start, least, most = np.array(rows).T / unit
+
         def residuals(point: Floats) -> Floats:
-            device = self._device(values | dict(zip(free, point.tolist(), strict=True)))
+            device = self._device(values | dict(zip(free, (point * unit).tolist(), strict=True)))
             return innovations(device, steps, gain)[used] / self.data.span
 
         if used.sum() <= len(free):
             raise ValueError(
-                f"{int(used.sum())} steps away from the bounds cannot give {', '.join(free)}"
+                f"{int(used.sum())} steps away from the bounds cannot give {', '.join(free)}: "
+                "measure longer trains, or use a simpler model"
             )
-        least = [self.limits[key][1] for key in free]
-        most = [self.limits[key][2] for key in free]
-        start = [values[key] for key in free]
         found = least_squares(
-            residuals, start, bounds=(least, most), x_scale="jac", xtol=1e-9, ftol=1e-9
+            residuals,
+            start,
+            partial(_jacobian, residuals, most),
+            (least, most),
+            method="dogbox",
+            x_scale="jac",
+            xtol=1e-9,
+            ftol=1e-9,
+            gtol=None,
         )
+        found.x, found.jac = found.x * unit, found.jac / unit
         best = values | dict(zip(free, found.x.tolist(), strict=True))
         return best, found
 
     def _device(self, values: Values) -> Device:
         """The nominal device without noise."""
-        values = completed(values)
+        values = completed(self.fixed | values)
         row: dict[str, Any] = {"g_min": self.data.low, "g_max": self.data.high}
         row |= {key: value for key, value in values.items() if key in _DEVICE_FIELDS}
         shape = {key: value for key, value in values.items() if key not in _DEVICE_FIELDS}
@@ -257,6 +289,14 @@ class FormulaFit:
         return np.stack(columns, axis=1)
 
 
+def _jacobian(residuals: Callable[[Floats], Floats], most: Floats, point: Floats) -> Floats:
+    """Derivatives by finite steps, wide enough for a formula that is a straight line near 0."""
+    steps = _WIDTH * np.maximum(np.abs(point), 1.0)
+    steps = np.where(point + steps > most, -steps, steps)
+    here = residuals(point)
+    return np.stack([residuals(p) - here for p in point + np.diag(steps)], axis=1) / steps
+
+
 def _covariance(found: Any, names: tuple[str, ...]) -> Floats:
     """``(J'J)^-1 S (J'J)^-1 n/(n-p)``, S = J' diag(e^2) J: White's, right for unequal noise."""
     inverse, scores = _influence(found, names)
@@ -270,11 +310,14 @@ def _influence(found: Any, names: tuple[str, ...]) -> tuple[Floats, Floats]:
     scale = np.linalg.norm(jacobian, axis=0)
     scaled = jacobian / np.where(scale > 0.0, scale, 1.0)
     normal = scaled.T @ scaled
-    if not scale.all() or np.linalg.cond(normal) > 1e12:
-        values = zip(names, found.x, strict=True)
+    sizes, directions = np.linalg.eigh(normal)
+    if (loose := sizes <= 1e-12 * sizes[-1]).any():
+        shares = np.abs(directions[:, loose]).max(axis=1)
+        values = zip(names, found.x, shares > 0.1, strict=True)
         raise ValueError(
-            f"these trains do not determine {', '.join(f'{n} ({v:.3g})' for n, v in values)}: "
-            "measure more of them, or use a simpler model or the jump table"
+            "these trains do not determine "
+            f"{', '.join(f'{n} ({v:.3g})' for n, v, is_loose in values if is_loose)}: "
+            'measure more of them, or use a simpler model, the jump table or "best"'
         )
     return np.linalg.inv(normal) / scale[:, None], scaled * residuals[:, None]
 

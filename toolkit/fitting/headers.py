@@ -22,7 +22,7 @@ WORDS = {
     "polarity": "polarity sign direction operation op mode type pulsetype polarität",
     "voltage": "voltage v vpulse pulsevoltage vwrite writevoltage vprog amplitude pulseamplitude "
     "vp spannung vg vgate gatevoltage",
-    "read_voltage": "vread readvoltage vr lesespannung vds drainvoltage",
+    "read_voltage": "vread readvoltage vr lesespannung vd vds drainvoltage vbias",
 }
 ROLES = {word: role for role, words in WORDS.items() for word in words.split()}
 OTHERS = {
@@ -46,7 +46,7 @@ def role_of(header: str, weak: bool) -> str:
     name, unit = split_unit(header)
     word = squashed(name)
     role = ROLES.get(word, "")
-    if (role and word in _WEAK) != weak or role in QUANTITIES:
+    if (not role or word in _WEAK) != weak or role in QUANTITIES:
         return ""
     if not role and (unit or "").strip().lower() in ("v", "mv"):
         return "read_voltage" if "read" in name.lower() else "voltage"

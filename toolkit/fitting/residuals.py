@@ -20,6 +20,7 @@ import torch
 from numba import njit
 
 from toolkit.crossbar.devices.device import Device
+from toolkit.fitting.bounded_steps import EXACT
 from toolkit.fitting.result import Parameters, rms
 from toolkit.fitting.trains import Booleans, Floats, Steps
 
@@ -28,8 +29,6 @@ _GRID = 1025
 _LEAST_GAIN = 0.005
 # Standard errors that an anticorrelation must have to be taken for read noise.
 _SIGNIFICANT = 3.0
-# Residuals below this share of the range are rounding errors.
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class NoiseEstimate:
         """As properties of a device, the pulse's noise relative to ``span``."""
         share = self.pulse / span
         error = math.hypot(self.pulse_error / span, share * span_error / span)
-        values = {"cycle_to_cycle": (share, error)}
+        values = {"cycle_to_cycle": (share, error) if share >= EXACT else (0.0, 0.0)}
         return values | ({"read_noise": (self.read, self.read_error)} if self.read > 0.0 else {})
 
 
@@ -81,7 +80,7 @@ def best_gain(
     second = 1 + np.flatnonzero(used[:-1] & used[1:] & ~steps.first[1:])
     products = residuals[second - 1] * residuals[second]
     scale = rms(residuals)
-    is_rounding = scale < _ROUNDING * span
+    is_rounding = scale < EXACT * span
     if is_rounding or -products.sum() <= _SIGNIFICANT * math.sqrt(np.square(products).sum()):
         return 1.0, 0.0
 

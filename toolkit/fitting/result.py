@@ -13,8 +13,8 @@ import numpy as np
 from toolkit.checks import check_count, check_real
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.device_file import device_yaml, save_device
-from toolkit.fitting.bounded_steps import MIRRORED, BoundedSteps
-from toolkit.fitting.models import MODELS, completed
+from toolkit.fitting.bounded_steps import EXACT, MIRRORED, BoundedSteps
+from toolkit.fitting.models import LEVELS, MODELS, completed
 from toolkit.fitting.trains import Booleans, Floats
 
 _DRAWS, _MOST_PULSES = 400, 10_000  # of a band
@@ -105,11 +105,25 @@ class Fit:
             f"{device.name}: {self.model} fitted to {self.cells} cells, {self.trains} trains, "
             f"{len(self.residuals)} steps ({self.left_out} left out near the bounds)",
             f"range {device.g_min:.4g} to {device.g_max:.4g} S, "
-            f"rms residual {100.0 * self.rms:.3g} % of it",
+            + (
+                f"rms residual {100.0 * self.rms:.3g} % of it"
+                if self.rms >= EXACT
+                else "every step as measured: no noise"
+            ),
         ]
         width = max(map(len, self.parameters))
         for name, value in self.parameters.items():
             lines.append(f"  {name:{width}} {value:11.5g} ± {self.errors[name]:.2g}")
+        if fixed := [] if MIRRORED in device.source else self._fixed():
+            lines.append(
+                f"{' and '.join(fixed)}: 0, as all these pulses start at one conductance, which "
+                "does not determine it"
+            )
+        if loose := [k for k in LEVELS if self.errors.get(k, 0.0) > self.parameters.get(k, 0.0)]:
+            lines.append(
+                f"these trains do not determine {' and '.join(loose)}: measure more of them, over "
+                "more of the range, or use a simpler model"
+            )
         if math.isfinite(self.freedom):
             from scipy.stats import t
 
@@ -157,9 +171,16 @@ class Fit:
         worst = (off / np.maximum(scale, 1e-12 * self.device.span)).max(axis=1)
         return middle, scale * np.quantile(worst, share)
 
+    def _fixed(self) -> list[str]:
+        """Parameters of the formula that were not fitted."""
+        shape = MODELS[self.model].shape if self.model in MODELS else {}
+        return [key for key in shape if key not in self.parameters]
+
     def _moved(self, names: list[str], point: Floats) -> Device:
         """The device with other parameters of its formula, as far as they are allowed."""
-        values: dict[str, Any] = completed(dict(zip(names, point.tolist(), strict=True)))
+        values: dict[str, Any] = dict(zip(names, point.tolist(), strict=True))
+        if MIRRORED in self.device.source:
+            values = completed(values)
         for key, value in values.items():
             _, least, most = MODELS[self.model].shape.get(key, (0.0, 1.0, math.inf))
             if not key.startswith("g_"):

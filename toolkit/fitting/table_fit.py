@@ -15,7 +15,7 @@ import numpy as np
 
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.devices.jumps import Jumps, JumpTable
-from toolkit.fitting.bounded_steps import FIRST_MARGIN, MARGIN, BoundedSteps
+from toolkit.fitting.bounded_steps import EXACT, FIRST_MARGIN, MARGIN, BoundedSteps
 from toolkit.fitting.jumps import measure_jumps, mirrored
 from toolkit.fitting.residuals import NoiseEstimate, best_gain, innovations
 from toolkit.fitting.result import (
@@ -109,6 +109,7 @@ def _table_noise(up: Jumps, down: Jumps, noise: NoiseEstimate, data: BoundedStep
     spread = np.sqrt(np.maximum(np.square(spread) - seen, 0.0))
     law, _ = nnls(np.stack([np.ones_like(state), mean, state], axis=1), spread)
     keys = ("cycle_to_cycle", "step_noise", "state_noise")
+    law = np.where(law < EXACT, 0.0, law)
     return dict(zip(keys, law.tolist(), strict=True)) | {"read_noise": noise.read}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ import pandas as pd
 from toolkit.checks import check_file, shortened
 
 _HEAD = 400  # lines that are looked at to find separator and header
+_MOST_UNPACKED = 100_000_000  # bytes of a workbook
+_RUN = 3  # lines that make a table
 _ABOVE = 3  # lines above the first reading among which the header is
 _SEPARATORS = ("\t", ";", ",", None)  # None: runs of blanks
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
@@ -27,6 +30,7 @@ _UNIT = re.compile(
     r"[\[(]?\s*([pnuµμmkM]?([SsAVKWJ]|Hz|Ω|Ω|[Oo]hms?|Pa|bar)|[°º]?[CF]|[°º]|min|h"
     r"|[-–—/#%1]|a\.?u\.?|none)\s*[\])]?"
 )
+_COMMENT = re.compile(r"\s*#(?!\s*[,;])")  # "#;uS" is a row of units
 #: Fields that stand for a reading that is missing.
 MISSING = {
     *("", "-", "--", "---", "nan", "na", "n/a", "#n/a", "none", "null", "<na>", "inf", "+inf"),
@@ -102,7 +106,15 @@ def as_table(given: Any) -> Table:
     if isinstance(given, pd.DataFrame):
         given = given.reset_index() if any(n is not None for n in given.index.names) else given
         return Table(_numbered(given.set_axis(_flat(given.columns), axis=1)))
-    return Table(_numbered(pd.DataFrame({name: list(given[name]) for name in given})))
+    columns = {str(name): np.atleast_1d(np.asarray(given[name], dtype=object)) for name in given}
+    count = max((len(one) for one in columns.values()), default=0)
+    for name, one in columns.items():
+        if one.ndim > 1 or len(one) not in (1, count):
+            raise ValueError(
+                f"columns must be ({count},) as the longest, or numbers; {name!r} is {one.shape}"
+            )
+    frame = {name: np.broadcast_to(one, count) for name, one in columns.items()}
+    return Table(_numbered(pd.DataFrame(frame).infer_objects()))
 
 
 def as_numbers(column: pd.Series) -> pd.Series:
@@ -134,6 +146,11 @@ def refuse(wrong: pd.Series, raw: pd.Series, words: str, *, plain: bool = False)
         raise ValueError(f"{raw.index.name} {raw.index[row]}: {raw.name} {words}; got {shown}")
 
 
+def nameless(count: int) -> list[str]:
+    """Headers of a table that has none."""
+    return [f"column {number}" for number in range(1, count + 1)]
+
+
 def is_number(text: Any) -> bool:
     """Whether a field is a number, with a decimal point or comma."""
     return _NUMBER.fullmatch(str(text).strip()) is not None
@@ -159,7 +176,7 @@ def decoded(data: bytes, name: str) -> str:
 
 def _read_text(text: str, name: str) -> Table:
     lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip(" ,;\t\ufeff")]
-    kept = [(n, line) for n, line in lines if not line.lstrip().startswith("#")]
+    kept = [(n, line) for n, line in lines if not _COMMENT.match(line)]
     if not kept:
         raise ValueError(f"{name} holds no table")
     try:
@@ -203,10 +220,11 @@ def _layout(rows: list[list[str]]) -> tuple[list[str] | None, int]:
     numeric = [column for column, share in enumerate(shares) if share > 0.5]
 
     def is_reading(row: list[str]) -> bool:
-        found = len(row) == width and sum(is_number(row[column]) for column in numeric)
-        return found * 2 >= max(len(numeric), 1)
+        fields = [row[column].strip() for column in numeric] if len(row) == width else []
+        known = all(is_number(each) or each.lower() in MISSING for each in fields)
+        return known and any(map(is_number, fields))
 
-    start = next((place for place, row in enumerate(rows) if is_reading(row)), len(rows) - 1)
+    start = _first_run([is_reading(row) for row in rows])
     units: list[str] = []
     for place in range(start - 1, max(start - 1 - _ABOVE, -1), -1):
         row = _joined(rows[place], width)
@@ -216,13 +234,20 @@ def _layout(rows: list[list[str]]) -> tuple[list[str] | None, int]:
             units = row
         elif len(row) == width:
             pairs = zip(row, units or [""] * width, strict=True)
-            return [_with_unit(*pair) for pair in pairs], start
+            below = next(
+                n for n, each in enumerate(rows) if n > place and any(map(is_number, each))
+            )
+            return [_with_unit(*pair) for pair in pairs], below
     if start and len(rows[start - 1]) > 1 and not units:  # a header that does not fit
         return [each.strip() for each in rows[start - 1]], start
-    words = [rows[start][column] for column in numeric if not is_number(rows[start][column])]
-    if any(word.strip().lower() not in MISSING for word in words):  # "pulse", "1", "2", "3"
-        return [each.strip() for each in rows[start]], start + 1
     return None, start
+
+
+def _first_run(readings: list[bool]) -> int:
+    """Place of the first readings that are a table: an instrument's own numbers stand alone."""
+    starts = [n for n, one in enumerate(readings) if one and not (n and readings[n - 1])]
+    long = [n for n in starts if all(readings[n : n + _RUN])]
+    return [*long, *starts, len(readings) - 1][0]
 
 
 def _joined(row: list[str], width: int) -> list[str]:
@@ -241,7 +266,7 @@ def _commented_header(
     row = _joined(_split(above[-1].lstrip("# \t"), separator), width) if above else []
     if len(row) == width and not any(map(is_number, row)):
         return [each.strip() for each in row]
-    return [f"column {number}" for number in range(1, width + 1)]
+    return nameless(width)
 
 
 def _without_footer(
@@ -304,18 +329,23 @@ def _body(
 def _read_excel(data: bytes, name: str) -> Table:
     """The first sheet of a workbook."""
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as book:
+            if (size := sum(part.file_size for part in book.infolist())) > _MOST_UNPACKED:
+                raise ValueError(f"it unpacks to {size / 1e6:,.0f} MB; save its table as CSV")
         cells = pd.read_excel(io.BytesIO(data), header=None, dtype=object)
     except ImportError:
         raise ValueError(f"{name} is an Excel file; install openpyxl to read it") from None
     except Exception as error:  # whatever openpyxl makes of a damaged file
-        raise ValueError(f"{name} is no Excel workbook: {shortened(str(error))}") from None
+        raise ValueError(
+            f"{name} cannot be read as an Excel workbook: {shortened(str(error))}"
+        ) from None
     cells = cells.dropna(how="all").dropna(axis=1, how="all")
     if cells.empty:
         raise ValueError(f"{name} holds no table")
     text = cells.head(_HEAD).astype(object).where(cells.head(_HEAD).notna(), "").astype(str)
     rows = [list(row) for row in text.itertuples(index=False, name=None)]
     names, start = _layout(rows)
-    names = names or [f"column {number}" for number in range(1, cells.shape[1] + 1)]
+    names = names or nameless(cells.shape[1])
     frame = cells.iloc[start:].set_axis(names, axis=1)
     frame = frame.set_axis(frame.index + 1)
     while len(frame) and not any(is_number(each) for each in frame.iloc[-1]):

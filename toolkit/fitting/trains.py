@@ -309,7 +309,11 @@ def _check_conductances(siemens: pd.Series) -> None:
         raise ValueError("the table holds no readings")
     for wrong, why in (
         (siemens <= 0.0, "must be above 0"),
-        (siemens > 1.0, "is above 1 S; name its unit in the header, as in conductance_uS"),
+        (siemens < 1e-18, "is below 1e-18 S: another unit?"),
+        (
+            siemens > 1.0,
+            "is above 1 S; name its unit, as in the header conductance_uS or unit='uS'",
+        ),
         (siemens > _WIDEST * siemens.min(), f"is over {_WIDEST:g} x the smallest: mixed units?"),
     ):
         refuse(wrong, siemens, why, plain=True)

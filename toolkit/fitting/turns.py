@@ -43,6 +43,11 @@ def polarity_of(
         raw = table.column(found["polarity"]).rename("polarity")
         signs = by_value(raw, lambda words: _signs(words, polarities))
         idle = signs == 0.0
+        if idle.all():
+            raise ValueError(
+                f"{found['polarity']!r} is 0 in every row: no pulse; without that column, "
+                "the turns of the readings count"
+            )
         is_binary = idle.mean() > 0.2 and (idle & idle.shift(fill_value=False)).any()
         if not polarities and is_binary and not (signs < 0.0).any():
             raise ValueError(
@@ -190,7 +195,8 @@ def _reach(length: int) -> int:
 def _swept(values: Floats, turns: list[int], first: int) -> float:
     """Sum of all runs, and of the first step of each, in the directions that they should have."""
     runs = np.diff(values[[0, *turns, len(values) - 1]])
-    runs[1:] += values[np.array(turns) + 1] - values[turns]  # most cells turn back at once
+    ends = np.array(turns, dtype=np.int64)
+    runs[1:] += values[ends + 1] - values[ends]  # most cells turn back at once
     return float((runs * np.resize([first, -first], len(runs))).sum())
 
 
