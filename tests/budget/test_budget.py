@@ -116,6 +116,31 @@ def test_a_transformer_counts_tokens():
     found = {e.name: (e.outputs, e.inputs, e.positions) for e in layers_of(encoder, (16, 64))}
     assert found["linear1"] == (128, 65, 16)
     assert found["linear2"] == (64, 129, 16)
+    for part in ("q_proj", "k_proj", "v_proj", "out_proj"):
+        assert found[f"self_attn.{part}"] == (64, 65, 16)
+    assert len(found) == 6
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_recurrent_network_counts_steps(batch):
+    class Reader(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(20, 6), nn.Linear(10, 3)
+            self.rnn = nn.LSTM(6, 5, bidirectional=True, batch_first=True)
+
+        def forward(self, tokens):
+            return self.head(self.rnn(self.embedding(tokens))[0][:, -1])
+
+    example = torch.zeros(batch, 12, dtype=torch.int64)
+    found = {e.name: (e.outputs, e.inputs, e.positions) for e in layers_of(Reader(), example)}
+    assert found == {
+        "rnn.ih_l0": (20, 7, 12),
+        "rnn.hh_l0": (20, 6, 12),
+        "rnn.ih_l0_reverse": (20, 7, 12),
+        "rnn.hh_l0_reverse": (20, 6, 12),
+        "head": (3, 11, 1),
+    }
 
 
 def test_a_layer_called_twice_makes_twice_the_samples():

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from toolkit.checks import check_count, check_instance
 from toolkit.training.layers.capture import PlainLayer, adapter_of, matrix_layers
+from toolkit.training.layers.convert import expanded
 from toolkit.training.layers.updates import matrix_shapes
 
 _MOST = 10**9
@@ -88,8 +89,8 @@ def layers_of(model: nn.Module, example: Tensor | Sequence[int]) -> list[Layer]:
     Parameters
     ----------
     model
-        Any module. Products without a weight (attention's own) are not among its layers, nor are
-        the projections of ``nn.MultiheadAttention``, which it never calls.
+        Any module. Recurrent layers and attention count by their matrices (``rnn.hh_l0``,
+        ``attn.q_proj``); products without a weight are not among its layers.
     example
         The shape of one input, without the batch; or a batch of one, where inputs are whole
         numbers such as tokens.
@@ -104,7 +105,7 @@ def layers_of(model: nn.Module, example: Tensor | Sequence[int]) -> list[Layer]:
         check_instance("example", example, Sequence, "the shape of one input, or a tensor")
         sizes = [check_count("example", size) for size in example]
         example = torch.empty(1, *sizes)
-    shell = copy.deepcopy(model).to("meta").eval()
+    shell = expanded(copy.deepcopy(model).to("meta").eval())
     layers, _ = matrix_layers(shell)
     positions: Counter[str] = Counter()
     hooks = [
@@ -119,7 +120,11 @@ def layers_of(model: nn.Module, example: Tensor | Sequence[int]) -> list[Layer]:
     finally:
         for hook in hooks:
             hook.remove()
-    found = [row for name, layer in layers.items() for row in _rows(name, layer, positions[name])]
+    found = [
+        row
+        for name, layer in layers.items()
+        for row in _rows(name, layer, positions[name] // len(example))
+    ]
     if not found:
         raise ValueError("model must have a layer that arrays can hold; it has none that it calls")
     return found
@@ -129,14 +134,15 @@ def _counter(name: str, layer: PlainLayer, positions: Counter[str]) -> Any:
     adapter = adapter_of(layer)
 
     def count(_module: nn.Module, inputs: tuple[Tensor, ...], outputs: Tensor) -> None:
-        positions[name] += adapter.positions(inputs[0], outputs)
+        if adapter.is_estimated:
+            positions[name] += len(adapter.errors(outputs, inputs[0])[0])
 
     return count
 
 
 def _rows(name: str, layer: PlainLayer, positions: int) -> list[Layer]:
     adapter = adapter_of(layer)
-    if not positions or not adapter.is_estimated:
+    if not positions:
         return []
     bias = adapter.bias_in_array and layer._parameters.get(adapter.bias_name) is not None
     shapes = matrix_shapes(layer)

@@ -262,6 +262,12 @@ def to_digital(model: Model) -> Model:
     return made
 
 
+def expanded(model: Model) -> Model:
+    """A copy of the model with linear layers in place of those of several matrices."""
+    found, _ = _expansions(model)
+    return copy.deepcopy(model, {id(model.get_submodule(name)): e for name, e in found.items()})
+
+
 def _expansions(model: nn.Module) -> tuple[dict[str, Expansion], dict[str, str]]:
     """Layers of several matrices as linear ones, by name; and why others of them are not."""
     found: dict[str, Expansion] = {}
