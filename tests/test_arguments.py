@@ -274,6 +274,7 @@ def arrays() -> Iterator[Call]:
     tiki = {
         **made,
         "every": ("count", 2),
+        "columns": ("count", 3),
         "transfer_rate": ("above 0", 0.1),
         "gamma": ("number", 0.5),
         "seed": SEED,
@@ -645,6 +646,7 @@ ATTRIBUTES: list[tuple[Callable[[], Any], str, str]] = [
     (sliced, "device", "object"),
     (sliced, "every", "count"),
     (tiki_taka, "every", "count"),
+    (tiki_taka, "columns", "count"),
     (tiki_taka, "transfer_rate", "above 0"),
     (tiki_taka, "gamma", "number"),
     (lambda: on_arrays()[0], "array", "object"),
@@ -710,7 +712,7 @@ def test_a_wrong_argument_is_named_and_changes_nothing(call: Call, name: str) ->
             begin(target(**given))
         message = str(caught.value)
         assert re.search(rf"\b{name}\b.* must ", message), (wrong, message)
-        assert "\n" not in message and len(message) < 500
+        assert "\n" not in message and len(message) < 600
         after = state(target)
         assert repr(after) == repr(before)
 

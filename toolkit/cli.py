@@ -238,9 +238,17 @@ def _add_sweep(commands: Any) -> None:
 
 
 def _add_reproduce(commands: Any) -> None:
-    study = commands.add_parser("reproduce", help="test the papers' claims")
+    study = commands.add_parser(
+        "reproduce",
+        parents=[_own_devices()],
+        help="test the papers' claims, and which algorithm suits which cell",
+    )
     study.add_argument(
-        "claims", nargs="*", default=["all"], metavar="CLAIM", help="C1 ... C8 (all)"
+        "claims",
+        nargs="*",
+        default=["all"],
+        metavar="CLAIM",
+        help="C1 ... C8, atlas (all); the atlas takes --devices in, too",
     )
     study.add_argument("--data-dir", type=Path, help="folder of published data sets")
     study.add_argument("--out", type=Path, default=Path("results"), help="output folder (results)")
@@ -248,6 +256,7 @@ def _add_reproduce(commands: Any) -> None:
     study.add_argument("--seeds", type=int, help="runs per case (set by each claim)")
     study.add_argument("--fresh", action="store_true", help="repeat existing measurements")
     study.add_argument("--threads", type=int, default=1, help="torch threads (1)")
+    study.add_argument("--workers", type=int, default=1, help="processes, on Dask (1)")
     study.set_defaults(run=_reproduce)
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import Any
 
 import torch
 
 from dashboards.app.figure_pane import table
 from dashboards.app.site import Text
 from dashboards.playground.view import View
-from toolkit.crossbar import Crossbar
 from toolkit.crossbar.cost import Cost, expected_pulses
 from toolkit.lowrank import LowRank
 from toolkit.training.experiment.snapshot import Look, Snapshot
@@ -35,7 +35,7 @@ class Spending:
 
 def spending(look: Look) -> Spending:
     """Of all layers."""
-    arrays = [array for array in look.run.arrays.values() if isinstance(array, Crossbar)]
+    arrays: list[Any] = [a for a in look.run.arrays.values() if a.device is not None]
     return Spending(
         outer_products=look.outer_products,
         gradient_words=look.run.gradient_words(),
@@ -46,15 +46,16 @@ def spending(look: Look) -> Spending:
 
 def _expected(look: Look) -> tuple[float, float] | None:
     run, device = look.run, look.run.device_with_overrides()
-    settings = (run.coding, run.pair, run.scheme)
-    if device is None or settings != ("whole pulses", "differential", "rank-sequential"):
+    settings = (run.algorithm, run.coding, run.pair, run.scheme)
+    known = ("direct", "whole pulses", "differential", "rank-sequential")
+    if device is None or settings != known:
         return None
-    known = {"learning_rate": run.learning_rate, "w_max": run.w_max}
+    scale = {"learning_rate": run.learning_rate, "w_max": run.w_max}
     asked = full = 0.0
     for update, errors, activations in look.latest.values():
-        asked += expected_pulses(update, device, **known)
+        asked += expected_pulses(update, device, **scale)
         each = LowRank(errors.T, torch.ones_like(errors[:, 0]), activations.T)
-        full += expected_pulses(each, device, **known)
+        full += expected_pulses(each, device, **scale)
     return (asked, full) if look.latest else None
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from dashboards.playground.view import View
-from toolkit.crossbar import Crossbar
 from toolkit.plots import LiveFigure, heat_map
 from toolkit.plots.elements import siemens_prefix
 from toolkit.training.experiment.snapshot import Look, Snapshot
@@ -111,26 +111,26 @@ def _change(look: Look) -> Map:
     return reduced(look.array.weights - look.first, limits=(-half, half), unit="weight")
 
 
-def _on_cells(take: Callable[[Crossbar], Map]) -> Callable[[Look], Map | None]:
+def _on_cells(take: Callable[[Any], Map]) -> Callable[[Look], Map | None]:
     """None where the layer has plain weights."""
-    return lambda look: take(look.array) if isinstance(look.array, Crossbar) else None
+    return lambda look: take(look.array) if look.array.device is not None else None
 
 
 def _conductance(polarity: int) -> Callable[[Look], Map | None]:
-    def take(array: Crossbar) -> Map:
+    def take(array: Any) -> Map:
         limits = (array.device.g_min, array.device.g_max)
         return reduced(array.conductance[polarity], limits=limits, unit="S")
 
     return _on_cells(take)
 
 
-def _pulses(array: Crossbar) -> Map:
+def _pulses(array: Any) -> Map:
     """Both cells of a pair together."""
     count = array.pulse_count.sum(0)
     return reduced(count, limits=(0.0, round_limit(float(count.max()))), unit="pulses")
 
 
-def _stuck(array: Crossbar) -> Map:
+def _stuck(array: Any) -> Map:
     """How many cells of a pair no longer move."""
     return reduced(array.stuck.sum(0), limits=(0.0, 2.0), unit="cells")
 

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from dashboards.app.figure_pane import explanation
 from dashboards.app.site import Text
 from dashboards.playground.predictions import picture_of
-from toolkit.crossbar import Crossbar
 from toolkit.plots.elements import ORANGE
 from toolkit.training.experiment.snapshot import Look
 from toolkit.training.layers.modules import CrossbarLayer
@@ -81,7 +80,7 @@ def _parts(look: Look) -> Iterator[Array | str]:
         if isinstance(module, CrossbarLayer):
             for name, array in look.run.arrays.items():
                 if name == path or name.startswith(f"{path}.group"):
-                    yield Array(name, array.shape, module.has_bias, isinstance(array, Crossbar))
+                    yield Array(name, array.shape, module.has_bias, array.device is not None)
         elif path and not [*module.children()]:
             kind = type(module).__name__
             yield _WORDS.get(kind, kind)

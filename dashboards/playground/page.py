@@ -40,6 +40,7 @@ from dashboards.playground.views import VIEWS
 from toolkit.lowrank import estimator_knobs
 from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.live import LiveRun
+from toolkit.training.experiment.physics import BUFFERED, OF_ALGORITHM
 from toolkit.training.experiment.settings import Settings
 from toolkit.training.experiment.snapshot import Snapshot
 from toolkit.training.layers.convert import DIGITAL
@@ -320,6 +321,8 @@ class Playground:
                 text.object = small(chosen_text(name, changes[name]))
         if "method" in changes:
             self._allow("estimator", estimator_knobs(changes["method"]))
+        if "algorithm" in changes:
+            self._allow_of_algorithm(OF_ALGORITHM[changes["algorithm"]])
         if "device" in changes:
             self._show_nonidealities(Settings(device=changes["device"]).nonidealities())
         self._arrange()
@@ -328,6 +331,10 @@ class Playground:
     def _allow(self, sets: str, names: Collection[str]) -> None:
         """Disable the knobs that set this part of the run, except ``names``."""
         for name in self.widgets.keys() & knobs_of(Settings, sets=sets).keys():
+            self.widgets[name].disabled = name not in names
+
+    def _allow_of_algorithm(self, names: Collection[str]) -> None:
+        for name in self.widgets.keys() & OF_ALGORITHM[BUFFERED]:
             self.widgets[name].disabled = name not in names
 
     def _show_nonidealities(self, values: dict[str, float]) -> None:

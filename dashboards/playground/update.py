@@ -18,7 +18,6 @@ from dashboards.playground.maps import (
     round_limit,
 )
 from dashboards.playground.view import View
-from toolkit.crossbar import Crossbar
 from toolkit.plots import LiveFigure, outer_products
 from toolkit.plots.elements import framed
 from toolkit.plots.update import boxes, scaled_parts, squares
@@ -79,7 +78,7 @@ class Write:
 def write(look: Look) -> Write | None:
     """Of the last step; None for plain weights and where the step before is not known."""
     array, before = look.array, look.before
-    if not isinstance(array, Crossbar) or before is None or before[1] is None:
+    if array.pulse_count is None or before is None or before[1] is None:
         return None
     wish = -look.run.learning_rate * look.latest[look.layer][0].dense()
     parts = (wish, (array.pulse_count - before[1]).sum(0), array.weights - before[0])

@@ -15,7 +15,6 @@ from dashboards.playground.maps import MAPS, ON_CELLS
 from dashboards.playground.predictions import PREDICTIONS
 from dashboards.playground.update import UPDATE
 from dashboards.playground.view import View
-from toolkit.crossbar import Crossbar
 from toolkit.plots import (
     LiveFigure,
     accuracy_curve,
@@ -115,7 +114,7 @@ class Histogram:
 def histogram(look: Look) -> Histogram | None:
     """Of the layer's conductances; None for plain weights."""
     array = look.array
-    if not isinstance(array, Crossbar):
+    if array.device is None or array.conductance is None:
         return None
     low, high = array.device.g_min, array.device.g_max
     edges = np.linspace(low, high, BINS + 1)

@@ -39,6 +39,30 @@ def test_columns_of_the_fast_array_go_to_the_slow_one_in_turn():
     assert bool(((slow - weights).abs() > 1e-6).any(0).all())  # every column was transferred
 
 
+@pytest.mark.parametrize("columns", [2, 3, 7])
+def test_several_columns_go_at_once_and_no_column_twice(columns):
+    weights, update = normals(4, 3, scale=0.1), a_change()
+    array = TikiTaka.from_weights(weights, device=FINE, columns=columns, transfer_rate=0.25)
+    fast, slow = torch.zeros_like(weights), weights.clone()
+    for step in range(5):
+        array.apply(update, learning_rate=0.5)
+        fast -= 0.5 * update.dense()
+        for column in range(min(columns, 3)):
+            turn = (step * min(columns, 3) + column) % 3
+            slow[:, turn] += 0.25 * fast[:, turn]
+        assert torch.allclose(array.slow.weights, slow, atol=1e-5)
+
+
+def test_states_from_before_columns_are_of_one_column():
+    array = TikiTaka.from_weights(normals(4, 3), device=SILVER)
+    saved = array.state_dict()
+    del saved["settings"]["columns"]
+    array.load_state_dict(saved)
+    array.columns = 2
+    with pytest.raises(ValueError, match="columns"):
+        array.load_state_dict(saved)
+
+
 def test_reads_are_of_both_arrays():
     array = TikiTaka.from_weights(normals(4, 3), device=FINE, gamma=0.5)
     array.apply(a_change(), learning_rate=1.0)

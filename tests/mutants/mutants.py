@@ -361,8 +361,8 @@ MUTANTS = [
     ),
     Mutant(
         "toolkit/crossbar/composites/composite.py",
-        "(self._updates // self.every - 1) % self.shape[1]",
-        "0",
+        "torch.arange(count) + earlier * count",
+        "torch.arange(count)",
         f"{CELLS}test_tiki_taka.py",
     ),
     Mutant(

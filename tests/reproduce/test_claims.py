@@ -11,8 +11,8 @@ from toolkit.training import Settings
 SIZES = ("full", "quick", "smallest")
 
 
-def test_there_are_eight():
-    assert list(CLAIMS) == [f"C{i}" for i in range(1, 9)]
+def test_there_are_eight_and_the_atlas():
+    assert list(CLAIMS) == [*(f"C{i}" for i in range(1, 9)), "atlas"]
 
 
 @pytest.mark.parametrize("size", SIZES)

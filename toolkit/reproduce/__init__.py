@@ -1,5 +1,6 @@
 """The papers' claims put to the test: what is trained, how it is judged, and the report."""
 
+from toolkit.reproduce.atlas import Recommendation, open_atlas, recommend
 from toolkit.reproduce.claim import Claim
 from toolkit.reproduce.claims import CLAIMS
 from toolkit.reproduce.command import reproduce
@@ -13,8 +14,11 @@ __all__ = [
     "Data",
     "Finding",
     "Interval",
+    "Recommendation",
     "interval",
+    "open_atlas",
     "overall_verdict",
+    "recommend",
     "reproduce",
     "tuned_rate",
 ]

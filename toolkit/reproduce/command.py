@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
 import xarray as xr
 
+from toolkit.checks import check_count
 from toolkit.reproduce import figures, report
 from toolkit.reproduce.claim import FULL, QUICK, Claim
 from toolkit.reproduce.claims import CLAIMS
 from toolkit.reproduce.results import Journal, open_dataset, save_dataset, to_dataset
 from toolkit.reproduce.statistics import overall_verdict
-from toolkit.reproduce.study import Row, measure_case
+from toolkit.reproduce.study import Case, Measure, Row, measure_case
 from toolkit.results import root_attributes
+from toolkit.training.experiment.sweep import MOST_WORKERS, cluster
 from toolkit.writing import beside
 
 Say = Callable[[str], None]
@@ -32,6 +35,7 @@ def reproduce(
     size: str = FULL,
     seeds: int | None = None,
     fresh: bool = False,
+    workers: int = 1,
     say: Say = print,
 ) -> Path:
     """Measure the claims in ``names``, then write ``out/report.md`` on every claim in ``out``.
@@ -44,27 +48,31 @@ def reproduce(
     Parameters
     ----------
     names
-        Of claims, "C1" to "C8", or "all".
+        Of claims, "C1" to "C8", "atlas", or "all".
     size
         "full", "quick", or "smallest" for tests.
     seeds
         Runs of each case; None: as many as the claim asks for.
+    workers
+        Processes that measure cases, on Dask; 1: none but this one.
 
     Raises
     ------
     FileNotFoundError
         If no data set of these claims is here, so that nothing was measured.
     ValueError
-        If a claim is unknown or ``seeds`` is no number of 1 or more.
+        If a claim is unknown, or ``seeds`` or ``workers`` is no whole number of 1 or more.
     """
     claims = [CLAIMS[name] for name in _known(names)]
     if seeds is not None and seeds < 1:
         raise ValueError(f"seeds must be 1 or more; got {seeds}")
+    check_count("workers", workers, 1, MOST_WORKERS)
     out.mkdir(parents=True, exist_ok=True)
     measured: list[Row] = []
     for claim in claims:
         journal = Journal(out / f"{claim.name}.jsonl", fresh=fresh)
-        rows, missing = _measure(claim, size, seeds, data_dir, journal, say)
+        cases = [replace(case, seeds=seeds or case.seeds) for case in claim.plan(size)]
+        rows, missing = _measure(claim, cases, data_dir, journal, workers, say)
         measured += rows
         data = _described(to_dataset(rows), claim, size, seeds, missing)
         save_dataset(data, out / f"{claim.name}.nc")
@@ -95,33 +103,63 @@ def write_report(out: Path) -> Path:
 
 def _measure(
     claim: Claim,
-    size: str,
-    seeds: int | None,
+    cases: Sequence[Case],
     data_dir: str | os.PathLike[str] | None,
     journal: Journal,
+    workers: int,
     say: Say,
 ) -> tuple[list[Row], list[str]]:
     """Return the rows of each case whose data are here, and what is missing."""
-    rows: list[Row] = []
     missing: dict[str, str] = {}
-    for planned in claim.plan(size):
-        case = replace(planned, seeds=seeds or planned.seeds)
-        settings = case.settings()
-        found = journal.find(settings)
-        if found is None:
-            try:
-                data = case.data.load(data_dir) if case.data else None
-            except FileNotFoundError as error:
-                assert case.data is not None
-                missing[case.data.name] = str(error)
-                continue
-            found = measure_case(case, data=data, measure=claim.measure)
-            journal.add(settings, found)
+    left = [case for case in cases if journal.find(case.settings()) is None]
+    for case, found in _found(left, claim.measure, data_dir, workers):
+        if isinstance(found, FileNotFoundError):
+            assert case.data is not None
+            missing[case.data.name] = str(found)
+        else:
+            journal.add(case.settings(), found)
             say(f"{claim.name} " + ", ".join(f"{k} {v}" for k, v in case.labels.items()))
-        rows += found
     for text in missing.values():
         say(f"{claim.name} leaves out: {text}")
-    return rows, list(missing)
+    known = [journal.find(case.settings()) or [] for case in cases]
+    return [row for rows in known for row in rows], list(missing)
+
+
+def _found(
+    cases: Sequence[Case],
+    measure: Measure,
+    data_dir: str | os.PathLike[str] | None,
+    workers: int,
+) -> Iterator[tuple[Case, list[Row] | FileNotFoundError]]:
+    """Every case with its rows, as they are measured, or with the data set that is missing."""
+    if workers == 1 or not cases:
+        yield from ((case, _load_and_measure(case, measure, data_dir)) for case in cases)
+        return
+    from distributed import Client, as_completed
+
+    with cluster(None, workers) as address, Client(address) as client:
+        futures = {
+            client.submit(_load_and_measure, case, measure, data_dir, 1, pure=False): case
+            for case in cases
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _load_and_measure(
+    case: Case,
+    measure: Measure,
+    data_dir: str | os.PathLike[str] | None,
+    threads: int | None = None,
+) -> list[Row] | FileNotFoundError:
+    """The rows of a case, with so many torch threads if this is a process of its own."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        data = case.data.load(data_dir) if case.data else None
+    except FileNotFoundError as error:
+        return error
+    return measure_case(case, data=data, measure=measure)
 
 
 def _described(

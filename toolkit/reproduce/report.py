@@ -72,6 +72,8 @@ def _budget(case: dict[str, Any]) -> str:
     network = f"mlp {'-'.join(map(str, hidden))}" if model == "mlp" and hidden else model
     test = f" and {part['test']} test" if part["test"] else ""
     samples = f" ({part['train']} training{test} samples)" if part["train"] else ""
+    if knobs.get("device", "").startswith("{"):  # one of your own, whole
+        knobs["device"] = json.loads(knobs["device"])["name"]
     rest = [f"{name} {knobs[name]}" for name in _SHOWN_KNOBS if name in knobs]
     rates = ", ".join(f"{rate:g}" for rate in case["rates"])
     tuned = "learning rate tuned from" if len(case["rates"]) > 1 else "learning rate"

@@ -20,6 +20,7 @@ from toolkit.writing import beside
 DIMENSIONS = {
     "task": ("", "data set and network"),
     "device": ("", "cell of the crossbar"),
+    "algorithm": ("", "how the gradient is estimated and reaches the cells"),
     "method": ("", "how the gradient is estimated"),
     "rank": ("1", "outer products per update; 0 is the whole gradient"),
     "batch_size": ("1", "samples per update"),
@@ -36,6 +37,9 @@ VARIABLES = {
     "array_writes": ("1", "array writes in the whole training: outer products, or rows of a sum"),
     "pulses": ("1", "programming pulses issued in the whole training"),
     "worst_cell_pulses": ("1", "pulses issued to the cell that got most"),
+    "write_energy": ("J", "energy of all pulses"),
+    "write_time": ("s", "time of all writes, arrays one after another"),
+    "memory_words": ("1", "numbers kept between batches, over all layers"),
     "learning_rate": ("1", "learning rate chosen on held-out training samples"),
     "rate_at_edge": ("1", "1 if the chosen rate is the least or greatest that was tried"),
     "validation_accuracy": ("percent", "accuracy on held-out training samples"),

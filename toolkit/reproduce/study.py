@@ -9,12 +9,13 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from toolkit.crossbar import Crossbar
+from toolkit.crossbar import Device
 from toolkit.lowrank import estimator_knobs, make_estimator
 from toolkit.training import Dataset, DivergenceError, Experiment, load_dataset
+from toolkit.training.experiment.physics import device_text
 
 TUNING_SEED = 1000
 HELD_OUT = 1 / 6
@@ -64,8 +65,9 @@ class Case:
     ramped: bool = False
 
     def settings(self) -> dict[str, Any]:
-        """Everything that the result depends on."""
-        return asdict(self)
+        """Everything that the result depends on, as plain values."""
+        knobs = {k: device_text(v) if isinstance(v, Device) else v for k, v in self.knobs.items()}
+        return asdict(replace(self, knobs=knobs))
 
 
 Measure = Callable[[Case, Dataset | None, float, int], list[Row]]
@@ -178,7 +180,7 @@ def measure_training(case: Case, data: Dataset | None, rate: float, seed: int) -
     run, whole = trained(case, data, learning_rate=rate, seed=seed)
     pulses = {
         "pulses": float(run.pulses),
-        "worst_cell_pulses": max(map(_worst_pulses, run.arrays.values())),
+        "worst_cell_pulses": max(map(worst_pulses, run.arrays.values())),
     }
     return [
         {
@@ -191,8 +193,9 @@ def measure_training(case: Case, data: Dataset | None, rate: float, seed: int) -
     ]
 
 
-def _worst_pulses(array: Any) -> float:
-    return float(array.pulse_count.max()) if isinstance(array, Crossbar) else 0.0
+def worst_pulses(array: Any) -> float:
+    """Pulses of the cell that got most; 0 without cells."""
+    return float(array.pulse_count.max()) if array.device is not None else 0.0
 
 
 def writes_per_update(run: Experiment) -> int:

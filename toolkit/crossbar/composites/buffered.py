@@ -56,8 +56,7 @@ class BufferedTikiTaka(TikiTaka):
         """
         made = TikiTaka.from_weights(weights, device=device, **knobs)
         slow: Any = MixedPrecision(made.slow, memory_rank=memory_rank)
-        every, rate, gamma = made.every, made.transfer_rate, made.gamma
-        return cls(made.fast, slow, every=every, transfer_rate=rate, gamma=gamma)
+        return cls(made.fast, slow, **made._settings())
 
     @property
     def parts(self) -> list[Crossbar]:

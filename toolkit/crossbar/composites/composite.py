@@ -51,6 +51,11 @@ class Composite(Array):
         """Total number of pulses issued so far."""
         return sum(array.pulses for array in self.parts)
 
+    @property
+    def stuck(self) -> Tensor:
+        """(2, m, n) bool: cells that no longer move, of the array whose conductances are shown."""
+        return self.parts[-1].stuck
+
     def check_scheme(self, scheme: str) -> None:
         """Raise ValueError if the scheme is unknown or a coding cannot write it."""
         for array in self.parts:
@@ -222,21 +227,30 @@ class TikiTaka(Composite):
 
         C[:, t] <- C[:, t] + transfer_rate A u_t        (u_t: 1 at input t, 0 elsewhere)
 
-    after every ``every`` updates. The network sees ``W = C + gamma A``.
+    after every ``every`` updates. Where an update stands for a batch, ``columns`` of them are read
+    at once. The network sees ``W = C + gamma A``.
 
     Create one with :meth:`from_weights`. ``fast`` and ``slow`` are the two crossbars; ``every``,
-    ``transfer_rate`` and ``gamma`` can be set at any time.
+    ``columns``, ``transfer_rate`` and ``gamma`` can be set at any time.
 
     Source: Gokmen and Haensch, Algorithm for training neural networks on resistive device arrays,
     Front. Neurosci. 14, 103 (2020).
     """
 
     def __init__(
-        self, fast: Crossbar, slow: Crossbar, *, every: int, transfer_rate: float, gamma: float
+        self,
+        fast: Crossbar,
+        slow: Crossbar,
+        *,
+        every: int,
+        transfer_rate: float,
+        gamma: float,
+        columns: int = 1,
     ) -> None:
         super().__init__(slow.weights)
         self.fast, self.slow = fast, slow
-        self.every, self.transfer_rate, self.gamma = every, transfer_rate, gamma
+        self.every, self.columns = every, columns
+        self.transfer_rate, self.gamma = transfer_rate, gamma
         self._updates = 0
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -250,6 +264,7 @@ class TikiTaka(Composite):
         *,
         device: Device,
         every: int = 1,
+        columns: int = 1,
         transfer_rate: float = 0.1,
         gamma: float = 0.0,
         seed: int | torch.Generator = 0,
@@ -265,7 +280,9 @@ class TikiTaka(Composite):
         device
             The kind of cell of both arrays.
         every
-            Number of calls of :meth:`apply` between transfers of a column.
+            Number of calls of :meth:`apply` between transfers.
+        columns
+            Columns of the fast array that a transfer reads; n or more: all.
         transfer_rate
             Fraction of a column of the fast array that is added to the slow array.
         gamma
@@ -284,12 +301,15 @@ class TikiTaka(Composite):
             If a value is not allowed.
         """
         weights = check_matrix("weights", weights)
-        for name, value in (("every", every), ("transfer_rate", transfer_rate), ("gamma", gamma)):
+        own = {"every": every, "columns": columns, "transfer_rate": transfer_rate, "gamma": gamma}
+        for name, value in own.items():
             _check_setting(name, value)
         knobs |= {"device": device, "seed": as_generator(seed, weights.device)}
         fast = Crossbar.from_weights(torch.zeros_like(weights), pair="reference", **knobs)
         slow = Crossbar.from_weights(weights, pair=pair, **knobs)
-        return cls(fast, slow, every=every, transfer_rate=transfer_rate, gamma=gamma)
+        return cls(
+            fast, slow, every=every, columns=columns, transfer_rate=transfer_rate, gamma=gamma
+        )
 
     @property
     def parts(self) -> list[Crossbar]:
@@ -312,11 +332,11 @@ class TikiTaka(Composite):
         return self.slow.pulse_count + self.fast.pulse_count
 
     def write(self, update: LowRank, *, learning_rate: float, scheme: str) -> None:
-        """Write the update to the fast array; transfer a column when it is due."""
+        """Write the update to the fast array; transfer columns when they are due."""
         self.fast.write(update, learning_rate=learning_rate, scheme=scheme)
         self._updates += 1
         if self._updates % self.every == 0:
-            self._transfer((self._updates // self.every - 1) % self.shape[1])
+            self._transfer(self._updates // self.every - 1)
 
     def _one_chip(self) -> tuple[Tensor, Device]:
         raise ValueError(
@@ -332,8 +352,13 @@ class TikiTaka(Composite):
         self.fast.load_state_dict(state["fast"])
         self.slow.load_state_dict(state["slow"])
 
-    def _settings(self) -> dict[str, float]:
-        return {"every": self.every, "transfer_rate": self.transfer_rate, "gamma": self.gamma}
+    def _load(self, state: Mapping[str, Any]) -> None:
+        settings = {"columns": 1.0, **state["settings"]}  # earlier versions had no other number
+        super()._load({**state, "settings": settings})
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("every", "columns", "transfer_rate", "gamma")
+        return {name: getattr(self, name) for name in names}
 
     def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
         """Read both arrays, each through its periphery."""
@@ -345,18 +370,19 @@ class TikiTaka(Composite):
     def _check_demand(self, update: LowRank, learning_rate: float) -> None:
         self.fast._check_demand(update, learning_rate)
 
-    def _transfer(self, column: int) -> None:
-        """Read one column of the fast array and add it to the slow one."""
-        one = torch.zeros(1, self.shape[1]).to(self.fast.weights)
-        one[0, column] = 1.0
-        found = self.fast.read(one)
-        change = LowRank(found.T, one.new_ones(1), one.T)
+    def _transfer(self, earlier: int) -> None:
+        """Read the next columns of the fast array and add them to the slow one."""
+        inputs = self.shape[1]
+        count = min(self.columns, inputs)
+        chosen = (torch.arange(count) + earlier * count) % inputs
+        read = torch.eye(inputs)[chosen].to(self.fast.weights)
+        change = LowRank(self.fast.read(read).T, read.new_ones(count), read.T)
         self.slow.apply(change, learning_rate=-self.transfer_rate)
 
 
 def _check_setting(name: str, value: Any) -> None:
     """Raise an error unless the attribute ``name`` can be set to ``value``."""
-    if name == "every":
+    if name in ("every", "columns"):
         check_count(name, value)
     elif name == "transfer_rate":
         check_real(name, value, above=0.0)

@@ -3,6 +3,7 @@
 from toolkit.reproduce.claim import Claim
 from toolkit.reproduce.claims import (
     accuracy,
+    atlas,
     devices,
     memory,
     online,
@@ -23,5 +24,6 @@ CLAIMS: dict[str, Claim] = {
         rank_one,
         devices,
         online,
+        atlas,
     )
 }

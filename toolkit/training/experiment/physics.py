@@ -10,18 +10,40 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from torch import Tensor
+
 from toolkit.checks import shortened
 from toolkit.crossbar import (
+    Array,
+    BufferedTikiTaka,
     Converter,
+    Crossbar,
     Device,
+    MixedPrecision,
     Periphery,
     PowerLawDrift,
+    TikiTaka,
     Wires,
 )
 from toolkit.crossbar.devices.device_file import device_mapping, device_of
 from toolkit.crossbar.devices.presets import get_device, is_preset
 from toolkit.crossbar.pulses import Coding, make_coding
 
+DIRECT, MIXED, TIKI, BUFFERED = "direct", "mixed precision", "Tiki-Taka", "Tiki-Taka v2"
+ALGORITHMS: dict[str, Any] = {
+    DIRECT: Crossbar,
+    MIXED: MixedPrecision,
+    TIKI: TikiTaka,
+    BUFFERED: BufferedTikiTaka,
+}
+_OF_TIKI = ("transfer_columns", "transfer_rate", "gamma")
+OF_ALGORITHM = {  # its own knobs
+    DIRECT: (),
+    MIXED: ("buffer_rank",),
+    TIKI: _OF_TIKI,
+    BUFFERED: ("buffer_rank", *_OF_TIKI),
+}
+PROGRAMMED = {"device", "algorithm", "buffer_rank"}  # knobs whose change makes new arrays
 _SEVERAL = {"levels", "drift"}  # knobs that set other parameters of a device
 
 
@@ -109,3 +131,28 @@ def wires(knobs: Mapping[str, Any]) -> Wires | None:
     """The lines; None if they have no resistance."""
     ohm = knobs["wire_resistance"]
     return Wires(wire_resistance=ohm) if ohm > 0 else None
+
+
+def new_array(weights: Tensor, knobs: Mapping[str, Any], **given: Any) -> Array:
+    """The array, or the arrays, of the algorithm in ``knobs``, with ``weights``.
+
+    ``given`` are the keyword arguments ``device`` and ``seed`` of its ``from_weights``.
+    """
+    algorithm = knobs["algorithm"]
+    given |= {"w_max": knobs["w_max"], "pair": knobs["pair"]}
+    if "buffer_rank" in OF_ALGORITHM[algorithm]:
+        rank = knobs["buffer_rank"]
+        given["memory_rank"] = None if rank is None else min(rank, *weights.shape)
+    array: Array = ALGORITHMS[algorithm].from_weights(weights, **given)
+    set_array(array, knobs)
+    return array
+
+
+def set_array(array: Any, knobs: Mapping[str, Any]) -> None:
+    """Give an array the transfers, and each of its crossbars the coding, converters and wires."""
+    if isinstance(array, TikiTaka):
+        array.columns, array.gamma = knobs["transfer_columns"], knobs["gamma"]
+        array.transfer_rate = knobs["transfer_rate"]
+    for part in getattr(array, "parts", [array]):
+        part.coding = coding(knobs)
+        part.periphery, part.wires = periphery(knobs), wires(knobs)

@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from toolkit.crossbar import Array, Crossbar
+from toolkit.crossbar import Array
 from toolkit.lowrank import (
     LowRank,
     TruncatedSVD,
@@ -358,7 +358,7 @@ def _copy_of(array: Array) -> dict[str, np.ndarray | float | None]:
         name: None if tensor is None else tensor.detach().cpu().numpy().copy()
         for name, tensor in found.items()
     }
-    held = array.device if isinstance(array, Crossbar) else None
+    held = array.device
     limits = (None, None) if held is None else (held.g_min, held.g_max)
     return copied | dict(zip(("g_min", "g_max"), limits, strict=True))
 

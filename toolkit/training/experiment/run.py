@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from toolkit.checks import ShapeError, check_choice, check_count
-from toolkit.crossbar import Array, Crossbar, DigitalArray
+from toolkit.crossbar import Array, DigitalArray
 from toolkit.lowrank import Estimator, LowRank
 from toolkit.training.data.batches import SampleOrder
 from toolkit.training.data.dataset import Dataset
@@ -296,14 +296,14 @@ class Run(Settings):
             self._optimizer = self._new_optimizer()
         else:
             self._set_options(self._optimizer)
-        if "device" in changed:
+        if changed & physics.PROGRAMMED:
             self._earlier_pulses = self.pulses
             self._program_anew()
         elif device := self.device_with_overrides():
             for array in self._crossbars() if changed & set(knobs_of(self, sets="device")) else ():
                 array.device = device
             for array in self._crossbars() if changed & set(knobs_of(self, sets="array")) else ():
-                self._set_lines(array)
+                physics.set_array(array, self.knob_values())
 
     # --- making the parts --------------------------------------------------------------------
 
@@ -335,17 +335,7 @@ class Run(Settings):
             return DigitalArray.from_weights(weights)
         self._devices_used += 1
         seed = np.random.SeedSequence([self._array_seed, self._devices_used]).generate_state(1)
-        array = Crossbar.from_weights(
-            weights, device=device, w_max=self.w_max, seed=int(seed[0]), pair=self.pair
-        )
-        self._set_lines(array)
-        return array
-
-    def _set_lines(self, array: Crossbar) -> None:
-        """Give a crossbar the coding, converters and wires of the present knobs."""
-        knobs = self.knob_values()
-        array.coding = physics.coding(knobs)
-        array.periphery, array.wires = physics.periphery(knobs), physics.wires(knobs)
+        return physics.new_array(weights, self.knob_values(), device=device, seed=int(seed[0]))
 
     def _new_optimizer(self) -> LowRankSGD:
         """Create new estimators for every layer."""
@@ -363,8 +353,8 @@ class Run(Settings):
         for update in _layer_updates(optimizer):
             update.apply_knobs(group)
 
-    def _crossbars(self) -> list[Crossbar]:
-        return [array for array in self.arrays.values() if isinstance(array, Crossbar)]
+    def _crossbars(self) -> list[Any]:
+        return [array for array in self.arrays.values() if array.device is not None]
 
     @property
     def estimators(self) -> dict[str, Estimator]:

@@ -39,6 +39,7 @@ _LEVELS = (2, 4, 8, 16, 32, 64, 97, 128, 256, 512, 1000, 2000, 5000, 10_000)
 _POWERS = tuple(2**i for i in range(11))
 _NEW, _GRADIENT, _DEVICE, _CELLS = "New run", "Gradient", "Device", "Cells"
 _LINES, _FURTHER = "Lines and converters", "Estimators, further"
+_ALGORITHM = "Algorithms for imperfect cells"
 
 
 _OF_CELLS = about(Device) | about(Exponential)
@@ -205,6 +206,52 @@ class Settings(param.Parameterized):
         group=_GRADIENT,
         notebook=9,
         doc="Write the outer products one after another, or their sum at once.",
+    )
+    algorithm = Choice(
+        physics.DIRECT,
+        objects=list(physics.ALGORITHMS),
+        group=_ALGORITHM,
+        sets="array",
+        notebook=11,
+        doc="Write updates to the cells at once, from a digital memory, or through a second array.",
+    )
+    buffer_rank = Whole(
+        None,
+        bounds=(1, 512),
+        stops=_NUMBERS,
+        none="all m n",
+        group=_ALGORITHM,
+        sets="array",
+        doc="Outer products in the memory of mixed precision and of Tiki-Taka v2.",
+    )
+    transfer_columns = Whole(
+        64,
+        bounds=(1, 4096),
+        stops=_POWERS,
+        unit="columns",
+        group=_ALGORITHM,
+        sets="array",
+        doc="Columns of Tiki-Taka's fast array that are transferred after an update.",
+    )
+    transfer_rate = Real(
+        0.1,
+        bounds=(0.0, 10.0),
+        inclusive_bounds=(False, True),
+        stops=_RATES,
+        group=_ALGORITHM,
+        sets="array",
+        doc="Share of a column that Tiki-Taka transfers to the slow array.",
+    )
+    gamma = Real(
+        1.0,
+        label="Weight of the fast array",
+        bounds=(0.0, 10.0),
+        step=0.1,
+        group=_ALGORITHM,
+        sets="array",
+        symbol="γ",
+        latex="\\gamma",
+        doc="Weight of Tiki-Taka's fast array in what the network sees.",
     )
     device = Choice(
         DIGITAL,

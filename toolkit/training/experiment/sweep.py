@@ -266,7 +266,7 @@ def _run_all(
     from tqdm import tqdm
 
     workers = workers or min(CPU_COUNT, len(left))
-    with _cluster(scheduler, workers) as address, Client(address, timeout=CONNECT_S) as client:
+    with cluster(scheduler, workers) as address, Client(address, timeout=CONNECT_S) as client:
         if progress:
             tqdm.write(f"Dask's dashboard: {client.dashboard_link}")
         futures = {
@@ -296,7 +296,7 @@ def _row_of(future: Any) -> Row:
 
 
 @contextmanager
-def _cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
+def cluster(scheduler: str | None, workers: int) -> Iterator[Any]:
     """The scheduler's address, or a cluster on this machine that exists within the block."""
     if scheduler is not None:
         yield scheduler
