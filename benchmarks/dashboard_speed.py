@@ -32,9 +32,8 @@ from playwright.sync_api import Page, sync_playwright
 from toolkit.training import load_dataset
 
 ROOT = Path(__file__).parents[1]
-VIEWS = "loss,accuracy,spectrum,g_plus"
 RUNS: dict[str, dict[str, str]] = {
-    "digits 64-128-10, plain weights": {},
+    "digits 64-128-10, plain weights": {"device": "digital"},
     "digits 64-128-10, Ag:a-Si": {"device": "Ag:a-Si"},
     "MNIST 784-256-10, Ag:a-Si": {"dataset": "mnist", "hidden": "256", "device": "Ag:a-Si"},
 }
@@ -107,8 +106,8 @@ def measured(browser: Any, address: str, query: str, options: Any) -> dict[str, 
     page = browser.new_page(viewport={"width": 1366, "height": 768})
     page.set_default_timeout(120_000)
     began = time.monotonic()
-    page.goto(f"{address}?{query}&views={VIEWS}" if query else f"{address}?views={VIEWS}")
-    page.locator(".bk-Figure").nth(3).wait_for()
+    page.goto(f"{address}?{query}")
+    page.locator(".bk-Figure").nth(4).wait_for()  # and the predictions
     paint = time.monotonic() - began
     page.wait_for_timeout(1500)
     page.get_by_role("button", name="Start", exact=True).click()

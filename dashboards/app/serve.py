@@ -152,6 +152,7 @@ def serve(
     child.prepare()
     stock = Stock(server._tornado, f"{prefix}/", f"{address}:{port}", ready)
     keeping = loop.create_task(keep_stock(stock, sessions))
+    loop.run_in_executor(None, import_module("dashboards.results.page").examples)  # for Results
     print(f"Serving http://{address}:{port}{prefix}/ (Ctrl-C stops)", flush=True)
     if show:
         server.show(f"{prefix}/")

@@ -7,7 +7,6 @@ server. No widgets and no page here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -117,14 +116,14 @@ def _number(knob: Knob, text: str) -> Any:
 
 
 def task_of(knobs: Mapping[str, Any]) -> str:
-    """What the data set is, as HTML, for the sentence at the head of a page."""
+    """What the data set is, for the sentence at the head of a page."""
     tasks = {
         "digits": "handwritten digits",
         "mnist": "handwritten digits (MNIST)",
         "fashion-mnist": "pieces of clothing (Fashion-MNIST)",
         "cifar-10": "photographs (CIFAR-10)",
     }
-    return tasks.get(str(knobs["dataset"]), f"the {escape(str(knobs['dataset']))} data set")
+    return tasks.get(str(knobs["dataset"]), f"the {knobs['dataset']} data set")
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -193,6 +193,18 @@ def small(text: str) -> str:
     return f'<p style="margin:0;font-size:12px;line-height:1.35">{escape(text)}</p>'
 
 
+def intro_html(text: str, advice: str) -> str:
+    """One sentence on what a page shows, and what to do next."""
+    return (
+        f'<p style="margin:0;font-size:14px">{escape(text)} <strong>{escape(advice)}</strong></p>'
+    )
+
+
+def intro(text: str, advice: str) -> Text:
+    """:func:`intro_html` for the top of a page."""
+    return Text(intro_html(text, advice), sizing_mode="stretch_width", margin=(8, 10, 4, 10))
+
+
 class Visitor:
     """Knows whether the page is still open; call :meth:`gone` once per frame."""
 

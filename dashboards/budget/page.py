@@ -55,6 +55,11 @@ _POWERS = [2**i for i in range(11)]
 _LIVES = {"the device's": 0} | {f"10^{i} pulses": 10**i for i in range(4, 13)}
 _HEIGHT = "max(300px, calc(50vh - 60px))"
 _LESSON = "15_designing_with_it"
+_INTRO = (
+    "What one batch of training costs a chip that holds a network in crossbars: energy, time, and "
+    "the numbers kept beside the m × n weights of each layer.",
+    "Choose network, methods and device on the left.",
+)
 _ABOUT_PARTS = (
     "A bar for each method, for one batch: reads of the arrays, converters, arithmetic of the "
     "estimate, its memory, and writes. The bar has typical prices; the grey line goes from the "
@@ -222,6 +227,7 @@ class Budget:
         figures = grid(*self.panes.values(), least="320px", share="30%")
         figures.styles = {**figures.styles, **WHOLE}
         return pn.Column(
+            site.intro(*_INTRO),
             self.notice,
             self._sentence,
             self._facts,

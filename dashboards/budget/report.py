@@ -54,11 +54,11 @@ def facts_of(one: xr.Dataset) -> dict[str, str]:
     return {
         "Energy of a batch": _with_range(one["energy"].sum(["layer", "part"]).values, "J"),
         "Time of a batch": _with_range(one["time"].sum(["layer", "part"]).values, "s"),
-        "Kept": f"{int(words['words_kept']):,}",
-        "Buffered": f"{int(words['words_buffered']):,}",
-        "m n": f"{int(words['cells']) // 2:,}",
+        "Numbers kept": f"{int(words['words_kept']):,}",
+        "Numbers buffered": f"{int(words['words_buffered']):,}",
+        "Weights (m n)": f"{int(words['cells']) // 2:,}",
         "Arrays": f"{int(words['arrays']):,}",
-        "Trainings": trainings(float(one["trainings"].min())),
+        "Trainings in its life": trainings(float(one["trainings"].min())),
     }
 
 

@@ -11,7 +11,15 @@ import panel as pn
 from dashboards.app import site
 from dashboards.app.child import read_beside
 from dashboards.app.downloads import Download
-from dashboards.app.figure_pane import BELOW_TABS, WHOLE, FigurePane, facts, grid, table
+from dashboards.app.figure_pane import (
+    BELOW_TABS,
+    WHOLE,
+    FigurePane,
+    explanation,
+    facts,
+    grid,
+    table,
+)
 from dashboards.app.uploads import MEBI, Upload, plain_name
 from dashboards.devices.parameters import fit_rows, python_of
 from dashboards.devices.table_form import (
@@ -29,6 +37,13 @@ from toolkit.plots.devices import fit_curve, fit_residuals
 from toolkit.plots.elements import siemens_prefix
 
 _HEIGHT = "max(300px, calc(100vh - 470px))"  # the table of parameters is below
+_LESSON = ("10_real_devices", "Your own curves")
+_ABOUT = (
+    "Every reading of the table over its place in the train of pulses, and the curve of one cell "
+    "without noise with the fitted parameters.",
+    "Measured minus predicted conductance after each pulse; dashed: plus and minus the root mean "
+    "square. A cloud without a pattern means that the model fits.",
+)
 _HELP = (
     '<p style="margin:4px 6px;max-width:75ch">A table as it comes from the instrument: text (any '
     "separator, decimal commas, lines above the header) or Excel. One column of conductance, "
@@ -158,7 +173,10 @@ class MeasuredData:
     def _show(self, trains: PulseTrains, fit: Fit) -> None:
         figures = LiveFigure(fit_curve(trains, fit)), LiveFigure(fit_residuals(fit))
         if not self._panes:
-            self._panes = [FigurePane(live, height=_HEIGHT) for live in figures]
+            self._panes = [
+                FigurePane(live, about=explanation(about, _LESSON), height=_HEIGHT)
+                for live, about in zip(figures, _ABOUT, strict=True)
+            ]
             self._figures.objects = [grid(*self._panes, least="360px", share="40%")]
         else:
             for pane, live in zip(self._panes, figures, strict=True):

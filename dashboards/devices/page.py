@@ -14,7 +14,7 @@ import panel_material_ui as pmui
 from dashboards.app import site
 from dashboards.app.address import Address, Watched, join, number, one_of, parse, query_asked
 from dashboards.app.downloads import Download
-from dashboards.app.figure_pane import BELOW_TABS, FigurePane, grid
+from dashboards.app.figure_pane import BELOW_TABS, FigurePane, explanation, grid
 from dashboards.devices.measured import MeasuredData
 from dashboards.devices.parameters import limits_of, parameters, python_of, sliders, with_parameters
 from dashboards.devices.write_steps import WriteSteps
@@ -33,12 +33,29 @@ from toolkit.training import Settings
 from toolkit.training.experiment.knobs import knobs_of
 
 TABS = ("curves", "write", "measured")
-_HEIGHT = "max(340px, calc(100vh - 350px))"  # the window without the widgets above
+_HEIGHT = "max(340px, calc(100vh - 380px))"  # the window without the widgets above
 _MOST_OVERLAID = 12
 _SCALE = "Fraction of each device's range, or siemens on a log axis."
 _PULSES = "Each cycle has this many potentiating pulses, then as many depressing pulses."
 _START = "State of all cells before the first pulse, as a fraction of the range."
 _SEED = "Seed of the cells and all noise; the same seed gives the same cells."
+_INTRO = (
+    "A memory cell stores a weight as its conductance. Voltage pulses raise and lower it in steps "
+    "that shrink towards the ends of its range, vary, and differ from cell to cell.",
+    "Choose a device or move its sliders, and watch how its curves change.",
+)
+_ABOUT_CURVES = (
+    "The conductance of a cell that gets as many pulses up as it has levels, then as many down: "
+    "the mean of many cells, and a band of one standard deviation. The ideal cell draws a "
+    "triangle. Diamonds mark the symmetry point, where a pulse up and one down cancel.",
+    ("10_real_devices", "The effect of a pulse depends on the state"),
+)
+_ABOUT_CYCLES = (
+    "The same kind of cell under repeated pulses up and down: three cells, and mean and band of "
+    "many. The mean ends around the symmetry point (dashed), wherever it began: pulses to and fro "
+    "erase what a cell has stored.",
+    ("10_real_devices", "Up and down are not opposites"),
+)
 _RUN_KNOBS = tuple(knobs_of(Settings, sets="device"))
 
 
@@ -56,9 +73,10 @@ class Devices:
         self.fit = MeasuredData(self._explore, self._say)
         self._take(query)
         self._set_up()
+        lives = self._curves(), LiveFigure(cycling(*self._cycles()))
         self._panes = [
-            FigurePane(self._curves(), height=_HEIGHT),
-            FigurePane(LiveFigure(cycling(*self._cycles())), height=_HEIGHT),
+            FigurePane(live, about=explanation(*about), height=_HEIGHT)
+            for live, about in zip(lives, (_ABOUT_CURVES, _ABOUT_CYCLES), strict=True)
         ]
         self._watch()
 
@@ -138,7 +156,8 @@ class Devices:
         )
         self._redraw()
         self.tabs.param.watch(lambda event: self._open(event.new), "active")
-        return pn.Column(self.address, self.notice, self.tabs, sizing_mode="stretch_both", margin=0)
+        parts = self.address, site.intro(*_INTRO), self.notice, self.tabs
+        return pn.Column(*parts, sizing_mode="stretch_both", margin=0)
 
     def page(self) -> pmui.Page:
         """The whole page."""

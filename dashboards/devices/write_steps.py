@@ -10,7 +10,7 @@ import panel as pn
 
 from dashboards.app import site
 from dashboards.app.address import Watched
-from dashboards.app.figure_pane import BELOW_TABS, FigurePane, facts, grid
+from dashboards.app.figure_pane import BELOW_TABS, FigurePane, explanation, facts, grid
 from toolkit.crossbar import SCHEMES, Device
 from toolkit.crossbar.phases import Write, make_update, write_phases
 from toolkit.crossbar.pulses import CODINGS, make_coding
@@ -23,6 +23,20 @@ _LARGEST = "Largest change of a weight, as a fraction of w_max."
 _SCHEME = "Write one outer product after another, or their sum row by row."
 _CODING = "Whole pulses, or coincidences of bit streams on the lines."
 _SEED = "Seed of the update, the weights, the cells and all pulses."
+_LESSON = ("09_writing_outer_products", "Lines, not cells")
+_ABOUT = {
+    "rows": "What drives each row in this phase. Rows and columns are driven together, so that "
+    "all cells of an outer product are written at once, each in proportion to row times column.",
+    "columns": "What drives each column in this phase; red and blue are pulses of opposite sign.",
+    "pulses": "How many pulses each cell of the positive half of the pairs gets in this phase. "
+    "Pulses are whole numbers: what lies between is rounded by chance.",
+    "wanted": "The part of the update that the phases so far should have written, as a change of "
+    "the weights.",
+    "written": "How the weights have changed in fact, by cells that are noisy and whose steps "
+    "depend on their state.",
+    "error": "The difference of the two. Choose the device ideal: what is left comes from rounding "
+    "to whole pulses.",
+}
 _NEXT, _PREVIOUS = "M9 5l8 7-8 7z", "M15 5l-8 7 8 7z"
 
 
@@ -186,7 +200,10 @@ def _figures() -> dict[str, FigurePane]:
         "written": change("Change written so far"),
         "error": change("Written − wanted"),
     }
-    return {name: FigurePane(live, height=_HEIGHT) for name, live in figures.items()}
+    return {
+        name: FigurePane(live, about=explanation(_ABOUT[name], _LESSON), height=_HEIGHT)
+        for name, live in figures.items()
+    }
 
 
 def _status(write: Write, done: int) -> str:

@@ -473,10 +473,8 @@ def intro_html(snapshot: Snapshot, title: str = "") -> str:
     else:
         advice = "Press Start, then move the Rank while it trains."
     heading = f'<h2 style="margin:0;font-size:17px">{escape(title)}</h2>' if title else ""
-    return (
-        f'{heading}<p style="margin:0;font-size:14px">A network learns {task_of(knobs)} on '
-        f"{escape(cells)}, with {update}. <strong>{advice}</strong></p>"
-    )
+    text = f"A network learns {task_of(knobs)} on {cells}, with {update}."
+    return heading + site.intro_html(text, advice)
 
 
 def _state(snapshot: Snapshot) -> str:

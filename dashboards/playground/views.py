@@ -55,11 +55,12 @@ def _with_marks(live: LiveFigure, glyph: int) -> LiveFigure:
 
 
 def _blank_loss() -> LiveFigure:
-    return _with_marks(LiveFigure(loss_curve(_NONE, _NONE)), 1)
+    return _with_marks(LiveFigure(loss_curve(_NONE, _NONE), from_zero=True), 1)
 
 
 def _blank_accuracy() -> LiveFigure:
-    return _with_marks(LiveFigure(accuracy_curve(_NONE, _NONE), follow="x"), 2)
+    live = LiveFigure(accuracy_curve(_NONE, _NONE), follow="x", from_zero=True)
+    return _with_marks(live, 2)
 
 
 def _draw_loss(live: LiveFigure, snapshot: Snapshot, _: Any) -> str:
@@ -142,10 +143,8 @@ def _layer(snapshot: Snapshot) -> LayerView:
     return snapshot.layers[str(snapshot.focus.layer)]
 
 
-def _blank(
-    element: Callable[..., Any], columns: int, follow: str = "xy"
-) -> Callable[[], LiveFigure]:
-    return lambda: LiveFigure(element(*[_NONE] * columns), follow=follow)
+def _blank(element: Callable[..., Any], columns: int, **how: Any) -> Callable[[], LiveFigure]:
+    return lambda: LiveFigure(element(*[_NONE] * columns), **how)
 
 
 VIEWS: dict[str, View] = {
@@ -167,7 +166,7 @@ VIEWS: dict[str, View] = {
     ),
     "energy": View(
         "Captured energy",
-        _blank(energy_curves, 3, "x"),
+        _blank(energy_curves, 3, follow="x", from_zero=True),
         _draw_energy,
         "How much of each batch's gradient the update contains, as a mean of ten batches within "
         "the band of single ones; grey is the most that this rank allows. SBPCA averages over "
@@ -185,7 +184,7 @@ VIEWS: dict[str, View] = {
     ),
     "angle": View(
         "Angle to the optimum",
-        _blank(angle_curve, 2, "x"),
+        _blank(angle_curve, 2, follow="x", from_zero=True),
         _draw_angle,
         "The largest angle between the directions of the update and the best ones of this batch: "
         "0 degrees is optimal, 90 degrees means that a direction is missing.",

@@ -18,7 +18,7 @@ import panel_material_ui as pmui
 
 from dashboards.app import site
 from dashboards.app.address import Address, one_of, parse, query_asked
-from dashboards.app.figure_pane import WHOLE, FigurePane, explanation, grid, grid_styles, table
+from dashboards.app.figure_pane import WHOLE, FigurePane, explanation, grid, table
 from dashboards.app.settings_text import knobs_of_query, query_of, task_of
 from dashboards.app.site import Text
 from dashboards.app.widgets import chosen_text, live_widgets, moving_along, show
@@ -33,7 +33,8 @@ from toolkit.training.experiment.settings import Settings
 from toolkit.training.experiment.snapshot import Snapshot
 
 FRAME_MS = 120
-FIGURE_HEIGHT = "clamp(320px, calc(100vh - 540px), 560px)"  # the knobs are to be seen, too
+FIGURE_HEIGHT = "clamp(270px, calc(100vh - 480px), 560px)"  # the knobs are to be seen, too
+KNOB = 168  # pixels: a run's seven knobs stand side by side on a laptop
 LETTERS = "abcd"
 SHOWN_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device", "scheme")
 SHARED = tuple(name for name, knob in knobs_of(Settings).items() if not is_live(knob))
@@ -66,10 +67,10 @@ class RaceRun:
         self._following, self._answered = False, 0
         self.widgets = live_widgets(SHOWN_KNOBS)
         for name, widget in self.widgets.items():
-            widget.param.update(label=f"{letter.upper()}: {widget.label}", width=215)
+            widget.param.update(label=f"{letter.upper()}: {widget.label}", width=KNOB)
             widget.param.watch(lambda event, name=name: self._turn(name, event.new), "value")
         self.others = Text("", margin=(0, 5))
-        self.heading = Text("", margin=0)
+        self.heading = Text("", margin=(6, 0, 2, 0))
         self.follow(self.live.snapshot.knobs)
 
     def rename(self, name: str, colour: str) -> None:
@@ -81,8 +82,8 @@ class RaceRun:
         )
 
     def card(self) -> pn.viewable.Viewable:
-        """The run's knobs under its name."""
-        knobs = pn.FlexBox(*(self.widgets[name] for name in SHOWN_KNOBS))
+        """The run's knobs, in a line under its name."""
+        knobs = site.line(*(self.widgets[name] for name in SHOWN_KNOBS))
         return pn.Column(
             self.heading, knobs, self.others, margin=(0, 8), sizing_mode="stretch_width"
         )
@@ -101,7 +102,7 @@ class RaceRun:
             self.follow(snapshot.knobs)
         chosen = [chosen_text(name, snapshot.knobs[name]) for name in ("method", "device")]
         besides = others_text(snapshot.knobs)
-        self.others.object = "".join(site.small(text) for text in (*chosen, besides) if text)
+        self.others.object = site.small(" ".join(text for text in (*chosen, besides) if text))
         now = time.monotonic()
         if snapshot.running:
             self._seconds += now - self._seen_at
@@ -131,7 +132,7 @@ def _figures(count: int) -> tuple[LiveFigure, LiveFigure]:
     accuracy = lane_curves(
         count, title="Test accuracy", ylabel="correct (%)", legend="bottom_right", ylim=(0, 100)
     )
-    return LiveFigure(loss), LiveFigure(accuracy, follow="x")
+    return LiveFigure(loss, from_zero=True), LiveFigure(accuracy, follow="x", from_zero=True)
 
 
 class Race:
@@ -181,16 +182,13 @@ class Race:
 
     def view(self) -> pn.viewable.Viewable:
         """Buttons, runs, figures and standings."""
-        row = grid_styles(least="240px", share="20%")
-        cards = pn.Column(
-            *(run.card() for run in self.runs), styles=row, sizing_mode="stretch_width"
-        )
+        cards = [run.card() for run in self.runs]
         panes = (FigurePane(live, height=FIGURE_HEIGHT) for live in (self.loss, self.accuracy))
         figures = grid(*panes, least="300px", share="40%")
         figures.styles = {**figures.styles, **WHOLE}
         bar = pn.FlexBox(self.start, self.pause, self.reset, self.new_seed, self.axis, self.counts)
         intro = pn.Row(self.intro, Text(explanation(ABOUT, LESSON), margin=(8, 10, 0, 0)))
-        parts = intro, bar, self.notice, figures, self.table, cards
+        parts = intro, bar, self.notice, figures, self.table, *cards
         return pn.Column(*parts, sizing_mode="stretch_both", styles=WHOLE)
 
     def page(self) -> pmui.Page:
@@ -348,10 +346,10 @@ def others_text(knobs: Any) -> str:
 def intro_html(runs: Sequence[Mapping[str, Any]]) -> str:
     """One sentence on what races, and one on what to do."""
     count = ("two", "three", "four")[len(runs) - 2]
-    return (
-        f'<p style="margin:0;font-size:14px">The same network learns {task_of(runs[0])} in {count} '
-        "ways, from the same weights and with the same samples. <strong>Press Start all and watch "
-        "which is ahead; the knobs of each run are below.</strong></p>"
+    return site.intro_html(
+        f"The same network learns {task_of(runs[0])} in {count} ways, from the same weights and "
+        "with the same samples.",
+        "Press Start all and watch which is ahead; the knobs of each run are below.",
     )
 
 

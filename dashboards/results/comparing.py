@@ -12,12 +12,17 @@ import xarray as xr
 from dashboards.app import site
 from dashboards.app.address import value_of
 from dashboards.app.downloads import Download, export_buttons
-from dashboards.app.figure_pane import BELOW_TABS, WHOLE, FigurePane, grid, table
+from dashboards.app.figure_pane import BELOW_TABS, WHOLE, FigurePane, explanation, grid, table
+from dashboards.results.exploring import LESSON
 from dashboards.results.run_tables import differences
 from toolkit.plots import LiveFigure
 from toolkit.plots.variables import AXES, compared, comparison
 
 _HEIGHT = "max(300px, calc(100vh - 420px))"
+_ABOUT = (
+    "The same variable of every open run, in the colour of its name. Choose under Over whether "
+    "runs are compared at equal steps, samples or pulses: who leads may depend on it."
+)
 _DEFAULTS = ("loss", "test_accuracy")
 _NAMES = ("left", "right")
 
@@ -98,7 +103,10 @@ class Comparison:
             for one, log in zip(self.variables, self.logs, strict=True)
         ]
         if not self._panes:
-            self._panes = [FigurePane(live, height=_HEIGHT) for live in lives]
+            self._panes = [
+                FigurePane(live, about=explanation(_ABOUT, LESSON), height=_HEIGHT)
+                for live in lives
+            ]
             for pane, side in zip(self._panes, _NAMES, strict=True):
                 self._bar.extend(
                     [site.Text(side, margin=(12, 4)), *export_buttons(pane, f"compare-{side}")]

@@ -13,7 +13,7 @@ import xarray as xr
 
 from dashboards.app import site
 from dashboards.app.downloads import Download, export_buttons
-from dashboards.app.figure_pane import BELOW_TABS, FigurePane, grid
+from dashboards.app.figure_pane import BELOW_TABS, FigurePane, explanation, grid
 from toolkit.plots import LiveFigure
 from toolkit.plots.variables import (
     Recorded,
@@ -29,6 +29,12 @@ from toolkit.plots.variables import (
 _MOST_ROWS = 1_000_000  # rows of a downloaded table
 _FIRST = ("/training/loss", "/test_accuracy")  # shown first for a run, for a sweep
 _HEIGHT = "max(360px, calc(100vh - 330px))"
+LESSON = ("14_your_own_experiment", "Save it")
+_ABOUT = (
+    "What the run recorded under this name; its meaning and unit are at the axis or the colour "
+    "bar. If it has more dimensions than a figure, the sliders above choose the step, layer, row "
+    "or column."
+)
 NOTHING = (
     '<p style="margin:12px">Nothing is open yet. Open a saved run, or the two examples, on the '
     "left.</p>"
@@ -247,7 +253,7 @@ class Explorer:
 
     def _place(self, live: LiveFigure) -> None:
         if self._pane is None:
-            self._pane = FigurePane(live, height=_HEIGHT)
+            self._pane = FigurePane(live, about=explanation(_ABOUT, LESSON), height=_HEIGHT)
             self._bar.insert(0, export_buttons(self._pane, "variable"))
         else:
             self._pane.replace(live)

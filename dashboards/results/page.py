@@ -37,6 +37,11 @@ _EXAMPLES = (
     ("example, SBPCA rank 1, then 4", {"method": "sbpca", "rank": 1}),
     ("example, SGD", {"method": "sgd"}),
 )
+_TRAINING = '<p style="margin:12px" role="status">Training two short example runs …</p>'
+_INTRO = (
+    "What training runs have recorded: losses, accuracies, spectra of gradients, conductances.",
+    "Choose a variable, or open runs of your own on the left.",
+)
 _HELP = (
     '<p style="margin:4px 0;font-size:13px">Open runs saved by the Playground, by '
     "<code>train --out</code> or by <code>run.save</code>: netCDF (.nc) or a zipped Zarr store, "
@@ -119,13 +124,14 @@ class Results:
             sizing_mode="stretch_both",
         )
         self.tabs.param.watch(lambda event: self._turn_to(event.new), "active")
-        return pn.Column(self.address, self.notice, self.tabs, sizing_mode="stretch_both", margin=0)
+        parts = self.address, site.intro(*_INTRO), self.notice, self.tabs
+        return pn.Column(*parts, sizing_mode="stretch_both", margin=0)
 
     def page(self) -> pmui.Page:
         """The whole page. Examples named in the URL are opened once it has loaded."""
         page = site.page("results", sidebar=[self.controls()], main=[self.view()])
         if self._examples_asked:
-            pn.state.onload(self._open_asked)
+            pn.state.onload(self._open_examples)
         return page
 
     # --- opening and closing -----------------------------------------------------------------
@@ -201,14 +207,13 @@ class Results:
         """Say how far the opening of a run is."""
         self._progress.object = f'<div role="status">{site.small(text)}</div>' if text else ""
 
-    async def _open_examples(self, _: Any) -> None:
+    async def _open_examples(self, _: Any = None) -> None:
         self._example.loading = True
+        if not self.runs:
+            self.explorer.text.object = _TRAINING
         await asyncio.to_thread(examples)
         self._example.loading = False
         self.open_examples()
-
-    async def _open_asked(self) -> None:
-        await self._open_examples(None)
 
     def _new_name(self, filename: str) -> str:
         """A short new name for the list, never used as a file name."""

@@ -78,7 +78,7 @@ def test_another_device_comes_with_its_own_nonidealities(race):
     until(page, lambda: page.runs[0].live.snapshot.knobs["device"] == "EpiRAM")
     page.refresh()
     assert page.runs[0].live.snapshot.knobs["cycle_to_cycle"] is None
-    assert ">Besides: DAC 6<" in page.runs[0].others.object
+    assert " Besides: DAC 6<" in page.runs[0].others.object
     assert "64 pulses up" in page.runs[0].others.object
 
 

@@ -40,12 +40,17 @@ class LiveFigure:
     The element's title is kept in ``title`` and left to the page, whose theme colours it.
 
     ``follow`` names the axes ("x", "y", "xy" or "") that follow the data; the others stay as the
-    element fixed them. With ``pixels`` images take :meth:`set_pixels` (and no
-    :meth:`set_image`); their palettes must have 255 colours.
+    element fixed them; with ``from_zero`` the x axis begins at 0. With ``pixels`` images take
+    :meth:`set_pixels` (and no :meth:`set_image`); their palettes must have 255 colours.
     """
 
     def __init__(
-        self, element: hv.Element | hv.Overlay, *, follow: str = "xy", pixels: bool = False
+        self,
+        element: hv.Element | hv.Overlay,
+        *,
+        follow: str = "xy",
+        from_zero: bool = False,
+        pixels: bool = False,
     ) -> None:
         self.figure: figure = hv.render(element, backend="bokeh")
         self.figure.output_backend = "canvas"  # webgl is many times slower without a GPU
@@ -56,7 +61,9 @@ class LiveFigure:
         self.title = str(title.text if isinstance(title, Title) else title or "")
         self.figure.title = None
         if "x" in follow:
-            self.figure.x_range = DataRange1d(range_padding=0.02)
+            self.figure.x_range = DataRange1d(
+                range_padding=0.02, **({"start": 0} if from_zero else {})
+            )
         if "y" in follow:
             self.figure.y_range = DataRange1d(range_padding=0.08)
         self._find_parts()
