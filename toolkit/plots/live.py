@@ -61,9 +61,8 @@ class LiveFigure:
         self.title = str(title.text if isinstance(title, Title) else title or "")
         self.figure.title = None
         if "x" in follow:
-            self.figure.x_range = DataRange1d(
-                range_padding=0.02, **({"start": 0} if from_zero else {})
-            )
+            start: dict[str, Any] = {"start": 0} if from_zero else {}
+            self.figure.x_range = DataRange1d(range_padding=0.02, **start)
         if "y" in follow:
             self.figure.y_range = DataRange1d(range_padding=0.08)
         self._find_parts()
