@@ -146,7 +146,7 @@ class Playground:
         self.share = Share(self.run, load=self.begin, refuse=self._notify)
         for file in (self.share.netcdf, self.share.zarr, self.share.settings):
             file.param.watch(lambda _: self.tour.note("saved", True), "file")
-        self.tour = Tour(tour_steps(), self._keep_address, self._facts)
+        self.tour = Tour(tour_steps(), self._follow_tour, self._facts)
         if self._tour_asked is not None:
             self.tour.go(self._tour_asked)
         self._make_panels()
@@ -386,6 +386,10 @@ class Playground:
         accuracy = now.evaluations[-1, 2] if len(now.evaluations) else None
         progress = {"running": now.running, "epoch": now.epoch, "accuracy": accuracy}
         return {**now.knobs, **progress}
+
+    def _follow_tour(self) -> None:
+        self.intro.visible = self.tour.place is None or bool(self._title)  # who says what to do
+        self._keep_address()
 
     def _keep_address(self) -> None:
         self.address.keep(self._query(self._title))

@@ -110,7 +110,12 @@ def predictions_html(found: Predictions) -> str:
             'style="height:100%;max-height:230px;image-rendering:pixelated">'
         )
     cards = "".join(map(_card, found.hardest))
-    return f'<div style="display:flex;flex-wrap:wrap;gap:4px 8px">{cards}</div>'
+    high = 70 if found.hardest[0].picture else 32
+    return (  # as many rows as there is room for
+        '<div style="display:grid;height:100%;overflow:hidden;gap:0 8px;grid-auto-rows:0;'
+        f"grid-template-columns:repeat(auto-fill,62px);grid-template-rows:repeat(auto-fill,{high}px)"
+        f'">{cards}</div>'
+    )
 
 
 def _card(one: Prediction) -> str:
@@ -119,14 +124,14 @@ def _card(one: Prediction) -> str:
     words = f"{one.predicted} {mark}" if right else f"{one.predicted}, not {one.label} {mark}"
     image = (
         f'<img src="{one.picture}" alt="a sample of class {one.label}" '
-        'style="width:38px;height:38px;image-rendering:pixelated">'
+        'style="display:block;margin:auto;width:38px;height:38px;image-rendering:pixelated">'
         if one.picture
         else ""
     )
     return (
-        '<figure style="margin:0;width:62px;text-align:center;font-size:11px;line-height:1.2;'
-        f'border-bottom:3px solid {colour}">{image}<figcaption>{words}<br>{one.probability:.0%}'
-        "</figcaption></figure>"
+        '<figure style="margin:0;overflow:hidden;text-align:center;font-size:11px;line-height:1.2">'
+        f'{image}<figcaption style="border-bottom:3px solid {colour}">{words}<br>'
+        f"{one.probability:.0%}</figcaption></figure>"
     )
 
 

@@ -69,7 +69,7 @@ class RaceRun:
         for name, widget in self.widgets.items():
             widget.param.update(label=f"{letter.upper()}: {widget.label}", width=KNOB)
             widget.param.watch(lambda event, name=name: self._turn(name, event.new), "value")
-        self.others = Text("", margin=(0, 5))
+        self.others = Text("", sizing_mode="stretch_width", margin=(0, 5))
         self.heading = Text("", margin=(6, 0, 2, 0))
         self.follow(self.live.snapshot.knobs)
 
@@ -83,7 +83,8 @@ class RaceRun:
 
     def card(self) -> pn.viewable.Viewable:
         """The run's knobs, in a line under its name."""
-        knobs = site.line(*(self.widgets[name] for name in SHOWN_KNOBS))
+        shown = (self.widgets[name] for name in SHOWN_KNOBS)
+        knobs = pn.FlexBox(*shown, sizing_mode="stretch_width")
         return pn.Column(
             self.heading, knobs, self.others, margin=(0, 8), sizing_mode="stretch_width"
         )
@@ -438,8 +439,9 @@ def race() -> pmui.Page:
     try:
         runs, along, seeds = runs_of_query(query), axis_of_query(query), seeds_of_query(query)
     except ValueError as error:
-        runs, wrong = [dict(knobs) for knobs in DEFAULTS], str(error)
+        runs, wrong = [dict(knobs) for knobs in DEFAULTS], str(error).rstrip(".")
     page = Race(runs, along=along, seeds=seeds, limit=site.run_limit(), first_steps=FIRST_STEPS)
     if wrong:
-        page.notice.object = f'<p role="alert">{escape(wrong)} The default race is shown.</p>'
+        said = f"This URL is not valid: {wrong}. The page shows the default race."
+        page.notice.object = f'<p role="alert">{escape(said)}</p>'
     return page.page()

@@ -63,7 +63,7 @@ class Explorer:
         doc = "The dimensions on the axes; the others have sliders."
         self.group = site.select("Group", [], "Part of the run.", width=170)
         self.variable = site.select(
-            "Variable", [], "A recorded variable and its dimensions.", width=400
+            "Variable", [], "A recorded variable and its dimensions.", width=340
         )
         self.as_ = site.select("Shown as", [], doc, width=230)
         self.group.param.watch(lambda _: self._pick_group(), "value")

@@ -56,7 +56,7 @@ class Results:
         self.address = Address()
         self.notice = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.runs: dict[str, xr.DataTree] = {}
-        self._examples_asked = not query and pn.state.cache.get("runs") is None
+        self._examples_asked = pn.state.cache.get("runs") is None  # nothing else to show
         self._tab = 0
         self.explorer = Explorer(self._keep_address)
         self.comparison = Comparison(self._keep_address)

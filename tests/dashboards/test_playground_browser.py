@@ -216,6 +216,17 @@ def test_on_a_phone_the_knobs_leave_the_figures_in_sight(page: Page, dashboard: 
     expect(sheet).to_be_hidden()
 
 
+def test_the_sidebar_of_a_phone_stays_open_for_who_has_touched_the_page(
+    page: Page, dashboard: Dashboard
+) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    touch = "addEventListener('DOMContentLoaded', () => dispatchEvent(new Event('pointerdown')))"
+    page.add_init_script(touch)  # before the page is drawn
+    visit(page, dashboard)
+    page.wait_for_timeout(1000)  # it would slide out
+    expect(page.get_by_role("slider", name="Rank")).to_be_visible()
+
+
 def test_a_click_on_the_network_picks_the_layer(page: Page, dashboard: Dashboard) -> None:
     visit(page, dashboard)
     layer = page.get_by_role("button", name="layer2: 10 × 129 pairs")

@@ -396,5 +396,5 @@ def test_a_folder_of_runs_is_listed_newest_first_and_opens(tmp_path, monkeypatch
 
 
 def test_without_a_folder_the_bare_page_opens_the_examples():
-    assert Results()._examples_asked and not Results("tab=compare")._examples_asked
+    assert Results()._examples_asked and Results("tab=compare")._examples_asked
     assert not Results().saved.visible
