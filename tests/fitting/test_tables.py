@@ -245,6 +245,17 @@ def test_a_million_readings_take_seconds(tmp_path):
     check_device(fit.device)
 
 
+@pytest.mark.alone
+def test_a_thousand_columns_take_seconds():
+    data = readings(cycles=2)
+    noise = 1 + 0.003 * np.random.default_rng(0).normal(size=(1000, len(data)))
+    table = pd.DataFrame({f"D{i}": data.g * one for i, one in enumerate(noise)})
+    begun = time.process_time()
+    trains = PulseTrains.from_table(table.assign(pulse=range(len(data))))
+    assert time.process_time() - begun < 10.0  # 3 s; one by one, 40 s
+    assert (trains.polarity.reshape(1000, -1) == data.sign.to_numpy()).all()
+
+
 @pytest.mark.parametrize("model", ["neurosim", "jump-table", "soft-bounds"])
 def test_a_fitted_device_is_saved_with_its_provenance_and_opened(model, tmp_path):
     path = write(TABLES["workbook"], tmp_path)

@@ -282,7 +282,7 @@ def test_strict_converts_what_is_on_arrays_whole():
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
-        (nn.ReLU, {}, "a layer with an adapter to convert; none"),
+        (nn.ReLU, {}, "a layer with an adapter to convert; it has none"),
         (lambda: to_crossbar(network()), {"device": "EpiRAM"}, "its layers are on arrays already"),
         (network, {"skip": ["heads"]}, r"skip must name .*'body.0', 'head.out'; got 'heads'"),
         (network, {"overrides": {"nothing.*": {}}}, "overrides must name"),
@@ -290,6 +290,12 @@ def test_strict_converts_what_is_on_arrays_whole():
         (network, {"overrides": {"body.0": {"rank": 1}}}, "unknown option 'rank'"),
         (network, {"device": "stone"}, r"device must be one of digital, .*; got 'stone'"),
         (lambda: network().half(), {}, r"layer 'body.0' must be float32 or float64"),
+        (lambda: network().to("meta"), {}, r"layer 'body.0' has no numbers yet, .* meta device"),
+        (
+            lambda: tied()[:2],
+            {},
+            r"'0': it shares a parameter with '1'; '1': it shares a parameter with '0'",
+        ),
         (network, {"strict": 1}, "strict must be True or False; got 1"),
         (network, {"w_max": 0.1}, r"w_max=0.1 is below the largest weight of layer 'body"),
     ],

@@ -400,3 +400,11 @@ def test_bad_input_is_one_clear_error(model, knobs, message):
     if isinstance(model, nn.Module):  # an error leaves the model as it was
         assert all(p.requires_grad for p in model.parameters())
         assert all(attached(layer) is None for layer in model.modules())
+
+
+@pytest.mark.filterwarnings("ignore:Complex modules")
+@pytest.mark.parametrize("where", ["meta", torch.complex64])
+def test_layers_without_real_numbers_are_named(where):
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)).to(where)
+    with pytest.raises(TypeError, match=r"layer '0' must hold real numbers to be trained; got .*"):
+        LowRankSGD(model, lr=0.1)

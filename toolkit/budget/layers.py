@@ -105,6 +105,8 @@ def layers_of(model: nn.Module, example: Tensor | Sequence[int]) -> list[Layer]:
         check_instance("example", example, Sequence, "the shape of one input, or a tensor")
         sizes = [check_count("example", size) for size in example]
         example = torch.empty(1, *sizes)
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise ValueError("model must be Python's, not compiled by torch.jit")
     shell = expanded(copy.deepcopy(model).to("meta").eval())
     layers, _ = matrix_layers(shell)
     positions: Counter[str] = Counter()

@@ -108,7 +108,8 @@ def tidy(table: Table, layout: Layout) -> tuple[pd.DataFrame, list[str]]:
     if table.frame.empty:
         raise ValueError("the table holds no readings")
     said = [f"{_a(values)} in {_quoted([v.header for v in values])}"]
-    long = pd.concat([_long(table, layout, found, one, said) for one in values])
+    places = _places(table, found)
+    long = pd.concat([_long(table, layout, found, one, places, said) for one in values])
     if len(long) and long["conductance"].isna().all():
         raise ValueError(f"no readings in {_quoted([v.header for v in values])}: all are missing")
     long["polarity"], how = polarity_of(long, table, found, layout.polarities, layout.protocol)
@@ -176,7 +177,8 @@ def _found(table: Table, layout: Layout) -> dict[str, str]:
                 )
             found.setdefault(role, header)
     if "polarity" not in found and "polarity" not in layout.columns:
-        other = (header for header in headers if header not in found.values())
+        taken = {*found.values()}
+        other = (header for header in headers if header not in taken)
         if header := next((one for one in other if _says_polarity(table.column(one))), ""):
             found["polarity"] = header
     return found
@@ -291,14 +293,29 @@ def _unit_of(header: str, quantity: str, layout: Layout) -> tuple[Unit, str]:
     return unit, str(text)
 
 
-def _long(
-    table: Table, layout: Layout, found: dict[str, str], value: Value, said: list[str]
-) -> pd.DataFrame:
-    """The rows of one column of readings."""
+def _places(table: Table, found: dict[str, str]) -> pd.DataFrame:
+    """Cell, cycle, pulse and number of every row."""
 
     def column(role: str) -> pd.Series:
         return table.column(found[role]).rename(role)
 
+    rows = pd.DataFrame(index=table.frame.index)
+    rows["cell"] = by_value(column("cell"), _labels) if "cell" in found else "1"
+    rows["cycle"] = whole(column("cycle")) if "cycle" in found else np.nan
+    rows["pulse"] = whole(column("pulse")) if "pulse" in found else np.nan
+    rows["order"] = np.arange(len(rows))
+    return rows
+
+
+def _long(
+    table: Table,
+    layout: Layout,
+    found: dict[str, str],
+    value: Value,
+    places: pd.DataFrame,
+    said: list[str],
+) -> pd.DataFrame:
+    """The rows of one column of readings."""
     raw = table.column(value.header).rename(value.unit.quantity)
     readings = _readings(raw) * value.unit.factor
     if value.unit.quantity == "resistance":
@@ -310,10 +327,7 @@ def _long(
         if (readings < 0.0).sum() > (readings > 0.0).sum():
             readings = -readings
             said.append("currents run against the read voltage: their sign was left out")
-    rows = pd.DataFrame(index=table.frame.index)
-    rows["cell"] = by_value(column("cell"), _labels) if "cell" in found else "1"
-    rows["cycle"] = whole(column("cycle")) if "cycle" in found else np.nan
-    rows["pulse"] = whole(column("pulse")) if "pulse" in found else np.nan
+    rows = places.copy()
     if numbered := re.fullmatch(r"(?:cycle|loop|zyklus)\s*(\d+)", value.label.lower()):
         rows["cycle"] = int(numbered[1])
     elif value.label:
@@ -321,7 +335,6 @@ def _long(
         rows["cell"] = name if "cell" not in found else rows["cell"] + " " + name
     rows["side"] = value.side
     rows["conductance"] = readings
-    rows["order"] = np.arange(len(rows))
     padded = value.side or value.label  # columns side by side need not be equally long
     return rows[: _last(readings) + 1] if padded else rows
 

@@ -12,6 +12,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +51,18 @@ class Table:
     frame: pd.DataFrame
     remarks: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def headers(self) -> list[str]:
         """Names of the columns."""
         return [str(header).strip() for header in self.frame.columns]
 
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {header: place for place, header in reversed([*enumerate(self.headers)])}
+
     def column(self, header: str) -> pd.Series:
-        """The fields below that header."""
-        return self.frame.iloc[:, self.headers.index(header)].rename(header)
+        """The fields below that header, the first of that name."""
+        return self.frame.iloc[:, self._places[header]].rename(header)
 
 
 def read_file(path: str | Path) -> Table:

@@ -24,6 +24,7 @@ _POLARITIES = {
 SIDES = {w: s for w, s in _POLARITIES.items() if s and len(w) > 1 and w not in ("pos", "neg")}
 
 _REVERSAL = 0.35  # share of the range by which readings must turn back
+_MANY = 5  # trains of one length, from which the turns are found together
 _NEAR = 0.1  # share of a run, at most 12 pulses, within which a turn is moved
 
 
@@ -64,13 +65,18 @@ def polarity_of(
     groups = ["cell", "cycle"] if long["cycle"].notna().all() else ["cell"]
     signs = pd.Series(0, index=long.index, dtype=np.int64)
     values = signs.to_numpy().copy()
-    for rows in long.groupby(groups, sort=False).indices.values():
-        part = long.iloc[rows]
-        if protocol is not None:
-            values[rows] = signs_of_protocol(len(part), *protocol)
-        else:
-            pulses = part["pulse"].to_numpy(dtype=float)
-            values[rows] = signs_of_readings(part["conductance"].to_numpy(), pulses)
+    readings, pulses = long["conductance"].to_numpy(), long["pulse"].to_numpy(dtype=float)
+    every = [*long.groupby(groups, sort=False).indices.values()]
+    for alike in _of_one_length(every):
+        like = None
+        if len(alike) >= _MANY and protocol is None:
+            middle = pd.DataFrame(readings[np.stack(alike)]).median().to_numpy()
+            like = signs_of_readings(middle, pulses[alike[0]])
+        for rows in alike:
+            if protocol is not None:
+                values[rows] = signs_of_protocol(len(rows), *protocol)
+            else:
+                values[rows] = signs_of_readings(readings[rows], pulses[rows], like)
     how = "the turns of the readings; if that is wrong, give protocol=(pulses up, pulses down)"
     if protocol is not None:
         how = f"the protocol: {protocol[0]} pulses up, {protocol[1]} down"
@@ -109,12 +115,21 @@ def signs_of_protocol(count: int, up: int, down: int) -> Integers:
     return np.concatenate([np.zeros(start, dtype=np.int64), signs])[:count]
 
 
-def signs_of_readings(readings: Floats, pulses: Floats) -> Integers:
+def _of_one_length(every: list[Integers]) -> list[list[Integers]]:
+    """Rows of cells (and cycles) sorted by how many they are."""
+    found: dict[int, list[Integers]] = {}
+    for rows in every:
+        found.setdefault(len(rows), []).append(rows)
+    return [*found.values()]
+
+
+def signs_of_readings(readings: Floats, pulses: Floats, like: Integers | None = None) -> Integers:
     """+1 where readings rise, -1 where they fall, from one turn to the next.
 
     Pulse numbers that start anew mark the turns, if each run between them goes one way. Else the
     turns are extremes from which readings turn back by a third of their range, moved within the
-    noise to where all runs up, and all runs down, are equally long.
+    noise to where all runs up, and all runs down, are equally long. ``like``, the signs of many
+    such trains together, is taken where it fits as well.
     """
     known = np.isfinite(readings)
     if known.sum() < 2:
@@ -126,7 +141,7 @@ def signs_of_readings(readings: Floats, pulses: Floats) -> Integers:
     if runs and all(_one_way(filled[run]) for run in runs):
         signs = [np.full(len(run), _direction(filled[run])) for run in runs]
         return np.concatenate(signs)
-    return _regular(filled, _turns(filled))
+    return _regular(filled, _turns(filled), like)
 
 
 def _direction(values: Floats) -> int:
@@ -163,7 +178,7 @@ def _turns(values: Floats) -> list[int]:
     return turns
 
 
-def _regular(values: Floats, turns: list[int]) -> Integers:
+def _regular(values: Floats, turns: list[int], like: Integers | None) -> Integers:
     """Signs between turns; equal runs where the readings allow it."""
     count = len(values)
     if not turns:
@@ -173,6 +188,10 @@ def _regular(values: Floats, turns: list[int]) -> Integers:
     mine, other = (int(np.median(lengths[place::2])) for place in (0, 1))
     noise = 1.4826 * float(np.median(np.abs(np.diff(values, 2)))) * np.sqrt(len(turns))
     best, most = turns, _swept(values, turns, first) - noise
+    if like is not None and like[0] == first:
+        shared = np.flatnonzero(np.diff(like)).tolist()
+        if len(shared) == len(turns) and _swept(values, shared, first) >= most:
+            return like
     for a in range(max(mine - _reach(mine), 1), mine + _reach(mine) + 1):
         for b in range(max(other - _reach(other), 1), other + _reach(other) + 1):
             for start in (0, 1):

@@ -22,6 +22,7 @@ from toolkit.checks import (
     check_instance,
     check_pair,
     check_real,
+    shortened,
 )
 from toolkit.crossbar import (
     Array,
@@ -214,10 +215,12 @@ def to_crossbar(
     skipped = {name for name in names if any(_fits(each, skip) for each in known_as[name])}
     chosen = {name: layer for name, layer in layers.items() if name not in skipped}
     if not chosen:
-        why = (
-            "its layers are on arrays already" if crossbar_layers(model) else _kinds(names, skipped)
+        why = "its layers are on arrays already" if crossbar_layers(model) else "it has none"
+        found = [f"{name!r}: {left_out.get(name, 'skipped')}" for name in names]
+        raise ValueError(
+            "model must have a layer with an adapter to convert; "
+            f"{shortened('; '.join(found), 300) or why}"
         )
-        raise ValueError(f"model must have a layer with an adapter to convert; {why}")
     _report({name: why for name, why in left_out.items() if name not in skipped}, strict=strict)
     memo: dict[int, nn.Module] = {}
     for name, layer in layers.items():
@@ -343,6 +346,11 @@ def _on_arrays(name: str, layer: PlainLayer, settings: ArraySettings, seed: int)
         raise TypeError(
             f"layer {name!r} must be float32 or float64 to be converted; got {weight.dtype}"
         )
+    if weight.is_meta:
+        raise ValueError(
+            f"layer {name!r} has no numbers yet, as it is on the meta device: load a state or "
+            "call to_empty and initialise it first"
+        )
     matrices = adapter.matrices(weight)
     bias = layer._parameters.get(adapter.bias_name)
     has_column = bias is not None and adapter.bias_in_array
@@ -426,10 +434,6 @@ def _check_patterns(argument: str, patterns: Iterable[str], names: list[str]) ->
                 f"{argument} must name layers with weights: {', '.join(map(repr, names))}; "
                 f"got {pattern!r}"
             )
-
-
-def _kinds(names: list[str], skipped: set[str]) -> str:
-    return f"all of {sorted(names)} are left out or skipped {sorted(skipped)}" if names else "none"
 
 
 def _report(left_out: dict[str, str], *, strict: bool) -> None:

@@ -24,7 +24,7 @@ from toolkit.training.layers.capture import (
     weight_of,
 )
 from toolkit.training.layers.modules import CrossbarLayer
-from toolkit.training.layers.updates import LayerUpdate, in_layer, matrix_shapes, write_all
+from toolkit.training.layers.updates import LayerUpdate, held_of, in_layer, matrix_shapes, write_all
 
 Group = tuple[dict[str, Any], list[LayerUpdate]]
 
@@ -166,7 +166,7 @@ class LowRankSGD(torch.optim.Optimizer):
         if not any(self._layers):
             raise ValueError(
                 "model must have a Linear, a convolution or a layer on crossbars to train; "
-                "it has none"
+                "it has none, or none whose weight is its own and asks for a gradient"
             )
 
     @property
@@ -366,11 +366,17 @@ def _maker(
 def _layers_to_train(module: nn.Module) -> dict[str, CrossbarLayer | PlainLayer]:
     """The layers on crossbars, and torch's own that are worth factors, by name."""
     plain, _ = matrix_layers(module)
-    return {
+    found = {
         name: layer
         for name, layer in module.named_modules()
         if isinstance(layer, CrossbarLayer) or (name in plain and _is_worth_factors(plain[name]))
     }
+    for name, layer in found.items():
+        held = held_of(layer)
+        if held.is_meta or not held.dtype.is_floating_point:
+            what = "the meta device" if held.is_meta else held.dtype
+            raise TypeError(f"layer {name!r} must hold real numbers to be trained; got {what}")
+    return found
 
 
 def _is_worth_factors(layer: PlainLayer) -> bool:
