@@ -44,7 +44,7 @@ dashboards
 dashboards.app
 dashboards.playground
 dashboards.race dashboards.devices dashboards.results dashboards.scenarios dashboards.notebook
-dashboards.budget
+dashboards.budget dashboards.atlas
 toolkit.cli toolkit.__main__
 """
 FORBIDDEN = {

@@ -43,10 +43,14 @@ def prepare() -> None:
         forkserver.ensure_running()
 
 
-async def read_beside(function: Callable[..., Any], *given: Any) -> Any:
+async def read_beside(
+    function: Callable[..., Any], *given: Any, deadline: float = DEADLINE_S
+) -> Any:
     """Like :func:`in_child`, without blocking the event loop or its thread pool."""
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(_waits, partial(in_child, function, *given))
+    return await loop.run_in_executor(
+        _waits, partial(in_child, function, *given, deadline=deadline)
+    )
 
 
 def in_child(function: Callable[..., Any], *given: Any, deadline: float = DEADLINE_S) -> Any:

@@ -2,4 +2,4 @@
 
 from dashboards import Page
 
-PAGE = Page("Budget", place=4)
+PAGE = Page("Budget", place=5)

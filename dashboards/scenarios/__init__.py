@@ -2,4 +2,4 @@
 
 from dashboards import Page
 
-PAGE = Page("Scenarios", place=5)
+PAGE = Page("Scenarios", place=6)

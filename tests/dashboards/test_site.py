@@ -12,8 +12,16 @@ from dashboards.app.login import read_password
 
 
 def test_pages_have_addresses_of_their_own():
-    assert list(site.pages()) == ["playground", "race", "devices", "results", "budget", "scenarios"]
-    assert len({site.path(key) for key in site.pages()}) == 6
+    assert list(site.pages()) == [
+        "playground",
+        "race",
+        "devices",
+        "results",
+        "atlas",
+        "budget",
+        "scenarios",
+    ]
+    assert len({site.path(key) for key in site.pages()}) == 7
 
 
 def test_a_folder_is_a_page(tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -19,6 +18,7 @@ from toolkit.reproduce.results import open_dataset
 from toolkit.reproduce.statistics import Interval, interval
 from toolkit.training.experiment.physics import BUFFERED, MIXED, TIKI
 
+NEAR = 1.0  # percent below the best that is as good
 SUM, SINGLE = "MBGD, one sum", "MBGD, sample by sample"
 _SBPCA = {"method": "sbpca"}
 ALGORITHMS: dict[str, dict[str, Any]] = {
@@ -97,8 +97,8 @@ def recommend(
 ) -> Recommendation:
     """The algorithm that the atlas advises for a cell.
 
-    Of those whose memory fits, it takes the one with the highest mean accuracy, or one that needs
-    less memory and whose mean lies within the best one's 95 % interval.
+    Of those whose memory fits and whose mean accuracy is within a point of the best, it takes the
+    one that keeps the fewest numbers.
 
     Parameters
     ----------
@@ -145,16 +145,17 @@ def recommend(
             f"words must be at least {min(kept.values())} for these layers; got {words}"
         )
     best = max(fits, key=lambda entry: found[entry].mean)
-    lowest = found[best].low if math.isfinite(found[best].low) else found[best].mean
     chosen = min(
-        (entry for entry in fits if found[entry].mean >= lowest),
+        (entry for entry in fits if found[entry].mean >= found[best].mean - NEAR),
         key=lambda entry: (fits[entry], -found[entry].mean),
     )
     cells = sum(m * n for m, n in shapes)
+    rest = f"the best of {len(fits)} that fit"
+    if chosen != best:
+        rest = f"within a point of {rest} ({_titled(*best)}: {found[best]} %)"
     reason = (
-        f"{found[chosen]} % on {name} cells, {'the best' if chosen == best else 'no less than'}"
-        f"{'' if chosen == best else f' {_titled(*best)} within its interval, {found[best]} %,'}"
-        f" of {len(fits)} that fit, and {fits[chosen]:,} words, {fits[chosen] / cells:.1%} of m n."
+        f"{found[chosen]} % on {name}, {rest}; it keeps {fits[chosen]:,} numbers, "
+        f"{fits[chosen] / cells:.1%} of m n."
     )
     return Recommendation(
         *chosen,

@@ -9,10 +9,18 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from toolkit.crossbar import device_names, get_device
+from toolkit.crossbar import Device, device_names, get_device
 from toolkit.crossbar.devices.presets import is_preset
 from toolkit.reproduce import figures
-from toolkit.reproduce.atlas import ALGORITHMS, SINGLE, SUM, entries, knobs_of_entry, memory_words
+from toolkit.reproduce.atlas import (
+    ALGORITHMS,
+    NEAR,
+    SINGLE,
+    SUM,
+    entries,
+    knobs_of_entry,
+    memory_words,
+)
 from toolkit.reproduce.claim import FULL, QUICK, SMALLEST, Claim
 from toolkit.reproduce.statistics import Finding, interval, paired
 from toolkit.reproduce.study import Case, Data, Row, accuracy, trained, worst_pulses
@@ -33,7 +41,7 @@ RANKS = {FULL: (1, 4), QUICK: (4,), SMALLEST: (1,)}
 DATA = {FULL: Data("digits"), QUICK: Data("digits", 600), SMALLEST: Data("digits", 128, 100)}
 EPOCHS = {FULL: 8, QUICK: 4, SMALLEST: 1}
 RATES = (0.25, 0.5)
-LOW_RANK, NEAR, HALF = 4, 1.0, 0.5
+LOW_RANK, HALF = 4, 0.5
 
 
 def plan(size: str) -> list[Case]:
@@ -42,9 +50,10 @@ def plan(size: str) -> list[Case]:
     return [case for name in (*DEVICES[size], *own) for case in cases_of(name, size)]
 
 
-def cases_of(name: str, size: str) -> list[Case]:
-    """The cases of one cell: a published one, or your own from the list of devices."""
-    device = name if name in CELLS else get_device(name)
+def cases_of(cell: Device | str, size: str) -> list[Case]:
+    """The cases of one cell: a published one, one from the list of devices, or your own."""
+    name = cell.name if isinstance(cell, Device) else cell
+    device = cell if name in CELLS or isinstance(cell, Device) else get_device(cell)
     fixed: dict[str, Any] = {"hidden": [128], "batch_size": 64, "device": device}
     fixed["pair"] = CELLS.get(name, "differential")
     return [
