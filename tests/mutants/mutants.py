@@ -558,6 +558,12 @@ MUTANTS = [
     ),
     Mutant(
         "toolkit/fitting/formula_fit.py",
+        "_WIDTH = 1e-5",
+        "_WIDTH = 1e-9",
+        "tests/fitting/test_fit.py",
+    ),
+    Mutant(
+        "toolkit/fitting/formula_fit.py",
         "best, error = self._gain(values, own, used)\n        if",
         "best, error = gain, 0.0\n        if",
         "tests/fitting/test_fit_errors.py",

@@ -56,7 +56,8 @@ class BoundedSteps:
             if not (steps.polarity == sign).any():
                 continue  # a one-sided device
             if (steps.after - steps.before)[steps.polarity == sign].mean() * sign <= 0.0:
-                raise ValueError(f"{word} pulses do not move these cells {word}")
+                said = "is the polarity the other way round?"
+                raise ValueError(f"{word} pulses do not move these cells {word}; {said}")
         cell, names = pd.factorize(trains.cell, sort=True)
         ends = (low, high) if given else (-math.inf, math.inf)
         bounds = [_hard_bounds(readings[cell == number], ends) for number in range(len(names))]

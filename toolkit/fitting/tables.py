@@ -194,7 +194,8 @@ def _read_text(text: str, name: str) -> Table:
         frame = _body(kept, names, separator, name)
     except csv.Error as error:
         raise ValueError(f"{name} is no table: {error}") from None
-    remarks = [f"{ended} lines below the table left out"] if ended else []
+    lines_said = "1 line" if ended == 1 else f"{ended} lines"
+    remarks = [f"{lines_said} below the table left out"] if ended else []
     return Table(frame.rename_axis(f"{name} line"), remarks)
 
 
