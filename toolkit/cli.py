@@ -495,6 +495,7 @@ def _as_options(text: str) -> str:
         (r"polarities=\{1: 'up', 0: 'down'\}", "--polarities 1=up 0=down"),
         (r"protocol=\(pulses up, pulses down\)", "--protocol UP DOWN"),
         (r"\bread_voltage=", "--read-voltage "),
+        (r"\bunit='(\w+)'", r"--unit \1"),
         (r"\brobust=True", "--robust"),
         (r"\bpair='one-sided'", "--pair one-sided"),
     ):

@@ -112,6 +112,7 @@ def test_a_device_with_a_presets_name_or_none_is_one_line(tmp_path, capsys):
         ("a,b\n1,2.5\n2,3.5\n", "say which, as in --columns conductance=..."),
         ("pulse,G,G\n1,2.5,3\n2,3.5,4\n", "--columns conductance='G'"),
         ("pulse,I (nA)\n1,2.5\n2,3.5\n", "--read-voltage 0.1, or a column such as 'V_read (V)'"),
+        ("pulse,G\n1,2.5\n2,3.5\n", "as in the header conductance_uS or --unit uS"),
         ("polarity,G\n1,2.5\n0,3\n0,2\n0,1\n", "--polarities 1=up 0=down"),
         ("n,G\n" + "".join(f"{i},{1e-6 * (1 + i % 7)}\n" for i in range(40)), "--protocol UP DOWN"),
     ],

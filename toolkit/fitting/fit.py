@@ -108,6 +108,9 @@ def fit_device(
     if more than one reading is exactly there. A jump table is not corrected for the pull that noise
     of the readings has on its ends.
 
+    Where all pulses of a polarity start within 5 % of the range, as those of an abrupt RESET, its
+    shape (nonlinearity, decrease or gamma) is not fitted and 0.
+
     Trains of one polarity make a one-sided device: the other polarity is its mirror image and means
     nothing; use ``pair="one-sided"``. Of more than 100 cells or 100,000 readings, that many are
     fitted, as whole trains; the range is that of all.
