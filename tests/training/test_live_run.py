@@ -1,12 +1,14 @@
 """A run in its worker thread: requests are taken up, refusals are told, and it ends cleanly."""
 
 import gc
+import queue
 import subprocess
 import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ import pytest
 import torch
 
 from toolkit.training import Experiment
-from toolkit.training.experiment.live import LiveRun
+from toolkit.training.experiment.live import LiveRun, _shut_down
 from toolkit.training.experiment.run_limit import RunLimit
 
 ROOT = Path(__file__).parents[2]
@@ -408,3 +410,11 @@ def test_an_interpreter_ends_cleanly_with_a_live_run(program):
     command = [sys.executable, "-c", f"{imports}\nrun = LiveRun()\n{program}"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_run_whose_own_thread_collects_it_ends_quietly():
+    def end():
+        _shut_down(threading.Event(), queue.SimpleQueue(), threading.current_thread())
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(end).result()

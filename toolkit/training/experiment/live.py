@@ -392,4 +392,5 @@ def _shut_down(
     """Stop the worker and wait; a torch thread still alive at interpreter exit would abort it."""
     closing.set()
     requests.put(lambda: None)
-    thread.join(timeout)
+    if thread is not threading.current_thread():  # garbage is collected in any thread
+        thread.join(timeout)
