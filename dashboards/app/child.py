@@ -30,6 +30,7 @@ _READERS = [
     "dashboards.results.run_files",
     "dashboards.devices.measured",
     "dashboards.budget.networks",
+    "dashboards.atlas.page",
     "dashboards.app.settings_text",
 ]
 

@@ -157,4 +157,4 @@ def race_link(device: str, entry: Entry, rates: Mapping[tuple[str, Entry], float
 
 _HEAD = "padding:2px 6px;font-weight:600;text-align:center;vertical-align:bottom;max-width:9ch"
 _NAME = "padding:2px 8px 2px 0;font-weight:400;text-align:left;white-space:nowrap"
-_CELL = "padding:4px 8px;text-align:center;border-radius:3px;min-width:7ch;"
+_CELL = "padding:4px 8px;text-align:center;border-radius:3px;min-width:7ch;white-space:nowrap;"

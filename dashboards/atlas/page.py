@@ -20,12 +20,15 @@ import xarray as xr
 from dashboards.app import site
 from dashboards.app.address import Address, Watched, join, parse, query_asked
 from dashboards.app.child import read_beside
-from dashboards.app.downloads import Download
+from dashboards.app.downloads import Download, export_buttons
+from dashboards.app.figure_pane import WHOLE, FigurePane
 from dashboards.app.settings_text import MAX_YAML_BYTES
 from dashboards.app.site import Text, Visitor
 from dashboards.app.uploads import Upload
 from dashboards.atlas.heat import MEASURES, Heat, Measure, found, name_of
 from toolkit.crossbar import Device, device_names, get_device, open_device
+from toolkit.plots import LiveFigure
+from toolkit.plots.atlas import trade_off
 from toolkit.reproduce.atlas import Recommendation, basis_of, open_atlas, recommend
 from toolkit.reproduce.claim import FULL
 from toolkit.reproduce.claims.atlas import cases_of, measure
@@ -48,6 +51,8 @@ _ABOUT = (
 )
 _ABOUT_OWN = "Trains every algorithm on that cell, which takes some minutes, and adds a column."
 NONE_FITS = "no algorithm measured here keeps so few numbers."
+ACCURACY = next(iter(MEASURES))
+_COSTS = [name for name in reversed(MEASURES) if name != ACCURACY]
 _RATE = Measure("learning_rate", "")
 LONGEST_S = 300.0  # for one algorithm on a cell
 _MEASURING = "atlas: a cell is measured"  # for one visitor at a time
@@ -87,6 +92,7 @@ class Atlas:
                 raise ValueError(f"{next(iter(asked))[:40]!r} is not a setting of this page.")
         except ValueError as error:
             site.notify(f"This URL is not valid: {error}", also=self.notice)
+        self.figure = FigurePane(self._trade_off(published()), about="", height="340px")
         self.draw()
         for widget in self._state.widgets.values():
             widget.param.watch(lambda _: self.draw(), "value")
@@ -102,6 +108,10 @@ class Atlas:
                     "Most numbers that the advised algorithm, marked by a star, may keep.",
                     **wide,
                 ),
+                "cell": site.select(
+                    "Trade-off on", self._cells(), "Kind of cell in the figure.", width=190
+                ),
+                "cost": site.select("Cost", _COSTS, "What accuracy is paid with.", width=250),
             }
         )
         others = [name for name in device_names() if name not in published().device.values]
@@ -124,7 +134,7 @@ class Atlas:
 
     def page(self) -> pmui.Page:
         """The whole page."""
-        chosen = list(self._state.widgets.values())
+        chosen = list(self._state.widgets.values())[:2]
         about = Text(site.small(_ABOUT_OWN), width=260, margin=(4, 10))
         own = [self.cell, self.begin, self.upload, about, self.stage, self.progress]
         return site.page(
@@ -141,8 +151,12 @@ class Atlas:
             Text(about, sizing_mode="stretch_width", margin=(0, 10)),
             self._heat,
             self._advice,
+            site.line(self._state.widgets["cell"], self._state.widgets["cost"]),
+            self.figure.view,
+            export_buttons(self.figure, "atlas-trade-off"),
             Download("Atlas (netCDF)", "atlas.nc", lambda: bytes(_file(self.data()))),
-            sizing_mode="stretch_width",
+            sizing_mode="stretch_both",
+            styles=WHOLE,
             margin=0,
         )
 
@@ -159,7 +173,24 @@ class Atlas:
             f"{heat}</div>"
         )
         self._advice.object = _advice_html(advice, basis_of(data))
+        self.figure.replace(self._trade_off(data))
         self.address.keep(join(self._state.pairs()))
+
+    def _trade_off(self, data: xr.Dataset) -> LiveFigure:
+        """Accuracy against the chosen cost, on the chosen cell."""
+        device, cost = (self._state.widgets[name].value for name in ("cell", "cost"))
+        accuracy = found(data, MEASURES[ACCURACY])[device]
+        spent = found(data, MEASURES[cost])[device]
+        points = {
+            name_of(entry): (spent[entry].mean, accuracy[entry].mean)
+            for entry in accuracy.keys() & spent.keys()
+        }
+        unit = MEASURES[cost].unit
+        label = f"{cost.lower()} ({unit})" if unit else cost.lower()
+        return LiveFigure(trade_off(points, label, f"What accuracy costs on {device}"), follow="")
+
+    def _cells(self) -> list[str]:
+        return [*map(str, published().device.values), *self.own]
 
     def data(self) -> xr.Dataset:
         """The atlas, with the cells that were measured here."""
@@ -221,6 +252,7 @@ class Atlas:
             self.progress.value = round(100 * done / len(cases))
             rows = await read_beside(measured, case, deadline=LONGEST_S)
             self.own.setdefault(name, []).extend(rows)
+            self._state.widgets["cell"].options = self._cells()
             self.draw()
 
 

@@ -129,3 +129,14 @@ def test_a_device_file_is_read_in_a_process_of_its_own(tmp_path):
     for wrong in (b"", b"a: 1", b"\xff\xfe", b"levels_up: !!python/object:os.system {}"):
         with pytest.raises(ValueError, match=r"device\.yaml"):
             child.in_child(device_of_yaml, wrong)
+
+
+def test_the_trade_off_is_of_the_cell_and_cost_that_are_chosen():
+    page = Atlas("cell=Ag:a-Si&cost=Pulses")
+    place = {"device": "Ag:a-Si", "algorithm": "SBPCA", "rank": 4}
+    data = open_atlas()
+    point = [float(data[name].sel(place).mean()) for name in ("pulses", "test_accuracy")]
+    shown = [page.figure.live.columns(glyph) for glyph in (1, 2)]
+    pairs = [pair for each in shown for pair in zip(each["cost"], each["accuracy"], strict=True)]
+    assert any(pair == pytest.approx(point) for pair in pairs)
+    assert page.figure.live.title == "What accuracy costs on Ag:a-Si"
