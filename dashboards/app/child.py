@@ -17,6 +17,8 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
+import panel as pn
+
 from dashboards.app.uploads import MEBI
 
 MEMORY = 3 * 1024 * MEBI  # address space, a third of which libraries take
@@ -47,11 +49,18 @@ def prepare() -> None:
 async def read_beside(
     function: Callable[..., Any], *given: Any, deadline: float = DEADLINE_S
 ) -> Any:
-    """Like :func:`in_child`, without blocking the event loop or its thread pool."""
+    """Like :func:`in_child`, without blocking the event loop or its thread pool.
+
+    Cancels the caller if its page was closed meanwhile: there is nothing left to show it on.
+    """
     loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(
-        _waits, partial(in_child, function, *given, deadline=deadline)
-    )
+    page = pn.state.curdoc.session_context if pn.state.curdoc else None
+    work = partial(in_child, function, *given, deadline=deadline)
+    try:
+        return await loop.run_in_executor(_waits, work)
+    finally:
+        if page is not None and page.destroyed:
+            raise asyncio.CancelledError
 
 
 def in_child(function: Callable[..., Any], *given: Any, deadline: float = DEADLINE_S) -> Any:

@@ -71,7 +71,7 @@ _FOCUS = (
     "a:focus-visible{outline:2px solid #fff;outline-offset:1px} a:hover{background:#00000033} "
     "@media(max-width:600px){h1{position:absolute;clip-path:inset(50%)}"
     "nav{max-width:calc(100vw - 150px);flex-wrap:wrap}"  # the switch of light and dark stays
-    "nav a{font-size:13px!important;padding:2px 7px!important}}"
+    "nav a{font-size:13px!important;padding:2px 5px!important}}"
 )
 
 

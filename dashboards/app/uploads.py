@@ -11,6 +11,8 @@ from typing import Any
 
 import panel_material_ui as pmui
 
+from dashboards.app import site
+
 MEBI = 2**20
 
 
@@ -27,6 +29,12 @@ class Upload(pmui.FileInput):
     """
 
     arriving: Callable[[str, float], None] | None = None
+
+    def _handle_msg(self, msg: dict[str, Any]) -> None:
+        if msg["status"] == "error":  # the browser's: it does not send a file that is too large
+            site.notify(str(msg.get("error"))[:200])
+        else:
+            super()._handle_msg(msg)
 
     def _process_chunk(self, msg: dict[str, Any]) -> None:
         data = msg["data"]

@@ -1,18 +1,20 @@
 """What visitors send: bytes only, of bounded size, read in a process with limits."""
 
+import asyncio
 import io
 import itertools
 import random
 import re
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import xarray as xr
 
-from dashboards.app import child
+from dashboards.app import child, site
 from dashboards.app.child import in_child
 from dashboards.app.settings_text import knobs_of_yaml
 from dashboards.app.uploads import Upload
@@ -208,3 +210,17 @@ def all_read(data):
 @pytest.mark.parametrize("write", [to_bytes, to_zarr_zip])
 def test_mutations_open_or_are_one_error(tree, write):
     assert 0 <= in_child(all_read, write(tree), deadline=200.0) <= 200
+
+
+def test_a_file_that_the_browser_refuses_is_said(monkeypatch):
+    said = []
+    monkeypatch.setattr(site, "notify", said.append)
+    Upload(max_file_size=10)._handle_msg({"status": "error", "error": "File too large"})
+    assert said == ["File too large"]
+
+
+def test_work_for_a_page_that_was_closed_shows_nothing(monkeypatch):
+    page = SimpleNamespace(session_context=SimpleNamespace(destroyed=True))
+    monkeypatch.setattr(child.pn, "state", SimpleNamespace(curdoc=page))
+    with pytest.raises(asyncio.CancelledError):
+        beside(child.read_beside(len, b"table"))
