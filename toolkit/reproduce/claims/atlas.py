@@ -63,6 +63,7 @@ def cases_of(cell: Device | str, size: str) -> list[Case]:
             {**fixed, **knobs_of_entry(algorithm, rank)},
             EPOCHS[size],
             RATES,
+            seeds=5 if size == FULL else 3,
         )
         for algorithm, knobs in ALGORITHMS.items()
         for rank in _ranks(algorithm, size)
