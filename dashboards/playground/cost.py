@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import reduce
+from html import escape
 from operator import add
 from typing import Any
 
 import torch
 
+from dashboards.app.address import join
 from dashboards.app.figure_pane import table
-from dashboards.app.site import Text
+from dashboards.app.site import Text, link
 from dashboards.playground.view import View
 from toolkit.crossbar.cost import Cost, expected_pulses
+from toolkit.crossbar.devices.presets import is_preset
 from toolkit.lowrank import LowRank
 from toolkit.training.experiment.snapshot import Look, Snapshot
+
+_POWERS = [2**i for i in range(11)]  # that the Budget page has
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,7 @@ class Spending:
     gradient_words: tuple[int, int]
     expected_pulses: tuple[float, float] | None
     cost: Cost | None
+    budget: str  # address of the Budget page with this network; empty before the first step
 
 
 def spending(look: Look) -> Spending:
@@ -41,7 +47,32 @@ def spending(look: Look) -> Spending:
         gradient_words=look.run.gradient_words(),
         expected_pulses=_expected(look),
         cost=reduce(add, (array.cost() for array in arrays)) if arrays else None,
+        budget=budget_address(look),
     )
+
+
+def budget_address(look: Look) -> str:
+    """The Budget page with the run's network; empty before the first step."""
+    run = look.run
+    if not look.latest:
+        return ""
+    layers = []
+    for name, (update, errors, _) in look.latest.items():
+        m, n = update.shape
+        layers.append(f"{name}:{m}:{n}:{-(-len(errors) // run.batch_size)}")
+    pairs = [
+        ("network", "your own table"),
+        ("layers", ",".join(layers)),
+        ("rank", str(min(run.rank, 64))),
+    ]
+    pairs += [
+        (name, str(size))
+        for name, size in (("batch", run.batch_size), ("block", run.block_size))
+        if size in _POWERS
+    ]
+    if isinstance(run.device, str) and is_preset(run.device):
+        pairs.append(("device", run.device))
+    return link("budget", join(pairs))
 
 
 def _expected(look: Look) -> tuple[float, float] | None:
@@ -100,6 +131,9 @@ def cost_html(spending: Spending, pulses: int) -> str:
     if spending.cost is not None:
         note += "; pulses: the average of stochastic rounding.<br>† cells only, since programmed"
     shown = table(["", "this run", "full gradient"], rows, numbers=True)
+    if spending.budget:
+        address = escape(spending.budget)
+        note += f'.<br><a href="{address}" style="color:inherit">The budget of a chip for it</a>'
     return f'{shown}<p style="font-size:12px;margin:6px 0">{note}.</p>'
 
 

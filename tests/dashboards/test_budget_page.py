@@ -2,10 +2,12 @@
 
 import io
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 
 from dashboards.app import child
@@ -19,10 +21,13 @@ from dashboards.budget.networks import (
 )
 from dashboards.budget.page import BARS, OWN, Budget, file_of
 from dashboards.budget.report import layer_rows, sentence
+from dashboards.playground import cost
 from tests.dashboards.driving import beside
-from toolkit.budget import Chip, Layer, compare
+from toolkit.budget import Chip, Layer, compare, layers_of
 from toolkit.crossbar import get_device
 from toolkit.teaching.series import FOLDER
+from toolkit.training import Experiment
+from toolkit.training.models import make_model
 
 TABLE = b"""
 - {name: conv, outputs: 16, inputs: 27, positions: 1024}
@@ -247,3 +252,20 @@ def test_the_question_marks_lead_to_sections_that_exist():
     for about in shown:
         (section,) = re.findall("Notebook 15, “(.*)”", about)
         assert f'"## {section}\\n"' in text
+
+
+@pytest.mark.parametrize("model", ["mlp", "lenet"])
+def test_a_run_opens_the_budget_of_its_own_network(model):
+    run = Experiment(model=model, hidden=[16], device="EcRam", rank=2, batch_size=32, block_size=4)
+    look = SimpleNamespace(run=run, latest=run.latest())
+    assert cost.budget_address(look) == ""  # what a layer reads is known after a step
+    run.step()
+    look.latest = run.latest()
+    page = Budget(cost.budget_address(look).partition("?")[2])
+    assert page.notice.object == ""
+    hidden = [16] if model == "mlp" else None
+    plain = make_model(model, run.data, hidden=hidden, generator=torch.Generator())
+    sizes = [(e.outputs, e.inputs, e.positions) for e in layers_of(plain, (run.data.features,))]
+    assert [(e.outputs, e.inputs, e.positions) for e in page._shown.layers] == sizes
+    asked = page._shown
+    assert (asked.device, asked.rank, asked.batch, asked.block) == ("EcRam", 2, 32, 4)
