@@ -223,7 +223,7 @@ def test_the_sidebar_of_a_phone_stays_open_for_who_has_touched_the_page(
     touch = "addEventListener('DOMContentLoaded', () => dispatchEvent(new Event('pointerdown')))"
     page.add_init_script(touch)  # before the page is drawn
     visit(page, dashboard)
-    page.wait_for_timeout(1000)  # it would slide out
+    page.wait_for_timeout(5000)  # it would slide out when all is there
     expect(page.get_by_role("slider", name="Rank")).to_be_visible()
 
 
