@@ -281,6 +281,26 @@ def test_a_budget_is_what_arrays_spend(dataset, device, method):
         assert time["writes"] == pytest.approx(cost.write_time, rel=0.1)
 
 
+def test_writes_cost_what_another_simulator_spends():
+    """MLP+NeuroSim V3.0 (commit cc13863), its own network and default cell, Ag:a-Si.
+
+    Run on 1000 black and white samples of MNIST, 400-100-10, with two lines added that count:
+    170,766 pulses up, 88,218 down, 14.67 uJ of V^2 G t in cells.
+    """
+    layers = [Layer("hidden", 100, 400), Layer("output", 10, 100)]
+    pulses, joules, samples = 170_766 + 88_218, 1.466785e-5, 1000
+    does = Activity(pulses=pulses / samples / (2 * 41_000))
+    found = budget(
+        layers,
+        Chip(get_device("Ag:a-Si")),
+        method="per-sample",
+        batch_size=1,
+        activity=dict.fromkeys(("hidden", "output"), does),
+    )
+    ours = samples * float(found.energy.sel(part="writes", price="typical").sum())
+    assert ours == pytest.approx(joules, rel=0.05)
+
+
 def test_factors_pay_only_where_k_is_small():
     """k (m + n + 1) numbers against m n: below the crossing nothing is saved."""
     for m, n, pays in ((16, 16, False), (17, 17, True), (9, 129, True), (8, 129, False)):
