@@ -22,7 +22,6 @@ from toolkit.training.experiment.knobs import (
     knobs_of,
     reference,
 )
-from toolkit.training.experiment.physics import ALGORITHMS, DIRECT
 from toolkit.training.experiment.settings import Settings
 from toolkit.training.layers.convert import DIGITAL
 
@@ -98,16 +97,10 @@ def moving_along(name: str, value: Any, block_size: int) -> dict[str, Any]:
 def chosen_text(name: str, value: Any) -> str:
     """One sentence on the chosen method or device; empty for other knobs and your own objects."""
     if name == "method":
-        return _first_sentences(ESTIMATORS[value])
-    if name == "algorithm" and value != DIRECT:
-        return _first_sentences(ALGORITHMS[value])
+        return (inspect.getdoc(ESTIMATORS[value]) or "").split("\n\n")[0].replace("`", "")
     if name == "device" and value == DIGITAL:
         return "Plain weights: numbers without cells, pulses or noise."
     return _about_device(get_device(value)) if name == "device" and value in device_names() else ""
-
-
-def _first_sentences(cls: type) -> str:
-    return (inspect.getdoc(cls) or "").split("\n\n")[0].replace("`", "")
 
 
 def _about_device(device: Device) -> str:

@@ -611,4 +611,29 @@ MUTANTS = [
         "{g!r}",
         "tests/crossbar/test_chip_files.py",
     ),
+    # algorithms and the atlas
+    Mutant(
+        "toolkit/training/experiment/physics.py",
+        '"device", "algorithm", "buffer_rank"',
+        '"device", "algorithm"',
+        "tests/training/test_algorithms.py",
+    ),
+    Mutant(
+        "toolkit/reproduce/atlas.py",
+        "if algorithm != SINGLE:",
+        "if algorithm:",
+        "tests/reproduce/test_atlas.py",
+    ),
+    Mutant(
+        "toolkit/reproduce/atlas.py",
+        "found[best].mean - NEAR",
+        "found[best].mean",
+        "tests/reproduce/test_atlas.py",
+    ),
+    Mutant(
+        "toolkit/plots/atlas.py",
+        "-points[name][1])",
+        "points[name][1])",
+        "tests/plots/test_atlas.py",
+    ),
 ]
