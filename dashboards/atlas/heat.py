@@ -155,6 +155,6 @@ def race_link(device: str, entry: Entry, rates: Mapping[tuple[str, Entry], float
     return site.link("race", query_of_runs(runs))
 
 
-_HEAD = "padding:2px 6px;font-weight:600;text-align:center;vertical-align:bottom;max-width:9ch"
+_HEAD = "padding:2px 6px;font-weight:600;text-align:center;white-space:nowrap"
 _NAME = "padding:2px 8px 2px 0;font-weight:400;text-align:left;white-space:nowrap"
 _CELL = "padding:4px 8px;text-align:center;border-radius:3px;min-width:7ch;white-space:nowrap;"
