@@ -123,7 +123,8 @@ def trained(folder, first, change):
         assert torch.equal(one.weights, other.weights)
         assert one.weights.isfinite().all()
         if not isinstance(one, DigitalArray):
-            assert_within_bounds(one._cells)
+            for part in getattr(one, "parts", [one]):
+                assert_within_bounds(part._cells)
             assert torch.equal(one.conductance, other.conductance)
     return True
 

@@ -346,9 +346,10 @@ def _mean_of_cells(names: tuple[str, ...], own: Floats) -> tuple[Values, Floats,
     Of levels, the mean is that of the step, 1 / levels, as the scale of a response's cells has it.
     """
     is_level = np.array([key in LEVELS for key in names])
-    traits = np.where(is_level, 1.0 / own, own)
+    power = np.where(is_level, -1.0, 1.0)  # 1 / own would warn of a shape of 0
+    traits = own**power
     mean = traits.mean(axis=0)
-    values = np.where(is_level, 1.0 / mean, mean)
+    values = mean**power
     slopes = np.where(is_level, -np.square(values), 1.0)
     covariance = np.cov(traits, rowvar=False) / len(own) * np.outer(slopes, slopes)
     return dict(zip(names, values.tolist(), strict=True)), covariance, len(own) - 1.0

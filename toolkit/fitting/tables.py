@@ -230,7 +230,7 @@ def _layout(rows: list[list[str]]) -> tuple[list[str] | None, int]:
         known = all(is_number(each) or each.lower() in MISSING for each in fields)
         return known and any(map(is_number, fields))
 
-    start = _first_run([is_reading(row) for row in rows])
+    start = _first_run(rows, [is_reading(row) for row in rows])
     units: list[str] = []
     for place in range(start - 1, max(start - 1 - _ABOVE, -1), -1):
         row = _joined(rows[place], width)
@@ -249,9 +249,14 @@ def _layout(rows: list[list[str]]) -> tuple[list[str] | None, int]:
     return None, start
 
 
-def _first_run(readings: list[bool]) -> int:
-    """Place of the first readings that are a table: an instrument's own numbers stand alone."""
+def _first_run(rows: list[list[str]], readings: list[bool]) -> int:
+    """Place of the first readings that are a table: an instrument's own numbers stand alone.
+
+    Only a row without numbers, such as a header, parts them from the table: after any other row
+    that is no reading, the readings before it would be lost without a word.
+    """
     starts = [n for n, one in enumerate(readings) if one and not (n and readings[n - 1])]
+    starts = starts[:1] + [n for n in starts[1:] if not any(map(is_number, rows[n - 1]))]
     long = [n for n in starts if all(readings[n : n + _RUN])]
     return [*long, *starts, len(readings) - 1][0]
 
