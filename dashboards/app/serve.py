@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -152,7 +153,9 @@ def serve(
     child.prepare()
     stock = Stock(server._tornado, f"{prefix}/", f"{address}:{port}", ready)
     keeping = loop.create_task(keep_stock(stock, sessions))
-    loop.run_in_executor(None, import_module("dashboards.results.page").examples)  # for Results
+    once = ThreadPoolExecutor(1)  # not the loop's, whose threads would stay
+    once.submit(import_module("dashboards.results.page").examples)  # for Results
+    once.shutdown(wait=False)
     print(f"Serving http://{address}:{port}{prefix}/ (Ctrl-C stops)", flush=True)
     if show:
         server.show(f"{prefix}/")
