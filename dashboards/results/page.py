@@ -207,12 +207,15 @@ class Results:
         """Say how far the opening of a run is."""
         self._progress.object = f'<div role="status">{site.small(text)}</div>' if text else ""
 
-    async def _open_examples(self, _: Any = None) -> None:
+    async def _open_examples(self, pressed: Any = None) -> None:
         self._example.loading = True
         if not self.runs:
             self.explorer.text.object = _TRAINING
         await asyncio.to_thread(examples)
         self._example.loading = False
+        if pressed is None and self.runs:  # opened meanwhile: nothing moves under the visitor
+            self._examples_asked = False
+            return
         self.open_examples()
 
     def _new_name(self, filename: str) -> str:
