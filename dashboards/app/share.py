@@ -15,9 +15,9 @@ import xarray as xr
 
 from dashboards.app.child import read_beside
 from dashboards.app.downloads import Download, beside
-from dashboards.app.settings_text import MAX_YAML_BYTES, knobs_of_yaml, python_of, yaml_of
+from dashboards.app.settings_text import knobs_of_yaml, python_of, yaml_of
 from dashboards.app.site import Text, button
-from dashboards.app.uploads import Upload
+from dashboards.app.uploads import yaml_upload
 from toolkit.results import to_bytes, to_zarr_zip
 from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.live import LiveRun
@@ -46,7 +46,6 @@ class Share:
         refuse: Callable[[str], None],
     ) -> None:
         self._run, self._load, self._refuse = run, load, refuse
-        style = {"variant": "outlined", "size": "small", "margin": (5, 4)}
         self.netcdf = Download(
             "Download run (netCDF)", "sbpca-run.nc", partial(self._file, to_bytes), say=refuse
         )
@@ -59,12 +58,7 @@ class Share:
         self.settings = Download(
             "Download settings (YAML)", "sbpca-settings.yaml", self._settings_file, say=refuse
         )
-        self.upload = Upload(
-            label="Load settings (YAML)",
-            accept=".yaml,.yml",
-            max_file_size=MAX_YAML_BYTES,
-            **style,
-        )
+        self.upload = yaml_upload("Load settings (YAML)")
         self.upload.param.watch(self._uploaded, "value")
         self.link = button("Copy link", variant="outlined")
         self.link.js_on_click(code="navigator.clipboard?.writeText(location.href)")

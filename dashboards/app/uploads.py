@@ -12,6 +12,7 @@ from typing import Any
 import panel_material_ui as pmui
 
 from dashboards.app import site
+from dashboards.app.settings_text import MAX_YAML_BYTES
 
 MEBI = 2**20
 
@@ -53,3 +54,15 @@ class Upload(pmui.FileInput):
             file = self._file_buffer.get(msg["name"])  # forgotten once it is whole
             share = len(file["chunks"]) / max(1, int(file["total_chunks"])) if file else 1.0
             self.arriving(str(msg["name"]), min(share, 1.0))
+
+
+def yaml_upload(label: str) -> Upload:
+    """A small button for a YAML file of at most ``MAX_YAML_BYTES``."""
+    return Upload(
+        label=label,
+        accept=".yaml,.yml",
+        max_file_size=MAX_YAML_BYTES,
+        variant="outlined",
+        size="small",
+        margin=(5, 4),
+    )

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from html import escape
 from typing import NamedTuple
 
-import numpy as np
 import xarray as xr
 from bokeh.palettes import Viridis256
 
@@ -15,12 +14,20 @@ from dashboards.app import site
 from dashboards.race.page import query_of_runs
 from toolkit.crossbar.devices.presets import is_preset
 from toolkit.plots.budget import prefix
-from toolkit.reproduce.atlas import ALGORITHMS, SINGLE, SUM, knobs_of_entry
+from toolkit.reproduce.atlas import (
+    ALGORITHMS,
+    SINGLE,
+    SUM,
+    Entry,
+    entries,
+    knobs_of_entry,
+    name_of,
+)
 from toolkit.reproduce.claims.atlas import CELLS
-from toolkit.reproduce.statistics import Interval, interval
+from toolkit.reproduce.statistics import Interval
 from toolkit.training.layers.convert import DIGITAL
 
-Entry = tuple[str, int]
+Columns = Mapping[str, Mapping[Entry, Interval]]
 
 
 class Measure(NamedTuple):
@@ -41,22 +48,9 @@ MEASURES = {
 }
 
 
-def found(data: xr.Dataset, measure: Measure) -> dict[str, dict[Entry, Interval]]:
-    """The mean over seeds, with its interval, of every entry measured on every cell."""
-    values = data[measure.variable]
-    stacked = {
-        (str(device), (str(algorithm), int(rank))): values.sel(
-            device=device, algorithm=algorithm, rank=rank
-        ).values
-        for device in values.device.values
-        for algorithm in values.algorithm.values
-        for rank in values["rank"].values
-    }
-    table: dict[str, dict[Entry, Interval]] = {str(name): {} for name in values.device.values}
-    for (device, entry), each in stacked.items():
-        if np.isfinite(each).any():
-            table[device][entry] = interval(each)
-    return table
+def found(data: xr.Dataset, variable: str) -> Columns:
+    """A variable of everything measured, by cell."""
+    return {device: entries(data, device, variable) for device in map(str, data.device.values)}
 
 
 class Heat:
@@ -67,9 +61,9 @@ class Heat:
 
     def __init__(
         self,
-        columns: Mapping[str, Mapping[Entry, Interval]],
+        columns: Columns,
         measure: Measure,
-        rates: Mapping[tuple[str, Entry], float],
+        rates: Columns,
         advised: Collection[tuple[str, Entry]],
     ) -> None:
         self.columns, self.measure, self.rates, self.advised = columns, measure, rates, advised
@@ -136,20 +130,16 @@ class Heat:
         return f"{factor * value:.3g} {unit}".strip()
 
 
-def name_of(entry: Entry) -> str:
-    """An algorithm and its rank in words."""
-    algorithm, rank = entry
-    return f"{algorithm}, k = {rank}" if rank else algorithm
-
-
-def race_link(device: str, entry: Entry, rates: Mapping[tuple[str, Entry], float]) -> str:
+def race_link(device: str, entry: Entry, rates: Columns) -> str:
     """The address of a race of an entry against MBGD on the same cell; empty for own cells."""
     if device != DIGITAL and not is_preset(device):
         return ""
     other: Entry = (SUM, 0) if entry != (SUM, 0) else (SINGLE, 0)
+    fixed = {"device": device, "pair": CELLS.get(device, "differential")}
+    known = rates.get(device, {})
     runs = [
-        {"device": device, "pair": CELLS.get(device, "differential"), **knobs_of_entry(*each)}
-        | {"learning_rate": rates.get((device, each), 0.3)}
+        {**fixed, **knobs_of_entry(*each)}
+        | ({"learning_rate": known[each].mean} if each in known else {})
         for each in (entry, other)
     ]
     return site.link("race", query_of_runs(runs))

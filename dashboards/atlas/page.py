@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import panel as pn
 import panel_material_ui as pmui
-import torch
 import xarray as xr
 
 from dashboards.app import site
@@ -22,18 +21,24 @@ from dashboards.app.address import Address, Watched, join, parse, query_asked
 from dashboards.app.child import read_beside
 from dashboards.app.downloads import Download, export_buttons
 from dashboards.app.figure_pane import WHOLE, FigurePane
-from dashboards.app.settings_text import MAX_YAML_BYTES
 from dashboards.app.site import Text, Visitor
-from dashboards.app.uploads import Upload
-from dashboards.atlas.heat import MEASURES, Heat, Measure, found, name_of
+from dashboards.app.uploads import yaml_upload
+from dashboards.atlas.heat import MEASURES, Heat, found
 from toolkit.crossbar import Device, device_names, get_device, open_device
 from toolkit.plots import LiveFigure
 from toolkit.plots.atlas import trade_off
-from toolkit.reproduce.atlas import Recommendation, basis_of, open_atlas, recommend
+from toolkit.reproduce.atlas import (
+    Recommendation,
+    basis_of,
+    entries,
+    name_of,
+    open_atlas,
+    recommend,
+)
 from toolkit.reproduce.claim import FULL
 from toolkit.reproduce.claims.atlas import cases_of, measure
 from toolkit.reproduce.results import to_dataset
-from toolkit.reproduce.study import Case, Row, measure_case
+from toolkit.reproduce.study import Case, Row, load_and_measure
 
 LAYERS = [(128, 65), (10, 129)]  # of the network that the atlas was measured with
 WORDS = sum(m * n for m, n in LAYERS)
@@ -53,18 +58,11 @@ _ABOUT_OWN = "Trains every algorithm on that cell, which takes some minutes, and
 NONE_FITS = "no algorithm measured here keeps so few numbers."
 ACCURACY = next(iter(MEASURES))
 _COSTS = [name for name in reversed(MEASURES) if name != ACCURACY]
-_RATE = Measure("learning_rate", "")
 LONGEST_S = 300.0  # for one algorithm on a cell
 _MEASURING = "atlas: a cell is measured"  # for one visitor at a time
 
 published = cache(open_atlas)
-
-
-def measured(case: Case) -> list[Row]:
-    """Train one case of the atlas, in a process of its own."""
-    torch.set_num_threads(1)
-    assert case.data is not None
-    return measure_case(case, data=case.data.load(None), measure=measure)
+_measured = partial(load_and_measure, measure=measure, threads=1)
 
 
 def device_of_yaml(data: bytes) -> Device:
@@ -92,8 +90,8 @@ class Atlas:
                 raise ValueError(f"{next(iter(asked))[:40]!r} is not a setting of this page.")
         except ValueError as error:
             site.notify(f"This URL is not valid: {error}", also=self.notice)
-        self.figure = FigurePane(self._trade_off(published()), about="", height="340px")
-        self.draw()
+        self.figure = FigurePane(self._trade_off(published()), height="340px")
+        self._draw_table()
         for widget in self._state.widgets.values():
             widget.param.watch(lambda _: self.draw(), "value")
 
@@ -118,14 +116,7 @@ class Atlas:
         self.cell = site.select("Another cell", others, "Of the list of devices.", **wide)
         self.begin = site.button("Measure it", variant="outlined")
         self.begin.on_click(self._measure_chosen)
-        self.upload = Upload(
-            label="Measure a device file (YAML)",
-            accept=".yaml,.yml",
-            max_file_size=MAX_YAML_BYTES,
-            variant="outlined",
-            size="small",
-            margin=(5, 4),
-        )
+        self.upload = yaml_upload("Measure a device file (YAML)")
         self.upload.param.watch(self._uploaded, "value")
         self.progress = pmui.LinearProgress(value=0, visible=False, **wide)
         self.stage = Text("", width=260, margin=(0, 10))
@@ -161,26 +152,29 @@ class Atlas:
         )
 
     def draw(self) -> None:
+        """Show what is chosen, and all that is measured by now."""
+        self._draw_table()
+        self.figure.replace(self._trade_off(self.data()))
+        self.address.keep(join(self._state.pairs()))
+
+    def _draw_table(self) -> None:
         """Show the chosen measure, with a star where an algorithm is advised."""
         data, measure = self.data(), MEASURES[self._state.widgets["measure"].value]
         advice = {name: self._advised(name, data) for name in map(str, data.device.values)}
         stars = {(name, (one.algorithm, one.rank)) for name, one in advice.items() if one}
-        rates = {(name, entry): each.mean for name, column in found(data, _RATE).items()
-                 for entry, each in column.items()}  # fmt: skip
-        heat = Heat(found(data, measure), measure, rates, stars).html()
+        rates = found(data, "learning_rate")
+        heat = Heat(found(data, measure.variable), measure, rates, stars).html()
         self._heat.object = (
             '<div tabindex="0" role="region" aria-label="Atlas" style="overflow-x:auto">'
             f"{heat}</div>"
         )
         self._advice.object = _advice_html(advice, basis_of(data))
-        self.figure.replace(self._trade_off(data))
-        self.address.keep(join(self._state.pairs()))
 
     def _trade_off(self, data: xr.Dataset) -> LiveFigure:
         """Accuracy against the chosen cost, on the chosen cell."""
         device, cost = (self._state.widgets[name].value for name in ("cell", "cost"))
-        accuracy = found(data, MEASURES[ACCURACY])[device]
-        spent = found(data, MEASURES[cost])[device]
+        accuracy = entries(data, device)
+        spent = entries(data, device, MEASURES[cost].variable)
         points = {
             name_of(entry): (spent[entry].mean, accuracy[entry].mean)
             for entry in accuracy.keys() & spent.keys()
@@ -250,7 +244,7 @@ class Atlas:
                 return
             self.stage.object = site.small(f"{name}: {done} of {len(cases)} measured")
             self.progress.value = round(100 * done / len(cases))
-            rows = await read_beside(measured, case, deadline=LONGEST_S)
+            rows = await read_beside(_measured, case, deadline=LONGEST_S)
             self.own.setdefault(name, []).extend(rows)
             self._state.widgets["cell"].options = self._cells()
             self.draw()

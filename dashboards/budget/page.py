@@ -23,7 +23,7 @@ from dashboards.app.child import read_beside
 from dashboards.app.downloads import Download, export_buttons
 from dashboards.app.figure_pane import WHOLE, FigurePane, explanation, facts, grid, table
 from dashboards.app.settings_text import MAX_YAML_BYTES
-from dashboards.app.uploads import Upload
+from dashboards.app.uploads import yaml_upload
 from dashboards.budget.networks import (
     layers_by_name,
     layers_of_query,
@@ -181,14 +181,7 @@ class Budget:
         )
         self._use = site.button("Use these layers", variant="outlined")
         self._use.on_click(self._use_text)
-        self.upload = Upload(
-            label="Load layers (YAML)",
-            accept=".yaml,.yml",
-            max_file_size=MAX_YAML_BYTES,
-            variant="outlined",
-            size="small",
-            margin=(5, 4),
-        )
+        self.upload = yaml_upload("Load layers (YAML)")
         self.upload.param.watch(self._uploaded, "value")
         self._table = pn.Column(
             self.text, pn.FlexBox(self._use, self.upload), visible=False, margin=0

@@ -320,25 +320,21 @@ class Playground:
             if name in changes:
                 text.object = small(chosen_text(name, changes[name]))
         if "method" in changes:
-            self._allow("estimator", estimator_knobs(changes["method"]))
+            self._allow(knobs_of(Settings, sets="estimator"), estimator_knobs(changes["method"]))
         if "algorithm" in changes:
-            self._allow_of_algorithm(OF_ALGORITHM[changes["algorithm"]])
+            self._allow(OF_ALGORITHM[BUFFERED], OF_ALGORITHM[changes["algorithm"]])
         if "device" in changes:
             self._show_nonidealities(Settings(device=changes["device"]).nonidealities())
         self._arrange()
         self._following = False
 
-    def _allow(self, sets: str, names: Collection[str]) -> None:
-        """Disable the knobs that set this part of the run, except ``names``."""
-        for name in self.widgets.keys() & knobs_of(Settings, sets=sets).keys():
-            self.widgets[name].disabled = name not in names
-
-    def _allow_of_algorithm(self, names: Collection[str]) -> None:
-        for name in self.widgets.keys() & OF_ALGORITHM[BUFFERED]:
+    def _allow(self, among: Collection[str], names: Collection[str]) -> None:
+        """Disable the knobs in ``among``, except ``names``."""
+        for name in self.widgets.keys() & set(among):
             self.widgets[name].disabled = name not in names
 
     def _show_nonidealities(self, values: dict[str, float]) -> None:
-        self._allow("device", values)
+        self._allow(knobs_of(Settings, sets="device"), values)
         for name in values.keys() & self.widgets.keys():
             show(self.widgets[name], values[name])
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ _EXAMPLES = (
     ("example, SBPCA rank 1, then 4", {"method": "sbpca", "rank": 1}),
     ("example, SGD", {"method": "sgd"}),
 )
+_one_at_a_time = threading.Lock()
 _TRAINING = '<p style="margin:12px" role="status">Training two short example runs …</p>'
 _INTRO = (
     "What training runs have recorded: losses, accuracies, spectra of gradients, conductances.",
@@ -299,9 +301,14 @@ async def attempt(data: bytes) -> xr.DataTree | ValueError:
     return tree
 
 
-@functools.cache
 def examples() -> dict[str, xr.DataTree]:
     """Two short runs on the digits with the same seed; one raises its rank midway."""
+    with _one_at_a_time:  # a visitor may ask while the server is training them
+        return _trained()
+
+
+@functools.cache
+def _trained() -> dict[str, xr.DataTree]:
     trees = {}
     for name, knobs in _EXAMPLES:
         run = Experiment(device="EpiRAM", hidden=[32], record_every=20, **knobs)

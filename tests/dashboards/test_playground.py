@@ -81,6 +81,18 @@ def test_a_smaller_batch_takes_the_block_along(playground):
     assert playground.run.snapshot.knobs["block_size"] == 4
 
 
+def test_an_algorithm_shows_the_knobs_that_it_has(playground):
+    own = {"buffer_rank", "transfer_columns", "transfer_rate", "gamma"}
+
+    def offered() -> set[str]:
+        return {name for name in own if playground.widgets[name].visible}
+
+    assert offered() == set()
+    for algorithm, expected in (("mixed precision", {"buffer_rank"}), ("Tiki-Taka v2", own)):
+        playground.widgets["algorithm"].value = algorithm
+        frames(playground, until=lambda want=expected: offered() == want)
+
+
 def test_a_refused_knob_goes_back_to_what_the_run_has(playground):
     playground.widgets["block_size"].value = 128
     frames(playground, until=lambda: bool(playground.notice.object))

@@ -28,3 +28,7 @@ def test_the_figure_joins_the_front_and_shows_every_point():
     assert sorted(names) == sorted(POINTS)
     assert list(labels.dimension_values("algorithm")) == ["free", "cheap", "best"]
     assert hv.render(drawn).xaxis[0].axis_label == "words"
+
+
+def test_a_cell_without_that_cost_has_an_empty_figure():
+    assert hv.render(trade_off({}, "pulses", "title")).xaxis[0].axis_label == "pulses"

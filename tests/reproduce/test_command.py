@@ -10,7 +10,7 @@ import xarray as xr
 import toolkit.reproduce
 from tests.processes import ROOT
 from toolkit.cli import main
-from toolkit.reproduce import CLAIMS, command, reproduce
+from toolkit.reproduce import CLAIMS, reproduce, study
 from toolkit.reproduce.study import Case, Data
 
 SIZE = "smallest"
@@ -61,13 +61,13 @@ def small_claim(monkeypatch):
 def measured(monkeypatch):
     """The cases that were measured, in order."""
     cases = []
-    real = command.measure_case
+    real = study.measure_case
 
     def spy(case, **rest):
         cases.append(case)
         return real(case, **rest)
 
-    monkeypatch.setattr(command, "measure_case", spy)
+    monkeypatch.setattr(study, "measure_case", spy)
     return cases
 
 
@@ -90,17 +90,17 @@ def test_a_claim_without_any_data_is_not_measured(tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("small_claim")
 def test_an_interrupted_study_goes_on(tmp_path, measured, monkeypatch):
-    real = command.measure_case
+    real = study.measure_case
 
     def interrupted(case, **rest):
         if len(measured) == 1:
             raise KeyboardInterrupt
         return real(case, **rest)
 
-    monkeypatch.setattr(command, "measure_case", interrupted)
+    monkeypatch.setattr(study, "measure_case", interrupted)
     with pytest.raises(KeyboardInterrupt):
         reproduce(["C1"], out=tmp_path, size=SIZE, say=lambda _: None)
-    monkeypatch.setattr(command, "measure_case", real)
+    monkeypatch.setattr(study, "measure_case", real)
     reproduce(["C1"], out=tmp_path, size=SIZE, say=lambda _: None)
     assert [case.labels["rank"] for case in measured] == [1, 2]
     reproduce(["C1"], out=tmp_path, size=SIZE, seeds=1, say=lambda _: None)
@@ -142,3 +142,13 @@ def test_a_claim_draws_in_a_process_of_its_own(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
     assert "bokeh" in (tmp_path / "C5.html").read_text(encoding="utf-8").lower()
+
+
+@pytest.mark.usefixtures("small_claim")
+def test_workers_measure_the_same(tmp_path):
+    said: list[str] = []
+    for name, workers in (("one", 1), ("two", 2)):
+        reproduce(["C1"], out=tmp_path / name, size=SIZE, workers=workers, say=said.append)
+    alone, together = (xr.open_dataset(tmp_path / name / "C1.nc") for name in ("one", "two"))
+    xr.testing.assert_identical(alone.test_accuracy, together.test_accuracy)
+    assert sum("leaves out: The data set mnist" in line for line in said) == 2

@@ -49,8 +49,8 @@ def trade_off(points: Mapping[str, Point], cost: str, title: str) -> hv.Overlay:
             text_color=BLUE,
         ),
     ]  # fmt: skip
-    costs = [x for x, _ in placed.values()]
-    low = max(min(y for _, y in placed.values()), max(y for _, y in placed.values()) - 30)
+    costs, heights = zip(*placed.values(), strict=True) if placed else ((1.0,), (100.0,))
+    low = max(min(heights), max(heights) - 30)
     return framed(hv.Overlay(drawn), title, cost, "test accuracy (%)", logx=True).opts(
         xlim=(min(costs) / 2.5, 1.5 * max(costs)), ylim=(low - 2, 101)
     )

@@ -18,6 +18,7 @@ from toolkit.reproduce.results import open_dataset
 from toolkit.reproduce.statistics import Interval, interval
 from toolkit.training.experiment.physics import BUFFERED, MIXED, TIKI
 
+Entry = tuple[str, int]  # algorithm and rank
 NEAR = 1.0  # percent below the best that is as good
 SUM, SINGLE = "MBGD, one sum", "MBGD, sample by sample"
 _SBPCA = {"method": "sbpca"}
@@ -78,8 +79,7 @@ class Recommendation:
     basis: str
 
     def __str__(self) -> str:
-        rank = f", rank {self.rank}" if self.rank else ""
-        return f"{self.algorithm}{rank}: {self.reason} {self.basis}"
+        return f"{name_of((self.algorithm, self.rank))}: {self.reason} {self.basis}"
 
 
 def open_atlas() -> xr.Dataset:
@@ -152,7 +152,7 @@ def recommend(
     cells = sum(m * n for m, n in shapes)
     rest = f"the best of {len(fits)} that fit"
     if chosen != best:
-        rest = f"within a point of {rest} ({_titled(*best)}: {found[best]} %)"
+        rest = f"within a point of {rest} ({name_of(best)}: {found[best]} %)"
     reason = (
         f"{found[chosen]} % on {name}, {rest}; it keeps {fits[chosen]:,} numbers, "
         f"{fits[chosen] / cells:.1%} of m n."
@@ -168,15 +168,24 @@ def recommend(
     )
 
 
-def entries(data: xr.Dataset, device: str) -> dict[tuple[str, int], Interval]:
-    """The test accuracy (percent) of every algorithm and rank measured on a cell."""
-    here = data.test_accuracy.sel(device=device)
+def entries(
+    data: xr.Dataset, device: str, variable: str = "test_accuracy"
+) -> dict[Entry, Interval]:
+    """A variable's mean over seeds, with its interval, of everything measured on a cell."""
+    here = data[variable].sel(device=device).transpose("algorithm", "rank", ...)
+    ranks = [int(rank) for rank in here["rank"].values]
     return {
-        (algorithm, int(rank)): interval(values)
-        for algorithm in map(str, data.algorithm.values)
-        for rank in data["rank"].values
-        if np.isfinite(values := here.sel(algorithm=algorithm, rank=rank).values).any()
+        (str(algorithm), rank): interval(values)
+        for algorithm, row in zip(here.algorithm.values, here.values, strict=True)
+        for rank, values in zip(ranks, row, strict=True)
+        if np.isfinite(values).any()
     }
+
+
+def name_of(entry: Entry) -> str:
+    """An algorithm and its rank in words."""
+    algorithm, rank = entry
+    return f"{algorithm}, k = {rank}" if rank else algorithm
 
 
 def basis_of(data: xr.Dataset) -> str:
@@ -189,9 +198,5 @@ def basis_of(data: xr.Dataset) -> str:
     )
 
 
-def _rate(data: xr.Dataset, device: str, entry: tuple[str, int]) -> float:
+def _rate(data: xr.Dataset, device: str, entry: Entry) -> float:
     return float(data.learning_rate.sel(device=device, algorithm=entry[0], rank=entry[1]))
-
-
-def _titled(algorithm: str, rank: int) -> str:
-    return f"{algorithm}, rank {rank}" if rank else algorithm

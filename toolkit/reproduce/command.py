@@ -8,9 +8,9 @@ import platform
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-import torch
 import xarray as xr
 
 from toolkit.checks import check_count
@@ -19,7 +19,7 @@ from toolkit.reproduce.claim import FULL, QUICK, Claim
 from toolkit.reproduce.claims import CLAIMS
 from toolkit.reproduce.results import Journal, open_dataset, save_dataset, to_dataset
 from toolkit.reproduce.statistics import overall_verdict
-from toolkit.reproduce.study import Case, Measure, Row, measure_case
+from toolkit.reproduce.study import Case, Measure, Row, load_and_measure
 from toolkit.results import root_attributes
 from toolkit.training.experiment.sweep import MOST_WORKERS, cluster
 from toolkit.writing import beside
@@ -74,7 +74,7 @@ def reproduce(
         cases = [replace(case, seeds=seeds or case.seeds) for case in claim.plan(size)]
         rows, missing = _measure(claim, cases, data_dir, journal, workers, say)
         measured += rows
-        data = _described(to_dataset(rows), claim, size, seeds, missing)
+        data = _described(to_dataset(rows), claim, cases, size, seeds, missing)
         save_dataset(data, out / f"{claim.name}.nc")
         if rows:
             figures.save_page(claim.draw(data), out / f"{claim.name}.html", title=claim.title)
@@ -112,12 +112,13 @@ def _measure(
     """Return the rows of each case whose data are here, and what is missing."""
     missing: dict[str, str] = {}
     left = [case for case in cases if journal.find(case.settings()) is None]
-    for case, found in _found(left, claim.measure, data_dir, workers):
-        if isinstance(found, FileNotFoundError):
+    for case, rows_of in _each(left, claim.measure, data_dir, workers):
+        try:
+            journal.add(case.settings(), rows_of())
+        except FileNotFoundError as error:
             assert case.data is not None
-            missing[case.data.name] = str(found)
+            missing[case.data.name] = str(error)
         else:
-            journal.add(case.settings(), found)
             say(f"{claim.name} " + ", ".join(f"{k} {v}" for k, v in case.labels.items()))
     for text in missing.values():
         say(f"{claim.name} leaves out: {text}")
@@ -125,45 +126,32 @@ def _measure(
     return [row for rows in known for row in rows], list(missing)
 
 
-def _found(
+def _each(
     cases: Sequence[Case],
     measure: Measure,
     data_dir: str | os.PathLike[str] | None,
     workers: int,
-) -> Iterator[tuple[Case, list[Row] | FileNotFoundError]]:
-    """Every case with its rows, as they are measured, or with the data set that is missing."""
+) -> Iterator[tuple[Case, Callable[[], list[Row]]]]:
+    """Every case with a function that returns its rows; with workers, as they are measured."""
     if workers == 1 or not cases:
-        yield from ((case, _load_and_measure(case, measure, data_dir)) for case in cases)
+        yield from ((case, partial(load_and_measure, case, measure, data_dir)) for case in cases)
         return
     from distributed import Client, as_completed
 
+    measured = partial(load_and_measure, measure=measure, data_dir=data_dir, threads=1)
     with cluster(None, workers) as address, Client(address) as client:
-        futures = {
-            client.submit(_load_and_measure, case, measure, data_dir, 1, pure=False): case
-            for case in cases
-        }
+        futures = {client.submit(measured, case, pure=False): case for case in cases}
         for future in as_completed(futures):
-            yield futures[future], future.result()
-
-
-def _load_and_measure(
-    case: Case,
-    measure: Measure,
-    data_dir: str | os.PathLike[str] | None,
-    threads: int | None = None,
-) -> list[Row] | FileNotFoundError:
-    """The rows of a case, with so many torch threads if this is a process of its own."""
-    if threads is not None:
-        torch.set_num_threads(threads)
-    try:
-        data = case.data.load(data_dir) if case.data else None
-    except FileNotFoundError as error:
-        return error
-    return measure_case(case, data=data, measure=measure)
+            yield futures[future], future.result
 
 
 def _described(
-    data: xr.Dataset, claim: Claim, size: str, seeds: int | None, missing: list[str]
+    data: xr.Dataset,
+    claim: Claim,
+    cases: Sequence[Case],
+    size: str,
+    seeds: int | None,
+    missing: list[str],
 ) -> xr.Dataset:
     """With provenance and the verdict as attributes."""
     settings = {"claim": claim.name, "size": size, "seeds": seeds}
@@ -180,7 +168,7 @@ def _described(
         ),
         machine=_machine(),
         missing=", ".join(missing),
-        cases=json.dumps([replace(c, seeds=seeds or c.seeds).settings() for c in claim.plan(size)]),
+        cases=json.dumps([case.settings() for case in cases]),
         verdict=overall_verdict(findings),
         findings="\n".join(map(str, findings)),
     )

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import torch
+
 from toolkit.crossbar import Device
 from toolkit.lowrank import estimator_knobs, make_estimator
 from toolkit.training import Dataset, DivergenceError, Experiment, load_dataset
@@ -123,6 +125,23 @@ def measure_case(case: Case, *, data: Dataset | None, measure: Measure) -> list[
     return [*rows, {**case.labels, "cpu_seconds": time.process_time() - started}]
 
 
+def load_and_measure(
+    case: Case,
+    measure: Measure,
+    data_dir: str | os.PathLike[str] | None = None,
+    *,
+    threads: int | None = None,
+) -> list[Row]:
+    """Measure a case with its data; FileNotFoundError if they are missing.
+
+    ``threads`` is for a process of its own, such as a worker: so many torch threads.
+    """
+    if threads is not None:
+        torch.set_num_threads(threads)
+    data = case.data.load(data_dir) if case.data else None
+    return measure_case(case, data=data, measure=measure)
+
+
 def _tune(case: Case, data: Dataset) -> Tuning:
     """Train on five sixths of the training samples, score on the rest."""
     part = data.split(HELD_OUT, seed=TUNING_SEED)
@@ -178,24 +197,24 @@ def measure_training(case: Case, data: Dataset | None, rate: float, seed: int) -
     """Train once: test accuracy at the end, and what was written until then."""
     assert data is not None
     run, whole = trained(case, data, learning_rate=rate, seed=seed)
-    pulses = {
-        "pulses": float(run.pulses),
-        "worst_cell_pulses": max(map(worst_pulses, run.arrays.values())),
-    }
     return [
         {
             "test_accuracy": accuracy(run, whole=whole),
             "diverged": int(not whole),
             "updates": run.step_count,
             "array_writes": run.step_count * writes_per_update(run),
-            **(pulses if run.pulses else {}),
+            **pulses_of(run),
         }
     ]
 
 
-def worst_pulses(array: Any) -> float:
-    """Pulses of the cell that got most; 0 without cells."""
-    return float(array.pulse_count.max()) if array.device is not None else 0.0
+def pulses_of(run: Experiment) -> dict[str, float]:
+    """Pulses in all and of the cell that got most; nothing if none were issued."""
+    counts = [each for array in run.arrays.values() if (each := array.pulse_count) is not None]
+    if not run.pulses:
+        return {}
+    worst = max((float(count.max()) for count in counts), default=0.0)
+    return {"pulses": float(run.pulses), "worst_cell_pulses": worst}
 
 
 def writes_per_update(run: Experiment) -> int:

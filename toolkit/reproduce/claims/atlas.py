@@ -20,10 +20,11 @@ from toolkit.reproduce.atlas import (
     entries,
     knobs_of_entry,
     memory_words,
+    name_of,
 )
 from toolkit.reproduce.claim import FULL, QUICK, SMALLEST, Claim
 from toolkit.reproduce.statistics import Finding, interval, paired
-from toolkit.reproduce.study import Case, Data, Row, accuracy, trained, worst_pulses
+from toolkit.reproduce.study import Case, Data, Row, accuracy, pulses_of, trained
 from toolkit.training import Dataset
 from toolkit.training.layers.convert import DIGITAL
 
@@ -85,12 +86,7 @@ def measure(case: Case, data: Dataset | None, rate: float, seed: int) -> list[Ro
     spent: dict[str, float] = {}
     if arrays:
         cost = reduce(add, (array.cost() for array in arrays))
-        spent = {
-            "pulses": float(run.pulses),
-            "worst_cell_pulses": max(map(worst_pulses, arrays)),
-            "write_energy": cost.write_energy,
-            "write_time": cost.write_time,
-        }
+        spent = {"write_energy": cost.write_energy, "write_time": cost.write_time}
     shapes = [array.shape for array in run.arrays.values()]
     words = memory_words(str(case.labels["algorithm"]), int(case.labels["rank"]), shapes)
     return [
@@ -98,6 +94,7 @@ def measure(case: Case, data: Dataset | None, rate: float, seed: int) -> list[Ro
             "test_accuracy": accuracy(run, whole=whole),
             "diverged": int(not whole),
             "memory_words": words,
+            **pulses_of(run),
             **spent,
         }
     ]
@@ -129,9 +126,9 @@ def draw(data: xr.Dataset) -> Any:
     """A heat map of the mean accuracy: cells across, algorithms and ranks down."""
     hv = figures.holoviews()
     cells = [
-        (device, f"{algorithm}, rank {rank}" if rank else algorithm, found.mean, str(found))
+        (device, name_of(entry), found.mean, str(found))
         for device in map(str, data.device.values)
-        for (algorithm, rank), found in entries(data, device).items()
+        for entry, found in entries(data, device).items()
     ]
     heat = hv.HeatMap(cells, ["cell", "algorithm"], ["test accuracy (%)", "interval"])
     low = float(np.floor(min(mean for _, _, mean, _ in cells)))
