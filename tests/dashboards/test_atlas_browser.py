@@ -17,6 +17,11 @@ def test_a_visitor_looks_up_a_cell_and_races_what_is_advised(
     assert serious_violations(page) == []
     choose(page, "Show", "Energy of writes")
     wait_until(page, lambda: "measure=Energy" in page.url, "the address followed")
+    choose(page, "Trade-off on", "ReRamES")
+    expect(page.get_by_role("heading", name="What accuracy costs on ReRamES")).to_be_visible()
+    with page.expect_download() as download:  # of the figure that took the first one's place
+        button(page, "PNG").click()
+    assert download.value.suggested_filename == "atlas-trade-off.png"
     choose(page, "Another cell", "FeFET")
     button(page, "Measure it").click()
     expect(page.get_by_text("FeFET: 0 of 20 measured")).to_be_visible()
