@@ -40,8 +40,9 @@ if (cb_obj.file) {{
 
 _EXPORT = f"""{SAVE_BLOB}
 for (const document_ of Bokeh.documents) {{
-  const figure = document_.get_model_by_name(figure_name)
-  const view = figure && document_.views_manager.find_one(figure)
+  // by its view: a figure that another has replaced keeps its name
+  const shown = (view) => view.model.name == figure_name && view.el.isConnected
+  const view = document_.views_manager.query_one(shown)
   if (view) {{
     view.export(kind).to_blob().then((blob) => save(blob, file_name + '.' + kind))
     break

@@ -44,7 +44,6 @@ class FigurePane:
 
     def replace(self, live: LiveFigure) -> None:
         """Show another figure in its place."""
-        self.live.figure.name = None  # the browser may keep it, and exports go by name
         self.live = live
         live.figure.name = self._name
         self.caption(live.title)
