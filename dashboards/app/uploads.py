@@ -34,8 +34,10 @@ class Upload(pmui.FileInput):
     def _handle_msg(self, msg: dict[str, Any]) -> None:
         if msg["status"] == "error":  # the browser's: it does not send a file that is too large
             site.notify(str(msg.get("error"))[:200])
-        else:
-            super()._handle_msg(msg)
+            return
+        if msg["status"] == "finished" and not self._buffer:
+            site.notify("Nothing arrived: the file is empty, or was refused.")
+        super()._handle_msg(msg)
 
     def _process_chunk(self, msg: dict[str, Any]) -> None:
         data = msg["data"]

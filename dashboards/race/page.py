@@ -406,7 +406,12 @@ def runs_of_query(query: str) -> list[dict[str, Any]]:
         letter, dot, _ = name.partition(".")
         if name not in ("runs", "along", "seeds") and not (dot and letter in allowed):
             raise ValueError(f"unknown name {name[:60]!r}; each begins with a run, as in 'a.rank'.")
-    return [knobs_of_query(asked, prefix=f"{letter}.") for letter in allowed]
+    runs = [knobs_of_query(asked, prefix=f"{letter}.") for letter in allowed]
+    for letter, knobs in zip(allowed, runs, strict=True):
+        for name, value in knobs.items():
+            if name in SHARED and f"{letter}.{name}" in asked and value != runs[0].get(name):
+                raise ValueError(f"all runs share {name}: set a.{name} alone; got {letter}.{name}")
+    return runs
 
 
 def axis_of_query(query: str) -> str:

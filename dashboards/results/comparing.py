@@ -30,11 +30,11 @@ _NAMES = ("left", "right")
 class Comparison:
     """Two figures of the same runs, each of one training variable, over steps, samples or pulses.
 
-    ``changed`` is called whenever the visitor changes what is shown.
+    ``changed`` is called whenever the visitor changes what is shown, ``say`` with what runs lack.
     """
 
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self._changed = changed
+    def __init__(self, changed: Callable[[], None], say: Callable[[str], None]) -> None:
+        self._changed, self._say = changed, say
         self._training: dict[str, xr.Dataset] = {}
         self._trees: dict[str, xr.DataTree] = {}
         self._asked: dict[str, str] = {}
@@ -83,9 +83,11 @@ class Comparison:
             if array.dims in (("step",), ("evaluation_step",)) and array.dtype.kind in "fiu"
         )
         for widget, default in zip(self.variables, _DEFAULTS, strict=True):
-            asked = self._asked.pop(widget.label, widget.value)
             options = list(names) or list(_DEFAULTS)
+            asked = self._asked.pop(widget.label, widget.value)
             value = next((name for name in (asked, default) if name in options), options[0])
+            if names and asked != value:
+                self._say(f"No open run has {asked!r} to compare; {value!r} is shown.")
             widget.param.update(options=options, value=value)
         self._draw()
 

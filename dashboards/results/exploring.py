@@ -44,12 +44,12 @@ NOTHING = (
 class Explorer:
     """The choice of what to show: group, variable, view and position along the other dims.
 
-    ``changed`` is called whenever the visitor changes one of them. Settings from a URL wait until
-    a run that has them is open.
+    ``changed`` is called whenever the visitor changes one of them, ``say`` with what a run lacks.
+    Settings from a URL wait until a run that has them is open.
     """
 
-    def __init__(self, changed: Callable[[], None]) -> None:
-        self._changed = changed
+    def __init__(self, changed: Callable[[], None], say: Callable[[str], None]) -> None:
+        self._keep, self._say = changed, say
         self._tree: xr.DataTree | None = None
         self._found: dict[str, Recorded] = {}
         self._asked: dict[str, str] = {}
@@ -104,12 +104,30 @@ class Explorer:
         self._last |= {name: int(text) for name, text in self._asked.items() if text.isdecimal()}
         self._fill(path)
         if tree is not None:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Say what the URL asks for and this run does not have; a variable waits for a run."""
+        shown = dict(self.pairs())
+        texts = {
+            name: str(int(text)) if text.isdecimal() else text for name, text in self._asked.items()
+        }
+        for name, text in texts.items():
+            if shown.get(name) != text and name not in self.axes():
+                instead = f"{name}={shown[name]}" if name in shown else "what it has"
+                self._say(f"This run has no {name}={text}; the page shows {instead}.")
+                break
+        if texts.get("variable") in (None, self.path):
             self._asked = {}
 
     @property
     def path(self) -> str:
         """Group and name of the variable shown; "" if none is."""
         return self.variable.value or ""
+
+    def _changed(self) -> None:
+        self._asked = {}
+        self._keep()
 
     def _fill(self, path: str) -> None:
         groups = list(dict.fromkeys(one.group for one in self._found.values()))

@@ -60,8 +60,8 @@ class Results:
         self.runs: dict[str, xr.DataTree] = {}
         self._examples_asked = pn.state.cache.get("runs") is None  # nothing else to show
         self._tab = 0
-        self.explorer = Explorer(self._keep_address)
-        self.comparison = Comparison(self._keep_address)
+        self.explorer = Explorer(self._keep_address, self._say)
+        self.comparison = Comparison(self._keep_address, self._say)
         self._about = site.Text(NOTHING, sizing_mode="stretch_width", margin=(0, 10))
         self._make_widgets()
         self._take(query)

@@ -202,6 +202,8 @@ def test_no_address_is_the_default_race():
         ("rank=3", "unknown name 'rank'"),
         ("a.rank=0", "rank must be a whole number, 1 to 512; got 0"),
         ("b.colour=red", "unknown knob 'colour'"),
+        ("b.hidden=8", "all runs share hidden: set a.hidden alone; got b.hidden"),
+        ("a.seed=1&b.seed=2", "all runs share seed: set a.seed alone; got b.seed"),
     ],
 )
 def test_a_wrong_address_is_one_message(query, message):

@@ -350,10 +350,40 @@ def test_an_address_may_ask_for_what_the_run_does_not_have(runs):
     page.view()
     page.open_examples()
     assert page.explorer.path == "/training/loss"
+    assert "This run has no variable=/layers/fc/weight" in page.notice.object
     page.explorer.group.value = "/layers/layer1"
     page.explorer.variable.value = "/layers/layer1/weight"
     last = next(iter(runs.values()))["layers/layer1"].sizes["step"] - 1
     assert page.explorer.places() == {"step": last}
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("variable=/training/loss&step=3", ""),
+        ("variable=/layers/layer1/weight&step=0002&as=output,input", ""),
+        ("variable=/layers/layer1/weight&step=99999", "no step=99999; the page shows step="),
+        ("variable=/training/loss&as=output", "no as=output; the page shows as=step"),
+        ("variable=/training/loss&banana=3", "no banana=3; the page shows what it has"),
+        ("compare_left=<b>", "No open run has '<b>' to compare; 'loss' is shown"),
+    ],
+)
+def test_what_an_address_asks_in_vain_is_said(query, said):
+    page = Results(query)
+    page.open_examples()
+    shown = page.notice.object
+    assert said in unescape(shown) and "<b>" not in shown if said else not shown
+
+
+def test_a_variable_of_the_address_waits_for_a_run_that_has_it():
+    page = Results("variable=/layers/layer3/weight&as=output,input&step=0")
+    page.open_examples()
+    assert page.explorer.path == "/training/loss"
+    run = Experiment(dataset="gaussians", hidden=[3, 2], rank=1, record_every=1)
+    run.step()
+    page._receive([("deep.nc", run.results())])
+    assert page.explorer.path == "/layers/layer3/weight"
+    assert page.explorer.places() == {"step": 0}
 
 
 def test_a_run_of_an_earlier_version_differs_only_in_what_both_have():

@@ -219,6 +219,13 @@ def test_a_file_that_the_browser_refuses_is_said(monkeypatch):
     assert said == ["File too large"]
 
 
+def test_an_empty_file_is_said(monkeypatch):
+    said = []
+    monkeypatch.setattr(site, "notify", said.append)
+    Upload(max_file_size=10)._handle_msg({"status": "finished"})
+    assert said == ["Nothing arrived: the file is empty, or was refused."]
+
+
 def test_work_for_a_page_that_was_closed_shows_nothing(monkeypatch):
     page = SimpleNamespace(session_context=SimpleNamespace(destroyed=True))
     monkeypatch.setattr(child.pn, "state", SimpleNamespace(curdoc=page))

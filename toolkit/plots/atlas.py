@@ -51,6 +51,7 @@ def trade_off(points: Mapping[str, Point], cost: str, title: str) -> hv.Overlay:
     ]  # fmt: skip
     costs, heights = zip(*placed.values(), strict=True) if placed else ((1.0,), (100.0,))
     low = max(min(heights), max(heights) - 30)
+    room = max(2.5, (max(costs) / min(costs)) ** 0.35)  # for the name of the cheapest, on its left
     return framed(hv.Overlay(drawn), title, cost, "test accuracy (%)", logx=True).opts(
-        xlim=(min(costs) / 2.5, 1.5 * max(costs)), ylim=(low - 2, 101)
+        xlim=(min(costs) / room, 1.5 * max(costs)), ylim=(low - 2, 101)
     )
