@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -67,6 +67,18 @@ def _wait_for(dashboard: Dashboard) -> None:
         except OSError:
             time.sleep(0.2)
     raise AssertionError(f"{dashboard.url} did not answer within {PATIENCE_S} s")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failed test what its server printed."""
+    report = yield
+    server = getattr(item, "funcargs", {}).get("dashboard")
+    if report.failed and server:
+        report.sections.append(("What the server printed", server.printed()[-4000:]))
+    return report
 
 
 @pytest.fixture

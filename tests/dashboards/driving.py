@@ -62,7 +62,7 @@ def choose(page: Page, label: str, option: str) -> None:
 
 def status(page: Page, name: str) -> str:
     item = page.locator("dl > div", has=page.get_by_text(name, exact=True))
-    return item.locator("dd").inner_text()
+    return item.locator("dd").text_content() or ""  # even before its style sheets have arrived
 
 
 def number(page: Page, name: str) -> int:
