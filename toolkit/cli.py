@@ -180,6 +180,11 @@ def _parser() -> argparse.ArgumentParser:
     notebooks.add_argument(
         "--html", action="store_true", help="run all notebooks and write them as HTML pages"
     )
+    notebooks.add_argument(
+        "--pack",
+        action="store_true",
+        help="write the teacher's pack: slides, hand-out, solutions, questions, plan, lab sheet",
+    )
     notebooks.set_defaults(run=_notebooks)
 
     add_budget(commands, _own_devices())
@@ -394,9 +399,17 @@ def _reproduce(*, claims: list[str], quick: bool, threads: int, out: Path, **opt
     return 0
 
 
-def _notebooks(*, out: Path, force: bool, html: bool) -> int:
+def _notebooks(*, out: Path, force: bool, html: bool, pack: bool) -> int:
     if out.exists() and not out.is_dir():
         raise ValueError(f"out must be a folder; got {str(out)!r}, which is not one")
+    if html and pack:
+        raise ValueError("html and pack are two calls: give one of them")
+    if pack:
+        from toolkit.teaching.pack import write_pack
+
+        write_pack(out)
+        print(f"teacher's pack: {out / 'index.html'}")
+        return 0
     if html:
         from toolkit.teaching.pages import render
         from toolkit.teaching.series import notebooks

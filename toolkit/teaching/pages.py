@@ -51,25 +51,35 @@ def render(notebooks: Sequence[Path], out: Path, *, run: bool = True) -> list[Pa
     ``out/static`` are removed. A notebook runs in a folder of its own that is gone afterwards; an
     error in one of its cells is raised as ``nbclient`` raises it.
     """
-    static = out / "static"
-    static.mkdir(parents=True, exist_ok=True)
-    for old in static.glob("output-*.js"):
-        old.unlink()
-    _write_static(static)
+    static = prepare(out)
     written = []
     for path in notebooks:
         written.append(out / f"{path.stem}.html")
-        notebook = _run(path) if run else nbformat.read(path, as_version=4)
-        page = _page(_html(notebook, path.stem), static)
+        notebook = run_notebook(path) if run else nbformat.read(path, as_version=4)
+        page = finish(_html(notebook, path.stem), static)
         with beside(written[-1]) as scratch:
             scratch.write_text(page, encoding="utf-8")
     for path in sorted(FOLDER.glob("*.md")):
         written.append(out / f"{'index' if path.stem == 'README' else path.stem}.html")
-        written[-1].write_text(_page(_guide(path), static), encoding="utf-8")
+        written[-1].write_text(finish(_guide(path), static), encoding="utf-8")
     return written
 
 
-def _run(path: Path) -> Any:
+def prepare(out: Path, *more: Path) -> Path:
+    """Make ``out/static`` with what every page loads and the files ``more``; return that folder."""
+    static = out / "static"
+    static.mkdir(parents=True, exist_ok=True)
+    for old in static.glob("output-*.js"):
+        old.unlink()
+    own = (Path(__file__).parent / name for name in _OWN)
+    katex = next((Path(panel.__file__).parent / "dist" / "bundled" / "katex").glob("katex@*/dist"))
+    for source in (*own, *(katex / name for name in _KATEX), *more):
+        (static / source.name).write_bytes(source.read_bytes())
+    return static
+
+
+def run_notebook(path: Path) -> Any:
+    """The notebook with its outputs, run in a folder of its own."""
     notebook = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory() as folder:
         place = {"metadata": {"path": folder}}
@@ -89,7 +99,7 @@ def _guide(path: Path) -> str:
     return _GUIDE.format(title=title, body=markdown2html(text))
 
 
-def _page(html: str, static: Path) -> str:
+def finish(html: str, static: Path) -> str:
     """``html`` with long scripts moved to ``static``, none from elsewhere, and links to pages."""
 
     def moved(match: re.Match[str]) -> str:
@@ -103,9 +113,3 @@ def _page(html: str, static: Path) -> str:
     html = _SCRIPT.sub(moved, _ELSEWHERE.sub("", html))
     html = _LINK.sub(r'href="\1.html\2"', html).replace('href="README.html', 'href="index.html')
     return html.replace("</head>", f"{_HEAD}</head>", 1)
-
-
-def _write_static(static: Path) -> None:
-    katex = next((Path(panel.__file__).parent / "dist" / "bundled" / "katex").glob("katex@*/dist"))
-    for source in [*(Path(__file__).parent / name for name in _OWN), *(katex / n for n in _KATEX)]:
-        (static / source.name).write_bytes(source.read_bytes())
