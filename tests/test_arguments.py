@@ -124,6 +124,22 @@ def buffered() -> crossbar.BufferedTikiTaka:
     return crossbar.BufferedTikiTaka.from_weights(MATRIX, device=DEVICE, memory_rank=2)
 
 
+def chopping() -> crossbar.ChoppedTikiTaka:
+    return crossbar.ChoppedTikiTaka.from_weights(MATRIX, device=DEVICE)
+
+
+def dynamic() -> crossbar.AGAD:
+    return crossbar.AGAD.from_weights(MATRIX, device=DEVICE)
+
+
+def residual() -> crossbar.ResidualLearning:
+    return crossbar.ResidualLearning.from_weights(MATRIX, device=DEVICE)
+
+
+def averaged() -> crossbar.EnsembleCrossbar:
+    return crossbar.EnsembleCrossbar.from_weights(MATRIX, device=DEVICE)
+
+
 def tiki_taka() -> crossbar.TikiTaka:
     return crossbar.TikiTaka.from_weights(MATRIX, device=DEVICE)
 
@@ -199,6 +215,7 @@ KNOBS = {
     "half_select": ("share", 0.0),
     "periphery": ("object or None", None),
     "wires": ("object or None", None),
+    "reference_spread": ("share", 0.0),
 }
 LIMITS = {
     **dict.fromkeys(("cycle_to_cycle", "step_noise"), ("number or 0", 0.0)),
@@ -288,6 +305,17 @@ def arrays() -> Iterator[Call]:
     yield Call("MixedPrecision.from_weights", lambda: crossbar.MixedPrecision, mixed_knobs)
     buffered_knobs = {**made, **memory, "knobs": free({})}
     yield Call("BufferedTikiTaka.from_weights", lambda: crossbar.BufferedTikiTaka, buffered_knobs)
+    chopped = {**made, "period": ("count", 5), "knobs": free({})}
+    for kind in (crossbar.ChoppedTikiTaka, crossbar.AGAD):
+        yield Call(f"{kind.__name__}.from_weights", lambda kind=kind: kind, chopped)
+    WRONG["arrays"] = [*WRONG["count"], 1, 9]
+    chain = {**made, "arrays": ("arrays", 3), "gamma": ("number", 0.5), "seed": SEED}
+    chain |= {"knobs": free({})}
+    yield Call("ResidualLearning.from_weights", lambda: crossbar.ResidualLearning, chain)
+    WRONG["copies"], WRONG["kept"] = [*WRONG["count"], 65], [0, 2.5, True, "2", 4, -1]
+    ensemble = {**made, "copies": ("copies", 3), "kept": ("kept", 2), "seed": SEED}
+    ensemble |= {"knobs": free({})}
+    yield Call("EnsembleCrossbar.from_weights", lambda: crossbar.EnsembleCrossbar, ensemble)
     by_hand = {"array": ("object", an_array()), **memory}
     yield Call("MixedPrecision", lambda: crossbar.MixedPrecision, by_hand)
     WRONG["base"] = [*WRONG["above 0"], 0.5, 1025.0]
@@ -312,6 +340,10 @@ def arrays() -> Iterator[Call]:
         "TiledCrossbar": tiles,
         "TikiTaka": tiki_taka,
         "BufferedTikiTaka": buffered,
+        "ChoppedTikiTaka": chopping,
+        "AGAD": dynamic,
+        "ResidualLearning": residual,
+        "EnsembleCrossbar": averaged,
         "MixedPrecision": mixed,
         "SlicedCrossbar": sliced,
         "DigitalArray": digital,
@@ -660,8 +692,10 @@ INTERNAL = re.compile(
     curve|converters|of|folded|output_size|padded|cropped|patches|samples|check_stays|forward|
     set_extra_state|add_param_group|grouped_layers|step|zero_grad|to)$
     |(Estimator|Cost|Fit|DivergenceError|Plan|PulseTrains|Dataset|Settings|Experiment)$
-    |(Array|Crossbar|TiledCrossbar|(Buffered)?TikiTaka)$  # made by from_weights
-    |(DigitalArray|(Buffered)?TikiTaka|SlicedCrossbar)\.(save_targets|load_reached)$  # refused
+    |(Array|(Tiled|Ensemble)?Crossbar|(Buffered|Chopped)?TikiTaka|AGAD|ResidualLearning)$  # made by
+    # from_weights; the next are refused
+    |(DigitalArray|(Buffered|Chopped)?TikiTaka|AGAD|ResidualLearning|(Sliced|Ensemble)Crossbar)
+    \.(save_targets|load_reached)$
     |Adapter\.|Estimator\.|Array\.|.*calibrated$|PulseTrains\.to_csv|LowRankSGD\.|LowRank\.dense""",
     re.VERBOSE,
 )

@@ -40,7 +40,7 @@ from dashboards.playground.views import VIEWS
 from toolkit.lowrank import estimator_knobs
 from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.live import LiveRun
-from toolkit.training.experiment.physics import BUFFERED, OF_ALGORITHM
+from toolkit.training.experiment.physics import OF_ALGORITHM
 from toolkit.training.experiment.settings import Settings
 from toolkit.training.experiment.snapshot import Snapshot
 from toolkit.training.layers.convert import DIGITAL
@@ -322,7 +322,7 @@ class Playground:
         if "method" in changes:
             self._allow(knobs_of(Settings, sets="estimator"), estimator_knobs(changes["method"]))
         if "algorithm" in changes:
-            self._allow(OF_ALGORITHM[BUFFERED], OF_ALGORITHM[changes["algorithm"]])
+            self._allow(sum(OF_ALGORITHM.values(), ()), OF_ALGORITHM[changes["algorithm"]])
         if "device" in changes:
             self._show_nonidealities(Settings(device=changes["device"]).nonidealities())
         self._arrange()

@@ -8,8 +8,9 @@ import torch
 from toolkit.crossbar import BufferedTikiTaka, Crossbar, MixedPrecision, TikiTaka
 from toolkit.results import open_results
 from toolkit.training import Experiment
+from toolkit.training.experiment import physics
 
-ALGORITHMS = ["direct", "mixed precision", "Tiki-Taka", "Tiki-Taka v2"]
+ALGORITHMS = list(physics.ALGORITHMS)
 SMALL = {"hidden": [12], "batch_size": 32}
 
 
@@ -87,7 +88,7 @@ def test_a_memory_saves_pulses_and_a_second_array_takes_the_updates():
 @pytest.mark.parametrize(
     ("knobs", "text"),
     [
-        ({"algorithm": "agad"}, "algorithm must be one of direct, mixed precision, Tiki-Taka"),
+        ({"algorithm": "ttv3"}, "algorithm must be one of direct, mixed precision, Tiki-Taka"),
         ({"buffer_rank": 0}, "buffer_rank must be a whole number"),
         ({"transfer_rate": 0.0}, "transfer_rate must be a finite number, above 0.0"),
     ],

@@ -1,9 +1,13 @@
 """Crossbars: devices, arrays of pairs of cells, reads and pulsed writes, wear and time."""
 
 from toolkit.crossbar.array import Array
+from toolkit.crossbar.composites.agad import AGAD
 from toolkit.crossbar.composites.buffered import BufferedTikiTaka
+from toolkit.crossbar.composites.chopped import ChoppedTikiTaka
 from toolkit.crossbar.composites.composite import TikiTaka, TiledCrossbar
+from toolkit.crossbar.composites.ensemble import EnsembleCrossbar
 from toolkit.crossbar.composites.mixed_precision import MixedPrecision
+from toolkit.crossbar.composites.residual import ResidualLearning
 from toolkit.crossbar.composites.sliced import SlicedCrossbar
 from toolkit.crossbar.cost import Cost
 from toolkit.crossbar.crossbar import Crossbar
@@ -22,16 +26,19 @@ from toolkit.crossbar.readout.converters import Converter, Periphery
 from toolkit.crossbar.readout.wires import Wires, line_currents
 
 __all__ = [
+    "AGAD",
     "PAIRS",
     "SCHEMES",
     "Array",
     "BufferedTikiTaka",
+    "ChoppedTikiTaka",
     "Coincidence",
     "Converter",
     "Cost",
     "Crossbar",
     "Device",
     "DigitalArray",
+    "EnsembleCrossbar",
     "ExpStep",
     "Exponential",
     "IncrementalPulses",
@@ -45,6 +52,7 @@ __all__ = [
     "PowStep",
     "PowerLawDrift",
     "Relaxation",
+    "ResidualLearning",
     "SlicedCrossbar",
     "SoftBounds",
     "TikiTaka",

@@ -76,9 +76,10 @@ class Crossbar(Array):
         pair: str,
         generator: torch.Generator,
         cell_map: CellMap | None = None,
+        reference_spread: float = 0.0,
     ) -> None:
         super().__init__(weights)
-        self._pair = Pair(pair, w_max)
+        self._pair, self._reference_spread = Pair(pair, w_max), reference_spread
         self.coding: Coding = WholePulses()
         self.half_select = 0.0
         self.periphery: Periphery | None = None
@@ -103,6 +104,7 @@ class Crossbar(Array):
         periphery: Periphery | None = None,
         wires: Wires | None = None,
         cells: Mapping[str, Any] | None = None,
+        reference_spread: float = 0.0,
     ) -> Crossbar:
         """Program ``weights`` (m, n) exactly onto new cells, clipped to what a pair can hold.
 
@@ -131,6 +133,9 @@ class Crossbar(Array):
             place of the device's; equal ends are a stuck cell. Needs an affine response
             (``Exponential``, ``LinearStep``, ``SoftBounds``). Weights are clipped to what the cells
             can hold.
+        reference_spread
+            Standard deviation of the fixed cells of "reference" pairs about the symmetry points of
+            the others, as a fraction of the range: how far their calibration missed, 0 to 1.
 
         Raises
         ------
@@ -141,6 +146,7 @@ class Crossbar(Array):
         w_max = check_w_max(w_max, weights)
         check_instance("device", device, Device, "a Device, as get_device gives")
         check_choice("pair", pair, PAIRS)
+        check_real("reference_spread", reference_spread, 0.0, 1.0)
         settings = {
             "coding": WholePulses() if coding is None else coding,
             "half_select": half_select,
@@ -161,6 +167,7 @@ class Crossbar(Array):
             pair=pair,
             generator=generator,
             cell_map=cell_map,
+            reference_spread=reference_spread,
         )
         for name, value in settings.items():
             setattr(array, name, value)
@@ -429,7 +436,11 @@ class Crossbar(Array):
         self._moved()
 
     def _reference_states(self) -> Tensor:
-        return self._pair.reference(self._cells)
+        exact = self._pair.reference(self._cells)
+        if self.pair != "reference" or self._reference_spread == 0.0:
+            return exact
+        missed = torch.empty_like(exact).normal_(generator=self._cells.generator)
+        return exact.add(missed, alpha=self._reference_spread).clamp_(0.0, 1.0)
 
     def _targets(self, weights: Tensor) -> Tensor:
         """States for ``weights``, clipped to the range."""

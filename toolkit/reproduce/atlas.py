@@ -16,7 +16,14 @@ from toolkit.crossbar import Device
 from toolkit.lowrank import estimator_knobs, make_estimator
 from toolkit.reproduce.results import open_dataset
 from toolkit.reproduce.statistics import Interval, interval
-from toolkit.training.experiment.physics import BUFFERED, MIXED, TIKI
+from toolkit.training.experiment.physics import (
+    BUFFERED,
+    DIRECT,
+    DYNAMIC,
+    MIXED,
+    OF_ALGORITHM,
+    TIKI,
+)
 
 Entry = tuple[str, int]  # algorithm and rank
 NEAR = 1.0  # percent below the best that is as good
@@ -46,18 +53,22 @@ def knobs_of_entry(algorithm: str, rank: int) -> dict[str, Any]:
 def memory_words(algorithm: str, rank: int, shapes: Iterable[tuple[int, int]]) -> int:
     """Numbers that an algorithm keeps between batches in digital memory, over layers (m, n).
 
-    Those of the estimator, k (m + n + 1) for SBPCA, and of a memory of what is not yet written,
-    m n or r (m + n + 1). MBGD adds up m n numbers, but keeps none if it writes sample by sample.
+    Those of the estimator, k (m + n + 1) for SBPCA, of a memory of what is not yet written, m n or
+    r (m + n + 1), and AGAD's means, 2 m n. MBGD adds up m n numbers, but keeps none if it writes
+    sample by sample.
     """
     knobs = knobs_of_entry(algorithm, rank)
+    written = knobs.get("algorithm", DIRECT)
     total = 0
     for m, n in shapes:
         if algorithm != SINGLE:
             chosen = {"rank": min(rank, m, n)} if "rank" in estimator_knobs(knobs["method"]) else {}
             total += make_estimator(knobs["method"], **chosen).words(m, n)
-        if knobs.get("algorithm") in (MIXED, BUFFERED):
+        if "buffer_rank" in OF_ALGORITHM[written]:
             r = knobs.get("buffer_rank")
             total += m * n if r is None else min(r, m, n) * (m + n + 1)
+        if written == DYNAMIC:
+            total += 2 * m * n
     return total
 
 

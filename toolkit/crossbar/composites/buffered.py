@@ -8,7 +8,6 @@ from torch import Tensor
 
 from toolkit.crossbar.composites.composite import TikiTaka
 from toolkit.crossbar.composites.mixed_precision import MixedPrecision
-from toolkit.crossbar.crossbar import Crossbar
 from toolkit.crossbar.devices.device import Device
 from toolkit.lowrank import LowRank
 
@@ -59,9 +58,9 @@ class BufferedTikiTaka(TikiTaka):
         return cls(made.fast, slow, **made._settings())
 
     @property
-    def parts(self) -> list[Crossbar]:
-        """The fast and the slow crossbar."""
-        return [self.fast, self.slow.array]
+    def words(self) -> int:
+        """Numbers that the digital memory holds."""
+        return int(self.slow.words)
 
     def _check_demand(self, update: LowRank, learning_rate: float) -> None:
         self.device.check_pulsed()

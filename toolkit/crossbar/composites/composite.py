@@ -313,8 +313,9 @@ class TikiTaka(Composite):
 
     @property
     def parts(self) -> list[Crossbar]:
-        """The fast and the slow array."""
-        return [self.fast, self.slow]
+        """The crossbars, the fast one first and the slow one last."""
+        both = (self.fast, self.slow)
+        return [part for array in both for part in getattr(array, "parts", [array])]
 
     @property
     def weights(self) -> Tensor:
@@ -375,9 +376,14 @@ class TikiTaka(Composite):
         inputs = self.shape[1]
         count = min(self.columns, inputs)
         chosen = (torch.arange(count) + earlier * count) % inputs
-        read = torch.eye(inputs)[chosen].to(self.fast.weights)
-        change = LowRank(self.fast.read(read).T, read.new_ones(count), read.T)
+        read = torch.eye(inputs)[chosen].to(self.slow.weights)
+        found = self._found(chosen, self.fast.read(read))
+        change = LowRank(found.T, read.new_ones(count), read.T)
         self.slow.apply(change, learning_rate=-self.transfer_rate)
+
+    def _found(self, chosen: Tensor, values: Tensor) -> Tensor:  # noqa: ARG002
+        """What to transfer of the chosen columns, of which the fast array reads ``values``."""
+        return values
 
 
 def _check_setting(name: str, value: Any) -> None:

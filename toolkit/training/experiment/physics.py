@@ -14,14 +14,17 @@ from torch import Tensor
 
 from toolkit.checks import shortened
 from toolkit.crossbar import (
+    AGAD,
     Array,
     BufferedTikiTaka,
+    ChoppedTikiTaka,
     Converter,
     Crossbar,
     Device,
     MixedPrecision,
     Periphery,
     PowerLawDrift,
+    ResidualLearning,
     TikiTaka,
     Wires,
 )
@@ -30,20 +33,35 @@ from toolkit.crossbar.devices.presets import get_device, is_preset
 from toolkit.crossbar.pulses import Coding, make_coding
 
 DIRECT, MIXED, TIKI, BUFFERED = "direct", "mixed precision", "Tiki-Taka", "Tiki-Taka v2"
+CHOPPED, DYNAMIC, RESIDUAL = "chopped Tiki-Taka", "AGAD", "residual learning"
 ALGORITHMS: dict[str, Any] = {
     DIRECT: Crossbar,
     MIXED: MixedPrecision,
     TIKI: TikiTaka,
     BUFFERED: BufferedTikiTaka,
+    CHOPPED: ChoppedTikiTaka,
+    DYNAMIC: AGAD,
+    RESIDUAL: ResidualLearning,
 }
+_TRANSFERS = {  # knobs of arrays that transfer, and their attributes
+    "transfer_columns": "columns",
+    "transfer_rate": "transfer_rate",
+    "gamma": "gamma",
+    "chopper_period": "period",
+}
+_CHOPPING = ("buffer_rank", "transfer_columns", "transfer_rate", "chopper_period")
 _OF_TIKI = ("transfer_columns", "transfer_rate", "gamma")
 OF_ALGORITHM = {  # its own knobs
     DIRECT: (),
     MIXED: ("buffer_rank",),
     TIKI: _OF_TIKI,
     BUFFERED: ("buffer_rank", *_OF_TIKI),
+    CHOPPED: _CHOPPING,
+    DYNAMIC: _CHOPPING,
+    RESIDUAL: ("residual_arrays", *_OF_TIKI),
 }
-PROGRAMMED = {"device", "algorithm", "buffer_rank"}  # knobs whose change makes new arrays
+# knobs whose change makes new arrays
+PROGRAMMED = {"device", "algorithm", "buffer_rank", "residual_arrays", "reference_spread"}
 _SEVERAL = {"levels", "drift"}  # knobs that set other parameters of a device
 
 
@@ -139,10 +157,12 @@ def new_array(weights: Tensor, knobs: Mapping[str, Any], **given: Any) -> Array:
     ``given`` are the keyword arguments ``device`` and ``seed`` of its ``from_weights``.
     """
     algorithm = knobs["algorithm"]
-    given |= {"w_max": knobs["w_max"], "pair": knobs["pair"]}
+    given |= {name: knobs[name] for name in ("w_max", "pair", "reference_spread")}
     if "buffer_rank" in OF_ALGORITHM[algorithm]:
         rank = knobs["buffer_rank"]
         given["memory_rank"] = None if rank is None else min(rank, *weights.shape)
+    if algorithm == RESIDUAL:
+        given["arrays"] = knobs["residual_arrays"]
     array: Array = ALGORITHMS[algorithm].from_weights(weights, **given)
     set_array(array, knobs)
     return array
@@ -151,8 +171,8 @@ def new_array(weights: Tensor, knobs: Mapping[str, Any], **given: Any) -> Array:
 def set_array(array: Any, knobs: Mapping[str, Any]) -> None:
     """Give an array the transfers, and each of its crossbars the coding, converters and wires."""
     if isinstance(array, TikiTaka):
-        array.columns, array.gamma = knobs["transfer_columns"], knobs["gamma"]
-        array.transfer_rate = knobs["transfer_rate"]
+        for name in _TRANSFERS.keys() & set(OF_ALGORITHM[knobs["algorithm"]]):
+            setattr(array, _TRANSFERS[name], knobs[name])
     for part in getattr(array, "parts", [array]):
         part.coding = coding(knobs)
         part.periphery, part.wires = periphery(knobs), wires(knobs)

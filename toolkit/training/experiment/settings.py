@@ -222,7 +222,7 @@ class Settings(param.Parameterized):
         none="all m n",
         group=_ALGORITHM,
         sets="array",
-        doc="Outer products in the memory of mixed precision and of Tiki-Taka v2.",
+        doc="Outer products in the memory of mixed precision and of buffered transfers.",
     )
     transfer_columns = Whole(
         64,
@@ -252,6 +252,23 @@ class Settings(param.Parameterized):
         symbol="γ",
         latex="\\gamma",
         doc="Weight of Tiki-Taka's fast array in what the network sees.",
+    )
+    chopper_period = Whole(
+        10,
+        bounds=(1, 1000),
+        stops=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
+        unit="reads",
+        group=_ALGORITHM,
+        sets="array",
+        doc="Reads of a column between changes of its sign, in chopped Tiki-Taka and AGAD.",
+    )
+    residual_arrays = Whole(
+        3,
+        bounds=(2, 8),
+        unit="arrays",
+        group=_ALGORITHM,
+        sets="array",
+        doc="Arrays of residual learning, each for what those before it miss.",
     )
     device = Choice(
         DIGITAL,
@@ -337,6 +354,14 @@ class Settings(param.Parameterized):
         latex="t",
         notebook=12,
         doc="Time between two updates, during which conductances drift.",
+    )
+    reference_spread = Real(
+        0.0,
+        bounds=(0.0, 0.5),
+        step=0.01,
+        group=_CELLS,
+        sets="array",
+        doc="Spread of fixed reference cells about the symmetry points, as a share of the range.",
     )
     coding = Choice(
         "whole pulses",

@@ -29,6 +29,7 @@ from toolkit.crossbar import (
     Crossbar,
     Device,
     DigitalArray,
+    EnsembleCrossbar,
     TiledCrossbar,
     device_names,
     get_device,
@@ -56,7 +57,7 @@ HALF_FROZEN = "either its weight or its bias is frozen, which are trained togeth
 # How far a weight may grow beyond the largest of its layer where no w_max is given.
 HEADROOM = 2.0
 OWN_KNOBS = ("device", "w_max", "tile")
-ARRAY_KNOBS = ("pair", "coding", "half_select", "periphery", "wires")
+ARRAY_KNOBS = ("pair", "coding", "half_select", "periphery", "wires", "copies", "kept")
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -79,6 +80,8 @@ class ArraySettings:
             check_real("w_max", self.w_max, above=0.0)
         if self.tile is not None:
             check_pair("tile", self.tile)
+        if self.tile is not None and {"copies", "kept"} & self.array.keys():
+            raise ValueError(f"tile must be None with copies of whole arrays; got {self.tile}")
         for name, value in self.array.items():
             if name != "coding" or value is not None:
                 check_setting(name, value)
@@ -105,6 +108,8 @@ class ArraySettings:
         device = get_device(self.device) if isinstance(self.device, str) else self.device
         generator = torch.Generator(weights.device).manual_seed(seed)
         knobs = {"device": device, "w_max": w_max, "seed": generator, **self.array}
+        if {"copies", "kept"} & self.array.keys():
+            return EnsembleCrossbar.from_weights(weights, **knobs)
         if self.tile is None:
             return Crossbar.from_weights(weights, **knobs)
         return TiledCrossbar.from_weights(weights, tile=self.tile, **knobs)
@@ -156,7 +161,8 @@ def to_crossbar(
         Refuse a model of which more would stay digital than ``skip`` names, in place of a warning.
     **array
         ``pair``, ``coding``, ``half_select``, ``periphery``, ``wires`` of
-        :meth:`~toolkit.crossbar.Crossbar.from_weights`.
+        :meth:`~toolkit.crossbar.Crossbar.from_weights`, ``copies`` and ``kept`` of
+        :meth:`~toolkit.crossbar.EnsembleCrossbar.from_weights`.
 
     Returns
     -------
