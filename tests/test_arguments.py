@@ -515,6 +515,17 @@ def networks() -> Iterator[Call]:
     }
     WRONG["names"] = [3, "0", [3], ["none such"]]
     yield Call("to_crossbar", lambda: training.to_crossbar, converted)
+    WRONG["loss"], WRONG["points"] = [None, 3, "hinge"], [*WRONG["count"], 2, 202]
+    plane = {
+        "model": ("object", nn.Sequential(nn.Linear(2, 2))),
+        "data": ("object", toy()),
+        "loss": ("loss", "cross-entropy"),
+        "span": ("above 0", 0.5),
+        "points": ("points", 3),
+        "seed": SEED,
+        "cells": free({}),
+    }
+    yield Call("loss_landscape", lambda: training.loss_landscape, plane)
     yield Call("to_digital", lambda: training.to_digital, {"model": ("object", on_arrays())})
     for name in ("crossbar_layers", "release_weights"):
         yield Call(name, lambda name=name: getattr(training, name), {"model": ("object", net())})

@@ -10,6 +10,7 @@ from toolkit.plots.elements import (
     loss_curve,
     spectrum_points,
 )
+from toolkit.plots.landscape import landscape_map
 from toolkit.plots.live import LiveFigure
 from toolkit.plots.runs import conductance_maps, convergence, gradient_spectrum
 from toolkit.plots.update import outer_products
@@ -24,6 +25,7 @@ __all__ = [
     "energy_curves",
     "gradient_spectrum",
     "heat_map",
+    "landscape_map",
     "loss_curve",
     "outer_products",
     "response_curves",

@@ -21,16 +21,18 @@ if TYPE_CHECKING:
     from toolkit.training.experiment.run import DivergenceError
     from toolkit.training.experiment.settings import Settings
     from toolkit.training.experiment.sweep import Plan, read_plan, sweep
+    from toolkit.training.landscape import loss_landscape
 
 # loaded on first use: layers alone need neither xarray nor param
 _LAZY = {
-    "DivergenceError": "run",
-    "Experiment": "experiment",
-    "Plan": "sweep",
-    "Settings": "settings",
-    "read_plan": "sweep",
-    "stored_devices": "experiment",
-    "sweep": "sweep",
+    "DivergenceError": "experiment.run",
+    "Experiment": "experiment.experiment",
+    "Plan": "experiment.sweep",
+    "Settings": "experiment.settings",
+    "loss_landscape": "landscape",
+    "read_plan": "experiment.sweep",
+    "stored_devices": "experiment.experiment",
+    "sweep": "experiment.sweep",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "dataset_names",
     "gaussians",
     "load_dataset",
+    "loss_landscape",
     "make_model",
     "model_names",
     "read_plan",
@@ -65,7 +68,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.experiment.{_LAZY[name]}"), name)
+    found = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
     globals()[name] = found
     return found
 
