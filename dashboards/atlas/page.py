@@ -142,7 +142,7 @@ class Atlas:
             Text(about, sizing_mode="stretch_width", margin=(0, 10)),
             self._heat,
             self._advice,
-            site.line(self._state.widgets["cell"], self._state.widgets["cost"]),
+            pn.FlexBox(self._state.widgets["cell"], self._state.widgets["cost"]),
             self.figure.view,
             export_buttons(self.figure, "atlas-trade-off"),
             Download("Atlas (netCDF)", "atlas.nc", lambda: bytes(_file(self.data()))),

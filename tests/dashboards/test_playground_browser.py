@@ -9,6 +9,7 @@ import pytest
 import xarray as xr
 from playwright.sync_api import Page, expect
 
+from dashboards.app.site import pages, path
 from tests.dashboards.driving import (
     Dashboard,
     button,
@@ -214,6 +215,17 @@ def test_on_a_phone_the_knobs_leave_the_figures_in_sight(page: Page, dashboard: 
     wait_until(page, lambda: status(page, "State") == "running", "training began")
     opener.click()
     expect(sheet).to_be_hidden()
+
+
+def test_no_page_is_wider_than_a_phone(page: Page, dashboard: Dashboard) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    for key in pages():
+        page.goto(dashboard.url + path(key).lstrip("/"))
+        texts = page.locator(".bk-panel-models-markup-HTML")
+        expect(texts.first).to_be_visible()
+        page.wait_for_timeout(2000)
+        rights = texts.evaluate_all("all => all.map(one => one.getBoundingClientRect().right)")
+        assert max(rights) <= 390, key
 
 
 def test_the_sidebar_of_a_phone_stays_open_for_who_has_touched_the_page(

@@ -32,3 +32,9 @@ def test_the_figure_joins_the_front_and_shows_every_point():
 
 def test_a_cell_without_that_cost_has_an_empty_figure():
     assert hv.render(trade_off({}, "pulses", "title")).xaxis[0].axis_label == "pulses"
+
+
+def test_what_is_far_below_takes_no_room():
+    figure = hv.render(trade_off(POINTS | {"poor": (1e6, 10.0)}, "pulses", "title"))
+    assert figure.y_range.start > 10.0
+    assert 100.0 < figure.x_range.end < 1e3

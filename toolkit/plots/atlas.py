@@ -49,8 +49,9 @@ def trade_off(points: Mapping[str, Point], cost: str, title: str) -> hv.Overlay:
             text_color=BLUE,
         ),
     ]  # fmt: skip
-    costs, heights = zip(*placed.values(), strict=True) if placed else ((1.0,), (100.0,))
+    heights = [y for _, y in placed.values()] or [100.0]
     low = max(min(heights), max(heights) - 30)
+    costs = [x for x, y in placed.values() if y >= low] or [1.0]
     room = max(2.5, (max(costs) / min(costs)) ** 0.35)  # for the name of the cheapest, on its left
     return framed(hv.Overlay(drawn), title, cost, "test accuracy (%)", logx=True).opts(
         xlim=(min(costs) / room, 1.5 * max(costs)), ylim=(low - 2, 101)
