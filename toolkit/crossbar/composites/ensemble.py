@@ -22,8 +22,9 @@ class EnsembleCrossbar(Composite):
 
     with :math:`S_i` the :math:`\beta` = ``kept`` copies of row i that missed the wanted weights
     least when they were programmed. With all copies kept, the mean square error that stuck cells
-    leave in a weight falls as 1 / copies; choosing lowers it further, and needs to read each copy
-    once. The average is digital, after the converters of each copy. Updates go to all copies.
+    leave in a weight falls as 1 / copies. Choosing lowers it further where a row has few faults:
+    on narrow layers and good cells. It needs to read each copy once. The average is digital, after
+    the converters of each copy. Updates go to all copies.
 
     Create one with :meth:`from_weights`. ``copies`` holds the crossbars.
 
