@@ -37,6 +37,7 @@ html: $(VENV)/.runtime ## run the tutorials and write them as pages to build/not
 
 docs: $(VENV)/.docs ## build the site, tutorials and reference included, to build/site and build/site.zip
 	$(RUN) -m toolkit notebooks --html --out build/pages/tutorials
+	$(RUN) -m toolkit notebooks --pack --out build/pages/pack
 	$(RUN) -m sphinx --fail-on-warning --keep-going -q docs build/site
 	cd build && $(abspath $(RUN)) -m zipfile --create site.zip site
 

@@ -21,7 +21,8 @@ from toolkit.teaching.exercises import exercise_names, topics
 NOTEBOOKS = series.notebooks()
 PYTHON = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 FOLDED = {"jupyter": {"source_hidden": True}, "tags": ["solution"]}
-SCREEN = 32  # lines that a page of 1366 x 768 shows under the menus of JupyterLab
+SCREEN = 24  # lines of a cell, at most
+WORDS = 150  # between two cells to run, at most
 VIEW = re.compile(r"\bpn\.bind\(|\bpn\.interact\(|\bpn\.depends\(|\bDynamicMap\(|\bNotebookView\(")
 FIGURES = {
     "opts",
@@ -117,6 +118,48 @@ def test_is_live_and_asks_for_a_prediction(notebook: Notebook) -> None:
 def test_no_cell_is_longer_than_a_screen(notebook: Notebook) -> None:
     long = [text.splitlines()[0] for text in notebook.code() if len(text.splitlines()) > SCREEN]
     assert not long
+
+
+def words(text: str) -> int:
+    """Words of Markdown: a formula in a line is one, those on lines of their own are none."""
+    text = re.sub(r"```.*?```|\$\$.*?\$\$", " ", text, flags=re.DOTALL)
+    return len(re.findall(r"\S*\w\S*", re.sub(r"\$[^$]+\$", "x", text)))
+
+
+def test_few_words_between_two_things_to_do(notebook: Notebook) -> None:
+    cells = [*notebook.cells[1:-1], Cell("markdown", closing(notebook)[0], {}, {}), None]
+    found, begun = 0, ""
+    for cell in cells:
+        if cell is None or cell.kind == "code":
+            assert found <= WORDS, f"{found} words from {begun!r}"
+            found = 0
+        else:
+            begun = begun if found else cell.text[:60]
+            found += words(cell.text)
+
+
+def closing(notebook: Notebook) -> list[str]:
+    """The last cell, cut at its summary."""
+    return notebook.cells[-1].text.split("## Summary")
+
+
+def sections(notebook: Notebook) -> list[str]:
+    texts = [cell.text for cell in notebook.cells if cell.kind == "markdown"]
+    return re.split(r"^## ", "\n\n".join(texts), flags=re.MULTILINE)[1:]
+
+
+def test_a_derivation_says_first_why_it_matters(notebook: Notebook) -> None:
+    for section in sections(notebook):
+        before, formula, _ = section.partition("\n$$")
+        assert not formula or "**Why this matters.** " in before, section.splitlines()[0]
+
+
+def test_a_checkpoint_about_every_ten_minutes(notebook: Notebook) -> None:
+    minutes = re.search(r"\*\*Time\*\*: (\d+) minutes", notebook.cells[0].text)
+    assert minutes is not None
+    text = "\n".join(cell.text for cell in notebook.cells)
+    reached = text.count("**Checkpoint.** You can now ")
+    assert reached == (int(minutes[1]) - 1) // 10  # the summary is the last one
 
 
 def test_figures_are_shown_by_panel(notebook: Notebook) -> None:

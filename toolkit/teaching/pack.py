@@ -151,8 +151,7 @@ def _is_shown(cell: Any) -> bool:
 
 def _outputs(cell: Any) -> str:
     """The outputs as HTML, without what only its reader could have predicted."""
-    outputs = [out for out in cell.get("outputs", []) if out.get("data") or out.get("text")]
-    alone = nbformat.v4.new_notebook(cells=[nbformat.from_dict({**cell, "outputs": outputs})])
+    alone = nbformat.v4.new_notebook(cells=[cell])
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(alone)
     return re.sub(r"You (?:said|have not chosen yet).{0,60}?; measured", "Measured", body)
