@@ -199,21 +199,38 @@ def _slide(section: str, body: str, notes: str) -> str:
 
 def _handout(path: Path) -> str:
     """Drawing, formulas, predictions and exercises of a notebook, with space to write."""
-    found = []
+    found: list[str] = []
+    heading = lead = ""
     for part in parts(nbformat.read(path, as_version=4)):
         if part.kind == "title":
             found.append(f"<h1>{path.stem[:2]} {escape(part.text)}</h1>")
-        elif part.kind == "heading" and part.text != "Live":
-            found.append(f"<h2>{escape(part.text)}</h2>")
-        elif part.kind == "key" and part.section:
-            found.append(markdown2html(part.text))
+        elif part.kind == "heading":
+            heading, lead = f"<h2>{escape(part.text)}</h2>", ""
+        elif part.kind == "prose":
+            lead = _last_sentence(part.text)
         elif part.kind == "drawing":
             found.append(part.text)
-        elif part.kind in ("prediction", "exercise"):
-            found.append(f'<div class="ask">{markdown2html(part.text)}</div>')
-        elif part.kind == "code":
-            found.append(f'<pre>{escape(part.text)}</pre><div class="lines"></div>')
+        elif part.section and part.kind in _ON_PAPER and "**Further reading**" not in lead:
+            lead = lead if part.kind == "key" else ""
+            found += [heading, _ON_PAPER[part.kind](f"{lead}\n\n{part.text}".strip())]
+            heading = lead = ""
     return f"<article>{''.join(found)}</article>"
+
+
+def _asked(text: str) -> str:
+    return f'<div class="ask">{markdown2html(text)}</div>'
+
+
+def _with_space(code: str) -> str:
+    return f'<pre>{escape(code)}</pre><div class="lines"></div>'
+
+
+_ON_PAPER = {
+    "key": markdown2html,
+    "prediction": _asked,
+    "exercise": _asked,
+    "code": _with_space,
+}
 
 
 def _solutions(path: Path) -> str:
