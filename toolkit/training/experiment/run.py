@@ -349,7 +349,7 @@ class Run(Settings):
     def _set_options(self, optimizer: LowRankSGD) -> None:
         (group,) = optimizer.param_groups
         group |= {name: getattr(self, name) for name in knobs_of(self, sets="estimator")}
-        group |= {"lr": self.learning_rate, "scheme": self.scheme}
+        group |= {"lr": self.learning_rate, "scheme": self.scheme, "sample_bits": self.sample_bits}
         for update in _layer_updates(optimizer):
             update.apply_knobs(group)
 

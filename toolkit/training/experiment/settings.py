@@ -385,6 +385,15 @@ class Settings(param.Parameterized):
     )
     dac_bits = _bits("DAC", doc="Resolution of the digital-to-analogue converters of inputs.")
     adc_bits = _bits("ADC", doc="Resolution of the analogue-to-digital converters of outputs.")
+    sample_bits = Whole(
+        None,
+        label="Samples",
+        bounds=(2, 16),
+        unit="bits",
+        none="exact",
+        group=_LINES,
+        doc="Resolution of the errors and activations from which the update is estimated.",
+    )
     wire_resistance = Real(
         0.0,
         bounds=(0.0, 100.0),

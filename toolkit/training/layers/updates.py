@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toolkit.crossbar import Converter
 from toolkit.lowrank import Estimator, FullGradient, LowRank, estimator_knobs
 from toolkit.lowrank.linalg import factored_svd
 from toolkit.training.layers.adapters import Adapter, Samples
@@ -54,15 +55,20 @@ class LayerUpdate:
     def estimates(self, group: Mapping[str, Any]) -> list[LowRank]:
         """Use up the samples of the calls so far: an update for each matrix; [] without calls.
 
-        ``group`` holds "rank", "block_size" and any further knobs of the estimators.
+        ``group`` holds "rank", "block_size" and any further knobs of the estimators, and may hold
+        "sample_bits", to which errors and activations are rounded, sample by sample.
         """
         self.apply_knobs(group)
         samples = _samples(self.layer, self.capture, self.adapter)
         self.capture.clear()
         if not all(len(errors) for errors, _ in samples):  # an empty batch
             return []
+        rounded = Converter(bits=group.get("sample_bits")).quantise
         with in_layer(self.name):
-            return [e.update(*pair) for e, pair in zip(self.estimators, samples, strict=False)]
+            return [
+                estimator.update(*map(rounded, pair))
+                for estimator, pair in zip(self.estimators, samples, strict=False)
+            ]
 
     def options(self) -> list[Any]:
         """The estimators' method and knobs, except seeds and those that the group sets."""
