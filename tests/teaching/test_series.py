@@ -82,7 +82,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_a_page_is_small_and_fetches_nothing(pages: dict[str, Path]) -> None:
     page = pages["03_outer_products.html"]
     text = page.read_text(encoding="utf-8")
-    assert page.stat().st_size < 3 * MEGABYTE
+    assert page.stat().st_size < 2 * MEGABYTE
     fetched = re.findall(r"<(?:script|link|img)[^>]*\b(?:src|href)=\"([^\"]+)\"", text)
     scripts = {f"static/{path.name}" for path in page.parent.glob("static/*")}
     assert scripts == {name for name in fetched if name.startswith("static/")}
