@@ -613,6 +613,30 @@ MUTANTS = [
     ),
     # algorithms and the atlas
     Mutant(
+        "toolkit/crossbar/composites/chopped.py",
+        "found = values * self._signs[chosen].to(values)[:, None]",
+        "found = values",
+        "tests/crossbar/test_chopped.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/composites/agad.py",
+        "(values - past)",
+        "(values - mean)",
+        "tests/crossbar/test_chopped.py",
+    ),
+    Mutant(
+        "toolkit/crossbar/composites/ensemble.py",
+        "array.read_transposed(signal * each)",
+        "array.read_transposed(signal)",
+        "tests/crossbar/test_ensemble.py",
+    ),
+    Mutant(
+        "toolkit/training/landscape.py",
+        "return drawn * ratio",
+        "return drawn * ratio.mean() + 0 * ratio",
+        "tests/training/test_landscape.py",
+    ),
+    Mutant(
         "toolkit/training/experiment/physics.py",
         '"device", "algorithm", "buffer_rank"',
         '"device", "algorithm"',

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from toolkit.crossbar import BufferedTikiTaka, Crossbar, MixedPrecision, TikiTaka
+from toolkit.crossbar import AGAD, BufferedTikiTaka, Crossbar, MixedPrecision, TikiTaka
 from toolkit.results import open_results
 from toolkit.training import Experiment
 from toolkit.training.experiment import physics
@@ -25,6 +25,22 @@ def test_knobs_reach_the_arrays():
     assert wide.slow.memory_rank == 11 and narrow.slow.memory_rank == 10  # at most min(m, n)
     assert all(part.periphery.dac.bits == 6 and part.w_max == 2.0 for part in wide.parts)
     assert [part.pair for part in wide.parts] == ["reference", "one-sided"]
+
+
+def test_knobs_of_choppers_and_chains_reach_the_arrays():
+    run = Experiment(device="EcRam", algorithm="AGAD", chopper_period=7, buffer_rank=3, **SMALL)
+    wide = run.arrays["layer1"]
+    assert type(wide) is AGAD and (wide.period, wide.gamma, wide.columns) == (7, 0.0, 64)
+    run.step()
+    run.chopper_period = 9
+    assert run.arrays["layer1"] is wide and wide.period == 9
+    run.change(algorithm="residual learning", gamma=0.5)
+    assert [part.pair for part in run.arrays["layer1"].parts] == ["reference"] * 2 + [run.pair]
+    exact = run.arrays["layer1"].fast.slow.conductance[1]
+    run.change(residual_arrays=4, reference_spread=0.1)
+    chain = run.arrays["layer1"]
+    assert len(chain.parts) == 4 and {each.gamma for each in (chain, chain.fast)} == {0.5}
+    assert float(chain.fast.slow.conductance[1].std()) > 2 * float(exact.std())
 
 
 def test_knobs_change_while_training_runs():
