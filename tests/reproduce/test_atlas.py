@@ -49,6 +49,8 @@ GIVEN = made(
         ("SBPCA, mixed precision", 1, 194 + 140 + 128 * 65 + 10 * 129),
         ("SBPCA, Tiki-Taka v2, r = 4", 1, 5 * (194 + 140)),
         ("SBPCA, Tiki-Taka", 1, 194 + 140),
+        ("SBPCA, AGAD", 1, 194 + 140 + 3 * (128 * 65 + 10 * 129)),
+        ("SBPCA, residual learning", 1, 194 + 140),
     ],
 )
 def test_words_counted_by_hand(algorithm, rank, words):

@@ -18,10 +18,12 @@ from toolkit.reproduce.results import open_dataset
 from toolkit.reproduce.statistics import Interval, interval
 from toolkit.training.experiment.physics import (
     BUFFERED,
+    CHOPPED,
     DIRECT,
     DYNAMIC,
     MIXED,
     OF_ALGORITHM,
+    RESIDUAL,
     TIKI,
 )
 
@@ -41,6 +43,9 @@ ALGORITHMS: dict[str, dict[str, Any]] = {
     "SBPCA, Tiki-Taka": {**_SBPCA, "algorithm": TIKI},
     "SBPCA, Tiki-Taka v2": {**_SBPCA, "algorithm": BUFFERED},
     "SBPCA, Tiki-Taka v2, r = 4": {**_SBPCA, "algorithm": BUFFERED, "buffer_rank": 4},
+    "SBPCA, chopped Tiki-Taka": {**_SBPCA, "algorithm": CHOPPED},
+    "SBPCA, AGAD": {**_SBPCA, "algorithm": DYNAMIC},
+    "SBPCA, residual learning": {**_SBPCA, "algorithm": RESIDUAL, "gamma": 0.5},
 }
 
 
