@@ -37,12 +37,12 @@ def test_the_table_has_the_atlas_s_means():
     shown = cells(page)
     place = {"device": "EcRam", "algorithm": "SBPCA, Tiki-Taka", "rank": 4}
     mean = float(data.test_accuracy.sel(place).mean())
-    (text,) = (shown[title] for title in shown if "Tiki-Taka, k = 4 on EcRam" in title)
+    (text,) = (shown[title] for title in shown if "SBPCA, Tiki-Taka, k = 4 on EcRam" in title)
     assert text.startswith(f"{mean:.1f}")
     assert len(shown) == int(data.test_accuracy.notnull().any("seed").sum())
     page._state.widgets["measure"].value = "Pulses"
     mean = float(data.pulses.sel(place).mean())
-    (text,) = (t for title, t in cells(page).items() if "Tiki-Taka, k = 4 on EcRam" in title)
+    (text,) = (t for title, t in cells(page).items() if "SBPCA, Tiki-Taka, k = 4 on EcRam" in title)
     assert text.startswith(f"{mean / 1e6:.3g} M") and page.address.object == "measure=Pulses"
 
 
