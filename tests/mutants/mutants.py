@@ -525,6 +525,19 @@ MUTANTS = [
         '(sigma, "To rounding',
         "tests/teaching/test_sbpca.py",
     ),
+    # the teacher's pack
+    Mutant(
+        "toolkit/teaching/pack.py",
+        "markdown2html(_questions(answers=False))",
+        "markdown2html(_questions())",
+        "tests/teaching/test_pack.py",
+    ),
+    Mutant(
+        "toolkit/teaching/course/questions.yaml",
+        'answer: "255"',
+        'answer: "127"',
+        "tests/teaching/test_pack.py",
+    ),
     # measured tables
     Mutant(
         "toolkit/fitting/columns.py",
