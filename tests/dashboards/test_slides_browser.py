@@ -1,0 +1,40 @@
+"""The slides of the teacher's pack in a browser without a network."""
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, Request, expect
+
+from toolkit.teaching import pack
+
+pytestmark = pytest.mark.alone
+
+
+def test_slides_draw_figures_and_follow_keys_offline(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        pack, "CLASS", {"03_outer_products": ("One sample", "How many directions?")}
+    )
+    pack.write_pack(tmp_path)
+    elsewhere: list[str] = []
+
+    def note(request: Request) -> None:
+        if not request.url.startswith(("file:", "data:", "blob:")):
+            elsewhere.append(request.url)
+
+    page.on("request", note)
+    page.goto((tmp_path / "slides.html").as_uri())
+    expect(page.locator("section canvas").first).to_be_attached()
+    expect(page.locator("section math").first).to_be_attached()
+    assert page.locator("section:has(canvas)").first.evaluate("s => s.scrollWidth <= innerWidth")
+    second = page.locator("section").nth(1)
+    page.keyboard.press("ArrowRight")
+    assert abs(second.evaluate("s => s.getBoundingClientRect().top")) < 2
+    page.keyboard.press("ArrowLeft")
+    assert second.evaluate("s => s.getBoundingClientRect().top") > 100
+    notes = page.locator("aside").nth(1)
+    expect(notes).to_be_hidden()
+    page.keyboard.press("n")
+    expect(notes).to_be_visible()
+    assert elsewhere == []
