@@ -42,6 +42,8 @@ _TEXTS = {
     "projects": "Projects for a term paper, with a rubric",
 }
 _TITLE = """<section><h1>Low-rank training on crossbars</h1>
+<p>Arrays of devices that multiply where they store, and updates of a few outer products that
+train them. A class of two hours.</p>
 <p class="keys">→ next, ← back, n notes</p></section>"""
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
