@@ -24,7 +24,7 @@ def test_a_visitor_looks_up_a_cell_and_races_what_is_advised(
     assert download.value.suggested_filename == "atlas-trade-off.png"
     choose(page, "Another cell", "FeFET")
     button(page, "Measure it").click()
-    expect(page.get_by_text("FeFET: 0 of 20 measured")).to_be_visible()
+    expect(page.get_by_text("FeFET: 0 of 26 measured")).to_be_visible()
     expect(page.get_by_role("columnheader", name="FeFET")).to_be_visible(timeout=200_000)
     page.get_by_role("link", name="SBPCA, Tiki-Taka, k = 4 on EcRam").click()
     expect(page.get_by_role("row", name="Tiki-Taka").first).to_be_visible()
