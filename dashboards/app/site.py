@@ -43,10 +43,14 @@ Element.prototype.setAttribute = function (name, value) {
 for (const kind of ["pointerdown", "keydown"])
   addEventListener(kind, () => { window.touched = true }, {capture: true, once: true})
 """
-_TEMPLATE = (
-    '{% extends "base.html" %}{% block preamble %}{{ super() }}'
-    f"<script>{_NAMED_ICONS}</script>{{% endblock %}}"
+# Modules of these pages import nothing: the browser reads them itself, quicker than Panel's shim.
+# Bokeh asks for the style of every line at every frame, in case a page sets it; ours do not.
+_QUICK = """
+window.importShim = Object.assign(
+  (url) => import(new URL(url, document.baseURI)), {addImportMap() {}}
 )
+Bokeh.require("core/visuals/visual").VisualProperties.prototype._get_css_value = () => ""
+"""
 # On a phone the sidebar would cover the page on arrival. Who has already used the page keeps it.
 _CLOSE_SIDEBAR = """
 if (innerWidth < 600 && !window.touched)
@@ -110,13 +114,25 @@ def page(key: str, *, sidebar: list[Any], main: list[Any]) -> pmui.Page:
         sidebar_width=SIDEBAR_WIDTH,
         sidebar_resizable=False,
         main=main,
-        template=_TEMPLATE,
+        template=_template(),
         sx=_READABLE,
         stylesheets=[_SHEET],
     )
     with edit_readonly(made):  # otherwise it stays attached to the server's own state
         made.busy = _Calm().param.busy
     return made
+
+
+@cache
+def _template() -> str:
+    """Panel's own with our scripts; the code of widgets loads before the first of them is there."""
+    widgets = pmui.Page._render_esm(server=True)
+    return (
+        '{% extends "base.html" %}{% block preamble %}{{ super() }}'
+        f'<link rel="modulepreload" href="{widgets}">'
+        f"<script>{_NAMED_ICONS}</script>{{% endblock %}}"
+        f"{{% block postamble %}}<script>{_QUICK}</script>{{% endblock %}}"
+    )
 
 
 def _forget_notifications(session_context: Any) -> None:
