@@ -18,12 +18,14 @@ def test_slides_draw_figures_and_follow_keys_offline(
     )
     pack.write_pack(tmp_path)
     elsewhere: list[str] = []
+    errors: list[str] = []
 
     def note(request: Request) -> None:
         if not request.url.startswith(("file:", "data:", "blob:")):
             elsewhere.append(request.url)
 
     page.on("request", note)
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto((tmp_path / "slides.html").as_uri())
     expect(page.locator("section canvas").first).to_be_attached()
     expect(page.locator("section math").first).to_be_attached()
@@ -37,4 +39,4 @@ def test_slides_draw_figures_and_follow_keys_offline(
     expect(notes).to_be_hidden()
     page.keyboard.press("n")
     expect(notes).to_be_visible()
-    assert elsewhere == []
+    assert elsewhere == errors == []

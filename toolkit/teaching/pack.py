@@ -156,6 +156,7 @@ def _outputs(cell: Any) -> str:
     alone = nbformat.v4.new_notebook(cells=[cell])
     exporter = HTMLExporter(template_name="basic", exclude_input=True, exclude_output_prompt=True)
     body, _ = exporter.from_notebook_node(alone)
+    body = re.sub(r"\$\('#([\w-]+)'\)", r"document.getElementById('\1')", body)  # no jQuery here
     return re.sub(r"You (?:said|have not chosen yet).{0,60}?; measured", "Measured", body)
 
 
