@@ -109,15 +109,12 @@ class Explorer:
     def _settle(self) -> None:
         """Say what the URL asks for and this run does not have; a variable waits for a run."""
         shown = dict(self.pairs())
-        texts = {
-            name: str(int(text)) if text.isdecimal() else text for name, text in self._asked.items()
-        }
-        for name, text in texts.items():
+        for name, text in self._asked.items():
             if shown.get(name) != text and name not in self.axes():
                 instead = f"{name}={shown[name]}" if name in shown else "what it has"
                 self._say(f"This run has no {name}={text}; the page shows {instead}.")
                 break
-        if texts.get("variable") in (None, self.path):
+        if self._asked.get("variable") in (None, self.path):
             self._asked = {}
 
     @property
@@ -323,7 +320,8 @@ class Explorer:
             text = asked.pop(dim)
             if not text.isdecimal() or len(text) > 9:
                 raise ValueError(f"{dim} must be a whole number of at least 0; got {text[:40]!r}")
-            self._asked["step" if dim == "record" else dim] = text  # former name of steps
+            name = "step" if dim == "record" else dim  # former name of steps
+            self._asked[name] = str(int(text))
 
 
 _EMPTY = '<p style="margin:12px">This variable has no recorded values.</p>'

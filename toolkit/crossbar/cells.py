@@ -217,7 +217,7 @@ class Cells:
 
     def _load(self, state: Mapping[str, Any]) -> None:
         for name, mine in self._tensors().items():
-            _check_saved(name, state[name], mine)
+            check_saved(name, state[name], mine)
         self._seed = check_count("seed", state["seed"], 0, 2**62)
         self.generator.set_state(state["generator"])
         self.state.copy_(state["state"])
@@ -252,14 +252,15 @@ class Cells:
         self._high = torch.where(worn, self.state, like(self._high, self.state))
 
 
-def _check_saved(name: str, saved: Any, mine: Tensor) -> None:
+def check_saved(name: str, saved: Any, mine: Tensor) -> None:
     """Raise ValueError unless a saved tensor can replace ``mine``."""
     is_like = isinstance(saved, Tensor) and saved.shape == mine.shape
-    if not is_like or saved.is_floating_point() != mine.is_floating_point():
+    floats = is_like and saved.is_floating_point() and mine.is_floating_point()
+    if not is_like or not (floats or saved.dtype == mine.dtype):
         got = f"{tuple(saved.shape)} in {saved.dtype}" if isinstance(saved, Tensor) else repr(saved)
         wanted = f"{tuple(mine.shape)} in {mine.dtype}"
         raise ValueError(f"{name} of the state must be {wanted}; got {got}")
     if not all_finite(saved):
         raise ValueError(f"{name} of the state must be finite; got NaN or infinite entries")
-    if name in ("pulse_count", "age") and bool((saved < 0).any()):
+    if name in ("pulse_count", "age", "reads") and bool((saved < 0).any()):
         raise ValueError(f"{name} of the state must be at least 0; got {saved.min().item():g}")

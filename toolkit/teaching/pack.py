@@ -20,7 +20,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import markdown2html
 
 from toolkit.teaching.drawings import drawing
-from toolkit.teaching.pages import finish, prepare, run_notebook
+from toolkit.teaching.pages import PLAIN, finish, prepare, run_notebook
 from toolkit.teaching.series import FOLDER, notebooks
 from toolkit.writing import beside
 
@@ -45,13 +45,6 @@ _TITLE = """<section><h1>Low-rank training on crossbars</h1>
 <p>Arrays of devices that multiply where they store, and updates of a few outer products that
 train them. A class of two hours.</p>
 <p class="keys">→ next, ← back, n notes</p></section>"""
-_PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-</head><body class="{kind}">
-{body}
-</body></html>
-"""
 
 
 @dataclass(frozen=True)
@@ -265,7 +258,7 @@ def _questions(*, answers: bool = True) -> str:
 
 
 def _write(path: Path, static: Path, title: str, kind: str, body: str) -> Path:
-    page = finish(_PAGE.format(title=title, kind=kind, body=body), static)
+    page = finish(PLAIN.format(title=title, kind=kind, body=body), static)
     page = page.replace("</head>", '<link rel="stylesheet" href="static/pack.css"></head>', 1)
     with beside(path) as scratch:
         scratch.write_text(page, encoding="utf-8")

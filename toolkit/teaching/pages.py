@@ -35,10 +35,10 @@ _HEAD = """<link rel="stylesheet" href="static/page.css">
 <script defer src="static/auto-render.min.js"></script>
 <script defer src="static/page.js"></script>
 """
-_GUIDE = """<!DOCTYPE html>
+PLAIN = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
-</head><body class="guide">
+</head><body class="{kind}">
 {body}
 </body></html>
 """
@@ -99,7 +99,7 @@ def _html(notebook: Any, name: str) -> str:
 def _guide(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     title = text.split("\n", 1)[0].lstrip("# ")
-    return _GUIDE.format(title=title, body=markdown2html(text))
+    return PLAIN.format(title=title, kind="guide", body=markdown2html(text))
 
 
 def finish(html: str, static: Path) -> str:

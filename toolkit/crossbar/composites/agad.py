@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toolkit.checks import all_finite
+from toolkit.crossbar.cells import check_saved
 from toolkit.crossbar.composites.chopped import ChoppedTikiTaka
 
 _TAIL = 5.0  # weight of a read in the mean, over 1 / period: the last fifth of a period counts
@@ -61,11 +61,6 @@ class AGAD(ChoppedTikiTaka):
         return super()._saved() | {"means": self._means.clone()}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        means = state["means"]
-        if means.shape != self._means.shape or not all_finite(means):
-            raise ValueError(
-                f"means of the state must be {tuple(self._means.shape)} and finite; "
-                f"got {tuple(means.shape)}"
-            )
+        check_saved("means", state["means"], self._means)
         super()._restore(state)
-        self._means = means.to(self._means).clone()
+        self._means = state["means"].to(self._means).clone()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from toolkit.checks import check_count
+from toolkit.crossbar.cells import check_saved
 from toolkit.crossbar.composites.buffered import BufferedTikiTaka
 from toolkit.crossbar.crossbar import Crossbar
 from toolkit.crossbar.devices.device import Device
@@ -111,11 +112,6 @@ class ChoppedTikiTaka(BufferedTikiTaka):
         return super()._saved() | {"reads": self._reads.clone()}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        reads, mine = state["reads"], self._reads
-        if reads.shape != mine.shape or reads.dtype != mine.dtype or bool((reads < 0).any()):
-            raise ValueError(
-                f"reads of the state must be {tuple(mine.shape)} counts; got {tuple(reads.shape)} "
-                f"of {reads.dtype}"
-            )
+        check_saved("reads", state["reads"], self._reads)
         super()._restore(state)
-        self._reads = reads.clone()
+        self._reads = state["reads"].to(self._reads).clone()

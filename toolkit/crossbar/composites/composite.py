@@ -217,6 +217,9 @@ class TiledCrossbar(Composite):
         return torch.cat(bands, -2)
 
 
+TRANSFER = ("every", "columns", "transfer_rate", "gamma")  # what a transfer depends on
+
+
 class TikiTaka(Composite):
     r"""Write updates to a fast array and transfer them, column by column, to a slow one.
 
@@ -358,8 +361,7 @@ class TikiTaka(Composite):
         super()._load({**state, "settings": settings})
 
     def _settings(self) -> dict[str, Any]:
-        names = ("every", "columns", "transfer_rate", "gamma")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in TRANSFER}
 
     def _read(self, signal: Tensor, *, transposed: bool) -> Tensor:
         """Read both arrays, each through its periphery."""

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toolkit.checks import all_finite, as_generator, check_count, check_instance, check_matrix
+from toolkit.checks import as_generator, check_count, check_matrix
+from toolkit.crossbar.cells import check_saved
 from toolkit.crossbar.composites.composite import Composite
 from toolkit.crossbar.crossbar import Crossbar
 from toolkit.crossbar.devices.device import Device
@@ -133,13 +134,7 @@ class EnsembleCrossbar(Composite):
         return {"copies": states, "shares": self._shares.clone()}
 
     def _restore(self, state: Mapping[str, Any]) -> None:
-        shares = state["shares"]
-        check_instance("shares of the state", shares, Tensor, "a torch.Tensor")
-        if shares.shape != self._shares.shape or not all_finite(shares):
-            raise ValueError(
-                f"shares of the state must be {tuple(self._shares.shape)} and finite; "
-                f"got {tuple(shares.shape)}"
-            )
+        check_saved("shares", state["shares"], self._shares)
         for array, saved in zip(self.copies, state["copies"], strict=True):
             array.load_state_dict(saved)
-        self._shares = shares.to(self._shares).clone()
+        self._shares = state["shares"].to(self._shares).clone()

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from toolkit.checks import as_generator, check_count, check_matrix
-from toolkit.crossbar.composites.composite import TikiTaka
+from toolkit.crossbar.composites.composite import TRANSFER, TikiTaka
 from toolkit.crossbar.crossbar import Crossbar
 from toolkit.crossbar.devices.device import Device
 
-_SETTINGS = ("every", "columns", "transfer_rate", "gamma")
-_OF_CHAIN = (*_SETTINGS, "pair")
+_OF_CHAIN = (*TRANSFER, "pair")
 
 
 class ResidualLearning(TikiTaka):
@@ -44,7 +43,7 @@ class ResidualLearning(TikiTaka):
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if name in _SETTINGS and isinstance(self.fast, TikiTaka):
+        if name in TRANSFER and isinstance(self.fast, TikiTaka):
             setattr(self.fast, name, value)
 
     @classmethod
