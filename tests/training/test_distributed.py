@@ -4,6 +4,7 @@ What the processes do is in distributed_tasks.py; they are started once for all 
 """
 
 import os
+import queue
 import re
 import runpy
 import signal
@@ -50,11 +51,16 @@ class Pair:
             process.start()
 
     def ask(self, name: str) -> None:
-        for queue in self.asked:
-            queue.put(name)
+        for asked in self.asked:
+            asked.put(name)
 
     def answer(self, index: int) -> Any:
-        return self.answered[index].get(timeout=PATIENCE)
+        # longer than an exchange waits, so that a worker says itself what it waited for
+        try:
+            return self.answered[index].get(timeout=2.0 * PATIENCE)
+        except queue.Empty:
+            codes = [process.exitcode for process in self.processes]
+            pytest.fail(f"worker {index} did not answer; exit codes (None: alive): {codes}")
 
     def both(self, name: str) -> list[Any]:
         self.ask(name)
@@ -65,8 +71,8 @@ class Pair:
         return found
 
     def end(self) -> None:
-        for queue in self.asked:
-            queue.put(None)
+        for asked in self.asked:
+            asked.put(None)
         for process in self.processes:
             process.join(3.0)
             process.kill()
@@ -365,6 +371,7 @@ def test_a_killed_worker_is_an_error_on_the_other_not_a_hang(pair):
     lost = "WorkerLostError: worker 0 of 2 could not begin LowRankSGD.step: "
     assert re.match(f"{lost}.*died", message)
     assert seconds < 20.0
+    pair.processes[1].join()  # it may be dying still, and the next test must see that it is dead
 
 
 @pytest.mark.parametrize(("leaver", "task"), [(0, "first_leaves"), (1, "second_leaves")])
