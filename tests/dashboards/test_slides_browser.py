@@ -40,3 +40,25 @@ def test_slides_draw_figures_and_follow_keys_offline(
     page.keyboard.press("n")
     expect(notes).to_be_visible()
     assert elsewhere == errors == []
+
+
+def test_steps_follow_their_slider_by_keys_offline(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pack, "CLASS", {})
+    pack.write_pack(tmp_path)
+    page.goto((tmp_path / "slides.html").as_uri())
+    for each in page.get_by_role("group").all():
+        slider, said = each.get_by_role("slider"), each.locator("output")
+        expect(each.locator("figure:visible")).to_have_count(1)
+        before = said.inner_text()
+        slider.press("ArrowRight")
+        expect(each.locator("figure").nth(1)).to_be_visible()
+        expect(each.locator("figure:visible")).to_have_count(1)
+        assert said.inner_text() == each.locator("figcaption").nth(1).text_content() != before
+        assert said.evaluate("each => each.getBoundingClientRect().bottom <= innerHeight")
+        slider.press("End")
+        expect(each.locator("figure").last).to_be_visible()
+        page.emulate_media(media="print")
+        expect(each.locator("figure:visible")).to_have_count(5)
+        page.emulate_media(media="screen")

@@ -538,6 +538,18 @@ MUTANTS = [
         'answer: "127"',
         "tests/teaching/test_pack.py",
     ),
+    Mutant(
+        "toolkit/teaching/stepping.py",
+        "errors[:read] * (BATCH / read)",
+        "errors[:read]",
+        "tests/teaching/test_stepping.py",
+    ),
+    Mutant(
+        "toolkit/teaching/stepping.py",
+        "phase.written - phase.wanted",
+        "phase.written - write.wanted",
+        "tests/teaching/test_stepping.py",
+    ),
     # measured tables
     Mutant(
         "toolkit/fitting/columns.py",

@@ -7,7 +7,7 @@ import pytest
 
 from tests.test_notebooks import read
 from toolkit.teaching import drawing, drawing_names, series
-from toolkit.teaching.drawings import HEIGHT, WIDTH
+from toolkit.teaching.drawings import BLUE, HEIGHT, WIDTH
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -20,11 +20,23 @@ def test_every_notebook_opens_with_a_drawing_of_its_own():
     assert shown == list(drawing_names())
 
 
-@pytest.mark.parametrize("name", drawing_names())
-def test_a_drawing_is_svg_within_its_frame(name):
-    root = ElementTree.fromstring(drawing(name)._repr_html_())
-    assert root.find(f"{SVG}title").text.endswith(".")
-    assert len(list(root)) > 10
+def matrix(root, left, top, size):
+    """What ``Drawing.cells`` drew there: (row, column) -> opacity, negative if orange."""
+    found = {}
+    for group in root.iter(f"{SVG}g"):
+        for path in group:
+            x, y, side = map(float, re.match(r"M(\S+) ([\d.]+)h([\d.]+)v", path.get("d")).groups())
+            column, row = (x - left) / size, (y - top) / size
+            if side == size and column == int(column) >= 0 and row == int(row) >= 0:
+                sign = 1 if group.get("fill") == BLUE else -1
+                found[int(row), int(column)] = sign * float(path.get("fill-opacity"))
+    return found
+
+
+def check_frame(root):
+    """The image has words of its own and stays within its frame, in colours of any page."""
+    assert root.find(f"{SVG}title").text
+    assert len(list(root.iter())) > 10
     for text in root.iter(f"{SVG}text"):
         half = 0.3 * float(text.get("font-size")) * len(text.text)  # of a wide sans serif
         if text.get("text-anchor") == "middle":
@@ -33,8 +45,17 @@ def test_a_drawing_is_svg_within_its_frame(name):
     for shape in root.iter(f"{SVG}rect"):
         x, y, width, height = (float(shape.get(k)) for k in ("x", "y", "width", "height"))
         assert x >= 0 and y >= 0 and x + width <= WIDTH and y + height <= HEIGHT
+    for shape in root.iter(f"{SVG}path"):
+        x, y, size = map(float, re.match(r"M(\S+) (\S+)h([\d.]+)v", shape.get("d")).groups())
+        assert x >= 0 and y >= 0 and x + size <= WIDTH and y + size <= HEIGHT
     colours = {each.get("stroke") or each.get("fill") for each in root.iter()} - {None}
     assert not colours & {"#000", "#fff", "black", "white"}  # dark pages have none of these
+
+
+@pytest.mark.parametrize("name", drawing_names())
+def test_a_drawing_is_svg_within_its_frame(name):
+    assert drawing(name).about.endswith(".")
+    check_frame(ElementTree.fromstring(drawing(name)._repr_html_()))
 
 
 def test_an_unknown_drawing_is_refused():

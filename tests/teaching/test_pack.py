@@ -13,7 +13,7 @@ import torch
 from toolkit.cli import main
 from toolkit.crossbar import Converter, Crossbar, get_device
 from toolkit.lowrank import SBPCA
-from toolkit.teaching import pack
+from toolkit.teaching import pack, stepping, stepping_names
 from toolkit.teaching.pack import CLASS, COURSE, read_questions, write_pack
 from toolkit.teaching.series import FOLDER, notebooks
 
@@ -57,6 +57,7 @@ def test_pages_fetch_nothing(pages: dict[str, str]) -> None:
 def test_slides_show_formulas_questions_and_figures_and_no_solution(pages: dict[str, str]) -> None:
     slides = re.findall(r"<section>.*?</section>", pages["slides"], re.DOTALL)
     assert 8 < len(slides) < 20
+    assert ['type="range"' in slide for slide in slides[-3:]] == [False, True, True]
     projected = [re.sub(r"<aside>.*?</aside>", "", slide, flags=re.DOTALL) for slide in slides]
     assert any("D^\\top A" in slide for slide in projected)
     assert any("<strong>Predict:</strong>" in slide and "☐ 64" in slide for slide in projected)
@@ -74,7 +75,9 @@ def test_slides_are_of_sections_that_exist(name: str) -> None:
 
 def test_the_hand_out_asks_and_the_solutions_answer(pages: dict[str, str]) -> None:
     assert pages["handout"].count("<article>") == len(notebooks())
-    assert pages["handout"].count("<svg") == len(notebooks())
+    assert pages["handout"].count('type="range"') == len(stepping_names())
+    frames = sum(len(stepping(name).frames) for name in stepping_names())
+    assert pages["handout"].count("<svg") == len(notebooks()) + frames
     assert "errors_of_outputs" not in pages["handout"]
     asked, solved = (pages[name].count("Exercise ") for name in ("handout", "solutions"))
     exercises = sum(path.read_text("utf-8").count('"solution"') for path in notebooks())

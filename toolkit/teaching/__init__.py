@@ -48,7 +48,8 @@ One cell asks for a prediction, and a later one shows it beside the result::
 
 ``fast(20, 3)`` is 20 for a reader and 3 in the tests, which set ``TOOLKIT_FAST``.
 
-``drawing("crossbar")`` is the schematic at the head of a notebook, an SVG made by code.
+``drawing("crossbar")`` is the schematic at the head of a notebook, an SVG made by code;
+``stepping("write")`` shows a computation frame by frame, with a slider that needs no kernel.
 
 Tests of a topic: every right answer passes, two or more typical wrong ones get their own hint,
 ``...`` counts as unanswered.
@@ -58,10 +59,12 @@ from toolkit.teaching.drawings import Drawing, drawing, drawing_names
 from toolkit.teaching.exercises import Verdict, Wrong, check, close, exercise, wrong
 from toolkit.teaching.prediction import Prediction, predict
 from toolkit.teaching.sizes import fast
+from toolkit.teaching.stepping import Stepping, stepping, stepping_names
 
 __all__ = [
     "Drawing",
     "Prediction",
+    "Stepping",
     "Verdict",
     "Wrong",
     "check",
@@ -71,5 +74,7 @@ __all__ = [
     "exercise",
     "fast",
     "predict",
+    "stepping",
+    "stepping_names",
     "wrong",
 ]

@@ -14,7 +14,7 @@ from toolkit.checks import check_choice
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 WIDTH, HEIGHT = 720, 230
 Point = tuple[float, float]
-_INK = "currentColor"
+INK = "currentColor"
 
 
 class Drawing:
@@ -45,7 +45,7 @@ class Drawing:
         *,
         anchor: str = "middle",
         size: int = 14,
-        ink: str = _INK,
+        ink: str = INK,
     ) -> None:
         """Text around (x, y), one line below the other."""
         lines = text.split("\n")
@@ -71,7 +71,7 @@ class Drawing:
         """A rectangle with words in it."""
         self._parts.append(
             f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="3" '
-            f'fill="{fill}" fill-opacity="{opacity:g}" stroke="{_INK}" stroke-width="1.3"/>'
+            f'fill="{fill}" fill-opacity="{opacity:g}" stroke="{INK}" stroke-width="1.3"/>'
         )
         if text:
             self.words(x + width / 2, y + height / 2, text, size=size)
@@ -79,7 +79,7 @@ class Drawing:
     def line(
         self,
         *points: Point,
-        ink: str = _INK,
+        ink: str = INK,
         arrow: bool = False,
         dashed: bool = False,
         width: float = 1.5,
@@ -100,20 +100,26 @@ class Drawing:
             head = " ".join(f"{x:.1f},{y:.1f}" for x, y in [(x1, y1), *sides])
             self._parts.append(f'<polygon points="{head}" fill="{ink}"/>')
 
-    def dot(self, x: float, y: float, radius: float = 4, ink: str = _INK) -> None:
+    def dot(self, x: float, y: float, radius: float = 4, ink: str = INK) -> None:
         """A filled circle."""
         self._parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" fill="{ink}"/>')
 
     def cells(self, x: float, y: float, values: Sequence[Sequence[float]], size: float) -> None:
         """A matrix of squares: blue is positive, orange negative, pale small."""
-        for i, row in enumerate(values):
-            for j, value in enumerate(row):
-                self._parts.append(
-                    f'<rect x="{x + j * size:g}" y="{y + i * size:g}" width="{size:g}" '
-                    f'height="{size:g}" fill="{BLUE if value >= 0 else ORANGE}" '
-                    f'fill-opacity="{min(abs(value), 1.0):.2f}" stroke="{_INK}" '
-                    f'stroke-width="0.6"/>'
-                )
+        places = {
+            (x + j * size, y + i * size): value
+            for i, row in enumerate(values)
+            for j, value in enumerate(row)
+        }
+        for ink, sign in ((BLUE, 1.0), (ORANGE, -1.0)):
+            self._parts.append(f'<g fill="{ink}" stroke="{INK}" stroke-width="0.6">')
+            self._parts += [
+                f'<path d="M{x0:g} {y0:g}h{size:g}v{size:g}h-{size:g}z" '
+                f'fill-opacity="{min(abs(value), 1.0):.2f}"/>'
+                for (x0, y0), value in places.items()
+                if math.copysign(1.0, value) == sign
+            ]
+            self._parts.append("</g>")
 
 
 _LEFT, _RIGHT = (0.9, -0.4, 0.6, -0.8, 0.2), (0.3, 0.9, -0.7, 0.5, -0.2, 0.8)

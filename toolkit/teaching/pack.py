@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -22,6 +22,7 @@ from nbconvert.filters import markdown2html
 from toolkit.teaching.drawings import drawing
 from toolkit.teaching.pages import PLAIN, finish, prepare, run_notebook
 from toolkit.teaching.series import FOLDER, notebooks
+from toolkit.teaching.stepping import stepping, stepping_names
 from toolkit.writing import beside
 
 COURSE = Path(__file__).parent / "course"
@@ -113,6 +114,8 @@ def _of_code(cell: Any, section: str) -> Iterator[Part]:
         yield Part("solution", section, cell.source.removeprefix("# Solution\n"))
     elif name := re.match(r'drawing\("([\w-]+)"\)$', cell.source):
         yield Part("drawing", section, drawing(name[1]).svg)
+    elif name := re.match(r'stepping\("([\w-]+)"\)$', cell.source):
+        yield Part("stepping", section, stepping(name[1]).html)
     elif asked := _prediction(cell.source):
         yield Part("prediction", section, asked)
     elif "pn.extension(" in cell.source:
@@ -164,6 +167,8 @@ def _slides(run: bool) -> str:
         found.append(f"<section><h1>{escape(title)}</h1>{picture}</section>")
         for section in sections:
             found += _of_section(section, [part for part in pieces if part.section == section])
+    for each in map(stepping, stepping_names()):
+        found.append(_slide(each.title, each.html, markdown2html(each.about)))
     return setup + "\n".join(found) + '<script src="static/slides.js"></script>'
 
 
@@ -221,8 +226,9 @@ def _with_space(code: str) -> str:
     return f'<pre>{escape(code)}</pre><div class="lines"></div>'
 
 
-_ON_PAPER = {
+_ON_PAPER: dict[str, Callable[[str], str]] = {
     "key": markdown2html,
+    "stepping": str,
     "prediction": _asked,
     "exercise": _asked,
     "code": _with_space,

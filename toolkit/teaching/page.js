@@ -21,7 +21,7 @@ const heading = document.querySelector(".jp-Notebook h1")
 if (heading) {
   heading.insertAdjacentHTML(
     "afterend",
-    "<p class='note'>A printed page of the notebook: sliders move their figures only in Jupyter. " +
+    "<p class='note'>A printed page of the notebook: sliders of plots move only in Jupyter. " +
       "<a href='index.html'>All notebooks</a></p>",
   )
 }
