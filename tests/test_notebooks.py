@@ -34,6 +34,9 @@ FIGURES = {
     "Curve",
     "Scatter",
 }
+INSTALL = (
+    "# No module named 'toolkit'? On Colab, upload its wheel and %pip install sbpca_toolkit-*.whl"
+)
 CHECK = re.compile(r"\bcheck\(\s*\"([\w.]+)\"")
 
 
@@ -95,6 +98,12 @@ def test_opens_with_goals_needs_and_time(notebook: Notebook) -> None:
     for part in ("**What you will learn**", "**What it needs**", "**Time**"):
         assert part in first
     assert "pn.extension(inline=True)" in setup, "nothing may be fetched from the network"
+
+
+def test_the_first_import_says_what_to_install(notebook: Notebook) -> None:
+    setup = notebook.code()[0].splitlines()
+    first = next(i for i, line in enumerate(setup) if "toolkit" in line)
+    assert setup[first] == INSTALL and setup[first + 1].startswith("from toolkit.")
 
 
 def test_closes_with_summary_questions_and_reading(notebook: Notebook) -> None:

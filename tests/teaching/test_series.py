@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.test_notebooks import INSTALL
 from toolkit.cli import main
 from toolkit.teaching.pages import render
 from toolkit.teaching.series import CONTENTS, FOLDER, copy_series, notebooks
@@ -53,6 +57,21 @@ def test_the_map_has_the_time_of_every_notebook() -> None:
         minutes = re.search(r"\*\*Time\*\*: (\d+) minutes", opening)
         row = next(row for row in rows if path.name in row)
         assert minutes is not None and row.endswith(f"| {minutes[1]} |"), row
+
+
+def test_without_the_toolkit_the_error_shows_what_to_install(tmp_path: Path) -> None:
+    code = f"""
+import json, sys
+from IPython.core.interactiveshell import InteractiveShell
+sys.modules["toolkit"] = None  # as if it were not installed
+cells = json.load(open({str(notebooks()[0])!r}, encoding="utf-8"))["cells"]
+first = next(cell for cell in cells if cell["cell_type"] == "code")
+InteractiveShell.instance(colors="NoColor").run_cell("".join(first["source"]))
+"""
+    command = [sys.executable, "-c", code]
+    home = {**os.environ, "IPYTHONDIR": str(tmp_path)}
+    run = subprocess.run(command, cwd=tmp_path, env=home, capture_output=True, text=True)
+    assert "ModuleNotFoundError" in run.stdout and INSTALL in run.stdout
 
 
 def contents() -> str:

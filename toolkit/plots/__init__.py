@@ -10,7 +10,7 @@ from toolkit.plots.elements import (
     loss_curve,
     spectrum_points,
 )
-from toolkit.plots.landscape import landscape_map
+from toolkit.plots.landscape import landscape_map, shared_limits
 from toolkit.plots.live import LiveFigure
 from toolkit.plots.runs import conductance_maps, convergence, gradient_spectrum
 from toolkit.plots.update import outer_products
@@ -29,5 +29,6 @@ __all__ = [
     "loss_curve",
     "outer_products",
     "response_curves",
+    "shared_limits",
     "spectrum_points",
 ]
