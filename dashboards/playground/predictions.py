@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -69,7 +70,8 @@ def picture_of(data: Dataset, sample: Tensor) -> str:
     """A sample of pictures as a PNG in a URL."""
     pixels = sample.cpu().reshape(data.image_shape or ()).clamp(0, 1).mul(255).to(torch.uint8)
     channels = pixels.permute(1, 2, 0).numpy()
-    return _url(channels if channels.shape[2] == 3 else channels[:, :, 0])
+    shape = channels.shape if channels.shape[2] == 3 else channels.shape[:2]
+    return _url(channels.tobytes(), shape)
 
 
 def _plane(data: Dataset, look: Look) -> str:
@@ -86,12 +88,13 @@ def _plane(data: Dataset, look: Look) -> str:
     picture = picture.reshape(GRID, GRID, 3)
     column, row = ((GRID - 1) * (points - low) / (high - low)).round().long().numpy().T
     picture[GRID - 1 - row, column] = 0.8 * colours[data.test_labels.cpu().numpy() % len(colours)]
-    return _url(picture.astype(np.uint8))
+    return _url(picture.astype(np.uint8).tobytes(), picture.shape)
 
 
-def _url(pixels: np.ndarray) -> str:
+@lru_cache(200)  # the same hard samples come again and again
+def _url(pixels: bytes, shape: tuple[int, ...]) -> str:
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "png")
+    Image.fromarray(np.frombuffer(pixels, np.uint8).reshape(shape)).save(file, "png")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
 
 

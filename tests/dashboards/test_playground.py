@@ -97,7 +97,7 @@ def test_a_refused_knob_goes_back_to_what_the_run_has(playground):
     playground.widgets["block_size"].value = 128
     frames(playground, until=lambda: bool(playground.notice.object))
     assert "block_size=128 is above batch_size=64" in playground.notice.object
-    assert playground.widgets["block_size"].value == 8
+    frames(playground, until=lambda: playground.widgets["block_size"].value == 8)
     assert playground.run.snapshot.knobs["block_size"] == 8
 
 

@@ -30,13 +30,14 @@ from toolkit.lowrank import LowRank
 
 
 def opaque(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Hide ``function`` from torch.compile; torch's own ``disable`` is slow to import."""
+    """Hide ``function`` from torch.compile; torch's own ``disable`` is slow to import and call."""
     disabled = functools.cache(lambda dynamo: dynamo.disable(function))
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        dynamo = sys.modules.get("torch._dynamo")
-        return (disabled(dynamo) if dynamo else function)(*args, **kwargs)
+        if torch.compiler.is_compiling():
+            return disabled(sys.modules["torch._dynamo"])(*args, **kwargs)
+        return function(*args, **kwargs)
 
     return call
 

@@ -27,10 +27,14 @@ class Written:
     sums: Sequence[float]  #: over cells of n, |n|, n x and |n| x; x is the state afterwards
 
     @classmethod
-    def of(cls, sums: np.ndarray) -> Written:
-        """From the sums and the largest and smallest n of every chunk of cells, (chunks, 6)."""
-        longest = float(sums[:, 4].max(initial=0.0)), -float(sums[:, 5].min(initial=0.0))
-        return cls(longest, sums[:, :4].sum(0).tolist())
+    def of(cls, sums: np.ndarray) -> list[Written]:
+        """From the sums and the largest and smallest n of each chunk of cells, (ranks, chunks, 6).
+
+        A write of each rank.
+        """
+        most, least = sums[:, :, 4].max(1, initial=0.0), sums[:, :, 5].min(1, initial=0.0)
+        longest = zip(most.tolist(), (-least).tolist(), strict=True)
+        return [cls(*each) for each in zip(longest, sums[:, :, :4].sum(1).tolist(), strict=True)]
 
 
 class Cells:
@@ -149,7 +153,8 @@ class Cells:
             self._age = self._age.masked_fill(is_pulsed, 0.0)
         self._wear()
         sums = [part.sum() for part in (pulses, count, pulses * state, count * state)]
-        return Written.of(torch.stack([*sums, pulses.max(), pulses.min()]).cpu().numpy()[None])
+        extremes = pulses.max(), pulses.min()
+        return Written.of(torch.stack([*sums, *extremes]).cpu().numpy()[None, None])[0]
 
     def write(self, demand: kernels.Demand) -> list[Written]:
         """Write one outer product after another; only if ``is_compiled``."""
@@ -168,7 +173,7 @@ class Cells:
         keys = kernels.draw_keys(4, self.generator)
         kernels.in_parts(lambda *part: demand.loop(*given, keys, sums, *part), self.state.numel())
         self._wear()
-        return [Written.of(each) for each in sums]
+        return Written.of(sums)
 
     def _as_arrays(self) -> kernels.Cells:
         """Views of the cells for compiled loops, kept until the bounds change."""

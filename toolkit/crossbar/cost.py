@@ -66,7 +66,8 @@ class CostCounter:
         """Add a write with this many SET and RESET phases."""
         up, down = (slots, slots) if isinstance(slots, int) else slots or written.longest
         seconds = phases[0] * up * device.width_up, phases[1] * down * device.width_down
-        self.sums = [a + b for a, b in zip(self.sums, [*written.sums, *seconds], strict=True)]
+        for i, value in enumerate((*written.sums, *seconds)):
+            self.sums[i] += value
         self.counts[0] += phases[0]
         self.counts[1] += phases[1]
 

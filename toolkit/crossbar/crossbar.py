@@ -6,6 +6,7 @@ applies pulses and time to cells.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,7 @@ from toolkit.crossbar.pulses import (
     Wanted,
     WholePulses,
     half_selected,
+    largest,
     sign_phases,
 )
 from toolkit.crossbar.readout.converters import Periphery
@@ -246,6 +248,7 @@ class Crossbar(Array):
             counts = coding.counts(wanted, cells.generator)
             for pulses, phases in zip(counts, sign_phases(wanted.left, wanted.right), strict=True):
                 self._issue(pulses, phases, coding.slots)
+        self._moved()
         self._refresh_full()
 
     def check_scheme(self, scheme: str) -> None:
@@ -396,11 +399,20 @@ class Crossbar(Array):
                 "coding must be WholePulses() and half_select 0 with a device of infinite levels; "
                 f"got {self.coding} and {self.half_select}"
             )
-        peak = self._wanted(update, learning_rate).peak
+        peak = self._most_pulses(update, abs(learning_rate))
         if not peak < torch.finfo(self.dtype).max:
             raise ValueError(
                 f"learning_rate and update must need a finite number of pulses; got {peak:g}"
             )
+
+    def _most_pulses(self, update: LowRank, learning_rate: float) -> float:
+        """A bound on the pulses that any cell gets, and on all numbers on the way to them."""
+        if not update.rank:
+            return 0.0
+        left = largest(update.left) * largest(update.sigma)
+        scaled = left * learning_rate / (2.0 * self.w_max)
+        levels = max(map(abs, itertools.chain(*self._pair.levels(self.device))))
+        return max(left, scaled, update.rank * levels * scaled * largest(update.right))
 
     def _issue_by_rows(self, pulses: Tensor) -> None:
         """Pulse row by row: one SET and one RESET phase each, as long as its longest train."""
@@ -422,12 +434,12 @@ class Crossbar(Array):
                 part = (sign * pulses).clamp_(min=0.0)
                 self._cells.disturb(half_selected(part).mul_(sign * self.half_select))
         self._account(self._cells.pulse(pulses), phases, slots)
+        self._moved()
 
     def _account(self, written: Written, phases: tuple[int, int], slots: Slots) -> None:
         """Add a write with these SET and RESET phases and slots to the cost; see :class:`Cost`."""
         if not self.device.is_continuous:
             self._costs.add_write(written, phases, slots, self._cells.device)
-        self._moved()
 
     def _program(self, weights: Tensor) -> None:
         """Replace the cells with new ones that hold ``weights``."""

@@ -39,14 +39,6 @@ class Wanted:
     fall: tuple[float, ...]
     is_continuous: bool = False
 
-    @property
-    def peak(self) -> float:
-        """Upper bound of the pulses that any cell needs."""
-        if not self.left.numel() or not self.right.numel():
-            return 0.0
-        most = max(map(abs, (*self.rise, *self.fall))) * self.left.shape[1]
-        return most * _largest(self.left) * _largest(self.right)
-
     def split(self) -> tuple[Tensor, Tensor]:
         """Lines (ranks, polarities m, 2) and columns (ranks, 2, n): pulses wanted of each cell.
 
@@ -61,7 +53,8 @@ class Wanted:
         return lines, torch.stack([right.clamp(min=0.0), (-right).clamp(min=0.0)], 1)
 
 
-def _largest(factor: Tensor) -> float:
+def largest(factor: Tensor) -> float:
+    """The largest magnitude of an entry."""
     low, high = factor.aminmax()
     return max(-float(low), float(high))
 

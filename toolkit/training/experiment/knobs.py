@@ -151,10 +151,9 @@ def knobs_of(
     settings: type[param.Parameterized] | param.Parameterized, sets: str = ""
 ) -> dict[str, Knob]:
     """The knobs declared on ``settings``, by name: all, or those that set one part of a run."""
-    found: dict[str, Any] = {
-        name: settings.param[name] for name in settings.param if name != "name"
-    }
-    return {name: knob for name, knob in found.items() if not sets or knob.sets == sets}
+    kind = settings if isinstance(settings, type) else type(settings)
+    found: dict[str, Any] = kind.param.objects()  # those of an instance would be copied first
+    return {n: k for n, k in found.items() if n != "name" and (not sets or k.sets == sets)}
 
 
 def knobs_of_constructor(cls: type, **declared: Any) -> dict[str, Knob]:

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import cycle
+from functools import cache
+from itertools import chain, cycle
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from toolkit.crossbar import Array
 from toolkit.lowrank import LowRank
 from toolkit.training.experiment.experiment import Experiment
 from toolkit.training.experiment.recorder import Spectrum, StepRecord, spectrum
 from toolkit.training.experiment.series import Series
+from toolkit.training.layers.guards import crossbar_layers
 
 PAST_POINTS = 400  # at least, once there are so many
 LOOKS_EVERY = 3  # snapshots between two looks at the same thing during training
@@ -35,7 +37,8 @@ class Look:
     ``first`` holds the layer's weights at the start, ``past_values`` (points, 1 + components) the
     steps and singular values of its past. ``outer_products`` counts those written so far, and those
     of the same samples one by one. ``before`` holds weights and pulse counts (None for plain
-    weights) before the last step, if the focus asks for them.
+    weights) before the last step, if the focus asks for them. ``scores`` gives what the network
+    makes of inputs without a read of the run's own cells.
     """
 
     run: Experiment
@@ -44,21 +47,13 @@ class Look:
     past_values: np.ndarray
     outer_products: tuple[int, int]
     latest: Mapping[str, tuple[LowRank, Tensor, Tensor]]
+    scores: Callable[[Tensor], Tensor]
     before: tuple[Tensor, Tensor | None] | None = None
 
     @property
     def array(self) -> Array:
         """The layer's array."""
         return self.run.arrays[self.layer]
-
-    def scores(self, inputs: Tensor) -> Tensor:
-        """What a copy of the network makes of ``inputs``; the run's own cells are not read.
-
-        So no noise is drawn that the next step would have drawn, and no energy is counted.
-        """
-        with torch.no_grad():
-            scores: Tensor = copy.deepcopy(self.run.network).eval()(inputs)
-        return scores
 
 
 @dataclass(frozen=True)
@@ -143,6 +138,31 @@ class _Past:
         self.values.add([step, *found.singular_value[:COMPONENTS]])
 
 
+class _Twin:
+    """A copy of a run's network to look at.
+
+    Its reads draw no noise that the next step would have drawn, and count no energy.
+    """
+
+    def __init__(self, run: Experiment) -> None:
+        self._run, self._network = run, copy.deepcopy(run.network).eval()
+        self._layers = crossbar_layers(self._network)
+
+    @torch.no_grad()
+    def scores(self, inputs: Tensor) -> Tensor:
+        """What the run's network makes of ``inputs`` at present."""
+        for mine, theirs in zip(_numbers(self._network), _numbers(self._run.network), strict=True):
+            mine.copy_(theirs)
+        for name, layer in self._layers.items():
+            layer.arrays = copy.deepcopy(self._run.layers[name].arrays)
+        found: Tensor = self._network(inputs)
+        return found
+
+
+def _numbers(network: nn.Module) -> Iterator[Tensor]:
+    return chain(network.parameters(), network.buffers())
+
+
 class SnapshotTaker:
     """Takes snapshots of one experiment and keeps the history that they show."""
 
@@ -153,6 +173,7 @@ class SnapshotTaker:
         self._past = {name: _Past(min(a.weights.shape)) for name, a in run.arrays.items()}
         self._in_turn = cycle(self._past)
         self._outer_products = np.zeros(2, dtype=np.int64)
+        self._twin = cache(lambda: _Twin(run))
         self.changes: list[tuple[int, dict[str, Any]]] = []
         self._seen: Snapshot | None = None
         self._before: tuple[Array, Tensor, Tensor | None] | None = None
@@ -239,7 +260,16 @@ class SnapshotTaker:
         past = self._past[name].values.rows
         same = self._before and self._before[0] is self._run.arrays[name]
         before = self._before[1:] if self._before and same else None
-        look = Look(self._run, name, self._first[name], past, (written, full), latest, before)
+        look = Look(
+            self._run,
+            name,
+            self._first[name],
+            past,
+            (written, full),
+            latest,
+            scores=lambda inputs: self._twin().scores(inputs),
+            before=before,
+        )
         return {view: take(look) for view, take in focus.views.items()}
 
 
