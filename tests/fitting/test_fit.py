@@ -56,6 +56,20 @@ def formula_of(fit):
 # --- fits -----------------------------------------------------------------------------------------
 
 
+def test_models_are_compared_on_one_scale():
+    # linear steps, written with three parametrisations; the bounds of one are its own, wider range
+    trains = simulate(device(nonlinearity_up=2.4, nonlinearity_down=-3.0, cycle_to_cycle=0.004))
+    fit = fit_device(trains, model="best")
+    table = {line.split()[0]: line.split()[1:] for line in fit.comparison.splitlines()[1:-1]}
+    fits = {model: fit_device(trains, model=model) for model in ("neurosim", "soft-bounds")}
+    assert fits["soft-bounds"].device.span > 1.1 * fits["neurosim"].device.span
+    assert abs(float(table["soft-bounds"][0]) - float(table["neurosim"][0])) < 4.0
+    span = trains.conductance.max() - trains.conductance.min()
+    for model, each in fits.items():
+        expected = 100.0 * float(np.sqrt(np.mean(each.residuals**2))) / span
+        assert float(table[model][1]) == pytest.approx(expected, rel=0.006)
+
+
 @pytest.mark.parametrize(("model", "true"), MODELS)
 def test_a_trace_without_noise_gives_the_device_back(model, true):
     fit = fit_device(simulate(true, cells=1, cycles=1), model=model, conductance_range=RANGE)

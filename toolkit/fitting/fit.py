@@ -18,7 +18,7 @@ from toolkit.checks import check_choice, check_flag, check_instance
 from toolkit.fitting.bounded_steps import EXACT, BoundedSteps
 from toolkit.fitting.formula_fit import FormulaFit
 from toolkit.fitting.models import MODELS
-from toolkit.fitting.result import Fit
+from toolkit.fitting.result import Fit, rms
 from toolkit.fitting.table_fit import TABLE_MODEL, fit_table
 from toolkit.fitting.trains import Booleans, PulseTrains
 
@@ -155,13 +155,14 @@ def _best(data: BoundedSteps, name: str) -> Fit:
     if not fits:
         raise ValueError(f"no model fits these trains: {next(iter(failed.values()))}")
     common = np.logical_and.reduce([fit.used for fit in fits.values()])
-    scores = {model: _aic(fit, common) for model, fit in fits.items()}
+    scores = {model: _aic(fit, common, data.span) for model, fit in fits.items()}
     ranked = sorted(scores, key=lambda model: round(scores[model], 1))
     best, rest = ranked[0], ranked[1:]
     lines = [f"{'model':<14} {'AIC':>10} {'rms (%)':>9} {'numbers':>8}"]
     for model in ranked:
-        rms, count = 100.0 * fits[model].rms, _numbers(fits[model])
-        lines.append(f"{model:<14} {scores[model] - scores[best]:>+10.1f} {rms:>9.3g} {count:>8}")
+        share, count = rms(fits[model].residuals) / data.span, _numbers(fits[model])
+        behind = scores[model] - scores[best]
+        lines.append(f"{model:<14} {behind:>+10.1f} {100.0 * share:>9.3g} {count:>8}")
     lines += [f"{model:<14} not fitted: {why}" for model, why in failed.items()]
     reason = f"{best}: the least AIC over {int(common.sum()):,} common steps"
     if rest:
@@ -178,8 +179,8 @@ def _numbers(fit: Fit) -> int:
     )
 
 
-def _aic(fit: Fit, common: Booleans) -> float:
-    """``n ln(RSS / n) + 2 k``, residuals as a share of the range."""
+def _aic(fit: Fit, common: Booleans, span: float) -> float:
+    """``n ln(RSS / n) + 2 k``, residuals as a share of the span, the same one for all models."""
     residuals = fit.residuals[common[fit.used]]
-    square = float(np.square(residuals / fit.device.span).mean()) if len(residuals) else 0.0
+    square = float(np.square(residuals / span).mean()) if len(residuals) else 0.0
     return len(residuals) * math.log(max(square, EXACT**2)) + 2.0 * (_numbers(fit) + 1)
