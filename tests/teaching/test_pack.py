@@ -86,6 +86,56 @@ def test_the_hand_out_asks_and_the_solutions_answer(pages: dict[str, str]) -> No
     assert "errors_of_outputs" in pages["solutions"]
 
 
+def test_the_solutions_answer_the_three_questions_of_every_notebook(pages: dict[str, str]) -> None:
+    answers = pack.read_closing()
+    assert list(answers) == [path.stem[:2] for path in notebooks()]
+    assert pages["solutions"].count("<strong>Answer.</strong>") == 3 * len(notebooks())
+    assert pages["solutions"].count("<strong>Three questions</strong>") == len(notebooks())
+    said = answers["03"][0]
+    assert said in pages["solutions"] and said not in pages["handout"]
+
+
+def per_sample(m: int, n: int, k: int) -> float:
+    return SBPCA(rank=k, block_size=8).macs(m, n, 64) / 64
+
+
+# Notebook, question, the numbers of its answer, and what computes them.
+CLOSING: list[tuple[str, int, list[str], Callable[[], list[float]]]] = [
+    ("03", 1, ["65,536"], lambda: [64 * 32 * 32]),
+    ("04", 1, ["0.30"], lambda: [round((0.1 / 1.1) ** 0.5, 2)]),
+    ("05", 2, ["80", "0.18", "0.34"], lambda: [80, round(30**-0.5, 2), cosine(70)]),
+    ("07", 2, ["14,400", "8,320"], lambda: [per_sample(128, 65, 16), 128 * 65]),
+    ("07", 2, ["336,000"], lambda: [round(per_sample(512, 4608, 16), -3)]),
+    ("09", 2, ["33"], lambda: [next(k for k in range(100) if 4 * k > 2 * 64)]),
+    ("13", 3, ["41", "80"], lambda: [round(64 * 64 * 0.01), 4 * 4 * 5]),
+    ("15", 1, ["1,032", "4,096"], lambda: [SBPCA(rank=8).words(64, 64), 64 * 64]),
+    ("15", 1, ["3,584"], lambda: [per_sample(64, 64, 8)]),
+]
+
+
+def cosine(degrees: float) -> float:
+    return round(float(np.cos(np.radians(degrees))), 2)
+
+
+@pytest.mark.parametrize(("name", "question", "said", "compute"), CLOSING)
+def test_numbers_of_closing_answers(
+    name: str, question: int, said: list[str], compute: Callable[[], list[float]]
+) -> None:
+    answer = pack.read_closing()[name][question - 1]
+    assert all(re.search(rf"(?<![\d,.]){each}(?!\d|[.,]\d)", answer) for each in said)
+    assert [float(each.replace(",", "")) for each in said] == compute()
+
+
+def test_a_cell_that_is_symmetric_though_not_straight() -> None:
+    device = get_device("FeFET")
+    trace = device.trace(up=32, down=32, start=0.0).numpy()
+    state = np.linspace(0.1, 0.9, 9)
+    rise = np.interp(state, trace[:32], np.diff(trace[:33]))
+    fall = -np.interp(state, trace[:32:-1], np.diff(trace[32:])[::-1])
+    assert rise[0] > 2 * rise[-1]
+    np.testing.assert_allclose(rise, fall, rtol=0.1)
+
+
 def test_the_question_bank_has_forty_of_two_kinds(pages: dict[str, str]) -> None:
     assert len(QUESTIONS) == len({each["name"] for each in QUESTIONS}) == 40
     assert 15 < len(CHOICES) < 30

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_notebooks import INSTALL
 from toolkit.cli import main
 from toolkit.teaching.pages import render
 from toolkit.teaching.series import CONTENTS, FOLDER, copy_series, notebooks
@@ -71,7 +70,7 @@ InteractiveShell.instance(colors="NoColor").run_cell("".join(first["source"]))
     command = [sys.executable, "-c", code]
     home = {**os.environ, "IPYTHONDIR": str(tmp_path)}
     run = subprocess.run(command, cwd=tmp_path, env=home, capture_output=True, text=True)
-    assert "ModuleNotFoundError" in run.stdout and INSTALL in run.stdout
+    assert "ModuleNotFoundError" in run.stdout and "%pip install sbpca_toolkit" in run.stdout
 
 
 def contents() -> str:

@@ -86,6 +86,11 @@ def read_questions() -> list[dict[str, Any]]:
     return yaml.safe_load((COURSE / "questions.yaml").read_text(encoding="utf-8"))
 
 
+def read_closing() -> dict[str, list[str]]:
+    """Return the answers to each notebook's closing questions, by its number: "01" and so on."""
+    return yaml.safe_load((COURSE / "closing.yaml").read_text(encoding="utf-8"))
+
+
 def parts(notebook: Any) -> Iterator[Part]:
     """Return the pieces of a notebook, in order, with the outputs that it has."""
     section = ""
@@ -236,7 +241,7 @@ _ON_PAPER: dict[str, Callable[[str], str]] = {
 
 
 def _solutions(path: Path) -> str:
-    found = []
+    found, before = [], ""
     for part in parts(nbformat.read(path, as_version=4)):
         if part.kind == "title":
             found.append(f"<h1>{path.stem[:2]} {escape(part.text)}</h1>")
@@ -244,7 +249,18 @@ def _solutions(path: Path) -> str:
             found.append(markdown2html(part.text))
         elif part.kind == "solution":
             found.append(f"<pre>{escape(part.text)}</pre>")
+        elif part.kind == "key" and before == "**Three questions**":
+            found.append(markdown2html(_answered(part.text, read_closing()[path.stem[:2]])))
+        before = part.text
     return f"<article>{''.join(found)}</article>"
+
+
+def _answered(questions: str, answers: list[str]) -> str:
+    """A numbered list of questions, each with its answer."""
+    asked = re.split(r"^\d\. +", questions, flags=re.MULTILINE)[1:]
+    pairs = enumerate(zip(asked, answers, strict=True), start=1)
+    lines = (f"**{i}.** {each.strip()}\n\n**Answer.** {answer}" for i, (each, answer) in pairs)
+    return "\n\n".join(["**Three questions**", *lines])
 
 
 def _questions(*, answers: bool = True) -> str:
