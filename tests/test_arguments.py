@@ -700,7 +700,7 @@ ATTRIBUTES: list[tuple[Callable[[], Any], str, str]] = [
 INTERNAL = re.compile(
     r"""(\w+\.)?(words|buffer_words|macs|written_rank|state_dict|cells|after|counts|demand|dense|write|
     advance|symmetry_point|check_not_negative|sizes|bounds|quantise|add_noise|full_scale|drive|sense|
-    curve|converters|of|folded|output_size|padded|cropped|patches|samples|check_stays|forward|
+    curve|converters|of|folded|output_size|padded|cropped|patches|streamed|samples|check_stays|forward|
     set_extra_state|add_param_group|grouped_layers|step|zero_grad|to)$
     |(Estimator|Cost|Fit|DivergenceError|Plan|PulseTrains|Dataset|Settings|Experiment)$
     |(Array|(Tiled|Ensemble)?Crossbar|(Buffered|Chopped)?TikiTaka|AGAD|ResidualLearning)$  # made by

@@ -423,6 +423,18 @@ MUTANTS = [
     # training
     Mutant(
         "toolkit/training/layers/convolution.py",
+        "return rows[start - first * each : stop - first * each]",
+        "return rows[: stop - start]",
+        "tests/training/test_layers.py",
+    ),
+    Mutant(
+        "toolkit/training/layers/updates.py",
+        "self._samples(streamed=bits is None)",
+        "self._samples(streamed=False)",
+        "tests/training/test_memory.py",
+    ),
+    Mutant(
+        "toolkit/training/layers/convolution.py",
         "between = [step * s for step, s in zip(along, self.stride, strict=True)]",
         "between = along",
         "tests/training/test_layers_of_all_kinds.py",

@@ -6,8 +6,11 @@ import torch
 from torch import nn
 
 from toolkit.crossbar import Converter, Crossbar, DigitalArray, Periphery, TiledCrossbar, get_device
+from toolkit.lowrank import SBPCA, TruncatedSVD
+from toolkit.lowrank.estimator import Streamed, check_batch
 from toolkit.training import to_crossbar
 from toolkit.training.layers.convolution import Geometry
+from toolkit.training.layers.convolution_adapters import ConvolutionAdapter
 from toolkit.training.layers.modules import CrossbarConv2d, CrossbarLinear, block_samples
 
 GEOMETRIES = [
@@ -217,3 +220,52 @@ def test_torch_compile_leaves_arrays_alone():
     torch.testing.assert_close(outputs, model(inputs))
     outputs.sum().backward()
     assert len(model[0].samples) == 1
+
+
+# ---------------------------------------------------------------- samples made block by block
+
+
+@pytest.mark.parametrize("knobs", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("estimator", [{}, {"passes": 2, "core": "full"}], ids=str)
+def test_patches_made_block_by_block_give_the_same_update(knobs, estimator):
+    layer = convolution(**knobs)
+    adapter, inputs = ConvolutionAdapter.of(layer), randn(7, 4, 9, 11)
+    errors = randn(*layer(inputs).shape, seed=1)
+    call = {"inputs": inputs, "errors": errors, "bias": layer.bias is not None}
+    positions = errors[0, 0].numel()
+    for group in range(layer.groups):
+        whole, streamed = adapter.samples(**call)[group], adapter.streams(**call)[group]
+        assert streamed[1].shape == whole[1].shape
+        for block in (2 * positions, 10, 7 * positions):
+            one, other = (SBPCA(rank=1, block_size=block, **estimator) for _ in range(2))
+            for _ in range(2):
+                expected, found = one.update(*whole), other.update(*streamed)
+                assert float((found.dense() - expected.dense()).abs().max()) < 1e-11
+
+
+def test_streamed_activations_are_checked_like_others():
+    source, errors = randn(6, 4), randn(6, 3)
+    parts = []
+
+    def stream(source, has_ones=False):
+        def make(start, stop):
+            parts.append((start, stop))
+            return source[start:stop]
+
+        return Streamed((6, 4), source, has_ones, make)
+
+    update = SBPCA(rank=2, block_size=4).update(errors, stream(source))
+    assert parts == [(0, 4), (4, 6)] and bool(update.sigma.abs().sum() > 0.0)
+    parts.clear()
+    whole = TruncatedSVD(rank=2).update(errors, stream(source))  # reads no blocks
+    assert parts == [(0, 6)]
+    assert torch.equal(whole.dense(), TruncatedSVD(rank=2).update(errors, source).dense())
+    for entry in (float("nan"), float("inf")):
+        spoiled = source.clone()
+        spoiled[5, 3] = entry
+        with pytest.raises(ValueError, match="activations must be finite"):
+            SBPCA(rank=2).update(errors, stream(spoiled))
+    with pytest.raises(TypeError, match="share a dtype"):
+        SBPCA(rank=2).update(errors, stream(source.float()))
+    assert not check_batch(errors, stream(torch.zeros_like(source)))
+    assert check_batch(errors, stream(torch.zeros_like(source), has_ones=True))

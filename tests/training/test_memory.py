@@ -76,3 +76,17 @@ def test_a_dense_gradient_would_be_seen():
     network = model()
     whole, _, _ = peaks(network, torch.optim.SGD(network.parameters(), 0.1))
     assert whole > 3 * 4 * WIDTH * WIDTH
+
+
+def test_a_convolution_holds_the_patches_of_one_block():
+    layer, inputs = nn.Conv2d(16, 24, 3, padding=1), torch.randn(32, 16, 20, 20)
+    patches = 4 * len(inputs) * 16 * 9 * 400
+    optimiser = LowRankSGD(layer, 0.1, rank=RANK, block_size=2)
+    layer(inputs).square().mean().backward()
+    update = peak_bytes(optimiser.step)
+    optimiser.zero_grad()
+    whole = LowRankSGD(layer, 0.1, method="svd", rank=RANK)
+    layer(inputs).square().mean().backward()
+    assert peak_bytes(whole.step) > patches  # the measure sees them
+    errors_and_inputs = 4 * inputs.numel() * (24 / 16 + 22**2 / 400)
+    assert update < errors_and_inputs + 3 * patches * 2 / len(inputs)

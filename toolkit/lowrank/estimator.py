@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ __all__ = [
     "Estimator",
     "Range",
     "RankedEstimator",
+    "Streamed",
     "SubspaceEstimator",
     "check_batch",
 ]
@@ -39,7 +41,29 @@ class Range(NamedTuple):
     shown: dict[str, Any] = {}  # noqa: RUF012 (never changed)
 
 
-def check_batch(errors: Tensor, activations: Tensor) -> bool:
+@dataclass(frozen=True)
+class Streamed:
+    """Activations (batch, n) that are made as an estimator reads them, never all at once.
+
+    ``make(start, stop)`` gives those rows. Their entries are those of ``source``, which is checked
+    in their place, and 1 where ``has_ones``.
+    """
+
+    shape: tuple[int, int]
+    source: Tensor
+    has_ones: bool
+    make: Callable[[int, int], Tensor]
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        start, stop, _ = rows.indices(self.shape[0])
+        return self.make(start, stop)
+
+    def detach(self) -> Streamed:
+        """Itself: its rows carry no gradient."""
+        return self
+
+
+def check_batch(errors: Tensor, activations: Tensor | Streamed) -> bool:
     """Check one batch; return False if its errors or its activations are all zero.
 
     Raises
@@ -50,29 +74,35 @@ def check_batch(errors: Tensor, activations: Tensor) -> bool:
         If they are not (batch, m) and (batch, n) with batch >= 1, are on different devices, or
         contain a NaN or an infinity.
     """
-    for name, tensor in (("errors", errors), ("activations", activations)):
+    streamed = activations if isinstance(activations, Streamed) else None
+    source: Any = activations if streamed is None else streamed.source
+    for name, tensor, shaped in (
+        ("errors", errors, errors),
+        ("activations", source, activations),
+    ):
         check_instance(name, tensor, Tensor, "a torch.Tensor")
         if tensor.dtype not in FLOATS:
             raise TypeError(f"{name} must be float32 or float64; got {tensor.dtype}")
-        if tensor.ndim != 2 or 0 in tensor.shape:
+        if len(shaped.shape) != 2 or 0 in shaped.shape:
             raise ValueError(
-                f"{name} must be (batch, features), neither empty; got {tuple(tensor.shape)}"
+                f"{name} must be (batch, features), neither empty; got {tuple(shaped.shape)}"
             )
-    if errors.dtype != activations.dtype:
+    if errors.dtype != source.dtype:
         raise TypeError(
-            f"errors and activations must share a dtype; got {errors.dtype}, {activations.dtype}"
+            f"errors and activations must share a dtype; got {errors.dtype}, {source.dtype}"
         )
-    if errors.device != activations.device:
+    if errors.device != source.device:
         raise ValueError(
-            f"errors and activations must share a device; "
-            f"got {errors.device} and {activations.device}"
+            f"errors and activations must share a device; got {errors.device} and {source.device}"
         )
     if errors.shape[0] != activations.shape[0]:
         raise ValueError(
             f"errors and activations must have the same batch size; "
             f"got {errors.shape[0]} and {activations.shape[0]}"
         )
-    return _finite_and_nonzero("errors", errors) & _finite_and_nonzero("activations", activations)
+    some_errors = _finite_and_nonzero("errors", errors)
+    some_inputs = _finite_and_nonzero("activations", source)
+    return some_errors and (some_inputs or (streamed is not None and streamed.has_ones))
 
 
 def _finite_and_nonzero(name: str, tensor: Tensor) -> bool:
@@ -94,10 +124,11 @@ class Estimator(ABC):
     """
 
     name: ClassVar[str]
+    reads_in_blocks: ClassVar[bool] = False  # of a Streamed batch; others make it whole
     _state: ClassVar[tuple[str, ...]] = ()
 
     @torch.no_grad()
-    def update(self, errors: Tensor, activations: Tensor) -> LowRank:
+    def update(self, errors: Tensor, activations: Tensor | Streamed) -> LowRank:
         """Take one batch and return the estimate of ``errors.T @ activations``.
 
         Parameters
@@ -105,7 +136,7 @@ class Estimator(ABC):
         errors : Tensor, shape (batch, m)
             Back-propagated errors, float32 or float64. With a mean-reduced loss they already
             carry 1/batch, and the estimate is the gradient of the mean loss.
-        activations : Tensor, shape (batch, n)
+        activations : Tensor or Streamed, shape (batch, n)
             The layer's inputs, of the same dtype and on the same device.
 
         Returns
@@ -119,6 +150,8 @@ class Estimator(ABC):
             On malformed or non-finite input, a shape other than the one learned, or a rank
             above min(m, n). The state is then unchanged.
         """
+        if isinstance(activations, Streamed) and not self.reads_in_blocks:
+            activations = activations[:]
         nonzero = check_batch(errors, activations)
         generator: torch.Generator | None = getattr(self, "_generator", None)
         draws = None if generator is None else generator.get_state()
@@ -130,7 +163,7 @@ class Estimator(ABC):
             raise
 
     @abstractmethod
-    def _estimate(self, errors: Tensor, activations: Tensor, nonzero: bool) -> LowRank:
+    def _estimate(self, errors: Tensor, activations: Any, nonzero: bool) -> LowRank:
         """Estimate from checked input; not ``nonzero`` means all errors or activations are 0."""
 
     @abstractmethod
@@ -265,7 +298,9 @@ class SubspaceEstimator(RankedEstimator):
     def _fresh(self) -> bool:
         return self._sigma is None
 
-    def _directions(self, errors: Tensor, activations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _directions(
+        self, errors: Tensor, activations: Tensor | Streamed
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the carried rows, :meth:`_kept` of them, with the input's dtype and device."""
         m, n = errors.shape[1], activations.shape[1]
         self._check_rank(m, n)

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
 from toolkit.checks import check_choice, check_count, check_real
 from toolkit.lowrank.compiled import recursions
-from toolkit.lowrank.estimator import Blockwise, Range, SubspaceEstimator
+from toolkit.lowrank.estimator import Blockwise, Range, Streamed, SubspaceEstimator
 from toolkit.lowrank.factors import LowRank
 from toolkit.lowrank.linalg import finite
 
@@ -23,6 +23,7 @@ __all__ = ["CORES", "SBPCA"]
 # Orthonormalises rows: Q and the signs of diag(R), as ``linalg.orthonormal_rows``.
 Rows = Callable[[Tensor], tuple[Tensor, Tensor]]
 Carried = tuple[Tensor, Tensor, Tensor]  # left, sigma or the full core, right
+Activations = Tensor | Streamed
 
 CORES = ("diagonal", "full")
 _HISTORY = {"unit": "blocks", "stops": (0.0, 0.1, 0.3, 1.0, 3.0, 10.0)}
@@ -101,6 +102,7 @@ class SBPCA(Blockwise, SubspaceEstimator):
     """
 
     name = "sbpca"
+    reads_in_blocks = True
 
     def __init__(
         self,
@@ -138,7 +140,7 @@ class SBPCA(Blockwise, SubspaceEstimator):
             count += batch * k * k + blocks * 3 * k * k * (m + n)
         return self.passes * count
 
-    def _estimate(self, errors: Tensor, activations: Tensor, nonzero: bool) -> LowRank:
+    def _estimate(self, errors: Tensor, activations: Activations, nonzero: bool) -> LowRank:
         batch = errors.shape[0]
         block = min(self.block_size, batch)
         past = 0.0 if self._fresh else self.history * block
@@ -153,19 +155,21 @@ class SBPCA(Blockwise, SubspaceEstimator):
         return self._keep(*(_diagonalised(*done) if is_full else done))
 
     def _compiled(
-        self, carried: Carried, signals: tuple[Tensor, Tensor], pasts: tuple[float, float]
+        self, carried: Carried, signals: tuple[Tensor, Activations], pasts: tuple[float, float]
     ) -> Carried | None:
         """The recursion without torch's calls, or without waits; None: it is for the statement."""
         left, _, right = carried
-        block = min(self.block_size, len(signals[0]))
-        if recursions.on_arrays(left, right, *signals):
-            return recursions.sbpca(*carried, *signals, block, pasts, self.passes)
-        if not (signals[0].is_cuda and find_spec("triton")):
+        errors, activations = signals
+        block, streamed = min(self.block_size, len(errors)), isinstance(activations, Streamed)
+        given: Any = (*carried, errors, activations, block, pasts, self.passes)
+        if not streamed and recursions.on_arrays(left, right, *given[3:5]):
+            return recursions.sbpca(*given)
+        if not (errors.is_cuda and find_spec("triton")):
             return None
         from toolkit.lowrank.compiled import gpu
 
-        if self.core == "diagonal" and gpu.fits(left, right, *signals):
-            return gpu.sbpca(*carried, *signals, block, pasts, self.passes)
+        if self.core == "diagonal" and not streamed and gpu.fits(left, right, *given[3:5]):
+            return gpu.sbpca(*given)
         if not gpu.holds(left, right):
             return None
         rows = gpu.UnitRows(left)
@@ -175,7 +179,7 @@ class SBPCA(Blockwise, SubspaceEstimator):
     def _recursion(
         self,
         carried: Carried,
-        signals: tuple[Tensor, Tensor],
+        signals: tuple[Tensor, Activations],
         pasts: tuple[float, float],
         rows: Rows,
     ) -> Carried:

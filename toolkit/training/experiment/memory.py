@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,7 @@ def peak_bytes(function: Callable[[], Any], *, device: torch.device | str = "cpu
         Bytes; 0 if nothing was allocated.
     """
     place = torch.device(device)
+    gc.collect()  # what others have left would be freed meanwhile
     if place.type == "cuda":
         before = torch.cuda.memory_allocated(place)
         torch.cuda.reset_peak_memory_stats(place)

@@ -18,6 +18,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from toolkit.checks import ShapeError, check_signal
+from toolkit.lowrank.estimator import Streamed
 
 Samples = tuple[Tensor, Tensor]
 
@@ -135,6 +136,12 @@ class Adapter:
         """(errors, activations) of one call, one pair for each matrix."""
         pairs = zip(self.errors(errors, inputs), self.activations(inputs, bias=bias), strict=True)
         return [(d, a.to(d.dtype)) for d, a in pairs]
+
+    def streams(
+        self, inputs: Tensor, errors: Tensor, *, bias: bool
+    ) -> Sequence[tuple[Tensor, Tensor | Streamed]]:
+        """Like :meth:`samples`, with activations that may be made as they are read."""
+        return self.samples(inputs, errors, bias=bias)
 
 
 class LinearAdapter(Adapter):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from toolkit.checks import all_finite, check_instance
+from toolkit.lowrank.estimator import Streamed
 from toolkit.training.layers.adapters import Adapter, Samples
 from toolkit.training.layers.registry import adapter_kind
 
@@ -104,22 +106,28 @@ class Capture:
                         f"the {what} of layer {name!r} must be finite; got a NaN or an infinity"
                     )
 
+    def streams(
+        self, adapter: Adapter, dtype: torch.dtype, bias: bool
+    ) -> Sequence[tuple[Tensor, Tensor | Streamed]]:
+        """Like :meth:`samples`; those of a single call may be made as they are read."""
+        if len(self.calls) != 1:
+            return self.samples(adapter, dtype, bias)
+        return adapter.streams(*_in(dtype, *self.calls[0]), bias=bias)
+
     def samples(self, adapter: Adapter, dtype: torch.dtype, bias: bool) -> list[Samples]:
         """(errors, activations) of all calls, one pair for each matrix; none without calls."""
-        made = [
-            adapter.samples(
-                inputs.to(dtype) if inputs.is_floating_point() else inputs,
-                errors.to(dtype),
-                bias=bias,
-            )
-            for inputs, errors in self.calls
-        ]
+        made = [adapter.samples(*_in(dtype, *call), bias=bias) for call in self.calls]
         if len(made) < 2:
             return made[0] if made else []
         return [
             (torch.cat([d for d, _ in calls]), torch.cat([a for _, a in calls]))
             for calls in zip(*made, strict=True)
         ]
+
+
+def _in(dtype: torch.dtype, inputs: Tensor, errors: Tensor) -> Samples:
+    """A call in that dtype; inputs that are whole numbers stay as they are."""
+    return inputs.to(dtype) if inputs.is_floating_point() else inputs, errors.to(dtype)
 
 
 class _Tap(torch.autograd.Function):

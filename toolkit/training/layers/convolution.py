@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd
 
 from toolkit.checks import check_choice, check_count, check_instance
+from toolkit.lowrank.estimator import Streamed
 from toolkit.training.layers.adapters import Samples
 
 Sizes = tuple[int, ...]
@@ -162,6 +163,18 @@ class Geometry:
         by_place = matrix[:features].view(channels, *self.kernel_size, batch, *size)
         by_place.copy_(self._windows(padded, size))
         return matrix.T
+
+    def streamed(self, padded: Tensor, samples: int, *, bias: bool) -> Streamed:
+        """The rows of :meth:`patches`, (samples, features), made as they are read."""
+        each = samples // max(len(padded), 1)
+
+        def make(start: int, stop: int) -> Tensor:
+            first, last = start // each, -(-stop // each)
+            rows = self.patches(padded[first:last], bias=bias)
+            return rows[start - first * each : stop - first * each]
+
+        features = padded.shape[1] * math.prod(self.kernel_size) + bias
+        return Streamed((samples, features), padded, bias, make)
 
     def folded(self, matrix: Tensor, shape: Sequence[int], *, size: Sizes | None = None) -> Tensor:
         """Add (batch * positions, features) up where the patches lay: padded inputs of ``shape``.

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvTransposeNd
 
 from toolkit.checks import all_finite
+from toolkit.lowrank.estimator import Streamed
 from toolkit.training.layers.adapters import Adapter
 from toolkit.training.layers.convolution import Folded, Geometry, Patches, Sizes
 
@@ -64,6 +65,15 @@ class ConvolutionAdapter(Adapter):
         del inputs
         by_channel = self._batched(errors).transpose(0, 1).flatten(1)
         return [rows.T for rows in by_channel.chunk(self.geometry.groups)]
+
+    def streams(
+        self, inputs: Tensor, errors: Tensor, *, bias: bool
+    ) -> Sequence[tuple[Tensor, Tensor | Streamed]]:
+        """Patches of as many inputs as an estimator reads at once: a block of im2col."""
+        padded = self.geometry.padded(self._batched(inputs)).to(errors.dtype)
+        groups = padded.chunk(self.geometry.groups, dim=1)
+        pairs = zip(self.errors(errors, inputs), groups, strict=True)
+        return [(d, self.geometry.streamed(channels, len(d), bias=bias)) for d, channels in pairs]
 
     def outputs(self, products: Sequence[Tensor], inputs: Tensor, *args: Any) -> Tensor:
         """(batch, channels, *positions)."""
@@ -157,6 +167,8 @@ class TransposedConvolutionAdapter(ConvolutionAdapter):
         """A row for each input position."""
         del bias
         return super().errors(inputs, inputs)
+
+    streams = Adapter.streams  # its errors are the patches
 
     def errors(self, errors: Tensor, inputs: Tensor) -> list[Tensor]:
         """The patches of the errors."""

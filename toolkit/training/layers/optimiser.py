@@ -108,8 +108,8 @@ class LowRankSGD(torch.optim.Optimizer):
     - ``step`` uses the samples up; ``zero_grad`` drops those that no step used. Several backward
       passes before a step add up, as ``.grad`` does, and ``torch.autograd.grad`` adds nothing.
     - Until the step, a layer holds its inputs and its outputs' errors. A convolution's im2col
-      matrix exists while its layer is estimated, one layer at a time (of a method without a rank
-      until all are written: all layers are written, or none).
+      matrix exists while its layer is estimated: for SBPCA the rows of one block at a time, for
+      other methods whole (of one without a rank until all layers are written: all are, or none).
     - ``weight.grad`` is None or what other uses of the weight have left: gradient clipping by norm
       sees that and the other parameters only. A GradScaler cannot scale the samples back and is
       refused; autocast to bfloat16 needs none and works.

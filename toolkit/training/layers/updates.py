@@ -16,8 +16,7 @@ from torch import Tensor
 from toolkit.crossbar import Converter
 from toolkit.lowrank import Estimator, FullGradient, LowRank, estimator_knobs
 from toolkit.lowrank.linalg import factored_svd
-from toolkit.training.layers.adapters import Adapter, Samples
-from toolkit.training.layers.capture import Capture, PlainLayer, adapter_of, attach, weight_of
+from toolkit.training.layers.capture import PlainLayer, adapter_of, attach, weight_of
 from toolkit.training.layers.modules import CrossbarLayer
 
 
@@ -59,16 +58,26 @@ class LayerUpdate:
         "sample_bits", to which errors and activations are rounded, sample by sample.
         """
         self.apply_knobs(group)
-        samples = _samples(self.layer, self.capture, self.adapter)
+        bits = group.get("sample_bits")
+        samples = self._samples(streamed=bits is None)
         self.capture.clear()
         if not all(len(errors) for errors, _ in samples):  # an empty batch
             return []
-        rounded = Converter(bits=group.get("sample_bits")).quantise
+        if bits is not None:
+            samples = [tuple(map(Converter(bits=bits).quantise, pair)) for pair in samples]
         with in_layer(self.name):
             return [
-                estimator.update(*map(rounded, pair))
+                estimator.update(*pair)
                 for estimator, pair in zip(self.estimators, samples, strict=False)
             ]
+
+    def _samples(self, *, streamed: bool) -> Sequence[Any]:
+        """(errors, activations) for each matrix; of a plain layer without its bias."""
+        bias = isinstance(self.layer, CrossbarLayer) and self.layer.has_bias
+        dtype = held_of(self.layer).dtype
+        working = dtype if dtype in (torch.float32, torch.float64) else torch.float32
+        take = self.capture.streams if streamed else self.capture.samples
+        return take(self.adapter, working, bool(bias))
 
     def options(self) -> list[Any]:
         """The estimators' method and knobs, except seeds and those that the group sets."""
@@ -229,14 +238,3 @@ def matrix_shapes(layer: CrossbarLayer | PlainLayer) -> list[tuple[int, int]]:
 def held_of(layer: CrossbarLayer | PlainLayer) -> Tensor:
     """The parameter that says in which dtype and where the layer's weights are."""
     return layer.anchor if isinstance(layer, CrossbarLayer) else weight_of(layer)
-
-
-def _samples(
-    layer: CrossbarLayer | PlainLayer, capture: Capture, adapter: Adapter
-) -> list[Samples]:
-    """Of a plain layer without its bias, which is a parameter like others."""
-    if isinstance(layer, CrossbarLayer):
-        return layer.samples
-    dtype = weight_of(layer).dtype
-    working = dtype if dtype in (torch.float32, torch.float64) else torch.float32
-    return capture.samples(adapter, working, bias=False)
