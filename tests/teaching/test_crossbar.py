@@ -32,6 +32,8 @@ def test_line_currents() -> None:
         ((60, 10), "as far from the middle"),
         ((80, 40), "what weight do they hold"),
         ((135, 85), "leave its range"),
+        ((85e-9, 35e-9), "in nanosiemens"),
+        ((85, 35, 60), "two numbers"),
     ],
 )
 def test_a_pair(answer: tuple[float, float], says: str) -> None:
@@ -59,9 +61,24 @@ def test_a_converter() -> None:
         return bound / (2 ** (bits - 1) - 1)
 
     assert check("crossbar.quantise", quantiser(right))
+    half_up = quantiser(right, lambda x: torch.floor(x + 0.5))
+    assert check("crossbar.quantise", half_up)
+    assert check("crossbar.quantise", lambda *given: half_up(*given).float())
+    assert check("crossbar.quantise", lambda *given: half_up(*given).tolist())
+    assert check("crossbar.quantise", lambda *given: half_up(*given).numpy())
+
+    def nearest(signal: torch.Tensor, bits: int, bound: float) -> torch.Tensor:
+        levels = torch.linspace(-bound, bound, 2**bits - 1)
+        return levels[(signal[:, None] - levels).abs().argmin(1)]
+
+    assert check("crossbar.quantise", nearest)
     assert "beyond the bound" in hint("quantise", quantiser(right, clip=False))
     assert "Count the levels" in hint("quantise", quantiser(lambda b, x: x / 2 ** (b - 1)))
-    assert "nearest" in hint("quantise", quantiser(right, torch.trunc))
+    for rounding in (torch.trunc, torch.floor, torch.ceil):
+        assert "nearest" in hint("quantise", quantiser(right, rounding))
+    assert "Count the levels" in hint("quantise", lambda s, _b, x: s.clamp(-x, x))
+    steps = lambda s, b, x: torch.round(s.clamp(-x, x) / right(b, x))  # noqa: E731
+    assert "Multiply by the step again" in hint("quantise", steps)
 
     def mid_rise(signal: torch.Tensor, bits: int, bound: float) -> torch.Tensor:
         step = 2 * bound / 2**bits
@@ -85,4 +102,10 @@ def test_noise_of_a_read() -> None:
     assert "is the variance" in hint("read_sd", variance)
     unscaled = lambda x, p, m, s, w, g: s * squares(x, p, m).sqrt()  # noqa: E731
     assert "what factor" in hint("read_sd", unscaled)
-    assert "term by term" in hint("read_sd", lambda x, *_: x)
+    assert "batch or output" in hint("read_sd", sd(lambda x, p, m: squares(x, p, m).sqrt().T))
+    assert "two cells" in hint("read_sd", sd(lambda x, p, _: (x**2 @ (p**2).T).sqrt()))
+    assert "two cells" in hint("read_sd", sd(lambda x, _, m: (x**2 @ (m**2).T).sqrt()))
+    together = lambda x, p, m: (x**2 @ ((p + m) ** 2).T).sqrt()  # noqa: E731
+    assert "one by one" in hint("read_sd", sd(together))
+    assert "yours is (5, 4)" in hint("read_sd", lambda x, *_: x)
+    assert "term by term" in hint("read_sd", lambda x, p, *_: x @ p.T)

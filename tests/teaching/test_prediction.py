@@ -19,9 +19,23 @@ def test_a_prediction_stands_beside_the_result_and_follows_the_slider() -> None:
     asked = predict("How much is lost?", low=0, high=20, unit="%", guess=5)
     beside = asked.beside(2.25)
     assert asked.value == 5
-    assert beside.object == "You said **5 %**; measured: **2.25 %**."
+    assert beside.object == "You have not chosen yet; measured: **2.25 %**."
     asked.widget.value = 8
     assert beside.object == "You said **8 %**; measured: **2.25 %**."
+    asked.widget.value = 5
+    assert beside.object == "You said **5 %**; measured: **2.25 %**."
+
+
+def test_a_slider_that_was_moved_away_and_back_has_been_chosen() -> None:
+    asked = predict("How much is lost?", low=0, high=20, unit="%", guess=5)
+    asked.widget.value = 6
+    asked.widget.value = 5
+    assert asked.beside(2.25).object == "You said **5 %**; measured: **2.25 %**."
+
+
+def test_a_first_option_counts_at_once() -> None:
+    asked = predict("Which?", options=["rows", "columns"], guess="rows")
+    assert asked.beside("rows").object == "You said **rows**; measured: **rows**."
 
 
 def test_a_moved_slider_fetches_nothing() -> None:
@@ -39,7 +53,8 @@ def test_a_moved_slider_fetches_nothing() -> None:
 
 
 def test_numbers_are_short() -> None:
-    asked = predict("How many?", low=0, high=9999, guess=1234)
+    asked = predict("How many?", low=0, high=9999)
+    asked.widget.value = 1234
     assert asked.beside(0.12345).object == "You said **1,234**; measured: **0.123**."
 
 

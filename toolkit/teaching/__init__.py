@@ -18,8 +18,7 @@ the reader's names, so a run from top to bottom tests every solution::
 The check is in ``toolkit/teaching/checks/<topic>.py``, which is imported when an exercise of that
 topic is checked. A new module is a new set of exercises; nothing needs to be registered::
 
-    from toolkit.teaching.drawings import Drawing, drawing, drawing_names
-from toolkit.teaching.exercises import Wrong, close, exercise, wrong
+    from toolkit.teaching.exercises import Wrong, close, exercise, wrong
 
     @exercise("quick_start.words")
     def words(answer: float) -> str | Wrong:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import panel as pn
+import param
 
 WIDTH = 420  # pixels: a question of one line
 
@@ -26,21 +27,27 @@ class _Line(pn.pane.Markdown):
 
 
 class Prediction(pn.viewable.Viewer):
-    """A question with a widget for the answer; see :func:`predict`."""
+    """A question with a widget for the answer; see :func:`predict`.
 
-    def __init__(self, question: str, widget: Any, unit: str = "") -> None:
-        super().__init__()
+    ``said`` is what the reader chose, None before: where a slider starts is nobody's answer.
+    """
+
+    said = param.Parameter(None)
+
+    def __init__(self, question: str, widget: Any, unit: str = "", *, said: Any = None) -> None:
+        super().__init__(said=said)
         self.widget, self.unit = widget, unit
+        widget.param.watch(lambda event: setattr(self, "said", event.new), "value")
         self._view = pn.Column(pn.pane.Markdown(f"**Predict:** {question}"), widget)
 
     @property
     def value(self) -> Any:
-        """The reader's answer so far: a number, an option, or None if nothing is chosen."""
+        """Where the widget stands: a number, an option, or None if no option is chosen."""
         return self.widget.value
 
     def beside(self, measured: Any) -> pn.viewable.Viewable:
         """``You said …; measured …``, which follows the widget if it moves again."""
-        return _Line(pn.bind(self._both, self.widget, measured))
+        return _Line(pn.bind(self._both, self.param.said, measured))
 
     def __panel__(self) -> pn.viewable.Viewable:
         return self._view
@@ -70,13 +77,14 @@ def predict(
     """Ask for a number between ``low`` and ``high``, or for one of ``options``.
 
     A slider starts at ``guess`` (None: the middle) and moves by ``step`` (None: a hundredth of the
-    range). No option is chosen at first, unless ``guess`` is one. Raises ValueError for an empty
-    range, a guess outside it, and for both or neither of range and options.
+    range); it counts as an answer once it has moved. No option is chosen at first, unless
+    ``guess`` is one. Raises ValueError for an empty range, a guess outside it, and for both or
+    neither of range and options.
     """
     if (options is None) == (low is None or high is None):
         raise ValueError(f"predict: give low and high, or options; got {low}, {high}, {options}")
     if options is not None:
-        return Prediction(question, _choice(list(options), guess), unit)
+        return Prediction(question, _choice(list(options), guess), unit, said=guess)
     assert low is not None and high is not None
     return Prediction(question, _slider(low, high, guess, step, unit), unit)
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from toolkit.crossbar import Converter
 from toolkit.teaching.exercises import Function, Wrong, close, exercise, judge, numbers, wrong
 
 RANGE = (10.0, 110.0)  # nS
 BITS, BOUND = 4, 1.5
+TOLERANCE = 1e-6  # of the bound: single precision is enough
 
 
 @exercise("crossbar.line_currents")
@@ -30,8 +33,12 @@ def line_currents(answer: Function) -> str | Wrong:
 @exercise("crossbar.pair")
 def pair(answer: tuple[float, float]) -> str | Wrong:
     """The pair (G+, G-) in nS that holds half of w_max in a range of 10 to 110 nS."""
-    plus, minus = numbers(answer)
-    low, high = RANGE
+    found = numbers(answer)
+    if found.shape != (2,):
+        return wrong("Give two numbers, (G+, G-).")
+    (plus, minus), (low, high) = found, RANGE
+    if 0 < np.abs(found).max() < 1e-3:
+        return wrong("That looks like siemens: give the numbers in nanosiemens.")
     if not (low <= plus <= high and low <= minus <= high):
         return wrong(f"A cell cannot leave its range: {low:g} to {high:g} nS.")
     if plus < minus:
@@ -48,19 +55,22 @@ def pair(answer: tuple[float, float]) -> str | Wrong:
 @exercise("crossbar.quantise")
 def quantise(answer: Function) -> str | Wrong:
     """A uniform mid-tread converter with a bound."""
-    signal = torch.linspace(-2.0, 2.0, 401, dtype=torch.float64)
+    signal = torch.linspace(-2.0, 2.0, 400, dtype=torch.float64)  # none between two levels
+    signal = torch.cat([signal, torch.zeros(1, dtype=torch.float64)])
     expected = Converter(bits=BITS, bound=BOUND).quantise(signal[None])[0]
-    found = torch.as_tensor(answer(signal, BITS, BOUND))
+    found = numbers(answer(signal, BITS, BOUND))
     if found.shape != signal.shape:
         return wrong("One number comes out for every number that goes in.")
-    if bool((found.abs() > BOUND * (1 + 1e-9)).any()):
+    if np.array_equal(found, np.round(found)):
+        return wrong("Whole numbers come out: they count steps. Multiply by the step again.")
+    if np.abs(found).max() > BOUND * (1 + TOLERANCE):
         return wrong("Some output is beyond the bound: try a signal of twice the bound.")
-    if float(found[200]) != 0.0:
+    if abs(found[-1]) > BOUND * TOLERANCE:
         return wrong("0 has to be a level: try a signal of 0.")
-    levels, wanted = len(found.unique()), 2**BITS - 1
-    if levels not in (wanted, wanted + 1):  # rounding may make one level count as two
+    levels, wanted = len(np.unique(np.round(found / BOUND, 5))), 2**BITS - 1
+    if levels != wanted:
         return wrong(f"Count the levels at {BITS} bits: yours has {levels}, not {wanted}.")
-    if not close(found, expected, relative=1e-9):
+    if not close(found, expected, relative=TOLERANCE):
         return wrong("The levels are right, but a signal does not always go to the nearest.")
     return "One level fewer than 2^bits: that is the price of symmetry with an exact 0."
 
@@ -73,13 +83,25 @@ def read_sd(answer: Function) -> str | Wrong:
     x = torch.rand(5, 4, generator=generator, dtype=torch.float64)
     noise, w_max, span = 0.1, 2.0, 4e-6
     gain, squares = noise * w_max / span, (plus.square() + minus.square()).T
-    sd = gain * (x.square() @ squares).sqrt()
-    cancelled = gain * (x.square() @ (plus - minus).square().T).sqrt()
+
+    def of(variances: Tensor) -> Tensor:
+        return gain * (x.square() @ variances.T).sqrt()
+
+    sd = of(squares.T)
+    found = numbers(answer(x, plus, minus, noise, w_max, span))
+    if found.shape not in (sd.shape, sd.T.shape):
+        return wrong(f"The shape is (batch, m), here (5, 3); yours is {found.shape}.")
     return judge(
-        answer(x, plus, minus, noise, w_max, span),
+        found,
         (sd, "It depends on the inputs: a read of zeros has no noise."),
+        (sd.T, "The numbers are right. Which comes first in the shape: batch or output?"),
         (sd.square(), "That is the variance: what is missing?"),
-        (cancelled, "Noise does not cancel: both cells of a pair add to it."),
+        (of((plus - minus).square()), "Noise does not cancel: both cells of a pair add to it."),
+        (of(plus.square()), of(minus.square()), "A pair has two cells, and both are noisy."),
+        (
+            of((plus + minus).square()),
+            "Independent: square the cells one by one, then add, not the other way round.",
+        ),
         (gain * (x @ (plus + minus).T), "Independent: the variances add up, not the deviations."),
         (
             gain * (x @ squares).sqrt(),
