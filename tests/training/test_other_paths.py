@@ -221,8 +221,8 @@ def test_an_experiment_writes_all_layers_or_none():
     run = Experiment(hidden=[8], rank=2, method="svd", device="EpiRAM", learning_rate=0.1)
     run.step()
     (_, last) = run.layers.values()
-    take = last.capture.samples
-    last.capture.samples = lambda *args: [(errors * 1e39, a * 1e3) for errors, a in take(*args)]
+    take = last.capture.streams
+    last.capture.streams = lambda *args: [(errors * 1e39, a * 1e3) for errors, a in take(*args)]
     assert_refused(DivergenceError, "layer 'layer2'", run.step, run.network)
 
 
