@@ -83,10 +83,16 @@ CASES = {
 }
 
 
+# Also fitted to a given range: they stay inside it, are far from its ends, or leave it.
+GIVEN = ("read noise", "many", "constant", "abrupt", "outliers", "drift", "two levels", "small")
+
+
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("model", model_names())
-@pytest.mark.parametrize("is_given", [False, True])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "is_given"),
+    [(case, False) for case in CASES] + [(case, True) for case in GIVEN],
+)
 def test_a_device_with_its_errors_or_one_sentence(case, is_given, model):
     scale = CASES[case].get("scale", 1.0)
     bounds = (LOW * scale, (LOW + SPAN) * scale) if is_given else None

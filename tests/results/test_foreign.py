@@ -78,6 +78,11 @@ def test_a_netcdf_file_that_reaches_too_far_is_refused(tmp_path, make, said):
         open_results(tmp_path / "run.nc")
 
 
+@pytest.fixture(scope="module")
+def saved(tree, tmp_path_factory):
+    return save_results(tree, tmp_path_factory.mktemp("saved") / "run.zarr")
+
+
 PICKLE = [{"name": "numcodecs.pickle"}]
 
 
@@ -94,8 +99,8 @@ PICKLE = [{"name": "numcodecs.pickle"}]
     ],
 )
 @pytest.mark.parametrize("where", ["node", "consolidated", "zip"])
-def test_a_store_whose_metadata_reach_too_far_is_refused(tmp_path, tree, change, said, where):
-    store = save_results(tree, tmp_path / "run.zarr")
+def test_a_store_whose_metadata_reach_too_far_is_refused(tmp_path, saved, change, said, where):
+    store = shutil.copytree(saved, tmp_path / "run.zarr")
     file = store / ("training/loss/zarr.json" if where != "consolidated" else "zarr.json")
     metadata = json.loads(file.read_bytes())
     node = metadata
@@ -109,9 +114,9 @@ def test_a_store_whose_metadata_reach_too_far_is_refused(tmp_path, tree, change,
         open_results(store)
 
 
-def test_zarr_of_format_2_is_refused_wherever_it_lies(tmp_path, tree):
+def test_zarr_of_format_2_is_refused_wherever_it_lies(tmp_path, saved):
     xr.Dataset({"x": ("y", [1.0])}).to_zarr(tmp_path / "old.zarr", zarr_format=2)
-    store = save_results(tree, tmp_path / "run.zarr")
+    store = shutil.copytree(saved, tmp_path / "run.zarr")
     shutil.copytree(tmp_path / "old.zarr", store / "training" / "old")
     for path in (tmp_path / "old.zarr", store):
         with pytest.raises(ValueError, match="format 2 is not read"):

@@ -38,16 +38,12 @@ def in_process(code, *arguments, limit=None):
 
 @pytest.mark.parametrize("suffix", [".nc", ".zarr"])
 def test_a_file_that_may_not_grow_is_an_os_error(tmp_path, tree, suffix):
-    path = tmp_path / f"run{suffix}"
-    save_results(tree, path)
+    path = save_results(tree, tmp_path / f"run{suffix}")
     before = open_results(path, lazy=False)
     code = """
         import sys
-        from toolkit.results import save_results
-        from toolkit.training import Experiment
-        run = Experiment(rank=2, record_every=1)
-        run.step()
-        save_results(run.results(), sys.argv[1])
+        from toolkit.results import open_results, save_results
+        save_results(open_results(sys.argv[1], lazy=False), sys.argv[1])
     """
     status, said = in_process(code, path, limit=2000)
     assert status == 1 and "OSError" in said  # not a signal: HDF5 ended the process by SIGSEGV
