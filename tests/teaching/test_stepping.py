@@ -122,6 +122,7 @@ def test_it_is_small_fetches_nothing_and_can_be_shown_twice(name: str) -> None:
     assert not attributes & {"id", "src", "href", "for"}
     (slider,) = (found for tag, found in tags if tag == "input")
     figures = [found for tag, found in tags if tag == "figure"]
+    assert "data-lm-suppress-shortcuts" in slider, "JupyterLab would take the arrow keys"
     assert (slider["min"], slider["max"]) == ("0", str(len(figures) - 1))
     assert [("hidden" in each) for each in figures] == [False] + [True] * (len(figures) - 1)
 

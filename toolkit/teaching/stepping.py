@@ -37,6 +37,7 @@ _STYLE = """<style>
 }
 </style>"""
 # An attribute, not a script: it also works where a page adds the HTML later, as Jupyter does.
+# data-lm-suppress-shortcuts, below: Jupyter leaves arrow keys to the slider.
 _MOVED = (
     "const all = this.closest('.steps'), frames = [...all.querySelectorAll('figure')];"
     "frames.forEach((frame, i) => { frame.hidden = i != this.value });"
@@ -69,10 +70,10 @@ class Stepping:
             for i, (drawing, text) in enumerate(self.frames)
         )
         return (
-            f'<div class="steps" role="group" aria-label="{escape(self.title)}" '
-            f'data-lm-suppress-shortcuts="true">{_STYLE}'
+            f'<div class="steps" role="group" aria-label="{escape(self.title)}">{_STYLE}'
             f'<label>{escape(self.unit)} <input type="range" min="0" max="{len(self.frames) - 1}" '
-            f'value="0" autocomplete="off" oninput="{_MOVED}"></label>'
+            f'value="0" autocomplete="off" data-lm-suppress-shortcuts="true" '
+            f'oninput="{_MOVED}"></label>'
             f"<output>{escape(self.frames[0][1])}</output><div>{figures}</div></div>"
         )
 
