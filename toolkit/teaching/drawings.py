@@ -147,20 +147,21 @@ def _quick_start(d: Drawing) -> None:
 
 
 def _crossbar(d: Drawing) -> None:
+    for j in range(4):
+        x = 80 + 80 * j
+        d.words(x, 14, f"V{'₀₁₂₃'[j]}")
+        d.line((x, 28), (x, 196), ink=BLUE, width=2)
     for i in range(3):
-        y = 60 + 55 * i
-        d.words(96, y, f"V{'₁₂₃'[i]}")
-        d.line((112, y), (420, y), ink=BLUE, width=2)
-    for j in range(3):
-        x = 180 + 90 * j
-        d.line((x, 36), (x, 200), arrow=True, ink=ORANGE, width=2)
-        d.words(x, 215, f"I{'₁₂₃'[j]}")
-        for i in range(3):
-            d.box(x - 12, 46 + 55 * i, 24, 28, fill=GREEN, opacity=0.2 + 0.12 * ((i * 2 + j) % 5))
-    d.words(570, 60, "Ohm: each cell passes V G", size=14)
-    d.words(570, 88, "Kirchhoff: a line adds up", size=14)
-    d.words(570, 124, "I = Σ G V", size=17)
-    d.words(570, 166, "A weight is a pair of cells:\nw = (G⁺ − G⁻) / G range", size=13)
+        y = 56 + 55 * i
+        d.line((44, y), (384, y), arrow=True, ink=ORANGE, width=2)
+        d.words(402, y, f"I{'₀₁₂'[i]}")
+        for j in range(4):
+            d.box(68 + 80 * j, y - 14, 24, 28, fill=GREEN, opacity=0.2 + 0.12 * ((i + 2 * j) % 5))
+    d.words(214, 214, "inputs down, outputs to the right", size=13)
+    d.words(570, 50, "Ohm: each cell passes V G", size=14)
+    d.words(570, 78, "Kirchhoff: a line adds up", size=14)
+    d.words(570, 112, "I = Σ G V", size=17)
+    d.words(570, 172, "A weight takes two cells:\nw = (G⁺ − G⁻) / (Gₘₐₓ − Gₘᵢₙ) · wₘₐₓ", size=13)
 
 
 def _outer_products(d: Drawing) -> None:
@@ -375,7 +376,7 @@ def _design(d: Drawing) -> None:
 
 _DRAWINGS: dict[str, tuple[Callable[[Drawing], None], str]] = {
     "quick-start": (_quick_start, "A batch runs through crossbars; SBPCA writes k outer products."),
-    "crossbar": (_crossbar, "Rows carry voltages, cells conduct, columns add up currents."),
+    "crossbar": (_crossbar, "Columns carry voltages, cells conduct, rows add up currents."),
     "outer-products": (
         _outer_products,
         "A column of errors times a row of activations is a matrix.",
