@@ -90,7 +90,7 @@ def test_at_the_end_of_the_number_range_an_update_is_finite_or_refused(monkeypat
         return bool(update.sigma.isfinite().all())
 
     def work():
-        return [outcome(10.0**power) for power in np.arange(18.0, 20.0, 0.02)]
+        return [outcome(10.0**power) for power in np.arange(18.0, 20.0, 0.05)]
 
     assert all(all(each) for each in both_ways(monkeypatch, work))
 

@@ -136,9 +136,10 @@ def test_what_grows_opens_in_plain_xarray_without_a_warning(tmp_path):
         open_results(tmp_path / "run.zarr").load()
 
 
-@pytest.mark.parametrize("lazy", [True, False])
-@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(
+    ("version", "suffix", "lazy"),
+    [(1, ".nc", True), (1, ".zarr", False), (2, ".nc", False), (2, ".zarr", True)],
+)
 def test_files_of_earlier_versions_open_as_todays(tmp_path, version, suffix, lazy):
     """A file written by version 1 had its steps beside the dims "record" and "evaluation"."""
     with xr.open_datatree(EARLIER) as raw:

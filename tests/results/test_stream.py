@@ -237,7 +237,7 @@ def test_killed_before_any_single_write_it_is_whole(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks a training process")
-def test_a_killed_process_leaves_a_whole_store_20_times(tmp_path):
+def test_a_killed_process_leaves_a_whole_store_10_times(tmp_path):
     """Children are forked from one process that has imported everything."""
     code = """
         import os, sys
@@ -264,11 +264,11 @@ def test_a_killed_process_leaves_a_whole_store_20_times(tmp_path):
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as forks:
-        for i in range(20):
+        for i in range(10):
             store = tmp_path / f"{i}.zarr"
-            found.add(check_whole(store, kill_at(forks, store, 1 + 2 * i), reference))
+            found.add(check_whole(store, kill_at(forks, store, 1 + 4 * i), reference))
         forks.stdin.close()
-    assert len(found) >= 10
+    assert len(found) >= 5
 
 
 def kill_at(forks: subprocess.Popen, store: Path, step: int) -> int:
