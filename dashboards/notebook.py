@@ -66,13 +66,14 @@ class _Output(pn.Row):
 class NotebookView:
     """A playground as the last value of a cell, after ``pn.extension(inline=True)``.
 
-    ``knobs`` are the initial knobs of the experiment. A started run pauses by itself after
+    ``knobs`` are the initial knobs of the experiment; ``query`` is as in the page's address and
+    can choose the views, ``"views=loss,energy"``. A started run pauses by itself after
     ``seconds``, because nobody may be looking at the cell any more.
     """
 
-    def __init__(self, *, seconds: float = 120.0, **knobs: Any) -> None:
+    def __init__(self, *, seconds: float = 120.0, query: str = "", **knobs: Any) -> None:
         pn.config.respect_explicit_sizing = True
-        self.page = Playground(**knobs)
+        self.page = Playground(query, **knobs)
         self.view = _Output(
             self.page.controls(),
             self.page.view(),

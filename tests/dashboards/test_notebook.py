@@ -122,3 +122,10 @@ def test_frames_run_once_the_view_is_displayed(view: NotebookView) -> None:
             assert elsewhere.submit(asyncio.run, display()).result() > 0
     finally:
         pn.extension._loaded = before
+
+
+def test_the_views_can_be_chosen() -> None:
+    shown = NotebookView(query="views=loss,energy", hidden=[8])
+    assert shown.page.figures.shown == ["loss", "energy"]
+    shown.page.run.close()
+    pn.state._views.clear()

@@ -48,7 +48,9 @@ def gradient_spectrum(tree: xr.DataTree, layer: str = "layer1", record: int = -1
 
 
 def conductance_maps(tree: xr.DataTree, layer: str = "layer1", record: int = -1) -> hv.Layout:
-    """One record's conductances, plus and minus, on one scale; weights if there are none.
+    """One record's conductances, plus and minus, on one scale, and their difference.
+
+    Weights, if there are no conductances.
 
     Raises
     ------
@@ -66,17 +68,20 @@ def conductance_maps(tree: xr.DataTree, layer: str = "layer1", record: int = -1)
     shown = one["conductance"] * factor
     limits = (float(shown.min()), float(shown.max()))
     names = {"plus": "G+", "minus": "G−"}
-    return hv.Layout(
-        [
-            heat_map(
-                shown.sel(polarity=polarity).values,
-                title=f"{name}, {layer}",
-                unit=unit,
-                limits=limits,
-            )
-            for polarity, name in names.items()
-        ]
-    )
+    maps = [
+        heat_map(
+            shown.sel(polarity=polarity).values,
+            title=f"{name}, {layer} ({unit})",
+            unit=" ",
+            limits=limits,
+        )
+        for polarity, name in names.items()
+    ]
+    difference = shown.sel(polarity="plus").values - shown.sel(polarity="minus").values
+    most = float(np.nanmax(np.abs(difference))) or 1.0
+    title, ends = f"G+ − G−, {layer} ({unit})", (-most, most)
+    maps.append(heat_map(difference, title=title, unit=" ", limits=ends, diverging=True))
+    return hv.Layout(maps)
 
 
 def _layer(tree: xr.DataTree, layer: str) -> xr.Dataset:
