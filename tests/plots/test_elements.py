@@ -3,6 +3,7 @@
 import holoviews as hv
 import numpy as np
 import pytest
+import xarray as xr
 from bokeh.models import LinearColorMapper
 
 from toolkit.plots import (
@@ -76,6 +77,17 @@ def test_a_run_draws_what_it_recorded(tree):
         np.testing.assert_allclose(values, wanted * 1e9, rtol=1e-4, atol=1e-4)
     for layout in (convergence(tree), gradient_spectrum(tree), conductance_maps(tree)):
         assert hv.render(layout, backend="bokeh") is not None
+
+
+def test_labels_of_a_loss_from_3_to_a_tenth_do_not_meet(tree):
+    training = tree["training"].to_dataset()
+    training["loss"] = training.loss.copy(data=np.geomspace(3.0, 0.09, training.sizes["step"]))
+    shown = tree.copy()
+    shown["training"] = xr.DataTree(training)
+    figure = hv.render(next(iter(convergence(shown))), backend="bokeh")
+    assert figure.yaxis[0].major_label_overrides == {
+        0.1: "0.1", 0.2: "0.2", 0.5: "0.5", 1.0: "1", 2.0: "2"
+    }  # fmt: skip
 
 
 def test_maps_of_a_digital_run_show_its_weights():

@@ -21,6 +21,8 @@ def convergence(tree: xr.DataTree) -> hv.Layout:
     training, events = tree["training"].to_dataset(), tree["events"].to_dataset()
     changes = events["event_step"].values if "event_step" in events else None
     loss = loss_curve(training["step"].values, training["loss"].values, changes)
+    if ticks := _log_ticks(training["loss"].values):
+        loss = loss.opts(yticks=ticks)
     if "mean-squared-error" in tree.attrs.get("settings", ""):
         loss = loss.opts(ylabel="mean squared error")
     if "test_accuracy" not in training:
@@ -82,6 +84,14 @@ def conductance_maps(tree: xr.DataTree, layer: str = "layer1", record: int = -1)
     title, ends = f"G+ − G−, {layer} ({unit})", (-most, most)
     maps.append(heat_map(difference, title=title, unit=" ", limits=ends, diverging=True))
     return hv.Layout(maps)
+
+
+def _log_ticks(values: np.ndarray) -> list[tuple[float, str]]:
+    """1, 2 and 5 of each decade, whose labels never meet; none where these are too few or many."""
+    ticks = (digit * 10.0**power for power in range(-6, 3) for digit in (1, 2, 5))
+    least, most = np.nanmin(values, initial=np.inf), np.nanmax(values, initial=0.0)
+    inside = [(tick, f"{tick:g}") for tick in ticks if least <= tick <= most]
+    return inside if 3 <= len(inside) <= 9 else []
 
 
 def _layer(tree: xr.DataTree, layer: str) -> xr.Dataset:
