@@ -14,8 +14,8 @@ from toolkit.teaching.exercises import Function, Wrong, exercise, judge, outputs
 
 @exercise("devices.after")
 def after(answer: Function) -> str | Wrong:
-    """The state after some pulses up: ``T + (x - T) exp(-n u / N)``."""
-    cases = [*product((0.0, 0.3, 0.8), (1, 7), (0.5, 2.0, -1.5), (20.0, 97.0))]
+    """The state after some pulses up, all within the range: ``T + (x - T) exp(-n u / N)``."""
+    cases = [*product((0.0, 0.3, 0.6), (1, 3), (0.5, 2.0, -1.5), (20.0, 97.0))]
     x, n, u, levels = np.array(cases).T
     target, decay = 1 / (1 - np.exp(-u)), np.exp(-u / levels)
     expected = target + (x - target) * decay**n
@@ -71,7 +71,7 @@ def mystery(answer: str) -> str | Wrong:
         )
     hints = {
         "constant-step": "Look at the residuals of this one: do they scatter about 0 everywhere?",
-        "linear-step": "Better than a constant step. Is there another with a smaller rms?",
+        "linear-step": "Its residuals still show a wave. Is there another with a smaller rms?",
     } | dict.fromkeys(
         ("jump-table", "neurosim", "soft-bounds"),
         "Only the three formulas of the question are possible. Compare their rms.",
@@ -102,7 +102,7 @@ def mystery_trains() -> PulseTrains:
         g_max=1e-5,
         levels_up=40,
         levels_down=40,
-        cycle_to_cycle=0.003,
+        cycle_to_cycle=0.0005,
         response=PowStep(gamma_up=2.0, gamma_down=2.0),
     )
     return PulseTrains.simulated(device, cells=3, cycles=2, up=120, down=120, seed=5)
