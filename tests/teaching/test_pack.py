@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -71,6 +72,16 @@ def test_slides_show_formulas_questions_and_figures_and_no_solution(pages: dict[
 def test_slides_are_of_sections_that_exist(name: str) -> None:
     text = (FOLDER / f"{name}.ipynb").read_text("utf-8")
     assert [heading for heading in CLASS[name] if f'"## {heading}' not in text] == []
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+def test_folded_answers_stay_out_of_slides_and_paper(path: Path) -> None:
+    read = nbformat.read(path, as_version=4)
+    folded = re.findall(r"(?s)<details>(.*?)</details>", read.cells[-1].source)
+    answers = [line for text in folded for line in text.splitlines() if line.startswith("- ")]
+    shown = "\n".join(part.text for part in pack.parts(read))
+    assert not [line for line in answers if line in shown]
+    assert "**Three questions**" in shown and "**Further reading**" in shown
 
 
 def test_the_hand_out_asks_and_the_solutions_answer(pages: dict[str, str]) -> None:

@@ -92,14 +92,18 @@ def read_closing() -> dict[str, list[str]]:
 
 
 def parts(notebook: Any) -> Iterator[Part]:
-    """Return the pieces of a notebook, in order, with the outputs that it has."""
+    """Return the pieces of a notebook, in order, with the outputs that it has.
+
+    Folded text, the answers to the last questions, is left out: it would be open on paper.
+    """
     section = ""
     for cell in notebook.cells:
         if cell.cell_type == "code":
             yield from _of_code(cell, section)
             continue
         in_exercise = False
-        for block in re.split(r"\n\n+", cell.source):
+        unfolded = re.sub(r"<details>.*?</details>\n*", "", cell.source, flags=re.DOTALL)
+        for block in re.split(r"\n\n+", unfolded):
             if block.startswith("#"):
                 level, _, heading = block.partition(" ")
                 section = heading if level == "##" else section
