@@ -41,6 +41,7 @@ WRONG = [
     ("pulses_needed", 4, "grows with n"),
     ("pulses_needed", 3.395, "grows with n"),
     ("pulses_needed", 3.395**2, "whole"),
+    ("pulses_needed", 11.53, "whole"),
     ("pulses_needed", 11, "a little larger"),
     ("pulses_needed", 97, "divide"),
     ("mystery", "constant-step", "scatter about 0"),

@@ -114,6 +114,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("contraction", lambda w, r: 1 - w + w * r, "second line of (3)"),
     ("contraction", lambda w, r: r, "one after the other"),
     ("contraction", lambda w, r: r**2, "second row"),
+    ("contraction", lambda w, r: np.array([w, r]), "return one number"),
     ("silent_block", published, "not finite"),
     ("silent_block", skipping, "shrink sigma"),
     ("silent_block", multiplied_on_one_side, "exactly the old one"),

@@ -53,6 +53,10 @@ class _UnansweredError(Exception):
     """Raised for a function whose body is not written yet."""
 
 
+class _KindError(Exception):
+    """Raised for an answer that is not of the kind asked for; the text is the hint."""
+
+
 def wrong(hint: str) -> Wrong:
     """Return a wrong answer; ``hint`` says where to look and never gives the solution."""
     return Wrong(hint)
@@ -85,6 +89,8 @@ def check(name: str, answer: Any, **given: Any) -> Verdict:
         result = find(_watched(answer) if callable(answer) else answer, **given)
     except _UnansweredError:
         return Verdict(False, DOTS)
+    except _KindError as error:
+        return Verdict(False, f"Not yet. {error}")
     except Exception as error:
         return Verdict(False, f"Not yet: checking it raised `{type(error).__name__}: {error}`")
     if isinstance(result, Wrong):
@@ -115,7 +121,10 @@ def numbers(value: Any) -> Array:
 
 def outputs(function: Function, cases: Iterable[tuple[Any, ...]]) -> Array:
     """Return the number that ``function`` gives for each case, a tuple of arguments."""
-    return np.array([numbers(function(*case)).item() for case in cases])
+    found = [numbers(function(*case)) for case in cases]
+    if any(value.size != 1 for value in found):
+        raise _KindError("Your function must return one number.")
+    return np.array([value.item() for value in found])
 
 
 def close(answer: Any, expected: Any, *, relative: float = 1e-6) -> bool:

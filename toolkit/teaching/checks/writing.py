@@ -9,7 +9,16 @@ import numpy as np
 import torch
 
 from toolkit.crossbar.pulses import sign_phases
-from toolkit.teaching.exercises import Function, Wrong, exercise, judge, outputs, wrong
+from toolkit.teaching.exercises import (
+    Function,
+    Wrong,
+    close,
+    exercise,
+    judge,
+    numbers,
+    outputs,
+    wrong,
+)
 
 
 @exercise("writing.pulses")
@@ -25,7 +34,7 @@ def pulses(answer: Function) -> str | Wrong:
         (right * w_max, "Right for w_max = 1 only: which change of the weight spans the range?"),
         (change * levels, "Two things are missing: w_max, and that two cells share the change."),
         (np.floor(right), right.round(), "Leave it as it is: rounding is in the next section."),
-        otherwise="What share of its range must each cell move? Then: N pulses span the range.",
+        otherwise="What share of its range must each cell move? Then: L pulses span the range.",
     )
 
 
@@ -50,7 +59,10 @@ def phases(answer: Function) -> str | Wrong:
     """SET and RESET phases of outer products of several patterns of signs."""
     lines = [np.array(line) for line in ([1.0, 0.0], [-2.0, -0.5], [0.3, -1.0], [0.0, 0.0])]
     cases = [*product(lines, lines)]
-    found = [tuple(int(number) for number in answer(u, v)) for u, v in cases]
+    returned = [numbers(answer(u, v)) for u, v in cases]
+    if any(pair.shape != (2,) for pair in returned):
+        return wrong("Your function must return two numbers: SET phases, RESET phases.")
+    found = [(int(pair[0]), int(pair[1])) for pair in returned]
     right = [_phases(u, v) for u, v in cases]
     if found == right:
         return "Non-negative factors take one phase, vectors of both signs four."
@@ -68,6 +80,8 @@ def phases(answer: Function) -> str | Wrong:
 @exercise("writing.bit_length")
 def bit_length(answer: float) -> str | Wrong:
     """The largest BL with ``sqrt(4 (1 - 4/BL)) <= 1``."""
+    if close(answer, 16 / 3, relative=0.002):
+        answer = 16 / 3  # rounded by the reader
     return judge(
         answer,
         (5, "Shorter streams scatter less: at BL = N every slot fires, and nothing is random."),
