@@ -57,18 +57,20 @@ _HEIGHT = "max(300px, calc(50vh - 60px))"
 _LESSON = "15_designing_with_it"
 _INTRO = (
     "What one batch of training costs a chip that holds a network in crossbars: energy, time, and "
-    "the numbers kept beside the m × n weights of each layer.",
+    "the digital memory that each layer needs in addition to its weights.",
     "Choose network, methods and device on the left.",
 )
 _ABOUT_PARTS = (
-    "A bar for each method, for one batch: reads of the arrays, converters, arithmetic of the "
-    "estimate, its memory, and writes. The bar has typical prices; the grey line goes from the "
-    "lowest to the highest published ones. Prices move all methods alike."
+    "A bar for each method, for one batch: reads of the arrays, converters, computing the update "
+    "(estimate), its memory, and writes. The axis is logarithmic: a bar ends at its total, and its "
+    "colours divide its length by their shares. Bars use typical prices; the grey line goes from "
+    "the lowest to the highest published ones. Prices move all methods alike."
 )
 _ABOUT_NUMBERS = (
-    "A point for each layer: the numbers that the method keeps between batches, and with those "
-    "that it buffers within one, over the layer's m n weights. Points above the grey line hold "
-    "more than a summed gradient. The dotted line is where factors of square layers reach it."
+    "A point for each layer with m outputs and n inputs: the numbers that the method keeps between "
+    "batches, and these plus those that it buffers within one, over the layer's m × n weights. "
+    "Points above the grey line hold more than a summed gradient. The dotted line is where factors "
+    "of square layers reach it."
 )
 
 
@@ -122,7 +124,7 @@ class Budget:
         self._own: tuple[Layer, ...] | None = None
         self._shown: Asked
         self.found: xr.Dataset
-        self._busy = False
+        self._busy = self._shares = False
         self._make_widgets()
         self._take(query)
         self._make_panes()
@@ -309,8 +311,12 @@ class Budget:
         one, rank = self._one(), int(self.found.attrs["rank"])
         method, shares = str(one["algorithm"].values), self._state.widgets["bars"].value == BARS[1]
         for name in ("energy", "time"):
+            if shares != self._shares:  # an axis is linear or logarithmic for good
+                figure = stacked_parts(self.found, name, shares=shares)
+                self.panes[name].replace(LiveFigure(figure, follow="x"))
             show_parts(self.panes[name].live, self.found, name, shares=shares)
             self.panes[name].caption(part_title(name, shares=shares))
+        self._shares = shares
         show_numbers(self.panes["numbers"].live, one, rank)
         self.panes["numbers"].caption(numbers_title(rank))
         self._sentence.object = f'<p style="margin:6px 0">{escape(sentence(one, method))}</p>'

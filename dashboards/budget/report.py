@@ -12,8 +12,8 @@ from toolkit.budget import DENSE
 from toolkit.plots.budget import prefix
 
 HEADERS = (
-    *("layer", "outputs m", "inputs n", "positions", "m n", "kept", "buffered"),
-    *("m n / (kept + buffered)", "pulses", "trainings"),
+    *("layer", "outputs m", "inputs n", "positions", "m × n", "numbers kept", "buffered"),
+    *("m × n / (kept + buffered)", "pulses", "trainings"),
 )
 _MOST_NAMED = 4
 
@@ -40,7 +40,7 @@ def layer_rows(one: xr.Dataset) -> list[list[str]]:
 def trainings(count: float) -> str:
     """A number of trainings as text."""
     if math.isinf(count):
-        return "no limit"
+        return "no wear modelled"
     return _count(count)
 
 
@@ -56,9 +56,9 @@ def facts_of(one: xr.Dataset) -> dict[str, str]:
         "Time of a batch": _with_range(one["time"].sum(["layer", "part"]).values, "s"),
         "Numbers kept": f"{int(words['words_kept']):,}",
         "Numbers buffered": f"{int(words['words_buffered']):,}",
-        "Weights (m n)": f"{int(words['cells']) // 2:,}",
+        "Weights (m × n)": f"{int(words['cells']) // 2:,}",
         "Arrays": f"{int(words['arrays']):,}",
-        "Trainings in its life": trainings(float(one["trainings"].min())),
+        "Trainings until a cell wears out": trainings(float(one["trainings"].min())),
     }
 
 
@@ -68,17 +68,24 @@ def sentence(one: xr.Dataset, method: str) -> str:
     for name in ("energy", "time"):
         shares = one[name].sum("layer").sel(price="typical").to_series()
         largest, whole = str(shares.idxmax()), float(shares.sum())
-        parts.append(f"{_part(largest)} {name} ({100 * shares.max() / whole:.0f} %)")
+        share = float(shares.max()) / whole
+        amount = "most" if share > 0.5 else "the largest share"
+        parts.append(f"{_part(largest, method)} {amount} of the {name} ({100 * share:.0f} %)")
     text = f"With {method}, {parts[0]}, and {parts[1]}"
     if method in DENSE:
-        holds = "no gradient at all" if method == "per-sample" else "m n numbers for every layer"
-        return f"{text}; it holds {holds}."
-    return f"{text}; {_where(one)}."
+        gradient = "the whole gradient, m outputs × n inputs numbers, for every layer"
+        return f"{text}. It holds {'no gradient' if method == 'per-sample' else gradient}."
+    return f"{text}. {_where(one)}."
 
 
-def _part(name: str) -> str:
-    takes = "take most" if name.endswith("s") else "takes most"
-    return f"{name} {takes}" if name in ("reads", "converters", "writes") else f"the {name} {takes}"
+def _part(name: str, method: str) -> str:
+    """A part as subject and verb."""
+    if name == "estimate":
+        update = "gradient" if method in DENSE else "low-rank update"
+        return f"computing the {update} takes"
+    if name == "memory":
+        return "access to memory takes"
+    return f"{name} of the arrays take" if name in ("reads", "writes") else f"{name} take"
 
 
 def _where(one: xr.Dataset) -> str:
@@ -88,10 +95,15 @@ def _where(one: xr.Dataset) -> str:
     held = kept + one["words_buffered"].values
     names = one["layer"].values.astype(str)
     alone, together = names[kept >= size].tolist(), names[(held >= size) & (kept < size)].tolist()
-    found = [f"its factors save nothing in {_listed(alone)}"] if alone else []
+    gradient = "a gradient, m outputs × n inputs,"
+    if not alone + together:
+        return f"In every layer it holds fewer numbers than {gradient} has"
+    found = [f"its factors alone in {_listed(alone)}"] if alone else []
     if together:
-        found.append(f"with a block's buffer it holds more than m n in {_listed(together)}")
-    return ", and ".join(found) or "it holds fewer numbers than m n in every layer"
+        found.append(f"factors and the buffer of a block together in {_listed(together)}")
+    return f"It saves no memory where it holds as many numbers as {gradient} has: " + "; ".join(
+        found
+    )
 
 
 def _listed(names: list[str]) -> str:

@@ -7,6 +7,7 @@ same element, glyph after glyph.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import holoviews as hv
 import numpy as np
@@ -30,6 +31,9 @@ def prefix(largest: float, unit: str) -> tuple[float, str]:
 
 def stacked_parts(found: xr.Dataset, quantity: str, *, shares: bool = False) -> hv.Overlay:
     """A bar for each method, stacked by part; whiskers from the low to the high prices.
+
+    Amounts are on a log axis: a bar ends at its total, and the parts divide its length by their
+    shares.
 
     Parameters
     ----------
@@ -57,6 +61,7 @@ def stacked_parts(found: xr.Dataset, quantity: str, *, shares: bool = False) -> 
         " ",
         legend="top",
         legend_cols=2,
+        logx=not shares,
         ylim=(0, len(names)),
         invert_yaxis=True,
         yticks=[(place + 0.5, name) for place, name in enumerate(names)],
@@ -79,22 +84,28 @@ def part_columns(found: xr.Dataset, quantity: str, *, shares: bool = False) -> C
     """The boxes of each part and the whiskers, as :func:`stacked_parts` draws them."""
     values = found[quantity].sum("layer").transpose("part", "algorithm", "price").values
     typical, totals = values[:, :, 1], values.sum(0)
+    ends = np.cumsum(typical, axis=0) / np.maximum(typical.sum(0), 1e-300)
+    ends = np.concatenate([np.zeros_like(ends[:1]), ends])
     if shares:
-        typical, totals = 100 * typical / np.maximum(totals[:, 1], 1e-300), totals[:0]
+        ends, totals = 100 * ends, totals[:0]
     else:
-        factor = _scale(found, quantity)[0]
-        typical, totals = typical * factor, totals * factor
-    ends = np.cumsum(typical, axis=0)
+        totals = totals * _scale(found, quantity)[0]
+        floor = 10.0 ** math.floor(math.log10(totals[totals > 0].min(initial=1e300)))
+        totals = np.maximum(totals, floor)
+        ends = floor * (totals[:, 1] / floor) ** ends
     place = np.arange(typical.shape[1], dtype=float)
     boxes = [
-        dict(zip(_BOX, (end - width, place + 0.2, end, place + 0.8), strict=True))
-        for width, end in zip(typical, ends, strict=True)
+        dict(zip(_BOX, (start, place + 0.2, end, place + 0.8), strict=True))
+        for start, end in pairwise(ends)
     ]
     return [*boxes, _whiskers(totals)]
 
 
 def show_parts(live: LiveFigure, found: xr.Dataset, quantity: str, *, shares: bool = False) -> None:
-    """Put other budgets into a figure of :func:`stacked_parts`, made with ``follow="x"``."""
+    """Put other budgets into a figure of :func:`stacked_parts`, made with ``follow="x"``.
+
+    The figure must have been made with the same ``shares``.
+    """
     for glyph, columns in enumerate(part_columns(found, quantity, shares=shares)):
         live.set_columns(glyph, columns)
     live.name_rows([str(name) for name in found["algorithm"].values])
@@ -159,7 +170,7 @@ def numbers_held(one: xr.Dataset, rank: int) -> hv.Overlay:
     return framed(
         hv.Overlay([*lines, *points]),
         numbers_title(rank),
-        "weights of the layer, m n",
+        "weights of the layer, m × n",
         "numbers held",
         legend="top",
         legend_cols=2,
@@ -185,7 +196,7 @@ def numbers_names(rank: int) -> list[str]:
     """The legend of :func:`numbers_held`."""
     side = crossing(rank)
     return [
-        "m n",
+        "m × n",
         f"rank {rank}, square",
         f"{side} × {side}",
         "kept",
