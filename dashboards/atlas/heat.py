@@ -31,11 +31,12 @@ Columns = Mapping[str, Mapping[Entry, Interval]]
 
 
 class Measure(NamedTuple):
-    """A variable of the atlas: its name, its unit, and whether more of it is better."""
+    """A variable of the atlas: its name, unit, whether more is better, and what it counts."""
 
     variable: str
     unit: str
     more_is_better: bool = False
+    about: str = ""
 
 
 MEASURES = {
@@ -44,13 +45,24 @@ MEASURES = {
     "Pulses of the busiest cell": Measure("worst_cell_pulses", ""),
     "Energy of writes": Measure("write_energy", "J"),
     "Time of writes": Measure("write_time", "s"),
-    "Numbers kept in digital memory": Measure("memory_words", ""),
+    "Numbers kept in digital memory": Measure(
+        "memory_words",
+        "",
+        about="Counted are numbers kept from one batch to the next. The Playground counts those of "
+        "the update that is being written, so there MBGD sample by sample is not 0.",
+    ),
 }
 
 
 def found(data: xr.Dataset, variable: str) -> Columns:
     """A variable of everything measured, by cell."""
     return {device: entries(data, device, variable) for device in map(str, data.device.values)}
+
+
+STAR = (
+    "★ keeps the fewest numbers in digital memory among those within one point of the best "
+    "accuracy on that cell."
+)
 
 
 class Heat:
@@ -88,6 +100,21 @@ class Heat:
             '<table style="border-collapse:separate;border-spacing:2px;font-size:13px;'
             f'font-variant-numeric:tabular-nums"><thead><tr><td></td>{head}</tr></thead>'
             f"<tbody>{body}</tbody></table>"
+        )
+
+    def key(self, name: str) -> str:
+        """What is shown, a bar of the colours between its ends, and what the star marks."""
+        more = self.measure.more_is_better
+        ends = [self.low, self.high] if more else [math.exp(self.high), math.exp(self.low)]
+        worst, best = (f"{self._short(end)} {'%' * more}".strip() for end in ends)
+        below = " or less" * more
+        colours = ",".join(Viridis256[::51])
+        return (
+            '<p style="margin:2px 0 6px;font-size:13px">'
+            f"{escape(name)}: {escape(worst + below)} "
+            '<span aria-hidden="true" style="display:inline-block;width:160px;height:11px;'
+            f'background:linear-gradient(to right,{colours})"></span> {escape(best)}. '
+            f"{escape(self.measure.about)} {STAR}</p>"
         )
 
     def _cell(self, device: str, entry: Entry) -> str:

@@ -52,7 +52,11 @@ MEMORY = {
 _ABOUT = (
     "Every algorithm on every kind of cell: means over seeds, brighter is better. Point at a "
     "number for its 95 % interval; a click opens the algorithm in the Race, beside MBGD on the "
-    "same cells. k is the rank of an update, r that of the memory of what is not yet written."
+    "same cells. k is the rank of an update; r is the rank of the memory in which mixed precision "
+    "and Tiki-Taka v2 keep what is not yet written. MBGD (mini-batch gradient descent) is the "
+    "method sgd of the other pages, FeedbackPCA the method feedback. “One sum” adds up a batch's "
+    "outer products and writes the sum (scheme rank-sum); “sample by sample” writes one outer "
+    "product after another (scheme rank-sequential)."
 )
 _ABOUT_OWN = "Trains every algorithm on that cell, which takes some minutes, and adds a column."
 NONE_FITS = "no algorithm measured here keeps so few numbers."
@@ -80,6 +84,7 @@ class Atlas:
         self.address, self._visitor = Address(), Visitor()
         self.own: dict[str, list[Row]] = {}  # rows of further cells, as far as they are measured
         self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
+        self._key = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self._heat = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self._advice = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self._make_widgets()
@@ -102,7 +107,7 @@ class Atlas:
                 "measure": site.select("Show", list(MEASURES), "What the colours show.", **wide),
                 "memory": site.select(
                     "Digital memory",
-                    list(MEMORY),
+                    {name.replace("m n", "m × n"): name for name in MEMORY},
                     "Most numbers that the advised algorithm, marked by a star, may keep.",
                     **wide,
                 ),
@@ -140,6 +145,7 @@ class Atlas:
         return pn.Column(
             self.notice,
             Text(about, sizing_mode="stretch_width", margin=(0, 10)),
+            self._key,
             self._heat,
             self._advice,
             pn.FlexBox(self._state.widgets["cell"], self._state.widgets["cost"]),
@@ -163,10 +169,11 @@ class Atlas:
         advice = {name: self._advised(name, data) for name in map(str, data.device.values)}
         stars = {(name, (one.algorithm, one.rank)) for name, one in advice.items() if one}
         rates = found(data, "learning_rate")
-        heat = Heat(found(data, measure.variable), measure, rates, stars).html()
+        heat = Heat(found(data, measure.variable), measure, rates, stars)
+        self._key.object = heat.key(self._state.widgets["measure"].value)
         self._heat.object = (
             '<div tabindex="0" role="region" aria-label="Atlas" style="overflow-x:auto">'
-            f"{heat}</div>"
+            f"{heat.html()}</div>"
         )
         self._advice.object = _advice_html(advice, basis_of(data))
 
