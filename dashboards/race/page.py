@@ -31,6 +31,7 @@ from toolkit.training.experiment.knobs import Choice, is_live, knobs_of
 from toolkit.training.experiment.live import LiveRun
 from toolkit.training.experiment.settings import Settings
 from toolkit.training.experiment.snapshot import Snapshot
+from toolkit.training.layers.convert import DIGITAL
 
 FRAME_MS = 120
 FIGURE_HEIGHT = "clamp(270px, calc(100vh - 480px), 560px)"  # the knobs are to be seen, too
@@ -52,6 +53,14 @@ ABOUT = (
     "difference within it, which may be chance."
 )
 LESSON = ("08_relatives", "Training at equal memory")
+ONE_SEED = (
+    "One seed decides nothing: another may have another best. Choose several under “Seeds of "
+    "each”; ≈ then marks differences that may be chance."
+)
+SCHEMES = {
+    "rank-sequential": "Rank-sequential: the outer products are written one after another.",
+    "rank-sum": "Rank-sum: the outer products are added up first, and their sum is written.",
+}
 ABBREVIATIONS = ("sbpca", "sbe", "svd", "lrt", "nmf", "sgd")
 
 
@@ -94,6 +103,9 @@ class RaceRun:
         self._following = True
         for name, widget in self.widgets.items():
             show(widget, knobs[name])
+        used = estimator_knobs(knobs["method"])
+        for name in self.widgets.keys() & knobs_of(Settings, sets="estimator").keys():
+            self.widgets[name].disabled = name not in used
         self._following = False
 
     def look(self, snapshot: Snapshot) -> None:
@@ -102,6 +114,8 @@ class RaceRun:
             self._answered = snapshot.answered
             self.follow(snapshot.knobs)
         chosen = [chosen_text(name, snapshot.knobs[name]) for name in ("method", "device")]
+        if snapshot.knobs["device"] != DIGITAL:
+            chosen.append(SCHEMES[snapshot.knobs["scheme"]])
         besides = others_text(snapshot.knobs)
         self.others.object = site.small(" ".join(text for text in (*chosen, besides) if text))
         now = time.monotonic()
@@ -131,7 +145,12 @@ def _figures(count: int) -> tuple[LiveFigure, LiveFigure]:
         count, title="Loss", ylabel="cross-entropy (nat)", legend="top_right", logy=True
     )
     accuracy = lane_curves(
-        count, title="Test accuracy", ylabel="correct (%)", legend="bottom_right", ylim=(0, 100)
+        count,
+        title="Test accuracy",
+        ylabel="correct (%)",
+        legend="bottom_right",
+        ylim=(0, 100),
+        dots=True,
     )
     return LiveFigure(loss, from_zero=True), LiveFigure(accuracy, follow="x", from_zero=True)
 
@@ -237,33 +256,39 @@ class Race:
         for run, name, (colour, _) in zip(self.runs, names, RUN_STYLES, strict=False):
             run.rename(name, colour)
         for i, run in enumerate(self.runs):
-            x = run.track.column(axis)
+            x, band, measured = run.track.column(axis), len(self.runs) + i, run.track.measured()
+            tested = x[measured]
+            accuracies = {"x": tested, "y": 100 * run.track.column("accuracy")[measured]}
             self.loss.set_columns(i, {"x": x, "y": run.track.column("loss")})
-            self.accuracy.set_columns(i, {"x": x, "y": 100 * run.track.column("accuracy")})
+            self.accuracy.set_columns(i, accuracies)
+            self.accuracy.set_columns(2 * len(self.runs) + i, accuracies)
             if self.seeds > 1:
-                around, band = np.concatenate([x, x[::-1]]), len(self.runs) + i
+                around = np.concatenate([x, x[::-1]])
                 self.loss.set_columns(band, {"x": around, "y": run.track.band("loss")})
-                accuracies = 100 * run.track.band("accuracy")
-                self.accuracy.set_columns(band, {"x": around, "y": accuracies})
+                around = np.concatenate([tested, tested[::-1]])
+                between = 100 * run.track.band("accuracy", measured)
+                self.accuracy.set_columns(band, {"x": around, "y": between})
         for live in (self.loss, self.accuracy):
             live.figure.xaxis.axis_label = AXES[axis]
             live.name_curves(names)
-        self.table.object = standings_html(self.runs)
+        self.table.object = standings_html(self.runs, self.seeds)
         self.intro.object = intro_html(knobs)
         self.address.keep(query_of_runs(knobs, axis, self.seeds))
         self.counts.object = counts_html(knobs, axis, self.seeds)
-        self.pause.disabled = not any(run.live.snapshot.running for run in self.runs)
+        snapshots = [run.live.snapshot for run in self.runs]
+        self.start.disabled = all(each.running or each.diverged for each in snapshots)
+        self.pause.disabled = not any(each.running for each in snapshots)
 
     def _on_session_destroyed(self, session_context: Any) -> None:  # noqa: ARG002 - Bokeh's
         for run in self.runs:
             run.live.close(timeout=0.0)  # it may be within a long step
 
 
-def standings_html(runs: Sequence[RaceRun]) -> str:
+def standings_html(runs: Sequence[RaceRun], seeds: int = 1) -> str:
     """Each run's accuracy now, and at equal samples, pulses and seconds."""
     tracks = [run.track for run in runs]
     budgets = {budget: standings(tracks, budget) for budget in BUDGETS}
-    words = {"samples": "samples", "pulses": "pulses", "seconds": "s of training"}
+    words = {"samples": "samples", "pulses": "pulses", "seconds": "seconds of training"}
     heads = ["run", "state", "step", "samples", "pulses", "test accuracy now"]
     for budget, (common, _) in budgets.items():
         amount = f"{common:,.1f}" if budget == "seconds" else f"{common:,.0f}"
@@ -281,7 +306,8 @@ def standings_html(runs: Sequence[RaceRun]) -> str:
             *(against_best(tracks, budget, *at, i) for budget, at in budgets.items()),
         ]
         rows.append(cells)
-    return table(heads, rows, numbers=True, colours=[style[0] for style in RUN_STYLES])
+    shown = table(heads, rows, numbers=True, colours=[style[0] for style in RUN_STYLES])
+    return shown if seeds > 1 else shown + site.small(ONE_SEED)
 
 
 def run_names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -304,6 +330,8 @@ def run_names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 def _part(name: str, value: Any) -> str:
     knob = knobs_of(Settings)[name]
     if name == "method":
+        if value == "feedback":
+            return "FeedbackPCA"
         return value.upper() if value in ABBREVIATIONS else str(value)
     shown = str(knob.none if value is None else value)
     return shown if isinstance(knob, Choice) else f"{(knob.label or name).lower()} {shown}"
@@ -350,7 +378,7 @@ def intro_html(runs: Sequence[Mapping[str, Any]]) -> str:
     return site.intro_html(
         f"The same network learns {task_of(runs[0])} in {count} ways, from the same weights and "
         "with the same samples.",
-        "Press Start all and watch which is ahead; the knobs of each run are below.",
+        "Press Start all and watch which is ahead; the settings of each run are below.",
     )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -74,14 +74,21 @@ class Track:
         """One field of all points, float64."""
         return self._points.column(Point._fields.index(name))
 
+    def measured(self) -> np.ndarray:
+        """Whether each point has a test accuracy that the one before it did not have."""
+        accuracy = self.column("accuracy")
+        changed = np.diff(accuracy, prepend=math.nan) != 0
+        return np.isfinite(accuracy) & changed
+
     def at(self, budget: str, amount: float, name: str = "accuracy") -> float:
         """A field at the last point within ``amount`` of a budget; NaN before the first."""
         reached = np.searchsorted(self.column(budget), amount, side="right")
         return float(self.column(name)[reached - 1]) if reached else math.nan
 
-    def band(self, name: str) -> np.ndarray:
-        """The outline of the band of a field: forth along its high values, back along the low."""
-        return np.concatenate([self.column(f"{name}_high"), self.column(f"{name}_low")[::-1]])
+    def band(self, name: str, points: Any = slice(None)) -> np.ndarray:
+        """The outline of a field's band at ``points``: along its highs, back along its lows."""
+        high, low = (self.column(f"{name}_{end}")[points] for end in ("high", "low"))
+        return np.concatenate([high, low[::-1]])
 
     def used(self, budget: str) -> float:
         """How much of a budget the run has used so far."""

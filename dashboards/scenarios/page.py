@@ -20,8 +20,9 @@ import panel_material_ui as pmui
 from dashboards.app import site
 from dashboards.app.settings_text import query_of
 from dashboards.app.site import Text
-from dashboards.race.page import query_of_runs
+from dashboards.race.page import query_of_runs, run_names
 from toolkit.plots.elements import RUN_STYLES
+from toolkit.training import Settings
 
 EPOCHS = ("5", "10", "20")
 Knobs = Mapping[str, Any]
@@ -30,7 +31,7 @@ MEASURED = Path(__file__).with_name("measured.json")  # written by benchmarks/sc
 
 @dataclass(frozen=True)
 class Scenario:
-    """One entry: what it shows, what to do, the knobs of each run, and how long it takes."""
+    """One entry: what it shows, what to do, the settings of each run, and how long it takes."""
 
     title: str
     text: str
@@ -223,8 +224,8 @@ SCENARIOS = (
 
 _INTRO = (
     "Experiments of a few minutes each. The curves show what to expect: the test accuracy up to "
-    "epoch 20, the mean of five seeds.",
-    "Open one, press Start there, and do what it says under Watch.",
+    "epoch 20, the mean of five seeds; each card has its own vertical range.",
+    "Open one in a new tab, press Start there, and do what its card says under Watch.",
 )
 
 
@@ -257,7 +258,7 @@ def _card(scenario: Scenario) -> str:
         f"{_thumbnail(scenario)}"
         f"<div>{escape(scenario.words(scenario.text))}</div>"
         f"<div><strong>Watch:</strong> {escape(scenario.words(scenario.watch))}</div>"
-        f'<a href="{escape(scenario.address)}" '
+        f'<a href="{escape(scenario.address)}" target="_blank" rel="noopener" '
         'style="margin-top:auto;font-weight:600;color:inherit">'
         f"Open in the {where}</a></article>"
     )
@@ -273,17 +274,33 @@ def _thumbnail(scenario: Scenario) -> str:
             f"{width * int(epochs) / 20:.0f},{height * (1 - run[epochs]) / (1 - low):.1f}"
             for epochs in EPOCHS
         )
-        dashes = "" if dash == "solid" else ' stroke-dasharray="6 4"'
         lines.append(
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="3" '
-            f'vector-effect="non-scaling-stroke"{dashes}/>'
+            f'vector-effect="non-scaling-stroke" stroke-dasharray="{_DASHES[dash]}"/>'
         )
     return (
         f'<figure style="margin:0"><svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" '
         f'aria-hidden="true" style="width:100%;height:{height}px;border:solid #8888;'
         f'border-width:0 0 1px 1px">{"".join(lines)}</svg><figcaption style="font-size:12px">'
-        f"Test accuracy, {100 * low:.0f} to 100 %, over 20 epochs</figcaption></figure>"
+        f"Test accuracy, {100 * low:.0f} to 100 %, over 20 epochs{_key(scenario)}</figcaption>"
+        "</figure>"
     )
+
+
+def _key(scenario: Scenario) -> str:
+    """The name of each run beside a piece of its line."""
+    if len(scenario.runs) == 1:
+        return ""
+    names = run_names([Settings().knob_values() | dict(run) for run in scenario.runs])
+    return "".join(
+        '<br><svg width="26" height="8" aria-hidden="true"><line x1="0" x2="24" y1="4" y2="4" '
+        f'stroke="{colour}" stroke-width="3" stroke-dasharray="{_DASHES[dash]}"/></svg> '
+        f"{escape(name)}"
+        for name, (colour, dash) in zip(names, RUN_STYLES, strict=False)
+    )
+
+
+_DASHES = {"solid": "none", "dashed": "6 4", "dotdash": "2 4 6 4", "dotted": "2 4"}
 
 
 def scenarios() -> pmui.Page:

@@ -53,7 +53,10 @@ def test_it_opens_with_figures_a_table_and_a_sentence():
     page = Budget()
     assert page.query() == page.notice.object == ""
     assert page._layers.object.count("<tr>") == 1 + 11  # VGG-11
-    assert "computing the low-rank update takes the largest share of the energy" in page._sentence.object
+    assert (
+        "computing the low-rank update takes the largest share of the energy"
+        in page._sentence.object
+    )
     for pane in page.panes.values():
         assert pane.live.columns(0)
     page.page()

@@ -19,12 +19,14 @@ def test_a_scenario_opens_a_race_that_runs(watched_page: Page, dashboard: Dashbo
     expect(page.get_by_role("heading", name="The best approximation does not")).to_be_visible()
     assert serious_violations(page) == []
     card = page.get_by_role("article").filter(has_text="The best approximation does not")
-    card.get_by_role("link").click()
+    with page.expect_popup() as opened:
+        card.get_by_role("link").click()
+    page = opened.value
     expect(button(page, "Start all")).to_be_visible()
     expect(page.get_by_label("C: Method", exact=True)).to_have_text("feedback")
     assert "runs=3" in page.url
     button(page, "Start all").click()
-    wait_until(page, lambda: "%" in cell(page, "C: feedback", 4), "an accuracy of the third run")
+    wait_until(page, lambda: "%" in cell(page, "C: FeedbackPCA", 4), "an accuracy of the third run")
     button(page, "Pause all").click()
     wait_until(page, lambda: cell(page, "A: SVD", 0) == "paused", "a pause")
     page.get_by_role("slider", name="A: Rank").press("ArrowRight")

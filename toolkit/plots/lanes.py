@@ -21,15 +21,18 @@ AXES = {
 }
 
 
-def lane_curves(runs: int, *, title: str, ylabel: str, **options: Any) -> hv.Overlay:
+def lane_curves(
+    runs: int, *, title: str, ylabel: str, dots: bool = False, **options: Any
+) -> hv.Overlay:
     """``runs`` empty curves "x", "y" in one frame, to be filled and named by a LiveFigure.
 
-    As many bands follow them, whose outlines are "x", "y".
+    As many bands follow them, whose outlines are "x", "y"; then, with ``dots``, as many scatters
+    of single measurements, whose curves are thin.
     """
     none = np.zeros(0)
     curves = [
         hv.Curve((none, none), "x", "y", label=f"run {place}").opts(
-            color=colour, line_dash=dash, line_width=2
+            color=colour, line_dash=dash, line_width=1 if dots else 2
         )
         for place, (colour, dash) in enumerate(RUN_STYLES[:runs], 1)
     ]
@@ -39,5 +42,8 @@ def lane_curves(runs: int, *, title: str, ylabel: str, **options: Any) -> hv.Ove
         )
         for colour, _ in RUN_STYLES[:runs]
     ]
+    points = [
+        hv.Scatter((none, none), "x", "y").opts(color=colour, size=5) for colour, _ in RUN_STYLES
+    ][: runs if dots else 0]
     options["xformatter"] = NumeralTickFormatter(format="0,0.[0]a")
-    return framed(hv.Overlay(curves + bands), title, AXES["samples"], ylabel, **options)
+    return framed(hv.Overlay(curves + bands + points), title, AXES["samples"], ylabel, **options)

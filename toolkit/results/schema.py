@@ -111,7 +111,7 @@ LAYER = (
 )
 
 POLARITY = Variable("polarity", ("polarity",), "", "cell of the pair", "str", "once")
-STEP = _training("step", "1", "training steps done, this one included", "int64")
+STEP = _training("step", "1", "training step, counted from 1", "int64")
 EVALUATION_STEP = _evaluation(
     "evaluation_step", "1", "training steps done at the evaluation", "int64"
 )
