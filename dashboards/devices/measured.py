@@ -47,8 +47,8 @@ _ABOUT = (
 _HELP = (
     '<p style="margin:4px 6px;max-width:75ch">A table as it comes from the instrument: text (any '
     "separator, decimal commas, lines above the header) or Excel. One column of conductance, "
-    "current or resistance, one for potentiation (SET, LTP) and one for depression (RESET, LTD), or "
-    "one for each device; units in the "
+    "current or resistance, one for potentiation (SET, LTP) and one for depression (RESET, "
+    "LTD), or one for each device; units in the "
     "header, as in <code>I_read (nA)</code>. Columns for pulse, polarity or pulse voltage, cycle "
     "and device are used where there are any. At most "
     f"{MOST_BYTES // MEBI} MiB and {MOST_READINGS:,} readings.</p>"
