@@ -381,7 +381,10 @@ class Playground:
         now = self.run.snapshot
         accuracy = now.evaluations[-1, 2] if len(now.evaluations) else None
         progress = {"running": now.running, "epoch": now.epoch, "accuracy": accuracy}
-        return {**now.knobs, **progress}
+        begun = dict(now.first_knobs)
+        for step, changed in now.changes:
+            begun |= changed if step == 0 else {}
+        return {**now.knobs, **progress, "begun": begun}
 
     def _follow_tour(self) -> None:
         self.intro.visible = self.tour.place is None or bool(self._title)  # who says what to do

@@ -1,4 +1,4 @@
-"""The tour: steps with something to do, each of which notices when it was done."""
+"""The tour: steps with something to do, each of which says when it was done."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.settings import Settings
 
 OWN = Path(__file__).with_name("tour.yaml")
-FACTS = ("running", "accuracy", "epochs", "opened", "saved")
+FACTS = ("running", "accuracy", "epochs", "from_start", "opened", "saved")
 _BOUND = re.compile(r"(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?)")
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
@@ -33,12 +33,18 @@ _COMPARE: dict[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(frozen=True)
 class Step:
-    """One step: what to do, when it is done, and the page that its button opens, if any."""
+    """One step: what to do, when it is done, what was seen then, and the page that it opens."""
 
     title: str
     text: str
     done: Mapping[str, Any]
     open: str = ""
+    seen: str = ""
+
+    def from_start(self, begun: Mapping[str, Any]) -> bool:
+        """Whether the run began with the knobs that the step asks for."""
+        knobs = self.done.keys() - set(FACTS)
+        return all(_holds(begun.get(name), self.done[name]) for name in knobs)
 
     def holds(self, facts: Mapping[str, Any], *, apart: str = "") -> bool:
         """Whether every condition holds, ``apart`` from one."""
@@ -72,9 +78,9 @@ def read_tour(path: Path = OWN) -> tuple[Step, ...]:
 
 
 def _step(place: int, given: Any) -> Step:
-    fields = {"title", "text", "done", "open"}
+    fields = {"title", "text", "done", "open", "seen"}
     if not isinstance(given, dict) or not {"title", "text", "done"} <= given.keys() <= fields:
-        raise ValueError(f"step {place} must have title, text, done and at most open besides")
+        raise ValueError(f"step {place} must have title, text, done and at most open, seen besides")
     if not isinstance(given["done"], dict) or not given["done"]:
         raise ValueError(f"step {place}: done must be a mapping such as {{rank: 1}}")
     if unknown := sorted(given["done"].keys() - set(FACTS) - knobs_of(Settings).keys()):
@@ -83,21 +89,24 @@ def _step(place: int, given: Any) -> Step:
         )
     if (page := given.get("open", "")) and page not in site.pages():
         raise ValueError(f"step {place}: open must be one of {', '.join(site.pages())}")
-    return Step(str(given["title"]), str(given["text"]), given["done"], page)
+    seen = str(given.get("seen", ""))
+    return Step(str(given["title"]), str(given["text"]), given["done"], page, seen)
 
 
 @dataclass
 class _Visit:
     """What has happened in the present step; ``first_epoch`` is when all but epochs first held."""
 
+    done: bool = False
     first_epoch: float | None = None
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Tour:
-    """The tour's panel. ``place`` counts the steps that are done; None: not on the tour.
+    """The tour's panel. ``place`` counts the steps that are behind; None: not on the tour.
 
-    ``changed`` is called when it changes; ``facts`` gives what :meth:`look` takes.
+    A step that is done says so and waits for Next. ``changed`` is called when the place changes;
+    ``facts`` gives what :meth:`look` takes.
     """
 
     def __init__(
@@ -112,19 +121,20 @@ class Tour:
         self._text = Text("", sizing_mode="stretch_width", margin=(4, 10))
         self.begin = button("Take the tour", variant="outlined")
         self._opens = {step.open: _opener(step.open) for step in steps if step.open}
+        self._next = button("Next", color="primary", visible=False)
         self._back, self._skip, self._end = (
-            button(label, variant="text") for label in ("Back", "Skip", "End")
+            button(label, variant="text") for label in ("Back", "Skip", "End the tour")
         )
         self.begin.on_click(lambda _: self.go(0))
         self._back.on_click(lambda _: self.go(max(0, (self.place or 0) - 1)))
-        self._skip.on_click(lambda _: self.go((self.place or 0) + 1))
+        for forward in (self._next, self._skip):
+            forward.on_click(lambda _: self.go((self.place or 0) + 1))
         self._end.on_click(lambda _: self.go(None))
         for page, opener in self._opens.items():
             opener.on_click(lambda _, page=page: self.note("opened", page))
-        self.view = pn.Row(  # filled when the tour begins
+        self.view = pn.Column(  # filled when the tour begins
             visible=False,
             sizing_mode="stretch_width",
-            align="center",
             styles={"border": "1px solid #0072B2", "border-radius": "6px"},
         )
 
@@ -137,8 +147,8 @@ class Tour:
         """Go to a step; beyond the last one the tour says that it is over."""
         self.place, self._visit = place, _Visit()
         if place is not None and not self.view.objects:
-            opens = self._opens.values()
-            self.view.objects = [self._text, *opens, self._back, self._skip, self._end]
+            buttons = (*self._opens.values(), self._next, self._back, self._skip, self._end)
+            self.view.objects = [self._text, site.line(*buttons)]
         self.view.visible = place is not None
         self.begin.visible = place is None
         if place is not None:
@@ -146,16 +156,21 @@ class Tour:
         self._changed()
 
     def _show(self, place: int) -> None:
-        over = place >= len(self.steps)
-        self._skip.visible, self._back.visible = not over, place > 0
+        over, done = place >= len(self.steps), self._visit.done
+        self._next.visible = done
+        self._next.label = "I am back" if self.present.open else "Next"
+        self._skip.visible, self._back.visible = not over and not done, place > 0
         for page, opener in self._opens.items():
             opener.visible = page == self.present.open and not over
         title = f"{place + 1} of {len(self.steps)} · {self.present.title}"
-        heading, text = ("Done", _OVER) if over else (title, self.present.text)
-        ticks = "".join("●" if done < place else "○" for done in range(len(self.steps)))
+        heading, text = ("Done", _over()) if over else (title, escape(self.present.text))
+        ticks = "".join("●" if step < place + done else "○" for step in range(len(self.steps)))
+        seen = f" {escape(self.present.seen)}" if self.present.seen else ""
+        is_told = done and not self.present.open  # who is away has not seen it yet
+        end = f"<br><strong>Done ✓</strong>{seen}" if is_told else ""
         self._text.object = (
             f'<p style="margin:0;font-size:14px" role="status"><strong>{escape(heading)}</strong> '
-            f'<span aria-hidden="true">{ticks}</span> {escape(text)}</p>'
+            f'<span aria-hidden="true">{ticks}</span> {text}{end}</p>'
         )
 
     def note(self, name: str, value: Any) -> None:
@@ -164,18 +179,23 @@ class Tour:
         self.look(self._facts())  # a paused run has no further snapshots
 
     def look(self, facts: Mapping[str, Any]) -> None:
-        """Go on if the present step is done. ``facts`` are knobs, running, accuracy and epoch."""
-        if self.place is None or self.place >= len(self.steps):
+        """Say so if the present step is done.
+
+        ``facts`` are knobs, running, accuracy, epoch, and the knobs with which the run ``begun``.
+        """
+        visit = self._visit
+        if self.place is None or self.place >= len(self.steps) or visit.done:
             return
-        visit, epoch = self._visit, float(facts["epoch"])
-        known = {**facts, **visit.facts}
+        epoch, begun = float(facts["epoch"]), facts.get("begun", facts)
+        known = {**facts, "from_start": self.present.from_start(begun), **visit.facts}
         if not self.present.holds(known, apart="epochs"):
             visit.first_epoch = None
             return
         if visit.first_epoch is None or epoch < visit.first_epoch:  # done just now, or reset
             visit.first_epoch = epoch
         if self.present.holds({**known, "epochs": epoch - visit.first_epoch}):
-            self.go(self.place + 1)
+            visit.done = True
+            self._show(self.place)
 
 
 def _opener(page: str) -> Any:
@@ -184,7 +204,9 @@ def _opener(page: str) -> Any:
     return opener
 
 
-_OVER = (
-    "That was the tour. The Scenarios page has more experiments, and the question mark at each "
-    "figure links to the notebook that derives it."
-)
+def _over() -> str:
+    address = site.link("scenarios")
+    return (
+        f'That was the tour. <a href="{address}" style="color:inherit">Scenarios</a> has more '
+        "experiments, and the question mark at each figure links to the notebook that derives it."
+    )
