@@ -53,6 +53,28 @@ def without_scale(left, sigma, right, D, A, w, scale):  # noqa: ARG001
     return published(left, sigma, right, D, A, w, 1.0)
 
 
+def unscaled_in_the_second_line(left, sigma, right, D, A, w, scale):
+    right = qr((1 - w) * right + w * scale * (A.T @ (D @ left)) / sigma)
+    return qr((1 - w) * left + w * (D.T @ (A @ right)) / sigma), sigma, right
+
+
+def with_lapacks_signs(left, sigma, right, D, A, w, scale):
+    right = qr((1 - w) * right + w * scale * (A.T @ (D @ left)) / sigma)
+    turned = (1 - w) * left + w * scale * (D.T @ (A @ right)) / sigma
+    return -qr(turned), sigma, right
+
+
+def sigma_with_the_old_left(left, sigma, right, D, A, w, scale):
+    new_left, _, new_right = published(left, sigma, right, D, A, w, scale)
+    said = scale * np.sum((D @ left) * (A @ new_right), axis=0)
+    return new_left, (1 - w) * sigma + w * said, new_right
+
+
+def unscaled_sigma(left, sigma, right, D, A, w, scale):
+    new_left, _, new_right = published(left, sigma, right, D, A, w, scale)
+    return new_left, (1 - w) * sigma + w * np.sum((D @ new_left) * (A @ new_right), 0), new_right
+
+
 def transposed(left, sigma, right, D, A, w, scale):
     left, sigma, right = published(left, sigma, right, D, A, w, scale)
     return left.T, sigma, right
@@ -67,6 +89,11 @@ def multiplied(left, sigma, right, D, A, w, scale):
 def with_a_floor(*args: Any) -> Any:
     left, sigma, *rest = args
     return published(left, sigma + 1e-3, *rest)
+
+
+def with_a_tiny_floor(left, sigma, right, D, A, w, scale):
+    new_left, _, new_right = published(left, sigma + 1e-12, right, D, A, w, scale)
+    return new_left, multiplied(left, sigma, right, D, A, w, scale)[1], new_right
 
 
 def skipping(left, sigma, right, D, A, w, scale):
@@ -103,8 +130,12 @@ WRONG: list[tuple[str, Any, str]] = [
     ("block", with_the_old_right, "needs the new X"),
     ("block", without_qr, "not orthonormal"),
     ("block", undivided, "size of sigma"),
-    ("block", forgetful_sigma, "say of 1 - w"),
+    ("block", unscaled_in_the_second_line, "needs the scale, as in the first"),
+    ("block", with_lapacks_signs, "is it qr_positive?"),
+    ("block", forgetful_sigma, "The past has 1 - w of it"),
     ("block", stale_sigma, "along the new left"),
+    ("block", sigma_with_the_old_left, "needs the new left, too"),
+    ("block", unscaled_sigma, "needs the scale."),
     ("block", without_scale, "right has changed"),
     ("block", transposed, "must be (m, k)"),
     ("past_weight", lambda batch, block: block / batch, "With B = b"),
@@ -118,6 +149,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("silent_block", published, "not finite"),
     ("silent_block", skipping, "shrink sigma"),
     ("silent_block", multiplied_on_one_side, "exactly the old one"),
+    ("silent_block", with_a_tiny_floor, "Is there a smallest sigma?"),
 ]
 
 

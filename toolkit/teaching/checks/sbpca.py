@@ -64,12 +64,19 @@ def block(answer: Function) -> str | Wrong:
     if not close(left, expected[0]):
         return wrong(_about_left(left, state, expected, D, A, w))
     old = (1 - w) * state[1]
-    block, stale = (np.sum((D @ u) * (A @ v), axis=0) for u, _, v in (expected, state))
+
+    def measured(left: Array, right: Array) -> Array:
+        along: Array = np.sum((D @ left) * (A @ right), axis=0)
+        return along
+
+    new_left, _, new_right = expected
     return judge(
         sigma,
         (expected[1], "To rounding, what `SBPCA` does with the same block."),
-        (block, "That is what the block says of sigma. The past has a say of 1 - w."),
-        (old + w * stale, "sigma is measured along the new left and the new right."),
+        (measured(new_left, new_right), "The block says that of sigma. The past has 1 - w of it."),
+        (old + w * measured(state[0], state[2]), "sigma is measured along the new left and right."),
+        (old + w * measured(state[0], new_right), "The third line needs the new left, too."),
+        (old + w * measured(new_left, new_right) / 3.0, "The block's product needs the scale."),
         otherwise="sigma is a weighted mean, too: the old one, and diag(left.T @ G_i @ right).",
     )
 
@@ -128,7 +135,14 @@ def silent_block(answer: Function) -> str | Wrong:
     )
     if not all(map(close, found, expected)):
         return wrong("Where sigma is not 0 the step must be exactly the old one. Is it, for qr?")
-    return "It works at sigma = 0 too; elsewhere it is the step from before."
+    for share in (1e-13, 1e-200):  # directions do not depend on the gradient's scale
+        faint = answer(state[0], share * state[1], state[2], share * errors, activations, w, 1.0)
+        if not all(map(close, (faint[0], faint[2]), (expected[0], expected[2]))):
+            return wrong(
+                f"With sigma and errors {share:g} times as large, left and right should stay as "
+                "they were. Is there a smallest sigma?"
+            )
+    return "It works at sigma = 0 and however small sigma is; elsewhere it is the step from before."
 
 
 def _a_block() -> tuple[State, Array, Array, float]:
@@ -161,6 +175,11 @@ def _about_left(left: Array, state: State, expected: State, D: Array, A: Array, 
     with_old = (1 - w) * old + w * D.T @ (A @ right) / sigma
     if close(_spanned(left), _spanned(with_old)):
         return "The second line needs the new X, which the first line has just made."
+    if close(_spanned(left), _spanned(expected[0])):
+        return "left spans the right plane, but a sign or the order is not: is it qr_positive?"
+    unscaled = (1 - w) * old + w / 3.0 * D.T @ (A @ expected[2]) / sigma
+    if close(_spanned(left), _spanned(unscaled)):
+        return "The block's product in the second line needs the scale, as in the first."
     undivided = (1 - w) * old + w * D.T @ (A @ expected[2])
     if close(_spanned(left), _spanned(undivided)):
         return "left averages a unit vector and a vector of the size of sigma. Make them match."
