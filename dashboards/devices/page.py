@@ -51,9 +51,9 @@ _ABOUT_CURVES = (
     ("10_real_devices", "The effect of a pulse depends on the state"),
 )
 _ABOUT_CYCLES = (
-    "The same kind of cell under repeated pulses up and down: three cells, and mean and band of "
-    "many. The mean ends around the symmetry point (dashed), wherever it began: pulses to and fro "
-    "erase what a cell has stored.",
+    "The same kind of cell under repeated pulses up and down: three cells (thin, grey), and mean "
+    "and band of many. The mean ends around the symmetry point (dashed), wherever it began: pulses "
+    "to and fro erase what a cell has stored.",
     ("10_real_devices", "Up and down are not opposites"),
 )
 _RUN_KNOBS = tuple(knobs_of(Settings, sets="device"))

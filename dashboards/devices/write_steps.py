@@ -37,6 +37,11 @@ _ABOUT = {
     "error": "The difference of the two. Choose the device ideal: what is left comes from rounding "
     "to whole pulses.",
 }
+_COMPUTING = '<p role="status" style="margin:12px">Computing the write …</p>'
+_FURTHER = (
+    "More than 100 %: noise and uneven steps have left the weights further from the wanted change "
+    "than if nothing had been written."
+)
 _NEXT, _PREVIOUS = "M9 5l8 7-8 7z", "M15 5l-8 7 8 7z"
 
 
@@ -51,7 +56,7 @@ class WriteSteps:
         self._make_widgets()
         self._panes: dict[str, FigurePane] = {}
         self._figures = pn.Column(sizing_mode="stretch_both", margin=0)
-        self.status = site.Text("", sizing_mode="stretch_width", margin=(0, 10))
+        self.status = site.Text(_COMPUTING, sizing_mode="stretch_width", margin=(0, 10))
 
     def _make_widgets(self) -> None:
         width = {"width": 165}
@@ -60,6 +65,10 @@ class WriteSteps:
             "Bit length", 1, 127, 31, "Slots of a phase with coincidence coding (BL).", **width
         )
         length.visible = False
+        self._back = site.button("Previous", _PREVIOUS, variant="outlined")
+        self._on = site.button("Next", _NEXT)
+        self._back.on_click(lambda _: self._go(-1))
+        self._on.on_click(lambda _: self._go(1))
         done = "Phases done so far; at 0 nothing is written yet."
         wide = {"sizing_mode": "stretch_width", "margin": (6, 12)}
         self.state = Watched(
@@ -70,20 +79,16 @@ class WriteSteps:
                 "coding": select("Coding", list(CODINGS), _CODING, **width),
                 "seed": slider("Update seed", 0, 99, 0, _SEED, **width),
                 "bit_length": length,
-                "phase": slider("Phase", 0, 32, 8, done, **wide),
+                "phase": slider("Phase", 0, 32, 1, done, **wide),
             }
         )
 
     def view(self) -> pn.viewable.Viewable:
         """Settings, the phase and the six figures."""
         *settings, phase = self.state.widgets.values()
-        back = site.button("Previous", _PREVIOUS, variant="outlined")
-        on = site.button("Next", _NEXT)
-        back.on_click(lambda _: self._go(-1))
-        on.on_click(lambda _: self._go(1))
         return pn.Column(
             pn.FlexBox(*settings),
-            pn.Row(back, on, phase, sizing_mode="stretch_width"),
+            pn.Row(self._back, self._on, phase, sizing_mode="stretch_width"),
             self.status,
             self._figures,
             sizing_mode="stretch_both",
@@ -169,6 +174,7 @@ class WriteSteps:
             ("error", written - wanted),
         ):
             self._panes[name].live.set_image(change, limits=(-limit, limit), unit="w_max")
+        self._back.disabled, self._on.disabled = done == 0, done == len(write.phases)
         self.status.object = _status(write, done)
 
     def _drive_labels(self) -> tuple[str, str]:
@@ -213,7 +219,7 @@ def _status(write: Write, done: int) -> str:
     now = write.phases[done - 1]
     issued = sum(int(phase.pulses.sum()) for phase in write.phases[:done])
     missed = np.linalg.norm(now.written - now.wanted) / np.linalg.norm(now.wanted)
-    return facts(
+    shown = facts(
         items
         | {
             "Now": now.title,
@@ -222,3 +228,4 @@ def _status(write: Write, done: int) -> str:
             "|written − wanted| / |wanted|": f"{missed:.1%}",
         }
     )
+    return shown + site.small(_FURTHER) if missed > 1 else shown

@@ -205,7 +205,7 @@ def test_a_sum_cannot_be_written_by_coincidence_so_the_page_does_not_try():
     page.view()
     assert page.write.state.widgets["coding"].options == ["whole pulses"]
     assert page.write.state.widgets["phase"].end == 8
-    assert "row 8" in page.write.status.object
+    assert "row 1" in page.write.status.object and page.write._back.disabled is False
 
 
 def test_a_phase_beyond_the_last_is_the_last():
@@ -221,7 +221,7 @@ def test_next_and_previous_walk_through_the_phases():
     assert "nothing is written yet" in page.write.status.object
     for _ in range(6):
         page.write._go(1)
-    assert page.write.state.widgets["phase"].value == 4
+    assert page.write.state.widgets["phase"].value == 4 and page.write._on.disabled
     assert "rank 1: rows −, columns +" in page.write.status.object
     wanted = page.write._panes["wanted"].live.columns(0)["image"][0]
     np.testing.assert_allclose(wanted, page.write._write.wanted)

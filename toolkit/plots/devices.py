@@ -17,7 +17,7 @@ import numpy as np
 from toolkit.crossbar.devices.device import Device
 from toolkit.crossbar.trains import Floats, Trains, nominal
 from toolkit.fitting import Fit, PulseTrains
-from toolkit.plots.elements import BLUE, GREEN, GREY, ORANGE, framed, siemens_prefix
+from toolkit.plots.elements import BLUE, GREY, ORANGE, framed, siemens_prefix
 
 _POINTS = 200
 # Okabe and Ito's colours except that of the explored device; dashes distinguish repeated colours
@@ -28,6 +28,7 @@ SCALES = ("share of the range", "siemens")
 _LEVELS = "pulses / levels (0 to 1: potentiation, 1 to 2: depression)"
 _STATE = "(G − G_min) / (G_max − G_min)"
 _ALONE = 3  # cells shown one by one
+_SHADES = ("#666666", "#8a8a8a", "#ababab")
 _MOST_READINGS = 4000
 
 Columns = list[dict[str, Floats]]
@@ -124,13 +125,15 @@ def cycling(device: Device, trains: Trains) -> hv.Overlay:
         (mean["x"], band["y"][:half], band["y"][half:][::-1]), "x", ["low", "high"]
     ).opts(color=BLUE, alpha=0.22, line_alpha=0)
     cells = [
-        hv.Curve((one["x"], one["y"]), "x", "y").opts(color=colour, line_width=0.8)
-        for one, colour in zip(alone, (ORANGE, GREEN, GREY), strict=True)
+        hv.Curve((one["x"], one["y"]), "x", "y", label=label).opts(color=shade, line_width=1)
+        for one, shade, label in zip(alone, _SHADES, ("single cells", "", ""), strict=True)
     ]
-    curve = hv.Curve((mean["x"], mean["y"]), "x", "y").opts(color=BLUE, line_width=2.5)
+    curve = hv.Curve((mean["x"], mean["y"]), "x", "y", label="mean of all cells").opts(
+        color=BLUE, line_width=2.5
+    )
     line = hv.HLines(point["y"]).opts(color=GREY, line_dash="dashed", line_width=1.5)
     every = hv.Overlay([area, curve, *cells, line])
-    return framed(every, "Repeated cycles", "pulses given", _STATE, show_legend=False)
+    return framed(every, "Repeated cycles", "pulses given", _STATE, legend="top")
 
 
 def cycling_columns(device: Device, trains: Trains) -> Columns:
