@@ -95,15 +95,12 @@ def _where(one: xr.Dataset) -> str:
     held = kept + one["words_buffered"].values
     names = one["layer"].values.astype(str)
     alone, together = names[kept >= size].tolist(), names[(held >= size) & (kept < size)].tolist()
-    gradient = "a gradient, m outputs × n inputs,"
+    gradient = "the gradient (m outputs × n inputs)"
     if not alone + together:
-        return f"In every layer it holds fewer numbers than {gradient} has"
-    found = [f"its factors alone in {_listed(alone)}"] if alone else []
-    if together:
-        found.append(f"factors and the buffer of a block together in {_listed(together)}")
-    return f"It saves no memory where it holds as many numbers as {gradient} has: " + "; ".join(
-        found
-    )
+        return f"In every layer it holds fewer numbers than {gradient}"
+    found = [f"in {_listed(alone)} (the factors alone)"] if alone else []
+    found += [f"in {_listed(together)} (with the buffer of a block)"] if together else []
+    return f"It holds at least as many numbers as {gradient} {' and '.join(found)}"
 
 
 def _listed(names: list[str]) -> str:

@@ -76,7 +76,9 @@ class RaceRun:
         self._following, self._answered = False, 0
         self.widgets = live_widgets(SHOWN_KNOBS)
         for name, widget in self.widgets.items():
-            widget.param.update(label=f"{letter.upper()}: {widget.label}", width=KNOB)
+            one_line = {"& .MuiFormLabel-root": {"whiteSpace": "nowrap"}}
+            label = f"{letter.upper()}: {widget.label}"
+            widget.param.update(label=label, width=KNOB, sx={**(widget.sx or {}), **one_line})
             widget.param.watch(lambda event, name=name: self._turn(name, event.new), "value")
         self.others = Text("", sizing_mode="stretch_width", margin=(0, 5))
         self.heading = Text("", margin=(6, 0, 2, 0))

@@ -13,6 +13,7 @@ from toolkit.training.experiment.settings import Settings, present_names
 
 Table = tuple[list[str], list[list[Any]], str]
 _MOST_ROWS = 500
+_MOST = 4  # changes of a run named in the comparison
 
 
 def settings_of(tree: xr.DataTree) -> dict[str, Any]:
@@ -54,7 +55,7 @@ def provenance_table(tree: xr.DataTree) -> Table:
 
 
 def differences(trees: dict[str, xr.DataTree]) -> Table:
-    """The progress of each run, and the settings that differ between the runs."""
+    """The progress of each run, the settings that differ at the end, and their live changes."""
     settings = {name: settings_of(tree) for name, tree in trees.items()}
     names = dict.fromkeys(key for one in settings.values() for key in one)
     held = {key: {str(s[key]) for s in settings.values() if key in s} for key in names}
@@ -65,8 +66,26 @@ def differences(trees: dict[str, xr.DataTree]) -> Table:
         rows.append(
             [name, *_state(training), *(str(settings[name].get(key, "–")) for key in differ)]
         )
-    headers = ["run", "steps", "samples", "pulses", "test accuracy", *differ]
-    return headers, rows, "Progress, and the settings that differ"
+    labels = [_label(name) for name in differ]
+    headers = ["run", "steps", "samples", "pulses", "test accuracy", *labels]
+    changed = [_changes(tree) for tree in trees.values()]
+    if any(changed):
+        headers.append("settings changed during the run")
+        rows = [[*row, text or "none"] for row, text in zip(rows, changed, strict=True)]
+    return headers, rows, "Progress, and the settings at the end that differ"
+
+
+def _label(name: str) -> str:
+    return str(getattr(knobs_of(Settings).get(name), "label", None) or name)
+
+
+def _changes(tree: xr.DataTree) -> str:
+    """The live changes of a run as text; empty if there are none."""
+    rows = [row for row in events_table(tree)[1] if row[0] != "–"]
+    shown = [
+        f"{_label(knob)} {old} to {new} after step {step}" for step, knob, old, new in rows[:_MOST]
+    ]
+    return ", ".join(shown + ["…"] * (len(rows) > _MOST))
 
 
 def _state(training: xr.Dataset) -> list[str]:

@@ -224,8 +224,8 @@ def test_where_factors_do_not_pay_is_said():
     layers = [Layer("small", 8, 8), Layer("conv", 16, 27, 1024), Layer("large", 512, 513)]
     one = compare(layers, Chip(get_device("EpiRAM")), methods=["sbpca"], rank=4, block_size=1)
     text = sentence(one.isel(algorithm=0), "sbpca")
-    assert "its factors alone in small" in text
-    assert "the buffer of a block together in conv" in text
+    assert "in small (the factors alone)" in text
+    assert "in conv (with the buffer of a block)" in text
     rows = layer_rows(one.isel(algorithm=0))
     assert [row[4] for row in rows] == ["64", "432", "262,656"]
     assert [row[5] for row in rows] == [str(4 * 17), str(4 * 44), f"{4 * 1026:,}"]

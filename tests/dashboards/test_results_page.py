@@ -304,8 +304,10 @@ def test_tables_say_what_was_set_what_changed_and_where_runs_differ(runs, tree):
     assert ["method", "sbpca", ""] in settings and ["batch_size", "64", "samples"] in settings
     assert events_table(tree)[1] == [[40, "rank", "1", "4"]]
     headers, rows, _ = differences(dict(runs))
-    assert "method" in headers and "seed" not in headers
-    assert [row[headers.index("method")] for row in rows] == ["sbpca", "sgd"]
+    assert "Method" in headers and "Seed" not in headers
+    assert [row[headers.index("Method")] for row in rows] == ["sbpca", "sgd"]
+    assert headers[-1] == "settings changed during the run"
+    assert [row[-1] for row in rows] == ["Rank 1 to 4 after step 40", "none"]
     assert rows[0][1] == f"{tree['training'].sizes['step']:,}"
     assert "schema_version" in about_html(tree)
     bare = xr.DataTree(xr.Dataset(attrs={"settings": "<script>", "title": "<script>"}))
@@ -391,7 +393,7 @@ def test_a_run_of_an_earlier_version_differs_only_in_what_both_have():
     run = Experiment(dataset="gaussians", hidden=[2], rank=1, history=0.5)
     run.step()
     headers, _, _ = differences({"old": old, "new": run.results()})
-    assert headers[5:] == ["record_every", "rank", "history", "device"]  # history was called past
+    assert headers[5:] == ["Record every", "Rank", "History", "Device"]  # history was called past
 
 
 def test_a_folder_of_runs_is_listed_newest_first_and_opens(tmp_path, monkeypatch):

@@ -139,13 +139,12 @@ def comparison(
     log
         Whether the y axis is logarithmic.
     """
-    lines, label, falls = [], name, True
+    lines, label = [], name
     for (run, training), (colour, dash) in zip(runs.items(), cycle(RUN_STYLES), strict=False):
         if name not in training:
             continue
         label = _label(training[name])
         x, y = thinned(*compared(training, name, over))
-        falls = len(y) < 2 or y[0] > y[-1]
         keep = np.isfinite(y) & (y > 0.0) if log else np.isfinite(y)
         line = hv.Curve((x[keep], y[keep]), "x", "y", label=run)
         lines.append(line.opts(color=colour, line_dash=dash, line_width=1.7))
@@ -154,7 +153,8 @@ def comparison(
         f"{name} over {AXES[over]}",
         AXES[over],
         label,
-        legend="top_right" if falls else "bottom_right",
+        legend="top",
+        legend_cols=2,
         logy=log,
         xformatter=NumeralTickFormatter(format="0,0.[0]a"),
     )
