@@ -37,6 +37,8 @@ class Figures:
         self.panes: dict[str, FigurePane] = {}
         self._turn = 0
         self._drawn: tuple[object, ...] = ()
+        self._last: Snapshot | None = None
+        self._past: Snapshot | None = None  # the last of the run before
         self._cells = {
             name: pn.Column(visible=False, margin=0, sizing_mode="stretch_both") for name in VIEWS
         }
@@ -81,11 +83,15 @@ class Figures:
         state = (snapshot.running, snapshot.knobs, snapshot.focus, self.shown)
         same, self._drawn = state == self._drawn and snapshot.running, state
         self._turn = (self._turn + 1) % LOOKS_EVERY
+        last, self._last = self._last, snapshot
+        if last and last.step and last.first_knobs is not snapshot.first_knobs:
+            self._past = last
         for place, name in enumerate(self.shown):
             if same and name not in ALWAYS and place % LOOKS_EVERY != self._turn:
                 continue
-            pane, taken = self.panes[name], snapshot.views.get(name)
-            pane.caption(VIEWS[name].draw(pane.live, snapshot, taken))
+            pane, view = self.panes[name], VIEWS[name]
+            taken = self._past if view.recalls else snapshot.views.get(name)
+            pane.caption(view.draw(pane.live, snapshot, taken))
 
 
 def blank(name: str) -> Any:

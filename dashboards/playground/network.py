@@ -16,6 +16,7 @@ from toolkit.training.layers.modules import CrossbarLayer
 
 LAYER = "Layer"  # label of the select that a click sets
 SIDE, THINNEST = 34, 5  # pixels of an array's longer side, and of its shorter one at least
+WRAPPED = 9  # parts: a longer network scrolls
 _WORDS = {
     "MaxPool2d": "max pooling",
     "BatchNorm2d": "batch norm",
@@ -114,11 +115,12 @@ def network_html(found: Network, layer: str | None, about: str = "") -> str:
         between = f'<span style="display:block;font-size:11px;line-height:1.1">{"<br>".join(words)}'
         steps += [*arrays, *([f"{between}</span>"] if words else [])]
     steps.append(f"{found.classes} classes")
+    wrap = "wrap" if len(found.parts) <= WRAPPED else "nowrap"
     row = '<span aria-hidden="true">→</span>'.join(f"<span>{step}</span>" for step in steps)
     return (
         '<div style="display:flex;align-items:center;gap:8px"><div role="group" tabindex="0" '
         'aria-label="The network: choose the layer that the figures show" '
-        f'style="{_ROW};overflow-x:auto;font-size:12px;padding:3px">{row}</div>{about}</div>'
+        f'style="{_ROW};flex-wrap:{wrap};overflow-x:auto;font-size:12px;padding:3px">{row}</div>{about}</div>'
     )
 
 

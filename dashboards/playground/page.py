@@ -7,6 +7,7 @@ The run itself is a ``toolkit.training.experiment.live.LiveRun``; this module sh
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from html import escape
@@ -52,7 +53,7 @@ BEGIN, PLAIN = f"device={site.CELL}", "device=digital"  # without a query; with 
 MORE = "More knobs ▾"
 FIRST_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device")
 OWN_NAMES = ("views", "layer", "speed", "tour", "title")  # in the address, beside the knobs
-SPEEDS = {"none": 0} | {f"{n} steps/s": n for n in (1, 2, 5, 10, 30, 100)}
+SPEEDS = {"none": 0, "1 step/s": 1} | {f"{n} steps/s": n for n in (2, 5, 10, 30, 100)}
 
 
 class Playground:
@@ -68,6 +69,7 @@ class Playground:
         own = self._begin_as_asked(query, knobs)
         self._shown_number = -1
         self._following = False
+        self._untouched, self._pace = first_steps > 0, Pace()
         self._visitor = site.Visitor()
         self._make_controls(own)
         self._follow_run(self.run.snapshot)
@@ -169,6 +171,8 @@ class Playground:
         self.reset.on_click(lambda _: self.run.reset())
         self.new_seed.on_click(lambda _: self.run.reset(seed=self._next_seed()))
         self.begin_new.on_click(lambda _: self._begin_as_chosen())
+        for one in (self.start, self.step, self.reset, self.new_seed, self.begin_new):
+            one.on_click(lambda _: self._touch())
 
     def _make_panels(self) -> None:
         """Three panels below the buttons, of which one is open at a time.
@@ -267,6 +271,9 @@ class Playground:
         self.run.change(**changes)
         self._show_knobs(changes)
 
+    def _touch(self) -> None:
+        self._untouched = False  # the steps are the visitor's own from now on
+
     def begin(self, knobs: dict[str, Any]) -> None:
         """Restart with these knobs, if the server allows them."""
         try:
@@ -275,6 +282,7 @@ class Playground:
         except ValueError as error:
             self._notify(str(error))
         else:
+            self._touch()
             self.run.reset(**knobs)
 
     def _begin_as_chosen(self) -> None:
@@ -365,9 +373,10 @@ class Playground:
         self._follow_device(snapshot.knobs["device"])
         with pn.io.unlocked():  # one message a frame
             self.figures.draw(snapshot)
-            self.intro.object = intro_html(snapshot, self._title)
+            preview = snapshot.step if self._untouched else 0
+            self.intro.object = intro_html(snapshot, self._title, preview=preview)
             self.network.draw(snapshot.views.get("network"), snapshot.focus.layer)
-            self.status.object = status_html(snapshot)
+            self.status.object = status_html(snapshot, self._pace.pulses_a_step(snapshot))
             self.start.disabled = snapshot.running or snapshot.diverged
             self.pause.disabled = not snapshot.running
             self.step.disabled = snapshot.diverged
@@ -438,27 +447,53 @@ class Playground:
         self.run.close(timeout=0.0)  # it may be within a long step
 
 
-def status_html(snapshot: Snapshot) -> str:
+class Pace:
+    """Counts the pulses of the last steps; a change of any knob begins anew."""
+
+    def __init__(self) -> None:
+        self._knobs: Any = None
+        self._seen: deque[tuple[int, int]] = deque(maxlen=30)
+
+    def pulses_a_step(self, snapshot: Snapshot) -> float | None:
+        """Mean over the snapshots shown last; None before there are two."""
+        knobs = (snapshot.first_knobs, snapshot.knobs)
+        if knobs != self._knobs or (self._seen and snapshot.step < self._seen[-1][0]):
+            self._knobs = knobs
+            self._seen.clear()
+            if not snapshot.events:  # all its steps were trained with these knobs
+                self._seen.append((0, 0))
+        if not self._seen or snapshot.step > self._seen[-1][0]:
+            self._seen.append((snapshot.step, snapshot.pulses))
+        (first, before), (last, after) = self._seen[0], self._seen[-1]
+        return (after - before) / (last - first) if last > first else None
+
+
+def status_html(snapshot: Snapshot, pulses_a_step: float | None = None) -> str:
     """The status line: step, epoch, test accuracy, pulses, words of the gradient, speed."""
     held, full = snapshot.gradient_words
     accuracy = f"{snapshot.evaluations[-1, 2]:.1%}" if len(snapshot.evaluations) else "–"
+    each = f" ({pulses_a_step:,.0f} a step)" if pulses_a_step else ""
+    speed = f"{snapshot.steps_per_second:.0f}"
+    share = f"of {full:,} words ({held / full:.0%})"
+    if held > full:
+        share = f"words ({held / full:.1f} times the full gradient)"
     ranks = ", ".join(f"{name} {rank}" for name, rank in snapshot.layer_ranks.items())
     items = {
         "State": _state(snapshot),
         "Step": f"{snapshot.step:,}",
         "Epoch": f"{snapshot.epoch:.2f}",
         "Test accuracy": accuracy,
-        "Pulses written": f"{snapshot.pulses:,}",
-        "Gradient memory": f"{held:,} of {full:,} words ({held / full:.0%})",
+        "Pulses written": f"{snapshot.pulses:,}{each}",
+        "Gradient memory": f"{held:,} {share}",
         "Rank in use": ranks if snapshot.knobs["method"] != "sgd" else "full",
-        "Speed": f"{snapshot.steps_per_second:.0f} steps/s" if snapshot.running else "–",
+        "Speed": f"{speed} step{'' if speed == '1' else 's'}/s" if snapshot.running else "–",
         "Seed": f"{snapshot.knobs['seed']}",
     }
-    return facts(items, (9, 6, 6, 9, 11, 23, 16, 12, 3))
+    return facts(items, (9, 6, 6, 9, 23, 23, 16, 12, 3))
 
 
-def intro_html(snapshot: Snapshot, title: str = "") -> str:
-    """A class's title, one sentence on what is trained, and one on what to do next."""
+def intro_html(snapshot: Snapshot, title: str = "", *, preview: int = 0) -> str:
+    """A class's title, what is trained, the steps of a preview if any, and what to do next."""
     knobs = snapshot.knobs
     device = str(knobs["device"])
     cells = "plain digital weights" if device == DIGITAL else f"crossbars of {device} cells"
@@ -477,6 +512,8 @@ def intro_html(snapshot: Snapshot, title: str = "") -> str:
         advice = "Press Start, then move the Rank while it trains."
     heading = f'<h2 style="margin:0;font-size:17px">{escape(title)}</h2>' if title else ""
     text = f"A network learns {task_of(knobs)} on {cells}, with {update}."
+    if preview and not snapshot.diverged:
+        text += f" Its first {preview} steps were trained as a preview."
     return heading + site.intro_html(text, advice)
 
 

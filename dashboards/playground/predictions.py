@@ -116,7 +116,7 @@ def predictions_html(found: Predictions) -> str:
     high = 70 if found.hardest[0].picture else 32
     return (  # as many rows as there is room for
         '<div style="display:grid;height:100%;overflow:hidden;gap:0 8px;grid-auto-rows:0;'
-        f"grid-template-columns:repeat(auto-fill,62px);grid-template-rows:repeat(auto-fill,{high}px)"
+        f"grid-template-columns:repeat(auto-fill,76px);grid-template-rows:repeat(auto-fill,{high}px)"
         f'">{cards}</div>'
     )
 
@@ -124,7 +124,6 @@ def predictions_html(found: Predictions) -> str:
 def _card(one: Prediction) -> str:
     right = one.label == one.predicted
     mark, colour = ("✓", RIGHT) if right else ("✗", WRONG)
-    words = f"{one.predicted} {mark}" if right else f"{one.predicted}, not {one.label} {mark}"
     image = (
         f'<img src="{one.picture}" alt="a sample of class {one.label}" '
         'style="display:block;margin:auto;width:38px;height:38px;image-rendering:pixelated">'
@@ -133,8 +132,9 @@ def _card(one: Prediction) -> str:
     )
     return (
         '<figure style="margin:0;overflow:hidden;text-align:center;font-size:11px;line-height:1.2">'
-        f'{image}<figcaption style="border-bottom:3px solid {colour}">{words}<br>'
-        f"{one.probability:.0%}</figcaption></figure>"
+        f'{image}<figcaption style="border-bottom:3px solid {colour}">'
+        f"says {one.predicted} ({one.probability:.0%})<br>is {one.label} {mark}"
+        "</figcaption></figure>"
     )
 
 

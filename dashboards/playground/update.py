@@ -54,6 +54,9 @@ def _blank_update() -> LiveFigure:
 
 def _draw_update(live: LiveFigure, snapshot: Snapshot, found: Factors | None) -> str:
     if found is None:
+        for glyph in range(3):
+            live.place_pixels(glyph, np.full((1, 1), NOTHING, dtype=np.uint8), (0, 0, 1, 1))
+        live.set_columns(3, {side: np.zeros(0) for side in ("left", "bottom", "right", "top")})
         return f"Update, {snapshot.focus.layer}: no step yet"
     (rows, columns), rank = found.shape, len(found.sigma)
     parts = scaled_parts(found.left, found.sigma, found.right)

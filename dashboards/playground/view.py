@@ -15,7 +15,8 @@ class View(NamedTuple):
     taken)`` puts a snapshot into it and returns the caption. ``about`` explains it, ``lesson`` is
     the notebook and the section that derive it. ``take``, if it needs more than every snapshot has,
     takes it from the run, in the thread that trains; ``compares`` makes the run keep the layer as
-    it was before each step, for ``take`` to compare.
+    it was before each step, for ``take`` to compare. If it ``recalls``, ``taken`` is the last
+    snapshot of the run before this one, or None.
     """
 
     title: str
@@ -25,3 +26,4 @@ class View(NamedTuple):
     lesson: tuple[str, str]
     take: Callable[[Look], Any] | None = None
     compares: bool = False
+    recalls: bool = False

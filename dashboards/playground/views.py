@@ -24,17 +24,33 @@ from toolkit.plots import (
     loss_curve,
     spectrum_points,
 )
-from toolkit.plots.elements import energy_columns, siemens_prefix, spectrum_columns
+from toolkit.plots.elements import GREY, energy_columns, siemens_prefix, spectrum_columns
 from toolkit.training.experiment.snapshot import LayerView, Look, Snapshot
 
 BINS = 60
+BEFORE = "before Reset"
+DRAG = 25  # steps within which changes of one knob count as one: a slider passes values
 _NONE = np.zeros(0)
+
+
+def changes(snapshot: Snapshot) -> list[tuple[int, str, Any, Any]]:
+    """The changes of knobs (step, knob, old, new); those of one drag are one, at its end."""
+    kept: dict[str, tuple[int, str, Any, Any]] = {}  # the last of each knob
+    done = []
+    for step, knob, old, new in snapshot.events:
+        last = kept.get(knob)
+        if last and step - last[0] <= DRAG:
+            done.remove(last)
+            old = last[2]
+        kept[knob] = (step, knob, old, new)
+        done.append(kept[knob])
+    return done
 
 
 def change_marks(snapshot: Snapshot) -> dict[str, Any]:
     """One mark per step with changed knobs: its position, and what changed."""
     words: dict[int, list[str]] = {}
-    for step, knob, old, new in snapshot.events:
+    for step, knob, old, new in changes(snapshot):
         words.setdefault(step, []).append(f"{knob} {_name(old)} → {_name(new)}")
     steps = np.array(list(words), dtype=float)
     texts = [f"after step {step}: {', '.join(changed)}" for step, changed in words.items()]
@@ -43,6 +59,14 @@ def change_marks(snapshot: Snapshot) -> dict[str, Any]:
 
 def _name(value: Any) -> str:
     return "preset" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _last_change(snapshot: Snapshot) -> str:
+    """What changed last, its new value first: a narrow figure cuts off the end."""
+    found = changes(snapshot)
+    last = found[-1][0] if found else 0
+    named = ", ".join(f"{knob} {_name(new)}" for step, knob, _, new in found if step == last)
+    return f" · {named} from step {last}" if found else ""
 
 
 # --- curves -------------------------------------------------------------------------------------
@@ -55,24 +79,38 @@ def _with_marks(live: LiveFigure, glyph: int) -> LiveFigure:
 
 
 def _blank_loss() -> LiveFigure:
-    return _with_marks(LiveFigure(loss_curve(_NONE, _NONE), from_zero=True), 1)
+    live = LiveFigure(loss_curve(_NONE, _NONE), from_zero=True)
+    live.add_curve("step", "loss", color=GREY, name=BEFORE, legend="top_right")
+    return _with_marks(live, 1)
 
 
 def _blank_accuracy() -> LiveFigure:
     live = LiveFigure(accuracy_curve(_NONE, _NONE), follow="x", from_zero=True)
+    live.add_curve("step", "accuracy", color=GREY, name=BEFORE, legend="bottom_right")
     return _with_marks(live, 2)
 
 
-def _draw_loss(live: LiveFigure, snapshot: Snapshot, _: Any) -> str:
-    live.set_columns(0, {"step": snapshot.loss_steps, "loss": snapshot.losses})
-    marks = change_marks(snapshot)
-    live.set_columns(1, marks)
-    return "Loss" + (f" · {marks['what'][-1]}" if marks["what"] else "")
+def _draw_loss(live: LiveFigure, snapshot: Snapshot, past: Snapshot | None) -> str:
+    live.set_past(_losses(past))
+    live.set_columns(0, _losses(snapshot))
+    live.set_columns(1, change_marks(snapshot))
+    return "Loss" + _last_change(snapshot)
 
 
-def _draw_accuracy(live: LiveFigure, snapshot: Snapshot, _: Any) -> str:
-    evaluations = snapshot.evaluations
-    percent = {"step": evaluations[:, 0], "accuracy": 100 * evaluations[:, 2]}
+def _losses(snapshot: Snapshot | None) -> dict[str, Any]:
+    columns = (snapshot.loss_steps, snapshot.losses) if snapshot else (_NONE, _NONE)
+    return dict(zip(("step", "loss"), columns, strict=True))
+
+
+def _accuracies(snapshot: Snapshot | None) -> dict[str, Any]:
+    """In percent."""
+    steps, _, shares = snapshot.evaluations.T if snapshot else [_NONE] * 3
+    return {"step": steps, "accuracy": 100 * shares}
+
+
+def _draw_accuracy(live: LiveFigure, snapshot: Snapshot, past: Snapshot | None) -> str:
+    live.set_past(_accuracies(past))
+    percent = _accuracies(snapshot)
     live.set_columns(0, percent)
     live.set_columns(1, percent)
     live.set_columns(2, change_marks(snapshot))
@@ -84,6 +122,7 @@ def _draw_spectrum(live: LiveFigure, snapshot: Snapshot, _: Any) -> str:
     live.set_columns(0, spectrum_columns(found.singular_value if found else _NONE))
     has_sigma = snapshot.knobs["method"] != "sgd"  # its outer products are the samples'
     live.set_columns(1, spectrum_columns(found.sigma if found and has_sigma else _NONE))
+    live.list_curve(1, has_sigma)
     return f"Gradient spectrum, {snapshot.focus.layer}"
 
 
@@ -153,16 +192,20 @@ VIEWS: dict[str, View] = {
         _blank_loss,
         _draw_loss,
         "The error on the batches that the network trains on, lower is better; a grey line marks "
-        "every change of a knob. A loss of 2.3 is pure guessing among ten classes.",
+        "every change of a knob. A loss of 2.3 is pure guessing among ten classes. The pale curve "
+        "is the run before Reset.",
         ("01_quick_start", "A first run"),
+        recalls=True,
     ),
     "accuracy": View(
         "Test accuracy",
         _blank_accuracy,
         _draw_accuracy,
         "The share of pictures classified correctly among those never used in training. It is "
-        "measured after every pass over the training set (an epoch).",
+        "measured after every pass over the training set (an epoch). The pale curve is the run "
+        "before Reset.",
         ("01_quick_start", "A first run"),
+        recalls=True,
     ),
     "energy": View(
         "Captured energy",

@@ -20,9 +20,9 @@ from zarr.storage import ZipStore
 from dashboards.app.serve import websocket_origins
 from dashboards.app.site import Text
 from dashboards.app.widgets import chosen_text, groups, live_knobs, live_widgets
-from dashboards.playground.page import Playground, intro_html, status_html
+from dashboards.playground.page import Pace, Playground, intro_html, status_html
 from dashboards.playground.view import View
-from dashboards.playground.views import VIEWS
+from dashboards.playground.views import VIEWS, change_marks
 from tests.dashboards.driving import beside
 from toolkit.results import open_results
 from toolkit.training import Settings
@@ -381,6 +381,64 @@ def test_every_live_knob_stands_under_one_heading():
 def test_the_status_line_counts_the_words_of_the_update(playground):
     # rank 4 on 16 x 65 and 10 x 17: 4 (16 + 65 + 1) + 4 (10 + 17 + 1) words of 16 * 65 + 10 * 17
     assert "440 of 1,210 words (36%)" in status_html(playground.run.snapshot)
+
+
+def test_it_is_said_when_an_update_needs_more_words_than_the_gradient(playground):
+    now = replace(playground.run.snapshot, gradient_words=(220, 100))
+    assert "220 words (2.2 times the full gradient)" in status_html(now)
+
+
+def test_the_status_line_tells_the_pulses_of_a_step(opened):
+    now = opened(hidden=[16], device="EpiRAM").run.snapshot
+    pace = Pace()
+    assert pace.pulses_a_step(now) is None
+    assert pace.pulses_a_step(replace(now, step=5, pulses=1000)) == 200
+    assert pace.pulses_a_step(replace(now, step=10, pulses=4000)) == 400
+    other = replace(now, step=12, pulses=4600, knobs={**now.knobs, "rank": 1})
+    assert pace.pulses_a_step(replace(other, events=[(12, "rank", 4, 1)])) is None
+    other = replace(other, step=14, pulses=4800, events=[(12, "rank", 4, 1)])
+    assert pace.pulses_a_step(other) == 100
+    assert ">4,800 (100 a step)<" in status_html(other, 100.0)
+
+
+def test_a_drag_is_one_change_and_its_new_value_stands_first(playground):
+    events = [(3, "seed", 0, 1), (3, "rank", 4, 3), (9, "rank", 3, 2), (20, "rank", 2, 1)]
+    now = replace(playground.run.snapshot, events=[*events, (99, "rank", 1, 8)])
+    assert change_marks(now)["what"] == [
+        "after step 3: seed 0 → 1",
+        "after step 20: rank 4 → 1",
+        "after step 99: rank 1 → 8",
+    ]
+    loss = playground.figures.panes["loss"].live
+    assert VIEWS["loss"].draw(loss, now, None) == "Loss · rank 8 from step 99"
+
+
+def test_reset_keeps_the_curves_before_it_and_blanks_the_update(playground):
+    for _ in range(3):
+        playground.run.step()
+    frames(playground, until=lambda: playground.run.snapshot.step == 3)
+    playground.refresh()
+    losses = playground.run.snapshot.losses
+    live = playground.figures.panes["loss"].live
+    assert not live.figure.legend[0].visible
+    playground.run.reset()
+    frames(playground, until=lambda: playground.run.snapshot.step == 0)
+    playground.refresh()
+    np.testing.assert_array_equal(live.columns(2)["loss"], losses)
+    assert live.figure.legend[0].visible and not len(live.columns(0)["loss"])
+    update = playground.figures.panes["update"].live
+    assert all((update.columns(glyph)["image"][0] == 255).all() for glyph in range(3))
+    assert not len(update.columns(3)["left"])
+
+
+def test_the_first_steps_are_called_a_preview_until_a_button_is_pressed(opened):
+    page = opened(hidden=[16], first_steps=3)
+    frames(page, until=lambda: page.run.snapshot.step == 3)
+    frames(page, until=lambda: "first 3 steps were trained as a preview" in page.intro.object)
+    page.step.clicks += 1
+    frames(page, until=lambda: page.run.snapshot.step == 4)
+    page.refresh()
+    assert "preview" not in page.intro.object
 
 
 def test_the_run_ends_with_the_session(playground):

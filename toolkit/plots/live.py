@@ -18,6 +18,7 @@ from bokeh.core.property.vectorization import Value
 from bokeh.core.property.wrappers import PropertyValueContainer
 from bokeh.model import Model
 from bokeh.models import (
+    ColumnDataSource,
     DataRange1d,
     FixedTicker,
     HoverTool,
@@ -85,6 +86,32 @@ class LiveFigure:
         self._glyphs = [r for r in self.figure.renderers if isinstance(r, GlyphRenderer)]
         self._bars = [bar for bar in self.figure.right if isinstance(bar, ColorBar)]
         self._sources: list[Any] = [glyph.data_source for glyph in self._glyphs]
+
+    def add_curve(self, x: str, y: str, *, name: str, color: str, legend: str) -> None:
+        """Add a curve below the others: the last glyph, in a legend of its own at ``legend``.
+
+        Use :meth:`set_past` for its data; without any, neither of them shows.
+        """
+        source = ColumnDataSource({x: np.zeros(0), y: np.zeros(0)})
+        look: dict[str, Any] = {"color": color, "line_alpha": 0.6, "line_width": 1.5}
+        before = self.figure.references()
+        line = self.figure.line(x, y, source=source, level="underlay", legend_label=name, **look)
+        shown: Any = self.figure.legend[0]
+        shown.update(location=legend, background_fill_alpha=0.6, padding=3, visible=False)
+        shown.update(label_text_font_size="9pt")
+        for model in self.figure.references() - before:
+            model.syncable = False
+        self._glyphs.append(line)
+        self._sources.append(source)
+
+    def set_past(self, columns: dict[str, Any]) -> None:
+        """Replace the data of the curve of :meth:`add_curve`."""
+        source, shown = self._sources[-1], bool(len(next(iter(columns.values()))))
+        if any(not np.array_equal(source.data[name], columns[name]) for name in columns):
+            source.data = columns
+        legend: Any = self.figure.legend[0]
+        if legend.visible != shown:
+            legend.visible = shown
 
     def copy(self) -> LiveFigure:
         """Return the same figure for another page, in a fraction of HoloViews' time.
@@ -175,6 +202,12 @@ class LiveFigure:
         for item, name in zip(items, names, strict=True):
             if item.label != Value(name):
                 item.label = Value(name)
+
+    def list_curve(self, place: int, listed: bool) -> None:
+        """Show the ``place``-th entry of the legend, or hide it."""
+        item: Any = self.figure.legend[0].items[place]
+        if item.visible != listed:
+            item.visible = listed
 
     def name_rows(self, names: Sequence[str]) -> None:
         """Name the rows of the y axis, the first on top; a row is 1 high."""
