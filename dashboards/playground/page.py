@@ -474,9 +474,7 @@ def status_html(snapshot: Snapshot, pulses_a_step: float | None = None) -> str:
     accuracy = f"{snapshot.evaluations[-1, 2]:.1%}" if len(snapshot.evaluations) else "–"
     each = f" ({pulses_a_step:,.0f} a step)" if pulses_a_step else ""
     speed = f"{snapshot.steps_per_second:.0f}"
-    share = f"of {full:,} words ({held / full:.0%})"
-    if held > full:
-        share = f"words ({held / full:.1f} times the full gradient)"
+    times = f"{held / full:.1f} times" if held > full else f"{held / full:.0%}"
     ranks = ", ".join(f"{name} {rank}" for name, rank in snapshot.layer_ranks.items())
     items = {
         "State": _state(snapshot),
@@ -484,7 +482,7 @@ def status_html(snapshot: Snapshot, pulses_a_step: float | None = None) -> str:
         "Epoch": f"{snapshot.epoch:.2f}",
         "Test accuracy": accuracy,
         "Pulses written": f"{snapshot.pulses:,}{each}",
-        "Gradient memory": f"{held:,} {share}",
+        "Gradient memory": f"{held:,} of {full:,} words ({times})",
         "Rank in use": ranks if snapshot.knobs["method"] != "sgd" else "full",
         "Speed": f"{speed} step{'' if speed == '1' else 's'}/s" if snapshot.running else "–",
         "Seed": f"{snapshot.knobs['seed']}",

@@ -36,7 +36,7 @@ _NONE = np.zeros(0)
 def changes(snapshot: Snapshot) -> list[tuple[int, str, Any, Any]]:
     """The changes of knobs (step, knob, old, new); those of one drag are one, at its end."""
     kept: dict[str, tuple[int, str, Any, Any]] = {}  # the last of each knob
-    done = []
+    done: list[tuple[int, str, Any, Any]] = []
     for step, knob, old, new in snapshot.events:
         last = kept.get(knob)
         if last and step - last[0] <= DRAG:

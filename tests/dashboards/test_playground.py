@@ -385,7 +385,7 @@ def test_the_status_line_counts_the_words_of_the_update(playground):
 
 def test_it_is_said_when_an_update_needs_more_words_than_the_gradient(playground):
     now = replace(playground.run.snapshot, gradient_words=(220, 100))
-    assert "220 words (2.2 times the full gradient)" in status_html(now)
+    assert "220 of 100 words (2.2 times)" in status_html(now)
 
 
 def test_the_status_line_tells_the_pulses_of_a_step(opened):

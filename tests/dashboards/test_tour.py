@@ -4,6 +4,7 @@ import pytest
 
 from dashboards.playground.page import Playground
 from dashboards.playground.tour import Tour, read_tour
+from toolkit.training import Experiment
 
 FACTS = {"rank": 4, "method": "sbpca", "device": "EpiRAM", "running": False, "epoch": 0.0}
 
@@ -111,6 +112,24 @@ def test_a_file_without_what_was_seen_still_opens(tmp_path):
     path.write_text("- {title: a, text: b, done: {rank: 1}}")
     (step,) = read_tour(path)
     assert step.seen == "" and step.done == {"rank": 1}
+
+
+def test_sgd_writes_about_one_and_a_half_times_the_pulses_of_rank_8():
+    assert "one and a half times as many pulses as with rank 8" in read_tour()[4].seen
+
+    def pulses_a_step(run, epochs):
+        pulses, steps = run.pulses, run.step_count
+        list(run.steps(epochs=epochs))
+        return (run.pulses - pulses) / (run.step_count - steps)
+
+    ratios = []
+    for seed in range(3):
+        run = Experiment(device="AlOx/HfO2", rank=8, seed=seed)
+        list(run.steps(epochs=8))
+        before = pulses_a_step(run, 3)
+        run.change(method="sgd")
+        ratios.append(pulses_a_step(run, 3) / before)
+    assert 1.2 < sum(ratios) / 3 < 1.8, ratios
 
 
 def test_the_tour_teaches_with_names_that_exist():
