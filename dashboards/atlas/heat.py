@@ -61,7 +61,7 @@ def found(data: xr.Dataset, variable: str) -> Columns:
 
 STAR = (
     "★ keeps the fewest numbers in digital memory among those within one point of the best "
-    "accuracy on that cell."
+    "that fits the chosen memory."
 )
 
 

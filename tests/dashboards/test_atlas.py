@@ -57,6 +57,15 @@ def test_a_star_for_every_cell_follows_the_memory():
         assert int(data.sel(device=device, algorithm=algorithm).min()) <= 0.15 * 9610
 
 
+def test_the_key_is_above_the_table():
+    page = Atlas("measure=Pulses")
+    assert "★ keeps the fewest numbers" in page._key.object
+    means = [float(v) for v in open_atlas().pulses.mean("seed").values.ravel() if v > 0]
+    worst, best = f"{max(means) / 1e6:.3g} M", f"{min(means):,.0f}"
+    before, after = page._key.object.split("<span")
+    assert worst in before and best in after
+
+
 def test_every_link_races_what_its_cell_says():
     found = links(Atlas())
     assert len(found) == len(cells(Atlas()))

@@ -215,6 +215,15 @@ def test_a_phase_beyond_the_last_is_the_last():
     assert page.write.state.widgets["bit_length"].visible
 
 
+def test_an_error_larger_than_the_change_is_explained():
+    page = Devices("tab=write&seed=0&phase=8&cycle_to_cycle=0.3")
+    page.view()
+    assert "than if nothing had been written" in page.write.status.object
+    page = Devices("tab=write&seed=0&phase=8&device=ideal")
+    page.view()
+    assert "than if nothing" not in page.write.status.object
+
+
 def test_next_and_previous_walk_through_the_phases():
     page = Devices("tab=write&rank=1&phase=0")
     page.view()

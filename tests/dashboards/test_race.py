@@ -95,6 +95,24 @@ def test_start_and_reset_are_for_all(race):
     assert len(page.runs[0].track.column("step")) == 0
 
 
+def test_what_has_no_effect_cannot_be_moved(race):
+    page = race(SMALL, SMALL | {"method": "sgd"})
+    page.refresh()
+    off = [{name for name, one in run.widgets.items() if one.disabled} for run in page.runs]
+    assert off == [set(), {"rank", "block_size"}]
+    assert not page.start.disabled and page.pause.disabled
+
+
+def test_an_accuracy_is_drawn_once_for_each_measurement(race):
+    page = race(SMALL, SMALL)
+    for step, accuracy in enumerate((math.nan, 0.5, 0.5, 0.5, 0.7), 1):
+        page.runs[0].track.add(Point(step, 10 * step, 0, 0.1 * step, 1.0, accuracy))
+    page._put()
+    for glyph in (0, 4):  # the thin line, and the dots after two curves and two bands
+        assert page.accuracy.columns(glyph)["x"].tolist() == [20, 50]
+        assert page.accuracy.columns(glyph)["y"].tolist() == [50, 70]
+
+
 def test_a_new_seed_is_for_all(race):
     page = race(SMALL, SMALL)
     page.new_seed.clicks += 1
@@ -161,6 +179,8 @@ def test_standings_are_at_equal_budgets(race):
     shown = standings_html(page.runs)
     assert shown.count("<tr>") == 3
     assert "pulses</th>" in shown
+    assert "One seed decides nothing" in shown
+    assert "One seed" not in standings_html(page.runs, seeds=2)
     assert "%" in shown
 
 

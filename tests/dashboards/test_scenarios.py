@@ -43,7 +43,9 @@ def test_the_page_shows_all_of_them():
     shown = Scenarios().view().object
     for scenario in SCENARIOS:
         assert scenario.title.split(",")[0] in shown
-    assert shown.count("<a href=") == len(SCENARIOS)
+    assert shown.count("<a href=") == shown.count('target="_blank"') == len(SCENARIOS)
+    lines = sum(len(scenario.runs) for scenario in SCENARIOS if len(scenario.runs) > 1)
+    assert shown.count("<line ") == lines and "C: FeedbackPCA" in shown
 
 
 def of(title):
