@@ -27,7 +27,7 @@ def test_the_figure_joins_the_front_and_shows_every_point():
     names = [str(each) for part in (corners, rest) for each in part.dimension_values("algorithm")]
     assert sorted(names) == sorted(POINTS)
     assert list(labels.dimension_values("algorithm")) == ["free", "cheap", "best"]
-    assert hv.render(drawn).xaxis[0].axis_label == "words; 0 is drawn at the left"
+    assert hv.render(drawn).xaxis[0].axis_label == "words; 0 is drawn at 3.33"
 
 
 def test_a_cell_without_that_cost_has_an_empty_figure():

@@ -32,7 +32,9 @@ def trade_off(points: Mapping[str, Point], cost: str, title: str) -> hv.Overlay:
     """
     least = min((x for x, _ in points.values() if x > 0), default=1.0)
     placed = {name: (x or least / 3, y) for name, (x, y) in points.items()}
-    label = f"{cost}; 0 is drawn at the left" if 0 in (x for x, _ in points.values()) else cost
+    label = (
+        f"{cost}; 0 is drawn at {least / 3:.3g}" if 0 in (x for x, _ in points.values()) else cost
+    )
     tips = [("", "@algorithm"), ("accuracy", "@accuracy %"), (cost, "@spent")]
     ahead = front(points)
     corners = [(*placed[name], name, points[name][0]) for name in ahead]
