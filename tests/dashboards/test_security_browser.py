@@ -90,8 +90,9 @@ def test_all_pages_stand_behind_a_prefix_and_a_password(
     expect(page.locator(".bk-Figure:visible").first).to_be_visible()
     page.get_by_role("link", name="Scenarios").click()
     page.wait_for_url(dashboard.url + "scenarios")
-    page.get_by_role("article").first.get_by_role("link").click()
-    expect(button(page, "Start")).to_be_visible()
+    with page.expect_popup() as opened:
+        page.get_by_role("article").first.get_by_role("link").click()
+    expect(button(opened.value, "Start")).to_be_visible()
 
 
 def test_a_socket_opens_for_this_machines_own_pages_only(dashboard: Dashboard) -> None:
