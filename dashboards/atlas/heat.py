@@ -29,6 +29,11 @@ from toolkit.training.layers.convert import DIGITAL
 
 Columns = Mapping[str, Mapping[Entry, Interval]]
 
+STAR = (
+    "★ keeps the fewest numbers in digital memory among those within one point of the best "
+    "that fits the chosen memory."
+)
+
 
 class Measure(NamedTuple):
     """A variable of the atlas: its name, unit, whether more is better, and what it counts."""
@@ -57,12 +62,6 @@ MEASURES = {
 def found(data: xr.Dataset, variable: str) -> Columns:
     """A variable of everything measured, by cell."""
     return {device: entries(data, device, variable) for device in map(str, data.device.values)}
-
-
-STAR = (
-    "★ keeps the fewest numbers in digital memory among those within one point of the best "
-    "that fits the chosen memory."
-)
 
 
 class Heat:

@@ -61,7 +61,8 @@ SCHEMES = {
     "rank-sequential": "Rank-sequential: the outer products are written one after another.",
     "rank-sum": "Rank-sum: the outer products are added up first, and their sum is written.",
 }
-ABBREVIATIONS = ("sbpca", "sbe", "svd", "lrt", "nmf", "sgd")
+METHODS = {name: name.upper() for name in ("sbpca", "sbe", "svd", "lrt", "nmf", "sgd")}
+METHODS["feedback"] = "FeedbackPCA"
 
 
 class RaceRun:
@@ -332,9 +333,7 @@ def run_names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
 def _part(name: str, value: Any) -> str:
     knob = knobs_of(Settings)[name]
     if name == "method":
-        if value == "feedback":
-            return "FeedbackPCA"
-        return value.upper() if value in ABBREVIATIONS else str(value)
+        return METHODS.get(value, str(value))
     shown = str(knob.none if value is None else value)
     return shown if isinstance(knob, Choice) else f"{(knob.label or name).lower()} {shown}"
 

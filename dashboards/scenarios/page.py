@@ -26,6 +26,7 @@ from toolkit.training import Settings
 
 EPOCHS = ("5", "10", "20")
 Knobs = Mapping[str, Any]
+_DASHES = {"solid": "none", "dashed": "6 4", "dotdash": "2 4 6 4", "dotted": "2 4"}
 MEASURED = Path(__file__).with_name("measured.json")  # written by benchmarks/scenarios.py
 
 
@@ -298,9 +299,6 @@ def _key(scenario: Scenario) -> str:
         f"{escape(name)}"
         for name, (colour, dash) in zip(names, RUN_STYLES, strict=False)
     )
-
-
-_DASHES = {"solid": "none", "dashed": "6 4", "dotdash": "2 4 6 4", "dotted": "2 4"}
 
 
 def scenarios() -> pmui.Page:

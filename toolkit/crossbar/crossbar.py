@@ -244,11 +244,11 @@ class Crossbar(Array):
             every = cells.write(coding.demand(wanted, cells.generator))
             for written, phases in zip(every, sign_phases(wanted.left, wanted.right), strict=True):
                 self._account(written, phases, coding.slots)
+            self._moved()
         else:
             counts = coding.counts(wanted, cells.generator)
             for pulses, phases in zip(counts, sign_phases(wanted.left, wanted.right), strict=True):
                 self._issue(pulses, phases, coding.slots)
-        self._moved()
         self._refresh_full()
 
     def check_scheme(self, scheme: str) -> None:

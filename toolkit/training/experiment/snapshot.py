@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cached_property
 from itertools import chain, cycle
 from typing import Any
 
@@ -173,7 +173,6 @@ class SnapshotTaker:
         self._past = {name: _Past(min(a.weights.shape)) for name, a in run.arrays.items()}
         self._in_turn = cycle(self._past)
         self._outer_products = np.zeros(2, dtype=np.int64)
-        self._twin = cache(lambda: _Twin(run))
         self.changes: list[tuple[int, dict[str, Any]]] = []
         self._seen: Snapshot | None = None
         self._before: tuple[Array, Tensor, Tensor | None] | None = None
@@ -254,6 +253,10 @@ class SnapshotTaker:
         known = focus.layer in self._past
         return replace(focus, layer=focus.layer if known else next(iter(self._past)))
 
+    @cached_property
+    def _twin(self) -> _Twin:
+        return _Twin(self._run)
+
     def _views(self, focus: Focus, latest: Any) -> dict[str, Any]:
         name = str(focus.layer)
         written, full = self._outer_products.tolist()
@@ -267,7 +270,7 @@ class SnapshotTaker:
             past,
             (written, full),
             latest,
-            scores=lambda inputs: self._twin().scores(inputs),
+            scores=lambda inputs: self._twin.scores(inputs),
             before=before,
         )
         return {view: take(look) for view, take in focus.views.items()}

@@ -56,9 +56,7 @@ class ConvolutionAdapter(Adapter):
 
     def activations(self, inputs: Tensor, *, bias: bool) -> list[Tensor]:
         """The patches of each group: im2col."""
-        padded = self.geometry.padded(self._batched(inputs))
-        groups = padded.chunk(self.geometry.groups, dim=1)
-        return [Patches.apply(channels, self.geometry, bias) for channels in groups]
+        return [Patches.apply(part, self.geometry, bias) for part in self._padded_groups(inputs)]
 
     def errors(self, errors: Tensor, inputs: Tensor) -> list[Tensor]:
         """A row for each output position."""
@@ -70,8 +68,7 @@ class ConvolutionAdapter(Adapter):
         self, inputs: Tensor, errors: Tensor, *, bias: bool
     ) -> Sequence[tuple[Tensor, Tensor | Streamed]]:
         """Patches of as many inputs as an estimator reads at once: a block of im2col."""
-        padded = self.geometry.padded(self._batched(inputs)).to(errors.dtype)
-        groups = padded.chunk(self.geometry.groups, dim=1)
+        groups = self._padded_groups(inputs.to(errors.dtype))
         pairs = zip(self.errors(errors, inputs), groups, strict=True)
         return [(d, self.geometry.streamed(channels, len(d), bias=bias)) for d, channels in pairs]
 
@@ -126,6 +123,10 @@ class ConvolutionAdapter(Adapter):
     def _has_batch(self, inputs: Tensor) -> bool:
         return inputs.ndim == self.geometry.dimensions + 2
 
+    def _padded_groups(self, images: Tensor) -> Sequence[Tensor]:
+        """The channels of each group, with their borders."""
+        return self.geometry.padded(self._batched(images)).chunk(self.geometry.groups, dim=1)
+
     def _batched(self, inputs: Tensor) -> Tensor:
         return inputs if self._has_batch(inputs) else inputs[None]
 
@@ -172,10 +173,8 @@ class TransposedConvolutionAdapter(ConvolutionAdapter):
 
     def errors(self, errors: Tensor, inputs: Tensor) -> list[Tensor]:
         """The patches of the errors."""
-        geometry, size = self.geometry, self._size(inputs)
-        padded = geometry.padded(self._batched(errors))
-        groups = padded.chunk(geometry.groups, dim=1)
-        return [geometry.patches(channels, bias=False, size=size) for channels in groups]
+        size, groups = self._size(inputs), self._padded_groups(errors)
+        return [self.geometry.patches(part, bias=False, size=size) for part in groups]
 
     def outputs(self, products: Sequence[Tensor], inputs: Tensor, *args: Any) -> Tensor:
         """(batch, channels, *positions), each the sum of the patches over it."""
