@@ -36,6 +36,7 @@ toolkit.training.data
 toolkit.training.layers
 toolkit.training.models toolkit.training.distributed
 toolkit.training.experiment
+toolkit.training.live
 toolkit.training
 toolkit.budget
 toolkit.plots

@@ -32,7 +32,7 @@ from dashboards.app.opening import PageHandler, Stock, keep_stock, quicken
 from dashboards.app.tutorials import ROUTE, TutorialHandler, tutorials
 from toolkit.checks import shown
 from toolkit.compiling import compile_loops
-from toolkit.training.experiment.run_limit import RunLimit
+from toolkit.training.live.run_limit import RunLimit
 
 SESSION_MS = 15_000  # a phone needs seconds to read the scripts
 MAX_MESSAGE_BYTES = 64 * 2**20  # a visitor's: the largest upload, which the pages limit further

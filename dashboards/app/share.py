@@ -20,8 +20,8 @@ from dashboards.app.site import Text, button
 from dashboards.app.uploads import yaml_upload
 from toolkit.results import to_bytes, to_zarr_zip
 from toolkit.training.experiment.knobs import knobs_of
-from toolkit.training.experiment.live import LiveRun
 from toolkit.training.experiment.settings import Settings
+from toolkit.training.live.live_run import LiveRun
 
 LONGEST_WAIT_S = 60.0  # longest wait for a step to end
 _COPY = "if (cb_obj.text) navigator.clipboard?.writeText(decode(cb_obj.text)).catch(() => {})"

@@ -18,7 +18,7 @@ from panel.util import edit_readonly
 
 import dashboards
 from toolkit.checks import check_choice
-from toolkit.training.experiment.run_limit import RunLimit
+from toolkit.training.live.run_limit import RunLimit
 
 NAME = "SBPCA Toolkit"
 CELL = "AlOx/HfO2"  # of the runs with which pages open: it trains well, and its curvature is seen

@@ -17,7 +17,7 @@ from dashboards.playground.view import View
 from toolkit.crossbar.cost import Cost, expected_pulses
 from toolkit.crossbar.devices.presets import is_preset
 from toolkit.lowrank import LowRank
-from toolkit.training.experiment.snapshot import Look, Snapshot
+from toolkit.training.live.snapshot import Look, Snapshot
 
 _POWERS = [2**i for i in range(11)]  # that the Budget page has
 

@@ -12,8 +12,8 @@ from dashboards.app.figure_pane import FigurePane, explanation, grid_styles
 from dashboards.playground.view import View
 from dashboards.playground.views import VIEWS
 from toolkit.plots import LiveFigure
-from toolkit.training.experiment.snapshot import LOOKS_EVERY, Look, Snapshot
 from toolkit.training.layers.convert import DIGITAL
+from toolkit.training.live.snapshot import LOOKS_EVERY, Look, Snapshot
 
 DEFAULT = ("loss", "accuracy", "spectrum", "predictions", "update", "g_plus")
 MOST = 6

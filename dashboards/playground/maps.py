@@ -17,7 +17,7 @@ from torch.nn import functional
 from dashboards.playground.view import View
 from toolkit.plots import LiveFigure, heat_map
 from toolkit.plots.elements import siemens_prefix
-from toolkit.training.experiment.snapshot import Look, Snapshot
+from toolkit.training.live.snapshot import Look, Snapshot
 
 LARGEST = 200
 NOTHING = 255  # the pixel of a value that is not there

@@ -11,8 +11,8 @@ from dashboards.app.figure_pane import explanation
 from dashboards.app.site import Text
 from dashboards.playground.predictions import picture_of
 from toolkit.plots.elements import ORANGE
-from toolkit.training.experiment.snapshot import Look
 from toolkit.training.layers.modules import CrossbarLayer
+from toolkit.training.live.snapshot import Look
 
 LAYER = "Layer"  # label of the select that a click sets
 SIDE, THINNEST = 34, 5  # pixels of an array's longer side, and of its shorter one at least

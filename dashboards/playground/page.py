@@ -1,7 +1,7 @@
 """The Playground: one live run whose knobs change while it trains.
 
 ``python -m toolkit dashboard`` and ``panel serve dashboards/playground/page.py`` serve it.
-The run itself is a ``toolkit.training.experiment.live.LiveRun``; this module shows its snapshots.
+The run itself is a ``toolkit.training.live.live_run.LiveRun``; this module shows its snapshots.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from dashboards.playground.tour import OWN, Step, Tour, read_tour
 from dashboards.playground.views import VIEWS
 from toolkit.lowrank import estimator_knobs
 from toolkit.training.experiment.knobs import knobs_of
-from toolkit.training.experiment.live import LiveRun
 from toolkit.training.experiment.physics import OF_ALGORITHM
 from toolkit.training.experiment.settings import Settings
-from toolkit.training.experiment.snapshot import Snapshot
 from toolkit.training.layers.convert import DIGITAL
+from toolkit.training.live.live_run import LiveRun
+from toolkit.training.live.snapshot import Snapshot
 
 FRAME_MS = 60
 FIRST_STEPS = 25  # more than an epoch of the digits, so that every view shows something

@@ -17,7 +17,7 @@ from dashboards.app.site import Text
 from dashboards.playground.view import View
 from toolkit.plots.elements import COLOURS
 from toolkit.training.data.dataset import Dataset
-from toolkit.training.experiment.snapshot import Look, Snapshot
+from toolkit.training.live.snapshot import Look, Snapshot
 
 CANDIDATES = 200  # test samples looked at
 SHOWN = 12

@@ -21,7 +21,7 @@ from dashboards.playground.view import View
 from toolkit.plots import LiveFigure, outer_products
 from toolkit.plots.elements import framed
 from toolkit.plots.update import boxes, scaled_parts, squares
-from toolkit.training.experiment.snapshot import Look, Snapshot
+from toolkit.training.live.snapshot import Look, Snapshot
 
 GAP = 0.08  # between two maps, of their width
 

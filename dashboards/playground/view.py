@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from toolkit.training.experiment.snapshot import Look
+from toolkit.training.live.snapshot import Look
 
 
 class View(NamedTuple):

@@ -25,7 +25,7 @@ from toolkit.plots import (
     spectrum_points,
 )
 from toolkit.plots.elements import GREY, energy_columns, siemens_prefix, spectrum_columns
-from toolkit.training.experiment.snapshot import LayerView, Look, Snapshot
+from toolkit.training.live.snapshot import LayerView, Look, Snapshot
 
 BINS = 60
 BEFORE = "before Reset"

@@ -28,10 +28,10 @@ from toolkit.plots import LiveFigure
 from toolkit.plots.elements import RUN_STYLES
 from toolkit.plots.lanes import AXES, lane_curves
 from toolkit.training.experiment.knobs import Choice, is_live, knobs_of
-from toolkit.training.experiment.live import LiveRun
 from toolkit.training.experiment.settings import Settings
-from toolkit.training.experiment.snapshot import Snapshot
 from toolkit.training.layers.convert import DIGITAL
+from toolkit.training.live.live_run import LiveRun
+from toolkit.training.live.snapshot import Snapshot
 
 FRAME_MS = 120
 FIGURE_HEIGHT = "clamp(270px, calc(100vh - 480px), 560px)"  # the knobs are to be seen, too

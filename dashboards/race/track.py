@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from toolkit.training.experiment.series import Series
-from toolkit.training.experiment.snapshot import Snapshot
+from toolkit.training.live.snapshot import Snapshot
 
 MOST_POINTS = 400
 BUDGETS = ("samples", "pulses", "seconds")

@@ -6,7 +6,7 @@ import pytest
 
 from dashboards.playground.network import Array, network, network_html
 from toolkit.training import Experiment
-from toolkit.training.experiment.snapshot import Focus, SnapshotTaker
+from toolkit.training.live.snapshot import Focus, SnapshotTaker
 
 
 def drawn(**knobs):

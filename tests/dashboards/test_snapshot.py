@@ -25,7 +25,7 @@ from toolkit.plots.update import scaled_parts, squares
 from toolkit.training import Experiment
 from toolkit.training.experiment.run import DivergenceError
 from toolkit.training.experiment.series import Series
-from toolkit.training.experiment.snapshot import Focus, SnapshotTaker
+from toolkit.training.live.snapshot import Focus, SnapshotTaker
 
 ALL = {name: view.take for name, view in VIEWS.items() if view.take}
 

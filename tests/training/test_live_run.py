@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from toolkit.training import Experiment
-from toolkit.training.experiment.live import LiveRun, _shut_down
-from toolkit.training.experiment.run_limit import RunLimit
+from toolkit.training.live.live_run import LiveRun, _shut_down
+from toolkit.training.live.run_limit import RunLimit
 
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., LiveRun]
@@ -68,7 +68,7 @@ def message(run: LiveRun) -> str:
 
 
 def test_first_steps_train_before_other_requests_and_take_no_place(make, monkeypatch):
-    monkeypatch.setattr("toolkit.training.experiment.live.FIRST_S", 60.0)
+    monkeypatch.setattr("toolkit.training.live.live_run.FIRST_S", 60.0)
     limit = RunLimit(1)
     other = make(limit=limit)
     other.start()
@@ -86,11 +86,11 @@ def test_first_steps_train_before_other_requests_and_take_no_place(make, monkeyp
 
 
 def test_first_steps_that_take_long_are_fewer_and_those_that_diverge_are_said(make, monkeypatch):
-    monkeypatch.setattr("toolkit.training.experiment.live.FIRST_S", 0.0)
+    monkeypatch.setattr("toolkit.training.live.live_run.FIRST_S", 0.0)
     run = make(first_steps=100)
     until(lambda: run.snapshot.answered == run.asked)
     assert run.snapshot.step == 1
-    monkeypatch.setattr("toolkit.training.experiment.live.FIRST_S", 60.0)
+    monkeypatch.setattr("toolkit.training.live.live_run.FIRST_S", 60.0)
     worse = make(first_steps=500, hidden=[64] * 3, learning_rate=10.0, batch_size=8, method="sgd")
     assert "diverged" in message(worse)
     until(lambda: worse.snapshot.diverged)
@@ -406,7 +406,7 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 def test_an_interpreter_ends_cleanly_with_a_live_run(program):
-    imports = "import time\nfrom toolkit.training.experiment.live import LiveRun"
+    imports = "import time\nfrom toolkit.training.live.live_run import LiveRun"
     command = [sys.executable, "-c", f"{imports}\nrun = LiveRun()\n{program}"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (ended.returncode, ended.stderr) == (0, "")

@@ -12,9 +12,9 @@ from toolkit.fitting import EXAMPLE_CSV, fit_csv
 from toolkit.results import open_results
 from toolkit.training import Experiment, stored_devices, sweep
 from toolkit.training.experiment.knobs import add_arguments
-from toolkit.training.experiment.live import LiveRun
 from toolkit.training.experiment.settings import DIGITAL, Settings
 from toolkit.training.experiment.sweep import plan_of
+from toolkit.training.live.live_run import LiveRun
 
 
 @pytest.fixture(scope="module")

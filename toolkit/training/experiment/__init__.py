@@ -1,1 +1,1 @@
-"""A run with live settings: knobs, recorder, snapshots, checkpoints and sweeps."""
+"""A run with live settings: knobs, recorder, checkpoints and sweeps."""

@@ -23,8 +23,8 @@ from toolkit.checks import check_count
 from toolkit.crossbar.kernels import between_chunks
 from toolkit.training.experiment.experiment import Experiment
 from toolkit.training.experiment.run import DivergenceError
-from toolkit.training.experiment.run_limit import SHIFT_S, RunLimit
-from toolkit.training.experiment.snapshot import LOOKS_EVERY, Focus, Look, Snapshot, SnapshotTaker
+from toolkit.training.live.run_limit import SHIFT_S, RunLimit
+from toolkit.training.live.snapshot import LOOKS_EVERY, Focus, Look, Snapshot, SnapshotTaker
 
 SNAPSHOTS_PER_SECOND = 18
 SNAPSHOTS_TOGETHER = 60  # per second for all runs that share a limit, as their pages share a thread
