@@ -33,7 +33,7 @@ def test_line_currents() -> None:
         ((80, 40), "what weight do they hold"),
         ((135, 85), "leave its range"),
         ((85e-9, 35e-9), "in nanosiemens"),
-        ((85, 35, 60), "two numbers"),
+        ((85, 35, 60), "Two numbers"),
     ],
 )
 def test_a_pair(answer: tuple[float, float], says: str) -> None:

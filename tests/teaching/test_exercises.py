@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 
+from tests.teaching.test_rank_block_batch import ACCURACY
 from toolkit.teaching import Wrong, check, close, exercise, exercises, wrong
-from toolkit.teaching.exercises import DOTS, exercise_names, topics
+from toolkit.teaching.exercises import DOTS, UNREADABLE, Function, exercise_names, topics
 
 TOPICS = topics()
+TRAINING = xr.Dataset({"rank": ("step", [4, 8])}, {"step": [1, 2]})
+GIVEN = {
+    "quick_start.first_step": {"tree": xr.DataTree.from_dict({"/training": TRAINING})},
+    "rank_block_batch.smallest_rank": {"accuracy": ACCURACY, "full": 95.0},
+}
+NAN = float("nan")
+OTHERS: list[Any] = [None, "9,350", ["a"], NAN, {"a": 1}, {1}, xr.Dataset(), 1 + 2j, [[1], [1, 2]]]
+OTHERS += [[], np.ones((2, 2, 2)), iter([1]), (NAN, NAN), ("a", "b"), ("a", "b", "c")]
 
 
 @pytest.fixture
@@ -19,7 +30,7 @@ def double(monkeypatch: pytest.MonkeyPatch) -> str:
     """An exercise: a function that doubles a number."""
 
     @exercise("quick_start.double")
-    def doubled(answer: Any) -> str | Wrong | None:
+    def doubled(answer: Function) -> str | Wrong | None:
         return None if answer(21) == 42 else wrong("Twice.")
 
     monkeypatch.setattr(exercises, "_exercises", lambda _: {"quick_start.double": doubled})
@@ -34,9 +45,13 @@ def test_a_function_is_called_and_its_errors_are_hints(double: str) -> None:
     assert check(double, lambda x: x).message == "Not yet. Twice."
     assert check(double, unwritten).message == DOTS
     assert check(double, lambda x: (x, ...)).message == DOTS
-    raised = check(double, lambda x: x / 0)
-    assert not raised
-    assert "`ZeroDivisionError: division by zero`" in raised.message
+
+    def stops(x: int) -> float:
+        return x / 0
+
+    assert check(double, stops).message == (
+        "Not yet. Your function stopped at `return x / 0`: `ZeroDivisionError: division by zero`"
+    )
     assert "takes 0 positional" in check(double, lambda: 42).message
 
 
@@ -45,9 +60,63 @@ def test_dots_are_unanswered(answer: Any) -> None:
     assert check("quick_start.words", answer).message == DOTS
 
 
-def test_an_answer_of_a_wrong_kind_is_a_hint() -> None:
-    assert "ValueError" in check("quick_start.words", "many").message
-    assert not check("quick_start.words", None)
+@pytest.mark.parametrize("name", [name for topic in TOPICS for name in exercise_names(topic)])
+def test_an_answer_of_another_kind_gets_a_line_that_says_so(name: str) -> None:
+    for other in OTHERS:
+        for answer in (other, lambda *_, other=other: other):
+            verdict = check(name, answer, **GIVEN.get(name, {}))
+            assert not verdict
+            assert verdict.message not in (DOTS, f"Not yet. {UNREADABLE}") or other is None
+            assert "Error" not in verdict.message and "\n" not in verdict.message
+
+
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        ("9350", "not text. Leave out the quotes"),
+        (["a"], "not text"),
+        (None, "not None"),
+        ({9350}, "a value of type `set`"),
+        (abs, "not a function"),
+        (float("nan"), "NaN"),
+        (9350 + 1j, "complex"),
+        ((9, 350), "1,000 is two"),
+        ([1, 2, 3], "One number is asked for, not 3."),
+        ([[1], [1, 2]], "differ in length"),
+    ],
+)
+def test_an_answer_that_is_no_number_is_named(answer: Any, hint: str) -> None:
+    assert hint in check("quick_start.words", answer).message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        9350.0,
+        np.int64(9350),
+        np.array([9350]),
+        [9350],
+        torch.tensor(9350.0, requires_grad=True),
+        Fraction(9350),
+        9350 + 0j,
+        xr.DataArray(9350),
+    ],
+)
+def test_a_number_may_come_in_any_form(answer: Any) -> None:
+    assert check("quick_start.words", answer)
+
+
+@pytest.mark.parametrize("form", [list, np.array, torch.tensor, lambda pair: np.c_[pair]])
+def test_two_numbers_may_come_in_any_form(form: Any) -> None:
+    assert check("crossbar.pair", form([85.0, 35.0]))
+    assert check("sbpca.by_hand", form([0.6, 0.8]))
+
+
+def test_a_function_must_be_one_and_may_return_single_precision() -> None:
+    assert "A function is asked for, not a number." in check("crossbar.quantise", 3).message
+    assert check(
+        "wires_faults_drift.farthest", lambda R, r, m, n: torch.tensor(1 / (R + (m + n) * r))
+    )
 
 
 @pytest.mark.parametrize("name", ["nothing.words", "quick_start.nothing", "quick_start"])

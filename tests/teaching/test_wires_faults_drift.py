@@ -31,7 +31,8 @@ WRONG = {
         (lambda R, r, m, n: 1 / (R + m * r), "one line"),
         (lambda R, r, m, n: 1 / (R + n * r), "one line"),
         (lambda R, r, m, n: R + (m + n) * r, "current flows"),
-        (lambda R, r, m, n: 1 / R, "in the drawing"),
+        (lambda R, r, m, n: R / (R + (m + n) * r), "the voltage across"),
+        (lambda R, r, m, n: 1 / R, "of the drawing"),
     ],
     "wires_faults_drift.weights_hit": [
         (lambda p: 2 * p, "at p = 1"),

@@ -32,8 +32,10 @@ topic is checked. A new module is a new set of exercises; nothing needs to be re
   one returns ``wrong("a hint that names what to look at, never the solution")``.
 - An answer can be a function. The check calls it on its own inputs, drawn from a seed. A function
   that returns nothing (its body is still ``...``) counts as unanswered.
-- An exception during a check becomes a hint that shows the error, so a check needs no ``try`` and
-  no tests of types.
+- An answer of another kind (text, None, a NaN, a function in place of a number) gets a hint of its
+  own, if the check reads it by ``judge``, ``number``, ``two`` or ``numbers``, and what a function
+  returns by ``outputs`` or ``parts``; ``Function`` is the annotation of an answer that is one. If
+  the reader's function stops, the hint names its line and the error. No check needs a ``try``.
 - Results of the reader's own run are passed by name, ``check("quick_start.first_step", answer,
   tree=tree)``, and arrive as keyword-only arguments of the exercise.
 - Compare numbers and arrays (numpy or torch) with ``close``: false for another shape and for NaN.

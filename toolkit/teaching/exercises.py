@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import pkgutil
+import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Number
+from textwrap import shorten
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,6 +21,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 DOTS = "Replace the dots in the cell above, then run both cells again."
+NAN = "There is a NaN in it: 0/0, perhaps, or the root of a negative number."
+UNREADABLE = "This answer cannot be read. Is it of the kind that the exercise asks for?"
 
 
 @dataclass(frozen=True)
@@ -65,8 +71,9 @@ def wrong(hint: str) -> Wrong:
 def exercise(name: str) -> Callable[[Exercise], Exercise]:
     """Mark a function of ``checks/<topic>.py`` as the check of the exercise ``"<topic>.<what>"``.
 
-    The function takes the answer (and any values that the notebook passes by name). It returns
-    None or a closing sentence if the answer is right, and ``wrong(hint)`` if it is not.
+    The function takes the answer, annotated as ``Function`` if it is one, and any values that the
+    notebook passes by name. It returns None or a closing sentence if the answer is right, and
+    ``wrong(hint)`` if it is not.
     """
 
     def mark(function: Exercise) -> Exercise:
@@ -86,13 +93,13 @@ def check(name: str, answer: Any, **given: Any) -> Verdict:
     if _has_dots(answer):
         return Verdict(False, DOTS)
     try:
-        result = find(_watched(answer) if callable(answer) else answer, **given)
+        result = find(_watched(answer) if _takes_function(find, answer) else answer, **given)
     except _UnansweredError:
         return Verdict(False, DOTS)
     except _KindError as error:
-        return Verdict(False, f"Not yet. {error}")
-    except Exception as error:
-        return Verdict(False, f"Not yet: checking it raised `{type(error).__name__}: {error}`")
+        result = wrong(str(error))
+    except Exception:  # of an answer that no line of the check foresaw
+        result = wrong(UNREADABLE)
     if isinstance(result, Wrong):
         return Verdict(False, f"Not yet. {result.hint}")
     return Verdict(True, f"Right. {result or ''}".strip())
@@ -110,13 +117,55 @@ def topics() -> tuple[str, ...]:
     return tuple(module.name for module in pkgutil.iter_modules(checks.__path__))
 
 
-def numbers(value: Any) -> Array:
-    """Return a number, list, array or tensor as an array of float64."""
+def numbers(value: Any, *, nan: bool = False) -> Array:
+    """Return a number, list, array or tensor as an array of float64.
+
+    Anything else ends the check with a hint, and so does a NaN, unless ``nan``.
+    """
     if isinstance(value, Tensor):
         value = value.detach().cpu()
     if isinstance(value, list | tuple):
-        value = [numbers(part) for part in value]
-    return np.asarray(value, dtype=float)
+        value = [numbers(part, nan=nan) for part in value]
+    try:
+        found = np.asarray(value)
+    except ValueError as error:
+        raise _KindError("The rows of the answer differ in length.") from error
+    except TypeError as error:
+        raise _KindError(_not_numbers(value)) from error
+    if found.dtype == object and all(isinstance(part, Number) for part in found.flat):
+        found = found.astype(float)  # fractions, decimals
+    if found.dtype.kind not in "biufc":
+        raise _KindError(_not_numbers(value))
+    if np.iscomplex(found).any():
+        raise _KindError("The answer is complex; a real one is asked for.")
+    real: Array = found.real.astype(float)
+    if not nan and np.isnan(real).any():
+        raise _KindError(NAN)
+    return real
+
+
+def number(value: Any) -> float:
+    """Return the one number that ``value`` holds; otherwise the check ends with a hint."""
+    found = numbers(value)
+    if found.size != 1:
+        comma = " A comma separates numbers: 1,000 is two." if isinstance(value, tuple) else ""
+        raise _KindError(f"One number is asked for, not {found.size}.{comma}")
+    return float(found.item())
+
+
+def two(value: Any, names: str) -> tuple[float, float]:
+    """Return the two numbers that ``value`` holds; the hint otherwise has ``names`` for them."""
+    found = numbers(value).ravel().tolist()
+    if len(found) != 2:
+        raise _KindError(f"Two numbers are asked for: {names}.")
+    return found[0], found[1]
+
+
+def parts(value: Any, *names: str) -> list[Array]:
+    """Return the arrays that a function returns together; the hint otherwise has their names."""
+    if not isinstance(value, list | tuple) or len(value) != len(names):
+        raise _KindError(f"Your function must return {', '.join(names)}, in this order.")
+    return [numbers(part) for part in value]
 
 
 def outputs(function: Function, cases: Iterable[tuple[Any, ...]]) -> Array:
@@ -133,7 +182,7 @@ def close(answer: Any, expected: Any, *, relative: float = 1e-6) -> bool:
     True if ``max|answer - expected| <= relative * max|expected|``. A NaN agrees with nothing. An
     array of one number counts as that number.
     """
-    mine, theirs = numbers(answer), numbers(expected)
+    mine, theirs = numbers(answer, nan=True), numbers(expected, nan=True)
     if mine.shape != theirs.shape and not mine.size == theirs.size == 1:
         return False
     scale = np.abs(theirs).max(initial=0.0)
@@ -146,12 +195,17 @@ def judge(
     """Compare an answer with the right one, then with known slips.
 
     Each row holds one or more values and, last, the sentence for an answer that is ``close`` to
-    one of them. An answer that matches no row gets the hint ``otherwise``.
+    one of them. An answer that matches no row gets the hint ``otherwise``, or one about its shape.
     """
+    found, wanted = numbers(answer), numbers(right[0])
     for row in (right, *slips):
-        if any(close(answer, value, relative=relative) for value in row[:-1]):
+        if any(close(found, value, relative=relative) for value in row[:-1]):
             sentence: str = row[-1]
             return sentence if row is right else wrong(sentence)
+    if wanted.size == 1:
+        number(answer)
+    elif found.shape != wanted.shape:
+        return wrong(f"It must have the shape {wanted.shape} here; yours has {found.shape}.")
     return wrong(otherwise)
 
 
@@ -179,14 +233,50 @@ def _has_dots(answer: Any) -> bool:
     return answer is ... or (isinstance(answer, tuple | list) and any(p is ... for p in answer))
 
 
+def _takes_function(find: Exercise, answer: Any) -> bool:
+    """Whether the exercise asks for a function; a hint if the answer is none, or should be none."""
+    wanted = next(iter(inspect.signature(find).parameters.values())).annotation == "Function"
+    if wanted and not callable(answer):
+        raise _KindError(f"A function is asked for, not {_kind(answer)}.")
+    if callable(answer) and not wanted:
+        raise _KindError("A value is asked for, not a function. Did you forget to call it?")
+    return wanted
+
+
 def _watched(function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap the reader's function: one that returns nothing counts as unanswered."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
-        result = function(*args, **kwargs)
+        try:
+            result = function(*args, **kwargs)
+        except Exception as error:
+            raise _KindError(_stopped(function, error)) from error
         if result is None or _has_dots(result):
             raise _UnansweredError
         return result
 
     return call
+
+
+def _stopped(function: Callable[..., Any], error: Exception) -> str:
+    """Say where the reader's function stopped, and why, in one line."""
+    file = getattr(getattr(function, "__code__", None), "co_filename", None)
+    lines = [f.line for f in traceback.extract_tb(error.__traceback__) if f.filename == file]
+    where = f" at `{shorten(lines[-1], 80)}`" if lines and lines[-1] else ""
+    return f"Your function stopped{where}: `{shorten(f'{type(error).__name__}: {error}', 160)}`"
+
+
+def _not_numbers(value: Any) -> str:
+    quotes = " Leave out the quotes." if isinstance(value, str) else ""
+    return f"Numbers are asked for, not {_kind(value)}.{quotes}"
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "None"
+    if isinstance(value, str | bytes):
+        return "text"
+    if isinstance(value, int | float):
+        return "a number"
+    return "a function" if callable(value) else f"a value of type `{type(value).__name__}`"

@@ -6,7 +6,16 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from toolkit.teaching.exercises import Array, Function, Wrong, exercise, judge, outputs, wrong
+from toolkit.teaching.exercises import (
+    Array,
+    Function,
+    Wrong,
+    exercise,
+    judge,
+    numbers,
+    outputs,
+    wrong,
+)
 from toolkit.training.layers.convolution import Geometry
 
 
@@ -45,12 +54,9 @@ def gradient(answer: Function) -> str | Wrong:
     expected = gradient.flatten(1)
     geometry = Geometry(kernel_size=(3, 3), padding=(1, 1, 1, 1))
     activations = geometry.patches(geometry.padded(inputs), bias=False)
-    found = torch.as_tensor(answer(activations, errors))
-    if found.shape == expected.T.shape:
+    found = numbers(answer(activations, errors))
+    if found.shape == tuple(expected.T.shape):
         return wrong("Transposed: outputs are the rows of the gradient.")
-    if found.shape != expected.shape:
-        shapes = tuple(expected.shape), tuple(found.shape)
-        return wrong("Here it should have the shape {}; yours has {}.".format(*shapes))
     reshaped = errors.reshape(-1, 4).T @ activations
     by_column = errors.transpose(1, 3).reshape(-1, 4).T @ activations
     means = expected / len(activations), expected / len(inputs)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from toolkit.crossbar import Converter
-from toolkit.teaching.exercises import Function, Wrong, close, exercise, judge, numbers, wrong
+from toolkit.teaching.exercises import Function, Wrong, close, exercise, judge, numbers, two, wrong
 
 RANGE = (10.0, 110.0)  # nS
 BITS, BOUND = 4, 1.5
@@ -33,11 +33,8 @@ def line_currents(answer: Function) -> str | Wrong:
 @exercise("crossbar.pair")
 def pair(answer: tuple[float, float]) -> str | Wrong:
     """The pair (G+, G-) in nS that holds half of w_max in a range of 10 to 110 nS."""
-    found = numbers(answer)
-    if found.shape != (2,):
-        return wrong("Give two numbers, (G+, G-).")
-    (plus, minus), (low, high) = found, RANGE
-    if 0 < np.abs(found).max() < 1e-3:
+    (plus, minus), (low, high) = two(answer, "(G+, G-)"), RANGE
+    if 0 < max(abs(plus), abs(minus)) < 1e-3:
         return wrong("That looks like siemens: give the numbers in nanosiemens.")
     if not (low <= plus <= high and low <= minus <= high):
         return wrong(f"A cell cannot leave its range: {low:g} to {high:g} nS.")

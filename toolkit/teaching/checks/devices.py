@@ -66,6 +66,9 @@ def pulses_needed(answer: float) -> str | Wrong:
 @exercise("devices.mystery")
 def mystery(answer: str) -> str | Wrong:
     """The formula that :func:`mystery_trains` was made with."""
+    names = "Answer with a name, in quotes: 'constant-step', 'linear-step' or 'pow-step'."
+    if not isinstance(answer, str):
+        return wrong(names)
     if answer == "pow-step":
         return (
             "Its steps shrink with the square of the distance to the end. That is not a straight "
@@ -78,7 +81,6 @@ def mystery(answer: str) -> str | Wrong:
         ("jump-table", "neurosim", "soft-bounds"),
         "Only the three formulas of the question are possible. Compare their rms.",
     )
-    names = "Answer with a name, in quotes: 'constant-step', 'linear-step' or 'pow-step'."
     return wrong(hints.get(answer, names))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import xarray as xr
 
 from toolkit.lowrank import SBPCA
-from toolkit.teaching.exercises import Wrong, exercise, judge, numbers, wrong
+from toolkit.teaching.exercises import Wrong, exercise, judge, number, wrong
 
 
 @exercise("quick_start.words")
@@ -26,10 +26,7 @@ def words(answer: float) -> str | Wrong:
 @exercise("quick_start.first_step")
 def first_step(answer: Any, *, tree: xr.DataTree) -> str | Wrong:
     """The step at which the first loss was measured with rank 8."""
-    rank, given = tree["training"]["rank"], numbers(answer)
-    if given.size != 1:
-        return wrong(f"One number is asked for, not {given.size}: the first of them.")
-    step = float(given.item())
+    rank, step = tree["training"]["rank"], number(answer)
     if step not in rank.step:
         return wrong(f"The steps go from {int(rank.step[0])} to {int(rank.step[-1])}.")
     if int(rank.sel(step=step)) != 8:

@@ -8,7 +8,17 @@ import xarray as xr
 from torch import Tensor
 
 from toolkit.lowrank import SBPCA, LowRank, captured_energy
-from toolkit.teaching.exercises import Function, Wrong, close, exercise, judge, outputs, wrong
+from toolkit.teaching.exercises import (
+    Function,
+    Wrong,
+    close,
+    exercise,
+    judge,
+    number,
+    outputs,
+    two,
+    wrong,
+)
 
 M, N = 128, 65
 
@@ -46,10 +56,10 @@ def macs(answer: Function) -> str | Wrong:
 @exercise("rank_block_batch.writes")
 def writes(answer: tuple[float, float]) -> str | Wrong:
     """How many times fewer array writes than SGD and MBGD: batch 64, rank 4, 128 x 65."""
-    sgd, mbgd = answer
+    sgd, mbgd = two(answer, "against SGD, against MBGD")
     if close(sgd, 1 / 16) or close(mbgd, 1 / 32):
         return wrong("How many times fewer: a number above 1.")
-    if close(answer, (32, 16)):
+    if close((sgd, mbgd), (32, 16)):
         return wrong("The other way round: the first is SGD, one write per sample.")
     if not close(sgd, 16):
         return wrong("SGD writes once for each of the 64 samples. And SBPCA, in a batch?")
@@ -63,14 +73,15 @@ def smallest_rank(answer: int | None, *, accuracy: xr.DataArray, full: float) ->
     """Smallest rank at which SBPCA's mean is within 2 points of the full gradient."""
     mean, svd = (accuracy.sel(estimator=e).mean("seed") for e in ("SBPCA", "truncated SVD"))
     ranks, theirs = ([int(k) for k in m["rank"][m >= full - 2]] for m in (mean, svd))
-    if answer == (ranks[0] if ranks else None):
+    rank = None if answer is None else number(answer)
+    if rank == (ranks[0] if ranks else None):
         return "One run of a few epochs, one learning rate: look at the spread over the seeds, too."
-    if answer in ranks:
+    if rank in ranks:
         return wrong("At that rank it is within 2 points, but there is a smaller one.")
-    if answer in theirs[:1]:
+    if rank in theirs[:1]:
         return wrong("That is the truncated SVD's. Select the estimator first.")
-    if answer in mean["rank"]:
-        return wrong(f"At rank {answer} the mean is {float(mean.sel(rank=answer)):.1f} %.")
+    if rank in mean["rank"]:
+        return wrong(f"At rank {rank:g} the mean is {float(mean.sel(rank=rank)):.1f} %.")
     return wrong("Take the mean over the seeds, then the ranks at which it is at least full - 2.")
 
 

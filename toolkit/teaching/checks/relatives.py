@@ -13,6 +13,8 @@ from toolkit.teaching.exercises import (
     exercise,
     judge,
     numbers,
+    parts,
+    two,
     wrong,
 )
 
@@ -22,7 +24,7 @@ M, N, K = 5, 7, 2
 @exercise("relatives.equal_memory")
 def equal_memory(answer: tuple[int, int]) -> str | Wrong:
     """Ranks of SBPCA and power iteration for what FeedbackPCA keeps at memory rank 8."""
-    sbpca, power = answer
+    sbpca, power = two(answer, "rank of SBPCA, rank of power iteration")
     words = FeedbackPCA(rank=1, memory_rank=8).words(128, 65)
     if close(sbpca, 1):
         return wrong("FeedbackPCA writes rank 1; what it keeps has rank 8.")
@@ -46,7 +48,7 @@ def merge(answer: Function) -> str | Wrong:
     rng = np.random.default_rng(8)
     left, right = rng.normal(size=(M, K)), rng.normal(size=(N, K))
     sigma, d, a = np.array([2.0, 0.5]), rng.normal(size=M), rng.normal(size=N)
-    p, q = (numbers(part) for part in answer(left, sigma, right, d, a))
+    p, q = parts(answer(left, sigma, right, d, a), "P", "Q")
     if p.shape == (M + 1, K) or q.shape == (N + 1, K):
         return wrong("A sample is one more column, not one more row.")
     if p.shape != (M, K + 1) or q.shape != (N, K + 1):
@@ -70,10 +72,10 @@ def mix(answer: Function) -> str | Wrong:
     rng = np.random.default_rng(9)
     left, right = (np.linalg.qr(rng.normal(size=(size, 2)))[0] for size in (M, N))
     s1, s2 = sigma = np.array([3.0, 0.7])
-    parts = s1, left[:, 0], right[:, 0], s2, left[:, 1], right[:, 1]
+    given = s1, left[:, 0], right[:, 0], s2, left[:, 1], right[:, 1]
     outers = []
     for sign in (1, -1):
-        x, y = (numbers(vector) for vector in answer(*parts, sign))
+        x, y = parts(answer(*given, sign), "the left vector", "the right vector")
         if x.shape != (M,) or y.shape != (N,):
             return wrong(f"One vector for each side, ({M},) and ({N},); not {x.shape}, {y.shape}.")
         outers.append(np.outer(x, y))
@@ -99,7 +101,7 @@ def feedback(answer: Function) -> str | Wrong:
     rng = np.random.default_rng(10)
     gradient, residual = rng.normal(size=(M, N)), rng.normal(size=(M, N))
     total = gradient + residual
-    written, kept = (numbers(part) for part in answer(gradient, residual, _rank_one))
+    written, kept = parts(answer(gradient, residual, _rank_one), "what is written", "what is kept")
     alone = _rank_one(gradient)
     writing = judge(
         written,

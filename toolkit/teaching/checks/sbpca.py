@@ -17,25 +17,28 @@ from toolkit.teaching.exercises import (
     judge,
     numbers,
     outputs,
+    parts,
+    two,
     wrong,
 )
 
 State: TypeAlias = tuple[Array, Array, Array]
 BATCH, M, N, RANK = 12, 5, 7, 2
+STATE = ("left", "sigma", "right")
 
 
 @exercise("sbpca.by_hand")
 def by_hand(answer: tuple[float, float]) -> str | Wrong:
     """X after one step: Delta = X = (1, 0), sigma 2, w 1/2, d = (1, 1), a = (1, 4)."""
-    x = numbers(answer)
-    if x.shape != (2,):
-        return wrong("X is one column of two numbers here: n = 2 and k = 1.")
+    x = two(answer, "X is one column, n = 2 and k = 1")
     if close(x, (0.6, 0.8)):
         return "One sample turns X by more than half a right angle: averaging is worth its cost."
     if close(x, (0.75, 1.0)):
         return wrong("The sum is right. What does qr do to a single column?")
     with np.errstate(all="ignore"):
         slope = x[1] / x[0]
+    if close(x, (-0.6, -0.8)):
+        return wrong("The line is right, and the length. Which sign has a vector over its length?")
     hints = {
         2: "The block's part is too large: it must be divided by something first.",
         4: "That is what the block says alone. What weight has the past?",
@@ -50,7 +53,7 @@ def block(answer: Function) -> str | Wrong:
     """One block of the recursion, by a function of (left, sigma, right, D, A, w, scale)."""
     state, errors, A, w = _a_block()
     D = 3.0 * errors
-    left, sigma, right = (numbers(part) for part in answer(*state, errors, A, w, 3.0))
+    left, sigma, right = parts(answer(*state, errors, A, w, 3.0), *STATE)
     expected = _published(w, D, A)
     if left.shape != (M, RANK) or sigma.shape != (RANK,):
         return wrong(
@@ -120,21 +123,19 @@ def contraction(answer: Function) -> str | Wrong:
 def silent_block(answer: Function) -> str | Wrong:
     """A block step that accepts sigma = 0, and is otherwise the same as the published one."""
     state, errors, activations, w = _a_block()
+    found = parts(answer(*state, errors, activations, w, 1.0), *STATE)
+    expected = _published(w, errors, activations)
+    if not all(map(close, found, expected)):
+        return wrong("Where sigma is not 0 the step must be exactly the old one. Is it, for qr?")
     with np.errstate(all="ignore"):
         after = answer(state[0], np.zeros(RANK), state[2], errors, activations, w, 1.0)
-        if not all(np.isfinite(numbers(part)).all() for part in after):
+        if not all(np.isfinite(numbers(part, nan=True)).all() for part in after):
             return wrong("With sigma = 0 and a block that has a gradient, something is not finite.")
         left, sigma, _ = answer(*state, 0 * errors, 0 * activations, w, 1.0)
     if not close(left, state[0], relative=1e-9):
         return wrong("A block without gradient must leave the directions where they are.")
     if not close(sigma, (1 - w) * state[1]):
         return wrong("A block without gradient must shrink sigma by 1 - w, and no more.")
-    found, expected = (
-        answer(*state, errors, activations, w, 1.0),
-        _published(w, errors, activations),
-    )
-    if not all(map(close, found, expected)):
-        return wrong("Where sigma is not 0 the step must be exactly the old one. Is it, for qr?")
     for share in (1e-13, 1e-200):  # directions do not depend on the gradient's scale
         faint = answer(state[0], share * state[1], state[2], share * errors, activations, w, 1.0)
         if not all(map(close, (faint[0], faint[2]), (expected[0], expected[2]))):

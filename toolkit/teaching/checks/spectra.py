@@ -30,7 +30,7 @@ def rank_for_energy(answer: Function) -> str | Wrong:
     cases = [((4.0, 2.0, 1.0), 0.9), ((4.0, 2.0, 1.0), 0.5), ((3.0, 3.0, 3.0, 3.0), 0.7)]
     arrays = [(np.array(values), share) for values, share in cases]
     expected, found = np.array([2, 1, 3]), outputs(answer, arrays)
-    if answer(np.ones(10), 1.0) > 10:
+    if outputs(answer, [(np.ones(10), 1.0)])[0] > 10:
         return wrong("All of the energy takes no more directions than there are.")
     return judge(
         found,

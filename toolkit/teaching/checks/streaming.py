@@ -11,6 +11,7 @@ from toolkit.teaching.exercises import (
     close,
     exercise,
     judge,
+    number,
     numbers,
     outputs,
     wrong,
@@ -44,7 +45,7 @@ def power_step(answer: Function) -> str | Wrong:
 @exercise("streaming.rounds")
 def rounds(answer: int) -> str | Wrong:
     """Whole rounds of bi-iteration for a factor of 1000 at r = 0.9."""
-    if 32 < float(answer) < 33:
+    if 32 < number(answer) < 33:
         return wrong("Not quite 1000 yet. Whole rounds.")
     return judge(
         answer,

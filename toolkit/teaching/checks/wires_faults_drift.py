@@ -20,8 +20,8 @@ def farthest(answer: Function) -> str | Wrong:
         (1 / (R + 2 * r), "That cell suffers least. Which one is farthest from V and I?"),
         (1 / (R + m * r), 1 / (R + n * r), "That is one line. The current returns by the other."),
         (through, "That is the resistance of the whole path. What current flows at 1 V?"),
-        otherwise="Follow the current in the drawing to the top right cell and down: m = 3, n = 2.",
-        relative=1e-9,
+        (R / through, "That is the voltage across the cell. What current does it drive?"),
+        otherwise="Follow the current down the first column and along the last row of the drawing.",
     )
 
 
@@ -54,7 +54,6 @@ def seconds_until(answer: Function) -> str | Wrong:
         (t0 * (1 / ratio - 1), "Negative times: look at the sign of the exponent."),
         (t0 * (share**-nu - 1), "To undo a power of ν, which power do you take?"),
         otherwise="Set (1 + t/t0) to the power −ν equal to the share, and solve for t.",
-        relative=1e-9,
     )
 
 

@@ -15,8 +15,9 @@ from toolkit.teaching.exercises import (
     close,
     exercise,
     judge,
-    numbers,
+    number,
     outputs,
+    two,
     wrong,
 )
 
@@ -59,10 +60,7 @@ def phases(answer: Function) -> str | Wrong:
     """SET and RESET phases of outer products of several patterns of signs."""
     lines = [np.array(line) for line in ([1.0, 0.0], [-2.0, -0.5], [0.3, -1.0], [0.0, 0.0])]
     cases = [*product(lines, lines)]
-    returned = [numbers(answer(u, v)) for u, v in cases]
-    if any(pair.shape != (2,) for pair in returned):
-        return wrong("Your function must return two numbers: SET phases, RESET phases.")
-    found = [(int(pair[0]), int(pair[1])) for pair in returned]
+    found = [two(answer(u, v), "SET phases, RESET phases") for u, v in cases]
     right = [_phases(u, v) for u, v in cases]
     if found == right:
         return "Non-negative factors take one phase, vectors of both signs four."
@@ -88,7 +86,7 @@ def bit_length(answer: float) -> str | Wrong:
         (4, "There it does not scatter at all. Can it be a little longer?"),
         (16 / 3, 6, "Slots are whole; and at 6 the deviation is already above a quarter."),
         otherwise="With fewer slots than pulses wanted, the count cannot reach its mean."
-        if answer < 4
+        if number(answer) < 4
         else "Set √(N (1 − N/BL)) at most N/4 with N = 4. Does a longer stream scatter more?",
     )
 
