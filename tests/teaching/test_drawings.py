@@ -7,7 +7,7 @@ import pytest
 
 from tests.test_notebooks import read
 from toolkit.teaching import drawing, drawing_names, series
-from toolkit.teaching.drawings import BLUE, HEIGHT, WIDTH
+from toolkit.teaching.drawings import BLUE, HEIGHT, SIGNS, WIDTH
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -56,6 +56,24 @@ def check_frame(root):
 def test_a_drawing_is_svg_within_its_frame(name):
     assert drawing(name).about.endswith(".")
     check_frame(ElementTree.fromstring(drawing(name)._repr_html_()))
+
+
+@pytest.mark.parametrize("name", ["crossbar", "wires"])
+def test_inputs_drive_columns_and_outputs_are_rows(name):
+    root = ElementTree.fromstring(drawing(name).svg)
+    at = {
+        each.text: (float(each.get("x")), float(each.get("y"))) for each in root.iter(f"{SVG}text")
+    }
+    volts, currents = ([at[f"{letter}{i}"] for i in "₀₁₂"] for letter in "VI")
+    assert len({y for _, y in volts}) == 1 and len({x for x, _ in currents}) == 1
+    assert all(y < below for (_, y), (_, below) in zip(volts, currents, strict=True))
+
+
+@pytest.mark.parametrize("name", drawing_names())
+def test_squares_of_both_signs_have_a_legend(name):
+    root = ElementTree.fromstring(drawing(name).svg)
+    signs = {group.get("fill") for group in root.iter(f"{SVG}g") if len(group)}
+    assert len(signs) < 2 or SIGNS in "".join(root.itertext())
 
 
 def test_an_unknown_drawing_is_refused():

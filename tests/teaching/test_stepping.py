@@ -99,6 +99,7 @@ def test_every_frame_stays_within_its_frame(name: str) -> None:
     assert len(set(texts)) == len(texts) == 5
     for root, _ in frames(name):
         check_frame(root)
+        assert "blue" in "".join(root.itertext()), "its colours have no legend"
 
 
 class Tags(HTMLParser):

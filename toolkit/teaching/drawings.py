@@ -15,6 +15,7 @@ BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 WIDTH, HEIGHT = 720, 230
 Point = tuple[float, float]
 INK = "currentColor"
+SIGNS = "blue: positive, orange: negative"  # of the squares of ``Drawing.cells``
 
 
 class Drawing:
@@ -158,8 +159,8 @@ def _crossbar(d: Drawing) -> None:
         for j in range(4):
             d.box(68 + 80 * j, y - 14, 24, 28, fill=GREEN, opacity=0.2 + 0.12 * ((i + 2 * j) % 5))
     d.words(214, 214, "inputs down, outputs to the right", size=13)
-    d.words(570, 50, "Ohm: each cell passes V G", size=14)
-    d.words(570, 78, "Kirchhoff: a line adds up", size=14)
+    d.words(570, 50, "Ohm: a cell carries G V", size=14)
+    d.words(570, 78, "Kirchhoff: currents of a row add up", size=14)
     d.words(570, 112, "I = Σ G V", size=17)
     d.words(570, 172, "A weight takes two cells:\nw = (G⁺ − G⁻) / (Gₘₐₓ − Gₘᵢₙ) · wₘₐₓ", size=13)
 
@@ -176,6 +177,7 @@ def _outer_products(d: Drawing) -> None:
     d.words(610, 70, "A batch of B samples:", size=14)
     d.words(610, 102, "G = Σ error activationᵀ", size=16)
     d.words(610, 140, "the sum of B outer products,\nof rank at most B", size=13)
+    d.words(598, 196, SIGNS, size=13)
 
 
 def _spectra(d: Drawing) -> None:
@@ -212,7 +214,7 @@ def _sbpca(d: Drawing) -> None:
     boxes = (
         ("X ← qr[past + Aᵀ(D Δ)]", "n × k"),
         ("Δ ← qr[past + Dᵀ(A X)]", "m × k"),
-        ("σ ← past + diag(Δᵀ G X)", "k"),
+        ("σ ← past + diag(ΔᵀDᵀ A X)", "k"),
     )
     for i, (name, size) in enumerate(boxes):
         d.box(20 + 238 * i, 80, 204, 56, name, fill=BLUE, opacity=0.15)
@@ -312,27 +314,32 @@ def _nonideal(d: Drawing) -> None:
 
 
 def _zigzag(x0: float, x1: float, y: float) -> list[Point]:
-    steps = 8
+    steps = 6
     middle = [
-        (x0 + (x1 - x0) * (0.2 + 0.6 * (i + 0.5) / steps), y + (5 if i % 2 else -5))
+        (x0 + (x1 - x0) * (0.2 + 0.6 * (i + 0.5) / steps), y + (4 if i % 2 else -4))
         for i in range(steps)
     ]
     return [(x0, y), (x0 + 0.2 * (x1 - x0), y), *middle, (x0 + 0.8 * (x1 - x0), y), (x1, y)]
 
 
 def _wires(d: Drawing) -> None:
+    for j in range(4):
+        x = 80 + 80 * j
+        d.words(x, 14, f"V{'₀₁₂₃'[j]}")
+        for i in range(3):
+            top = 26 + 62 * i
+            d.line(*((x + off, along) for along, off in _zigzag(top, top + 62, 0)), ink=BLUE)
     for i in range(3):
-        y = 60 + 55 * i
-        d.words(42, y, "V")
+        y = 88 + 62 * i
+        d.words(424, y, f"I{'₀₁₂'[i]}")
         for j in range(4):
-            x = 60 + 90 * j
-            d.line(*_zigzag(x, x + 90, y), ink=BLUE)
-            d.dot(x + 90, y, 7, GREEN if (i, j) != (1, 1) else ORANGE)
-    d.line((52, 30), (420, 30), arrow=True)
-    d.words(236, 16, "further along the wire, less voltage arrives", size=13)
-    d.words(590, 60, "wires: IR drop", size=15)
-    d.words(590, 106, "faults: a cell that\nno longer moves (orange)", size=15)
-    d.words(590, 160, "drift: G changes\nwhile nobody writes", size=15)
+            x = 80 + 80 * j
+            d.line(*_zigzag(x, x + 80, y), ink=ORANGE, arrow=j == 3)
+            d.dot(x, y, 8, INK if (i, j) == (1, 1) else GREEN)
+    d.words(184, 132, "stuck", size=13)
+    d.words(574, 40, "wires: each zigzag is a resistance;\nfar cells get less voltage", size=14)
+    d.words(580, 110, "faults: the G of a stuck cell\nno longer changes", size=14)
+    d.words(580, 180, "drift: G changes\nwhile nobody writes", size=14)
 
 
 def _convolution(d: Drawing) -> None:
@@ -389,7 +396,7 @@ _DRAWINGS: dict[str, tuple[Callable[[Drawing], None], str]] = {
     "writing": (_writing, "Pulses on rows and columns; cells move where both fire."),
     "real-devices": (_real_devices, "Conductance over pulses: SET saturates, RESET drops fast."),
     "nonideal": (_nonideal, "Pulses up and down that cancel in the sum are written all the same."),
-    "wires": (_wires, "Rows as chains of resistors; voltage falls along them."),
+    "wires": (_wires, "Columns and rows as chains of resistors; voltage falls along them."),
     "convolution": (_convolution, "A patch of a picture becomes a row of the matrix that is read."),
     "experiment": (
         _experiment,

@@ -17,7 +17,7 @@ from toolkit.checks import check_choice
 from toolkit.crossbar import get_device
 from toolkit.crossbar.phases import Phase, Write, make_update, write_phases
 from toolkit.lowrank import SBPCA, LowRank, TruncatedSVD, captured_energy
-from toolkit.teaching.drawings import BLUE, GREEN, INK, ORANGE, Drawing
+from toolkit.teaching.drawings import BLUE, GREEN, INK, ORANGE, SIGNS, Drawing
 
 OUTPUTS, INPUTS, BATCH, BLOCK, RANK = 5, 6, 12, 3, 2
 DEVICE = "EpiRAM"
@@ -140,15 +140,13 @@ def _draw_block(d: Drawing, errors: Tensor, activations: Tensor, done: int) -> N
     if not done:
         d.words(120, 70, "no block yet", size=13)
     for i in range(BATCH // BLOCK):
-        fill = BLUE if i < done else "none"
-        d.box(
-            14 + 54 * i, 124, 48, 20, f"{i + 1}", fill=fill, opacity=0.5 if i == done - 1 else 0.15
-        )
+        grey = 0.3 if i == done - 1 else 0.1
+        d.box(14 + 54 * i, 124, 48, 20, f"{i + 1}", fill=INK if i < done else "none", opacity=grey)
     d.words(120, 112, "blocks of the batch", size=13)
     width = 210 / (done + 1)
     for i in range(done + 1):
         name = f"{i}" if i else "past"
-        d.box(14 + width * i, 180, width, 20, name, fill=BLUE if i else ORANGE, opacity=0.15)
+        d.box(14 + width * i, 180, width, 20, name, fill=INK if i else "none", opacity=0.1)
     d.words(120, 168, "their weights", size=13)
 
 
@@ -163,6 +161,7 @@ def _draw_estimate(d: Drawing, estimate: LowRank, gradient: Tensor, every: list[
     d.cells(382, 56, estimate.right.T.tolist(), 20)
     d.words(442, 114, "Xᵀ")
     d.words(384, 30, "the estimate: k = 2 directions", size=13)
+    d.words(384, 212, SIGNS, size=13)
     d.words(524, 106, "=", size=20)
     for y, matrix, name in (
         (24, estimate.dense(), "estimate\nΔ σ Xᵀ"),
