@@ -117,7 +117,7 @@ def _recursion() -> Stepping:
         last = done * BLOCK
         text = f"Block {done} of {BATCH // BLOCK}: samples {last - BLOCK + 1} to {last}. "
         text += f"The past and the blocks read so far weigh 1/{done + 1} each. "
-        text = text if done else "Before the batch: what the batch before has left. "
+        text = text if done else "Before the batch: the past is what the last batch left. "
         d = Drawing(text.split(".")[0].split(":")[0])
         _draw_block(d, errors, activations, done)
         _draw_estimate(d, estimate, errors.T @ activations, estimates)
