@@ -43,6 +43,18 @@ Element.prototype.setAttribute = function (name, value) {
 for (const kind of ["pointerdown", "keydown"])
   addEventListener(kind, () => { window.touched = true }, {capture: true, once: true})
 """
+# What a question mark has opened closes with Escape and with a click elsewhere.
+_CLOSE_HELP = """
+let help
+addEventListener("click", (event) => {
+  const found = event.composedPath().find((one) => one.localName === "details")
+  if (help && help !== found) help.open = false
+  help = found
+}, true)
+addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && help) help.open = false
+}, true)
+"""
 # Modules of these pages import nothing: the browser reads them itself, quicker than Panel's shim.
 # Bokeh asks for the style of every line at every frame, in case a page sets it; ours do not.
 _QUICK = """
@@ -52,11 +64,17 @@ window.importShim = Object.assign(
 Bokeh.require("core/visuals/visual").VisualProperties.prototype._get_css_value = () => ""
 """
 # On a phone the sidebar would cover the page on arrival. Who has already used the page keeps it.
-_CLOSE_SIDEBAR = """
-if (innerWidth < 600 && !window.touched)
-  for (const document of Bokeh.documents)
-    for (const model of document._all_models.values())
-      if (model.data && model.data.sidebar_open) model.data.sidebar_open = false
+# The browser remembers light or dark for all pages.
+_READY = """
+for (const document of Bokeh.documents)
+  for (const {data} of document._all_models.values()) {
+    if (!data || data.sidebar_open === undefined) continue
+    if (innerWidth < 600 && !window.touched) data.sidebar_open = false
+    if (localStorage.theme === "dark") data.dark_theme = true
+    data.properties.dark_theme.change.connect(
+      () => { localStorage.theme = data.dark_theme ? "dark" : "light" }
+    )
+  }
 """
 # On a phone the knobs are a sheet below the figures, which stay in sight and can be scrolled.
 _SHEET = """
@@ -105,8 +123,8 @@ def page(key: str, *, sidebar: list[Any], main: list[Any]) -> pmui.Page:
     ``sidebar`` can be empty. There is no busy bar, as pages that move would always show it.
     """
     pn.state.on_session_destroyed(_forget_notifications)
-    if sidebar and pn.state.curdoc:
-        pn.state.curdoc.js_on_event("document_ready", CustomJS(code=_CLOSE_SIDEBAR))
+    if pn.state.curdoc:
+        pn.state.curdoc.js_on_event("document_ready", CustomJS(code=_READY))
     made = pmui.Page(
         meta_title=title(key),
         header=[Text(_header(key), sizing_mode="stretch_width", margin=0, stylesheets=[_FOCUS])],
@@ -130,7 +148,7 @@ def _template() -> str:
     return (
         '{% extends "base.html" %}{% block preamble %}{{ super() }}'
         f'<link rel="modulepreload" href="{widgets}">'
-        f"<script>{_NAMED_ICONS}</script>{{% endblock %}}"
+        f"<script>{_NAMED_ICONS}{_CLOSE_HELP}</script>{{% endblock %}}"
         f"{{% block postamble %}}<script>{_QUICK}</script>{{% endblock %}}"
     )
 
@@ -175,6 +193,7 @@ def slider(label: str, low: float, high: float, value: float, doc: str, **style:
     """A small slider over whole numbers if ``low`` is an int, else in steps of 0.01."""
     kind = pmui.IntSlider if isinstance(low, int) else partial(pmui.FloatSlider, step=0.01)
     bounds = {"start": low, "end": high, "value": value, "description": doc}
+    bounds["tooltips"] = False  # the label has the value
     return kind(label=label, **bounds, **(_SMALL | style))
 
 
