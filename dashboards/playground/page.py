@@ -19,7 +19,7 @@ import panel_material_ui as pmui
 from dashboards.app import site
 from dashboards.app.address import Address, Watched, join, number, parse, query_asked
 from dashboards.app.class_link import ClassLink, checked_title
-from dashboards.app.figure_pane import facts
+from dashboards.app.figure_pane import explanation, facts
 from dashboards.app.settings_text import knobs_of_query, query_of, task_of, validated
 from dashboards.app.share import Share
 from dashboards.app.site import Text, button, small
@@ -51,6 +51,12 @@ FIRST_STEPS = 25  # more than an epoch of the digits, so that every view shows s
 PATIENCE_S = 0.3  # for the first views
 BEGIN, PLAIN = f"device={site.CELL}", "device=digital"  # without a query; with all at its default
 MORE = "More knobs ▾"
+ABOUT_STATUS = (
+    "An epoch is a pass over the training set; the test accuracy is measured after each. Pulses "
+    "written are those of all cells together. Gradient memory is how many numbers (words) the "
+    "update of a batch takes, and their share of those of the whole gradient, one for each weight."
+)
+LESSON = ("08_relatives", "Training at equal memory")
 FIRST_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device")
 OWN_NAMES = ("views", "layer", "speed", "tour", "title")  # in the address, beside the knobs
 SPEEDS = {"none": 0, "1 step/s": 1} | {f"{n} steps/s": n for n in (2, 5, 10, 30, 100)}
@@ -243,7 +249,7 @@ class Playground:
             site.line(*buttons, *self.openers.values(), self.layer, self.speed),
             *self.panels.values(),
             self.network,
-            self.status,
+            pn.Row(self.status, Text(explanation(ABOUT_STATUS, LESSON), margin=(8, 10, 0, 0))),
             self.notice,
             self.figures.grid,
             sizing_mode="stretch_both",
@@ -295,7 +301,7 @@ class Playground:
         try:
             self.figures.show(names)
         except ValueError:
-            self._notify(f"Choose one to {MOST} views.", "info")
+            self._notify(f"At most {MOST} views, and at least one.", "info")
             self.choice.value = list(self.figures.shown)
         self._look()
 
@@ -474,7 +480,6 @@ def status_html(snapshot: Snapshot, pulses_a_step: float | None = None) -> str:
     accuracy = f"{snapshot.evaluations[-1, 2]:.1%}" if len(snapshot.evaluations) else "–"
     each = f" ({pulses_a_step:,.0f} a step)" if pulses_a_step else ""
     speed = f"{snapshot.steps_per_second:.0f}"
-    times = f"{held / full:.1f} times" if held > full else f"{held / full:.0%}"
     ranks = ", ".join(f"{name} {rank}" for name, rank in snapshot.layer_ranks.items())
     items = {
         "State": _state(snapshot),
@@ -482,12 +487,12 @@ def status_html(snapshot: Snapshot, pulses_a_step: float | None = None) -> str:
         "Epoch": f"{snapshot.epoch:.2f}",
         "Test accuracy": accuracy,
         "Pulses written": f"{snapshot.pulses:,}{each}",
-        "Gradient memory": f"{held:,} of {full:,} words ({times})",
+        "Gradient memory": f"{held:,} words ({held / full:.0%})",
         "Rank in use": ranks if snapshot.knobs["method"] != "sgd" else "full",
         "Speed": f"{speed} step{'' if speed == '1' else 's'}/s" if snapshot.running else "–",
         "Seed": f"{snapshot.knobs['seed']}",
     }
-    return facts(items, (9, 6, 6, 9, 23, 23, 16, 12, 3))
+    return facts(items, (9, 6, 6, 9, 23, 19, 16, 12, 3))
 
 
 def intro_html(snapshot: Snapshot, title: str = "", *, preview: int = 0) -> str:

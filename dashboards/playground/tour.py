@@ -118,10 +118,11 @@ class Tour:
         self.steps, self._changed, self._facts = steps, changed, facts
         self.place: int | None = None
         self._visit = _Visit()
-        self._text = Text("", sizing_mode="stretch_width", margin=(4, 10))
+        self._text = Text("", sizing_mode="stretch_width", margin=(4, 10, 0, 10))
+        self._seen = Text("", styles={"flex": "1 1 300px"}, margin=(4, 10))
         self.begin = button("Take the tour", variant="outlined")
         self._opens = {step.open: _opener(step.open) for step in steps if step.open}
-        self._next = button("Next", color="primary", visible=False)
+        self._next = button("Next", color="primary", disabled=True)
         self._back, self._skip, self._end = (
             button(label, variant="text") for label in ("Back", "Skip", "End the tour")
         )
@@ -147,8 +148,10 @@ class Tour:
         """Go to a step; beyond the last one the tour says that it is over."""
         self.place, self._visit = place, _Visit()
         if place is not None and not self.view.objects:
-            buttons = (*self._opens.values(), self._next, self._back, self._skip, self._end)
-            self.view.objects = [self._text, site.line(*buttons)]
+            # Next first: what a second click meets stays where it is
+            buttons = (self._next, *self._opens.values(), self._skip, self._back, self._end)
+            line = site.line(*buttons, self._seen, styles=site.CENTRED)
+            self.view.objects = [self._text, line]
         self.view.visible = place is not None
         self.begin.visible = place is None
         if place is not None:
@@ -157,20 +160,22 @@ class Tour:
 
     def _show(self, place: int) -> None:
         over, done = place >= len(self.steps), self._visit.done
-        self._next.visible = done
+        self._next.visible, self._next.disabled = not over, not done
         self._next.label = "I am back" if self.present.open else "Next"
         self._skip.visible, self._back.visible = not over and not done, place > 0
         for page, opener in self._opens.items():
             opener.visible = page == self.present.open and not over
+            opener.variant = "outlined" if done else "contained"
         title = f"{place + 1} of {len(self.steps)} · {self.present.title}"
         heading, text = ("Done", _over()) if over else (title, escape(self.present.text))
         ticks = "".join("●" if step < place + done else "○" for step in range(len(self.steps)))
         seen = f" {escape(self.present.seen)}" if self.present.seen else ""
         is_told = done and not self.present.open  # who is away has not seen it yet
-        end = f"<br><strong>Done ✓</strong>{seen}" if is_told else ""
+        end = f"<strong>Done ✓</strong>{seen}" if is_told else ""
+        self._seen.object = f'<p style="margin:0;font-size:14px" role="status">{end}</p>'
         self._text.object = (
             f'<p style="margin:0;font-size:14px" role="status"><strong>{escape(heading)}</strong> '
-            f'<span aria-hidden="true">{ticks}</span> {text}{end}</p>'
+            f'<span aria-hidden="true">{ticks}</span> {text}</p>'
         )
 
     def note(self, name: str, value: Any) -> None:

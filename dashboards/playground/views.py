@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dashboards.app.widgets import method_name
 from dashboards.playground.cost import COST
 from dashboards.playground.maps import MAPS, ON_CELLS
 from dashboards.playground.predictions import PREDICTIONS
@@ -58,7 +60,9 @@ def change_marks(snapshot: Snapshot) -> dict[str, Any]:
 
 
 def _name(value: Any) -> str:
-    return "preset" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None:
+        return "preset"
+    return f"{value:g}" if isinstance(value, float) else method_name(value)
 
 
 def _last_change(snapshot: Snapshot) -> str:
@@ -91,10 +95,21 @@ def _blank_accuracy() -> LiveFigure:
 
 
 def _draw_loss(live: LiveFigure, snapshot: Snapshot, past: Snapshot | None) -> str:
-    live.set_past(_losses(past))
+    live.set_past(_so_far(_losses(past), snapshot.step))
     live.set_columns(0, _losses(snapshot))
     live.set_columns(1, change_marks(snapshot))
     return "Loss" + _last_change(snapshot)
+
+
+def _so_far(past: dict[str, Any], step: int) -> dict[str, Any]:
+    """The run before as far as this one has come, and up to half further; all at step 0.
+
+    Its end moves seldom, as what changes is sent to the browser again.
+    """
+    if step == 0:
+        return past
+    end = 100 * 1.5 ** math.ceil(math.log(max(step / 100, 1), 1.5))
+    return {name: column[past["step"] <= end] for name, column in past.items()}
 
 
 def _losses(snapshot: Snapshot | None) -> dict[str, Any]:
@@ -109,7 +124,7 @@ def _accuracies(snapshot: Snapshot | None) -> dict[str, Any]:
 
 
 def _draw_accuracy(live: LiveFigure, snapshot: Snapshot, past: Snapshot | None) -> str:
-    live.set_past(_accuracies(past))
+    live.set_past(_so_far(_accuracies(past), snapshot.step))
     percent = _accuracies(snapshot)
     live.set_columns(0, percent)
     live.set_columns(1, percent)
@@ -193,7 +208,7 @@ VIEWS: dict[str, View] = {
         _draw_loss,
         "The error on the batches that the network trains on, lower is better; a grey line marks "
         "every change of a knob. A loss of 2.3 is pure guessing among ten classes. The pale curve "
-        "is the run before Reset.",
+        "is the run before Reset, as far as this one has come.",
         ("01_quick_start", "A first run"),
         recalls=True,
     ),
