@@ -55,7 +55,7 @@ class Scenario:
     def words(self, text: str) -> str:
         """``text`` with the measured accuracies in place."""
         found = {
-            f"{letter}{epochs}": f"{100 * run[epochs]:.0f} %"
+            f"{letter}{epochs}": f"{run[epochs]:.0%}"
             for letter, run in zip("abcd", self.measured(), strict=False)
             for epochs in EPOCHS
         }
@@ -79,7 +79,7 @@ SCENARIOS = (
     ),
     Scenario(
         "Rank 4 is enough",
-        "The gradient of this layer is a 128 x 65 matrix, yet four outer products a batch train as "
+        "The gradient of this layer is a 128 × 65 matrix, yet four outer products a batch train as "
         "well as the whole of it: {a20} against {b20} after 20 epochs, with a seventh of the "
         "memory.",
         "The curves by samples lie on each other. Lower Rank of run A until they part.",
@@ -135,8 +135,8 @@ SCENARIOS = (
         "Rank-sequential writing lets outer products cancel each other in pulses that both cost "
         "and disturb. Forming the sum first saves half of the pulses, and on a strongly "
         "curved cell the accuracy after ten epochs is {b10} against {a10}.",
-        "Pulses of the two runs, and which of them falls back later: curvature eats weights that "
-        "have come near their limits.",
+        "Pulses of the two runs, and which of them falls back later: curvature pulls weights back "
+        "that have come near their limits.",
         tuple(
             {
                 "device": "Ag:a-Si",
@@ -171,9 +171,10 @@ SCENARIOS = (
     ),
     Scenario(
         "The noise cliff",
-        "Cycle-to-cycle noise adds up with every pulse. At 5 % of the range a pulse training still "
-        "reaches {b20}, at 10 % only {c20}: the noise of writing has overtaken the writing.",
-        "Raise Cycle-to-cycle slowly while it trains, and look at the conductance maps.",
+        "Cycle-to-cycle noise adds up with every pulse. At 5% of the range a pulse training still "
+        "reaches {b20}, at 10% only {c20}: the noise of writing has overtaken the writing.",
+        "How far C stays behind. Then choose EpiRAM in the Playground and raise Cycle-to-cycle "
+        "(More knobs) while it trains.",
         (
             {"device": "EpiRAM"},
             {"device": "EpiRAM", "cycle_to_cycle": 0.05},
@@ -184,7 +185,8 @@ SCENARIOS = (
         "Training around dead cells",
         "Without faults the network reaches {a20}, with a tenth of the cells stuck {b20}, with two "
         "fifths {c20}: backpropagation through the array sees the faults and uses the other cells.",
-        "Add Stuck low and Stuck high in mid-run: accuracy drops, and comes back.",
+        "How near to each other they end. In the Playground, raise Stuck low and Stuck high (More "
+        "knobs) in mid-run: accuracy drops, and comes back.",
         (
             {"device": "EpiRAM"},
             {"device": "EpiRAM", "stuck_low": 0.05, "stuck_high": 0.05},
@@ -197,7 +199,8 @@ SCENARIOS = (
         "How many bits must a converter have?",
         "With 8 bits at both ends the network reaches {a20}, with 4 bits {b20}, with 3 bits {c20}: "
         "the errors of the last layer no longer fit between two steps.",
-        "In the Playground, lower the bits of DAC and ADC one at a time: which hurts first?",
+        "In the Playground, lower the bits of DAC and ADC (More knobs) one at a time: which hurts "
+        "first?",
         (
             {"device": "EpiRAM", "dac_bits": 8, "adc_bits": 8},
             {"device": "EpiRAM", "dac_bits": 4, "adc_bits": 4},
@@ -211,7 +214,8 @@ SCENARIOS = (
         "With a drift exponent of 0.05 and ten seconds between two updates the array forgets while "
         "it learns ({b20} after 20 epochs, {a20} without); at 0.1 and a hundred seconds it forgets "
         "faster than it learns ({c20}).",
-        "Set Time per step to 0 in mid-run: drift stops, and training catches up.",
+        "Which curves fall again. In the Playground, raise Drift and Time per step (More knobs), "
+        "then set Time per step to 0 in mid-run: drift stops, and training catches up.",
         (
             {"device": "EpiRAM"},
             {"device": "EpiRAM", "drift": 0.05, "seconds_per_step": 10.0},
@@ -283,7 +287,7 @@ def _thumbnail(scenario: Scenario) -> str:
         f'<figure style="margin:0"><svg viewBox="0 0 {width} {height}" preserveAspectRatio="none" '
         f'aria-hidden="true" style="width:100%;height:{height}px;border:solid #8888;'
         f'border-width:0 0 1px 1px">{"".join(lines)}</svg><figcaption style="font-size:12px">'
-        f"Test accuracy, {100 * low:.0f} to 100 %, over 20 epochs{_key(scenario)}</figcaption>"
+        f"Test accuracy, {100 * low:.0f} to 100%, over 20 epochs{_key(scenario)}</figcaption>"
         "</figure>"
     )
 
