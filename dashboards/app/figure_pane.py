@@ -124,7 +124,7 @@ def table(
     With ``numbers``, the first column names the rows and the others are right-aligned. ``colours``
     draws a bar before each row.
     """
-    side, wrap = ("right", "white-space:nowrap") if numbers else ("left", "overflow-wrap:anywhere")
+    side = "right" if numbers else "left"
     sides = ["left", *[side] * (len(headers) - 1)]
     head = "".join(
         f'<th scope="col" style="{_CELL}text-align:{aside}">{escape(name)}</th>'
@@ -133,7 +133,8 @@ def table(
     body = "".join(
         f"<tr>{_first(str(row[0]), numbers, colour)}"
         + "".join(
-            f'<td style="{_CELL}text-align:{side};{wrap}">{escape(str(item))}</td>'
+            f'<td style="{_CELL}text-align:{side};{_wrap(str(item), numbers)}">'
+            f"{escape(str(item))}</td>"
             for item in row[1:]
         )
         + "</tr>"
@@ -144,6 +145,13 @@ def table(
         '<table style="border-collapse:collapse;font-variant-numeric:tabular-nums">'
         f"{title if caption else ''}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
     )
+
+
+def _wrap(text: str, is_number: bool) -> str:
+    """Only long words are broken."""
+    if is_number:
+        return "white-space:nowrap"
+    return "overflow-wrap:anywhere" if max(map(len, text.split()), default=0) > 30 else ""
 
 
 def _first(text: str, is_name: bool, colour: str | None) -> str:

@@ -66,5 +66,6 @@ def yaml_upload(label: str) -> Upload:
         max_file_size=MAX_YAML_BYTES,
         variant="outlined",
         size="small",
+        sx={"fontSize": "0.8125rem"},  # as other small buttons have
         margin=(5, 4),
     )

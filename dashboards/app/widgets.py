@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import panel_material_ui as pmui
+import torch
 
 from toolkit.crossbar import Device, device_names, get_device
 from toolkit.lowrank import ESTIMATORS
@@ -25,6 +27,13 @@ from toolkit.training.experiment.knobs import (
 from toolkit.training.experiment.settings import Settings
 from toolkit.training.layers.convert import DIGITAL
 
+METHODS = {name: name.upper() for name in ("sbpca", "sbe", "svd", "lrt", "nmf", "sgd")} | {
+    "feedback": "FeedbackPCA",
+    "power": "power iteration",
+    "per-sample": "SGD, sample by sample",  # the Budget's
+    "accumulator": "SGD, one sum",
+    "mixed-precision": "SGD, mixed precision",
+}
 # A disabled knob must stay readable.
 _READABLE = {"& .MuiFormLabel-root.Mui-disabled": {"color": "text.secondary"}}
 
@@ -67,6 +76,11 @@ def show_fixed(name: str, widget: Any, value: Any) -> None:
     widget.value = value if isinstance(knob, Choice | Flag) else _text(value)
 
 
+def method_name(method: Any) -> str:
+    """What every page calls a method; links and files have the knob's value."""
+    return METHODS.get(method, str(method))
+
+
 def tooltip(knob: Knob) -> str:
     """The knob's effect, its unit, its symbol and the notebook that derives it."""
     return f"{describe(knob)} {reference(knob)}".strip()
@@ -103,14 +117,28 @@ def chosen_text(name: str, value: Any) -> str:
     return _about_device(get_device(value)) if name == "device" and value in device_names() else ""
 
 
+@cache
 def _about_device(device: Device) -> str:
-    noise = (
-        f"; a pulse varies by {device.cycle_to_cycle:.2g} of it" if device.cycle_to_cycle else ""
-    )
-    return (
+    noises = {
+        "a pulse varies by {:.3g}% of the range": device.cycle_to_cycle,
+        "a step varies by {:.3g}% of itself": device.step_noise,
+        "a write misses by {:.3g}% of the range": device.write_noise,
+    }
+    up, down = (_unevenness(device, direction) for direction in (1.0, -1.0))
+    parts = [
         f"{device.levels_up:.0f} pulses up and {device.levels_down:.0f} down cross the range, "
-        f"whose ends differ {device.on_off:.3g}-fold{noise} ({device.source.split(';')[0]})."
-    )
+        f"whose ends differ {device.on_off:.3g}-fold",
+        f"along it a step up changes {up:.2g}-fold and one down {down:.2g}-fold",
+        *(words.format(100 * noise) for words, noise in noises.items() if noise),
+    ]
+    return f"{'; '.join(parts)} ({device.source.split(';')[0]})."
+
+
+def _unevenness(device: Device, direction: float) -> float:
+    """The ratio of the steps of one pulse from its end of the range and nine tenths further."""
+    states = torch.tensor([0.0, 0.9] if direction > 0 else [1.0, 0.1], dtype=torch.float64)
+    first, last = (device.step(states, torch.full_like(states, direction)) - states).abs().tolist()
+    return max(first, last) / max(min(first, last), 1e-9)
 
 
 def show(widget: Any, value: Any) -> None:
@@ -131,7 +159,8 @@ def _widget(knob: Knob) -> Any:
     if isinstance(knob, Flag):
         return pmui.Checkbox(value=knob.default, **common)
     if isinstance(knob, Choice):
-        return pmui.Select(options=list(knob.objects), value=knob.default, **common)
+        names = {method_name(value): value for value in knob.objects}
+        return pmui.Select(options=names, value=knob.default, **common)
     assert isinstance(knob, Real | Whole)
     low, high = _bounds(knob)
     if knob.default is None and knob.none != "preset":  # None has its own meaning
@@ -141,6 +170,7 @@ def _widget(knob: Knob) -> Any:
         return pmui.Select(options=options, value=knob.none, **common)
     if knob.stops:
         value = knob.default if knob.default is not None else knob.stops[0]
+        common["tooltips"] = False  # the label has the value
         return pmui.DiscreteSlider(options=list(knob.stops), value=value, **common)
     slider = pmui.IntSlider if isinstance(knob, Whole) else pmui.FloatSlider
     extra = {} if isinstance(knob, Whole) else {"format": "0[.]000"}
@@ -150,6 +180,7 @@ def _widget(knob: Knob) -> Any:
         step=knob.step or (1 if isinstance(knob, Whole) else (high - low) / 100),
         value=min(max(low, 0), high) if knob.default is None else knob.default,
         disabled=knob.default is None,  # until the device sets it
+        tooltips=False,
         **extra,
         **common,
     )

@@ -11,6 +11,7 @@ import xarray as xr
 from bokeh.palettes import Viridis256
 
 from dashboards.app import site
+from dashboards.app.widgets import method_name
 from dashboards.race.page import query_of_runs
 from toolkit.crossbar.devices.presets import is_preset
 from toolkit.plots.budget import prefix
@@ -54,7 +55,7 @@ MEASURES = {
         "memory_words",
         "",
         about="Counted are numbers kept from one batch to the next. The Playground counts those of "
-        "the update that is being written, so there MBGD sample by sample is not 0.",
+        "the update that is being written, so there SGD sample by sample is not 0.",
     ),
 }
 
@@ -62,6 +63,11 @@ MEASURES = {
 def found(data: xr.Dataset, variable: str) -> Columns:
     """A variable of everything measured, by cell."""
     return {device: entries(data, device, variable) for device in map(str, data.device.values)}
+
+
+def told(text: str) -> str:
+    """The atlas's words, with the method named as on the other pages."""
+    return text.replace("MBGD", method_name("sgd")).replace("m n", "m × n")
 
 
 class Heat:
@@ -90,7 +96,7 @@ class Heat:
         entries = {entry for column in self.columns.values() for entry in column}
         head = "".join(f'<th scope="col" style="{_HEAD}">{escape(x)}</th>' for x in self.columns)
         body = "".join(
-            f'<tr><th scope="row" style="{_NAME}">{escape(name_of(entry))}</th>'
+            f'<tr><th scope="row" style="{_NAME}">{escape(told(name_of(entry)))}</th>'
             + "".join(self._cell(device, entry) for device in self.columns)
             + "</tr>"
             for entry in sorted(entries, key=lambda entry: (order.index(entry[0]), entry[1]))
@@ -105,7 +111,7 @@ class Heat:
         """What is shown, a bar of the colours between its ends, and what the star marks."""
         more = self.measure.more_is_better
         ends = [self.low, self.high] if more else [math.exp(self.high), math.exp(self.low)]
-        worst, best = (f"{self._short(end)} {'%' * more}".strip() for end in ends)
+        worst, best = (f"{self._short(end)}{'%' * more}" for end in ends)
         below = " or less" * more
         colours = ",".join(Viridis256[::51])
         return (
@@ -122,7 +128,7 @@ class Heat:
             return f'<td style="{_CELL}">–</td>'
         star = (device, entry) in self.advised
         about = (
-            f"{name_of(entry)} on {device}: {value} {self.measure.unit}".rstrip()
+            f"{told(name_of(entry))} on {device}: {value} {self.measure.unit}".rstrip()
             + f", {value.count} seeds"
             + ", advised" * star
         )
@@ -157,7 +163,7 @@ class Heat:
 
 
 def race_link(device: str, entry: Entry, rates: Columns) -> str:
-    """The address of a race of an entry against MBGD on the same cell; empty for own cells."""
+    """The address of a race of an entry against SGD on the same cell; empty for own cells."""
     if device != DIGITAL and not is_preset(device):
         return ""
     other: Entry = (SUM, 0) if entry != (SUM, 0) else (SINGLE, 0)

@@ -23,7 +23,7 @@ from dashboards.app.downloads import Download, export_buttons
 from dashboards.app.figure_pane import WHOLE, FigurePane
 from dashboards.app.site import Text, Visitor
 from dashboards.app.uploads import yaml_upload
-from dashboards.atlas.heat import MEASURES, Heat, found
+from dashboards.atlas.heat import MEASURES, Heat, found, told
 from toolkit.crossbar import Device, device_names, get_device, open_device
 from toolkit.plots import LiveFigure
 from toolkit.plots.atlas import trade_off
@@ -51,12 +51,11 @@ MEMORY = {
 }
 _ABOUT = (
     "Every algorithm on every kind of cell: means over seeds, brighter is better. Point at a "
-    "number for its 95 % interval; a click opens the algorithm in the Race, beside MBGD on the "
-    "same cells. k is the rank of an update; r is the rank of the memory in which mixed precision "
-    "and Tiki-Taka v2 keep what is not yet written. MBGD (mini-batch gradient descent) is the "
-    "method sgd of the other pages, FeedbackPCA the method feedback. “One sum” adds up a batch's "
-    "outer products and writes the sum (scheme rank-sum); “sample by sample” writes one outer "
-    "product after another (scheme rank-sequential)."
+    "number for its 95% interval; a click opens the algorithm in the Race, beside SGD on the same "
+    "cells. k is the rank of an update. “One sum” adds up a batch's outer products and writes the "
+    "sum (scheme rank-sum); “sample by sample” writes one after another (rank-sequential). With "
+    "mixed precision, Tiki-Taka, AGAD and residual learning, an update goes through a memory (of "
+    "rank r, if one is named) or a second array before it reaches the weights."
 )
 _ABOUT_OWN = "Trains every algorithm on that cell, which takes some minutes, and adds a column."
 NONE_FITS = "no algorithm measured here keeps so few numbers."
@@ -107,7 +106,7 @@ class Atlas:
                 "measure": site.select("Show", list(MEASURES), "What the colours show.", **wide),
                 "memory": site.select(
                     "Digital memory",
-                    {name.replace("m n", "m × n"): name for name in MEMORY},
+                    {name.replace("m n", "m × n").replace(" %", "%"): name for name in MEMORY},
                     "Most numbers that the advised algorithm, marked by a star, may keep.",
                     **wide,
                 ),
@@ -141,7 +140,7 @@ class Atlas:
 
     def view(self) -> pn.viewable.Viewable:
         """The table, what it says, and its file."""
-        about = f'<p style="margin:6px 0;max-width:75em">{escape(_ABOUT)}</p>'
+        about = f'<p style="margin:6px 0;max-width:85em;font-size:14px">{escape(_ABOUT)}</p>'
         return pn.Column(
             self.notice,
             Text(about, sizing_mode="stretch_width", margin=(0, 10)),
@@ -183,7 +182,7 @@ class Atlas:
         accuracy = entries(data, device)
         spent = entries(data, device, MEASURES[cost].variable)
         points = {
-            name_of(entry): (spent[entry].mean, accuracy[entry].mean)
+            told(name_of(entry)): (spent[entry].mean, accuracy[entry].mean)
             for entry in accuracy.keys() & spent.keys()
         }
         unit = MEASURES[cost].unit
@@ -260,13 +259,17 @@ class Atlas:
 def _advice_html(advice: dict[str, Recommendation | None], basis: str) -> str:
     lines = "".join(
         f"<li><strong>{escape(name)}</strong>: "
-        + (escape(f"{name_of((one.algorithm, one.rank))}. {one.reason}") if one else NONE_FITS)
+        + (
+            escape(told(f"{name_of((one.algorithm, one.rank))}. {one.reason}"))
+            if one
+            else NONE_FITS
+        )
         + "</li>"
         for name, one in advice.items()
     )
     return (
-        '<h2 style="font-size:16px;margin:10px 0 4px">Advised ★</h2><ul style="margin:0">'
-        f'{lines}</ul><p style="margin:6px 0">{escape(basis)}</p>'
+        '<h2 style="font-size:16px;margin:10px 0 4px">Advised ★</h2><ul style="margin:0;'
+        f'font-size:14px">{lines}</ul><p style="margin:6px 0;font-size:14px">{escape(basis)}</p>'
     )
 
 

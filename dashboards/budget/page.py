@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Iterable
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -24,6 +25,7 @@ from dashboards.app.downloads import Download, export_buttons
 from dashboards.app.figure_pane import WHOLE, FigurePane, explanation, facts, grid, table
 from dashboards.app.settings_text import MAX_YAML_BYTES
 from dashboards.app.uploads import yaml_upload
+from dashboards.app.widgets import method_name
 from dashboards.budget.networks import (
     layers_by_name,
     layers_of_query,
@@ -115,6 +117,10 @@ def computed(asked: Asked) -> xr.Dataset:
 prices = cache(read_prices)
 
 
+def _named(methods: Iterable[str]) -> dict[str, str]:
+    return {method_name(method): method for method in methods}
+
+
 class Budget:
     """The page of one visitor, set up from the query of its URL."""
 
@@ -144,7 +150,7 @@ class Budget:
         names = [*network_names(), OWN]
         methods = pmui.MultiChoice(
             label="Methods",
-            options=list(budget_methods()),
+            options=_named(budget_methods()),
             value=METHODS,
             description="Estimators of factors, and three ways without them.",
             **wide,
@@ -170,7 +176,7 @@ class Budget:
                 "endurance": select("Endurance", _LIVES, "Pulses that a cell endures.", **wide),
                 "shown": select(
                     "Layers of",
-                    list(budget_methods()),
+                    _named(budget_methods()),
                     "Method in table and points.",
                     value="sbpca",
                     width=190,
@@ -310,18 +316,23 @@ class Budget:
     def _draw(self) -> None:
         one, rank = self._one(), int(self.found.attrs["rank"])
         method, shares = str(one["algorithm"].values), self._state.widgets["bars"].value == BARS[1]
+        names = [method_name(each) for each in self.found["algorithm"].values]
+        shown = self.found.assign_coords(algorithm=names)
         for name in ("energy", "time"):
             if shares != self._shares:  # an axis is linear or logarithmic for good
-                figure = stacked_parts(self.found, name, shares=shares)
+                figure = stacked_parts(shown, name, shares=shares)
                 self.panes[name].replace(LiveFigure(figure, follow="x"))
-            show_parts(self.panes[name].live, self.found, name, shares=shares)
+            show_parts(self.panes[name].live, shown, name, shares=shares)
             self.panes[name].caption(part_title(name, shares=shares))
         self._shares = shares
         show_numbers(self.panes["numbers"].live, one, rank)
         self.panes["numbers"].caption(numbers_title(rank))
-        self._sentence.object = f'<p style="margin:6px 0">{escape(sentence(one, method))}</p>'
+        self._sentence.object = (
+            f'<p style="margin:6px 0;font-size:14px">{escape(sentence(one, method))}</p>'
+        )
         self._facts.object = facts(facts_of(one))
-        title = f"Layers with {method}; pulses and trainings are estimates, not from a run"
+        title = f"Layers with {method_name(method)}"
+        title += "; pulses and trainings are estimates, not from a run"
         rows = table(HEADERS, layer_rows(one), title, numbers=True)
         self._layers.object = (
             '<div tabindex="0" role="region" aria-label="Layers" style="overflow-x:auto">'

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from dashboards.app.widgets import method_name
 from toolkit.budget import DENSE
 from toolkit.plots.budget import prefix
 
@@ -70,8 +71,9 @@ def sentence(one: xr.Dataset, method: str) -> str:
         largest, whole = str(shares.idxmax()), float(shares.sum())
         share = float(shares.max()) / whole
         amount = "most" if share > 0.5 else "the largest share"
-        parts.append(f"{_part(largest, method)} {amount} of the {name} ({100 * share:.0f} %)")
-    text = f"With {method}, {parts[0]}, and {parts[1]}"
+        parts.append(f"{_part(largest, method)} {amount} of the {name} ({share:.0%})")
+    name = method_name(method)
+    text = f"With {name}, {parts[0]}, and {parts[1]}"
     if method in DENSE:
         gradient = "the whole gradient, m outputs × n inputs numbers, for every layer"
         return f"{text}. It holds {'no gradient' if method == 'per-sample' else gradient}."

@@ -232,7 +232,7 @@ def _summary(fit: Fit) -> str:
             "Trains": fit.trains,
             "Steps used": f"{len(fit.residuals):,} ({fit.left_out:,} omitted near the bounds)",
             "Range": f"{low * factor:.3g} to {high * factor:.3g} {unit}",
-            "rms residual": f"{100.0 * fit.rms:.3g} % of the range",
+            "rms residual": f"{100.0 * fit.rms:.3g}% of the range",
         }
     )
     found = line + table(["parameter", "value", "standard error"], fit_rows(fit))

@@ -39,7 +39,7 @@ _ABOUT = {
 }
 _COMPUTING = '<p role="status" style="margin:12px">Computing the write …</p>'
 _FURTHER = (
-    "More than 100 %: noise and uneven steps have left the weights further from the wanted change "
+    "More than 100%: noise and uneven steps have left the weights further from the wanted change "
     "than if nothing had been written."
 )
 _NEXT, _PREVIOUS = "M9 5l8 7-8 7z", "M15 5l-8 7 8 7z"

@@ -21,7 +21,7 @@ from dashboards.app.address import Address, one_of, parse, query_asked
 from dashboards.app.figure_pane import WHOLE, FigurePane, explanation, grid, table
 from dashboards.app.settings_text import knobs_of_query, query_of, task_of
 from dashboards.app.site import Text
-from dashboards.app.widgets import chosen_text, live_widgets, moving_along, show
+from dashboards.app.widgets import chosen_text, live_widgets, method_name, moving_along, show
 from dashboards.race.track import BUDGETS, Point, Track, standings
 from toolkit.lowrank import estimator_knobs
 from toolkit.plots import LiveFigure
@@ -34,7 +34,8 @@ from toolkit.training.live.live_run import LiveRun
 from toolkit.training.live.snapshot import Snapshot
 
 FRAME_MS = 120
-FIGURE_HEIGHT = "clamp(270px, calc(100vh - 480px), 560px)"  # the knobs are to be seen, too
+FIGURE_HEIGHT = "clamp(240px, calc(100vh - {}px), 560px)"  # the knobs are to be seen, too
+AROUND, EACH = 285, 83  # pixels around the figures, and more for each run
 KNOB = 168  # pixels: a run's seven knobs stand side by side on a laptop
 LETTERS = "abcd"
 SHOWN_KNOBS = ("method", "rank", "block_size", "batch_size", "learning_rate", "device", "scheme")
@@ -61,8 +62,6 @@ SCHEMES = {
     "rank-sequential": "Rank-sequential: the outer products are written one after another.",
     "rank-sum": "Rank-sum: the outer products are added up first, and their sum is written.",
 }
-METHODS = {name: name.upper() for name in ("sbpca", "sbe", "svd", "lrt", "nmf", "sgd")}
-METHODS["feedback"] = "FeedbackPCA"
 
 
 class RaceRun:
@@ -81,25 +80,13 @@ class RaceRun:
             label = f"{letter.upper()}: {widget.label}"
             widget.param.update(label=label, width=KNOB, sx={**(widget.sx or {}), **one_line})
             widget.param.watch(lambda event, name=name: self._turn(name, event.new), "value")
-        self.others = Text("", sizing_mode="stretch_width", margin=(0, 5))
-        self.heading = Text("", margin=(6, 0, 2, 0))
         self.follow(self.live.snapshot.knobs)
 
-    def rename(self, name: str, colour: str) -> None:
-        """Set the name above the run's knobs."""
-        self.name = name
-        self.heading.object = (
-            f'<h2 style="margin:0;font-size:15px;border-left:6px solid {colour};'
-            f'padding-left:8px">{escape(name)}</h2>'
-        )
-
-    def card(self) -> pn.viewable.Viewable:
-        """The run's knobs, in a line under its name."""
+    def card(self, colour: str) -> pn.viewable.Viewable:
+        """The run's knobs, in a line beside its colour."""
         shown = (self.widgets[name] for name in SHOWN_KNOBS)
-        knobs = pn.FlexBox(*shown, sizing_mode="stretch_width")
-        return pn.Column(
-            self.heading, knobs, self.others, margin=(0, 8), sizing_mode="stretch_width"
-        )
+        styles = {"border-left": f"6px solid {colour}"}
+        return pn.FlexBox(*shown, sizing_mode="stretch_width", margin=(3, 10), styles=styles)
 
     def follow(self, knobs: Any) -> None:
         """Set the widgets to the run's values."""
@@ -116,11 +103,6 @@ class RaceRun:
         if self._answered != snapshot.answered == self.live.asked:  # no other knob is on its way
             self._answered = snapshot.answered
             self.follow(snapshot.knobs)
-        chosen = [chosen_text(name, snapshot.knobs[name]) for name in ("method", "device")]
-        if snapshot.knobs["device"] != DIGITAL:
-            chosen.append(SCHEMES[snapshot.knobs["scheme"]])
-        besides = others_text(snapshot.knobs)
-        self.others.object = site.small(" ".join(text for text in (*chosen, besides) if text))
         now = time.monotonic()
         if snapshot.running:
             self._seconds += now - self._seen_at
@@ -182,6 +164,7 @@ class Race:
         self.intro = Text("", sizing_mode="stretch_width", margin=(8, 10, 0, 10))
         wide = {"overflow-x": "auto"}
         self.table = Text("", sizing_mode="stretch_width", margin=(4, 10), styles=wide)
+        self.about = Text("", sizing_mode="stretch_width", margin=(2, 10))
         self.notice = Text("", sizing_mode="stretch_width", margin=(0, 10))
         self.address = Address()
         self._visitor = site.Visitor()
@@ -205,13 +188,14 @@ class Race:
 
     def view(self) -> pn.viewable.Viewable:
         """Buttons, runs, figures and standings."""
-        cards = [run.card() for run in self.runs]
-        panes = (FigurePane(live, height=FIGURE_HEIGHT) for live in (self.loss, self.accuracy))
+        cards = [run.card(colour) for run, (colour, _) in zip(self.runs, RUN_STYLES, strict=False)]
+        height = FIGURE_HEIGHT.format(AROUND + EACH * len(cards))
+        panes = (FigurePane(live, height=height) for live in (self.loss, self.accuracy))
         figures = grid(*panes, least="300px", share="40%")
         figures.styles = {**figures.styles, **WHOLE}
         bar = pn.FlexBox(self.start, self.pause, self.reset, self.new_seed, self.axis, self.counts)
         intro = pn.Row(self.intro, Text(explanation(ABOUT, LESSON), margin=(8, 10, 0, 0)))
-        parts = intro, bar, self.notice, figures, self.table, *cards
+        parts = intro, bar, self.notice, figures, self.table, *cards, self.about
         return pn.Column(*parts, sizing_mode="stretch_both", styles=WHOLE)
 
     def page(self) -> pmui.Page:
@@ -256,8 +240,8 @@ class Race:
         axis = self.axis.value
         knobs = [run.live.snapshot.knobs for run in self.runs]
         names = run_names(knobs)
-        for run, name, (colour, _) in zip(self.runs, names, RUN_STYLES, strict=False):
-            run.rename(name, colour)
+        for run, name in zip(self.runs, names, strict=True):
+            run.name = name
         for i, run in enumerate(self.runs):
             x, band, measured = run.track.column(axis), len(self.runs) + i, run.track.measured()
             tested = x[measured]
@@ -275,6 +259,7 @@ class Race:
             live.figure.xaxis.axis_label = AXES[axis]
             live.name_curves(names)
         self.table.object = standings_html(self.runs, self.seeds)
+        self.about.object = about_html(knobs)
         self.intro.object = intro_html(knobs)
         self.address.keep(query_of_runs(knobs, axis, self.seeds))
         self.counts.object = counts_html(knobs, axis, self.seeds)
@@ -325,17 +310,25 @@ def run_names(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     for letter, run in zip(LETTERS.upper(), runs, strict=False):
         used = estimator_knobs(run["method"])
         own = [name for name in differ if name in used or name not in of_estimators]
-        parts = [_part(name, run[name]) for name in own]
+        parts = [_part(name, run) for name in own]
         names.append(f"{letter}: {', '.join(parts)}" if parts else f"Run {letter}")
     return names
 
 
-def _part(name: str, value: Any) -> str:
-    knob = knobs_of(Settings)[name]
-    if name == "method":
-        return METHODS.get(value, str(value))
-    shown = str(knob.none if value is None else value)
-    return shown if isinstance(knob, Choice) else f"{(knob.label or name).lower()} {shown}"
+def _part(name: str, run: Mapping[str, Any]) -> str:
+    knob, value = knobs_of(Settings)[name], run[name]
+    if value is None:
+        value = _of_device(run["device"]).get(name, knob.none)
+    if isinstance(knob, Choice):
+        return method_name(value)
+    label = knob.label or name
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{label if label.isupper() else label.lower()} {text}"
+
+
+@cache
+def _of_device(device: Any) -> dict[str, float]:
+    return Settings(device=device).nonidealities()
 
 
 def against_best(
@@ -363,14 +356,27 @@ def _percent(fraction: float) -> str:
     return "–" if math.isnan(fraction) else f"{fraction:.1%}"
 
 
+def about_html(runs: Sequence[Mapping[str, Any]]) -> str:
+    """What the methods, devices and schemes are, each once, and what else a run has set."""
+    said = []
+    for letter, run in zip(LETTERS.upper(), runs, strict=False):
+        for name in ("method", "device"):
+            if text := chosen_text(name, run[name]):
+                said.append(f"{method_name(run[name])}: {text}")
+        if run["device"] != DIGITAL:
+            said.append(SCHEMES[run["scheme"]])
+        if besides := others_text(run):
+            said.append(f"Run {letter} besides: {besides}.")
+    return site.small(" ".join(dict.fromkeys(said)))
+
+
 def others_text(knobs: Any) -> str:
     """The live knobs without a widget in a run whose values are not the defaults."""
-    texts = [
+    return ", ".join(
         f"{knob.label} {knobs[name]}"
         for name, knob in knobs_of(Settings).items()
         if is_live(knob) and name not in SHOWN_KNOBS and knobs[name] != knob.default
-    ]
-    return f"Besides: {', '.join(texts)}" if texts else ""
+    )
 
 
 def intro_html(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -391,7 +397,7 @@ def counts_html(runs: Sequence[Any], along: str = "samples", seeds: int = 1) -> 
     seed = runs[0].get("seed", 0)
     last = f" to {(seed + seeds - 1) % 2**32}" if seeds > 1 else ""
     return (
-        f"Seed of all: {seed}{last}. Number of runs: {_links(counts, len(runs))} "
+        f"Seed of all: {seed}{last}. Begin anew with {_links(counts, len(runs))} runs. "
         f'<span title="Each run trains with so many seeds at once: the curves are means">'
         f"Seeds of each: {_links(each, seeds)}</span>"
     )

@@ -21,10 +21,12 @@ from toolkit.plots.variables import AXES, compared, comparison
 _HEIGHT = "max(300px, calc(100vh - 420px))"
 _ABOUT = (
     "The same variable of every open run, in the colour of its name. Choose under Over whether "
-    "runs are compared at equal steps, samples or pulses: who leads may depend on it."
+    "runs are compared at equal steps, samples or pulses: who leads may depend on it. A log axis "
+    "below suits runs of unlike length."
 )
 _DEFAULTS = ("loss", "test_accuracy")
 _NAMES = ("left", "right")
+_AXES = (*_NAMES, "below")
 
 
 class Comparison:
@@ -54,7 +56,7 @@ class Comparison:
         self.over = site.select("Over", over, doc, value="step", width=190)
         self.logs = [
             pmui.Checkbox(label=f"log axis, {side}", value=side == "left", margin=(10, 4))
-            for side in _NAMES
+            for side in _AXES
         ]
         for widget in (*self.variables, self.over, *self.logs):
             widget.param.watch(lambda _: self._turn(), "value")
@@ -101,8 +103,16 @@ class Comparison:
             self.text.object, self._figures.objects = _NOTHING, []
             return
         lives = [
-            LiveFigure(comparison(self._training, one.value, over=self.over.value, log=log.value))
-            for one, log in zip(self.variables, self.logs, strict=True)
+            LiveFigure(
+                comparison(
+                    self._training,
+                    one.value,
+                    over=self.over.value,
+                    log=log.value,
+                    log_over=self.logs[-1].value,
+                )
+            )
+            for one, log in zip(self.variables, self.logs, strict=False)
         ]
         if not self._panes:
             self._panes = [
@@ -141,7 +151,7 @@ class Comparison:
             if widget.value != default
         ]
         pairs += [("over", self.over.value)] if self.over.value != "step" else []
-        logs = ",".join(s for s, log in zip(_NAMES, self.logs, strict=True) if log.value)
+        logs = ",".join(s for s, log in zip(_AXES, self.logs, strict=True) if log.value)
         return pairs + ([("log", logs or "none")] if logs != "left" else [])
 
     def take(self, asked: dict[str, str]) -> None:
@@ -154,13 +164,15 @@ class Comparison:
         """
         over = value_of("over", self.over, asked.pop("over", "step"))
         logs = asked.pop("log", "left").split(",")
-        if not set(logs) <= {*_NAMES, "none"}:
-            raise ValueError(f"log must name left, right or none; got {','.join(logs)[:40]!r}")
+        if not set(logs) <= {*_AXES, "none"}:
+            raise ValueError(
+                f"log must name left, right, below or none; got {','.join(logs)[:40]!r}"
+            )
         for side, widget in zip(_NAMES, self.variables, strict=True):
             if f"compare_{side}" in asked:
                 self._asked[widget.label] = asked.pop(f"compare_{side}")
         self.over.value = over
-        for side, log in zip(_NAMES, self.logs, strict=True):
+        for side, log in zip(_AXES, self.logs, strict=True):
             log.value = side in logs
 
 

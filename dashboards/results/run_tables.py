@@ -7,6 +7,7 @@ from typing import Any
 
 import xarray as xr
 
+from dashboards.app.widgets import method_name
 from toolkit.results.schema import last_fit
 from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.settings import Settings, present_names
@@ -63,9 +64,8 @@ def differences(trees: dict[str, xr.DataTree]) -> Table:
     rows = []
     for name, tree in trees.items():
         training = tree["training"].to_dataset() if "training" in tree else xr.Dataset()
-        rows.append(
-            [name, *_state(training), *(str(settings[name].get(key, "–")) for key in differ)]
-        )
+        own = (_shown(key, settings[name].get(key, "–")) for key in differ)
+        rows.append([name, *_state(training), *own])
     labels = [_label(name) for name in differ]
     headers = ["run", "steps", "samples", "pulses", "test accuracy", *labels]
     changed = [_changes(tree) for tree in trees.values()]
@@ -79,11 +79,16 @@ def _label(name: str) -> str:
     return str(getattr(knobs_of(Settings).get(name), "label", None) or name)
 
 
+def _shown(name: str, value: Any) -> str:
+    return method_name(value) if name == "method" else str(value)
+
+
 def _changes(tree: xr.DataTree) -> str:
     """The live changes of a run as text; empty if there are none."""
     rows = [row for row in events_table(tree)[1] if row[0] != "–"]
     shown = [
-        f"{_label(knob)} {old} to {new} after step {step}" for step, knob, old, new in rows[:_MOST]
+        f"{_label(knob)} {_shown(knob, old)} to {_shown(knob, new)} after step {step}"
+        for step, knob, old, new in rows[:_MOST]
     ]
     return ", ".join(shown + ["…"] * (len(rows) > _MOST))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from dashboards.app.widgets import method_name
 from toolkit.results import open_results
 from toolkit.results.schema import last_fit
 
@@ -34,7 +35,7 @@ def _described(path: Path, changed: float) -> str:  # noqa: ARG001 - a changed f
     except (ValueError, OSError):
         return ""
     settings = json.loads(tree.attrs.get("settings", "{}"))
-    parts = [str(settings[name]) for name in ("method", "device") if name in settings]
+    parts = [method_name(settings[name]) for name in ("method", "device") if name in settings]
     if "rank" in settings and settings.get("method") != "sgd":  # which has none
         parts.insert(1, f"rank {settings['rank']}")
     return ", ".join([*parts, *_accuracy(tree)]) or "run"

@@ -24,7 +24,7 @@ def test_a_visitor_reads_a_budget_and_loads_layers(
     page.get_by_role("slider", name="Rank").press("End")
     expect(page.get_by_role("heading", name="Below 129 × 129, rank 64")).to_be_visible()
     wait_until(page, lambda: "rank=64" in page.url, "the address followed")
-    choose(page, "Layers of", "accumulator")
+    choose(page, "Layers of", "SGD, one sum")
     expect(page.get_by_text("It holds the whole gradient")).to_be_visible()
     expect(page.locator(".MuiMenu-root")).to_have_count(0)  # the list of choices has closed
     assert serious_violations(page) == []

@@ -135,10 +135,10 @@ def test_a_change_is_computed_and_shown():
     page = Budget()
     turned(page, network="LeNet-5", rank=8, methods=["per-sample", "svd"])
     assert page.found["algorithm"].values.tolist() == ["per-sample", "svd"]
-    assert page.panes["energy"].live.figure.yaxis[0].major_label_overrides[1.5] == "svd"
-    assert "With per-sample" in page._sentence.object
+    assert page.panes["energy"].live.figure.yaxis[0].major_label_overrides[1.5] == "SVD"
+    assert "With SGD, sample by sample, " in page._sentence.object
     turned(page, shown="svd", bars=BARS[1])
-    assert "With svd" in page._sentence.object
+    assert "With SVD" in page._sentence.object
     assert page.query().startswith("network=LeNet-5&methods=per-sample,svd&rank=8")
     np.testing.assert_allclose(page.panes["time"].live.columns(4)["right"], 100.0)
 

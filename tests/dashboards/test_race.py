@@ -45,6 +45,7 @@ def until(race, condition, seconds=60):
         assert time.monotonic() < end, "timed out"
         time.sleep(0.05)
         race.refresh()
+    race.refresh()  # the snapshot may be newer than the last frame
 
 
 def steps(race):
@@ -73,13 +74,13 @@ def test_a_turned_knob_reaches_its_own_run_only(race):
 def test_another_device_comes_with_its_own_nonidealities(race):
     page = race(SMALL | {"device": "Ag:a-Si", "cycle_to_cycle": 0.2, "dac_bits": 6}, SMALL)
     page.refresh()
-    assert "Cycle-to-cycle 0.2, DAC 6" in page.runs[0].others.object
+    assert "Cycle-to-cycle 0.2, DAC 6" in page.about.object
     page.runs[0].widgets["device"].value = "EpiRAM"
     until(page, lambda: page.runs[0].live.snapshot.knobs["device"] == "EpiRAM")
     page.refresh()
     assert page.runs[0].live.snapshot.knobs["cycle_to_cycle"] is None
-    assert " Besides: DAC 6<" in page.runs[0].others.object
-    assert "64 pulses up" in page.runs[0].others.object
+    assert "Run A besides: DAC 6." in page.about.object
+    assert "EpiRAM: 64 pulses up" in page.about.object
 
 
 def test_start_and_reset_are_for_all(race):

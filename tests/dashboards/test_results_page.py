@@ -305,7 +305,7 @@ def test_tables_say_what_was_set_what_changed_and_where_runs_differ(runs, tree):
     assert events_table(tree)[1] == [[40, "rank", "1", "4"]]
     headers, rows, _ = differences(dict(runs))
     assert "Method" in headers and "Seed" not in headers
-    assert [row[headers.index("Method")] for row in rows] == ["sbpca", "sgd"]
+    assert [row[headers.index("Method")] for row in rows] == ["SBPCA", "SGD"]
     assert headers[-1] == "settings changed during the run"
     assert [row[-1] for row in rows] == ["Rank 1 to 4 after step 40", "none"]
     assert rows[0][1] == f"{tree['training'].sizes['step']:,}"
@@ -321,14 +321,14 @@ def test_the_whole_page_is_in_its_address(opened):
     opened.explorer._places["step"].value = 1
     opened.comparison.variables[1].value = "accuracy"
     opened.comparison.over.value = "samples_seen"
-    opened.comparison.logs[1].value = True
+    opened.comparison.logs[1].value = opened.comparison.logs[2].value = True
     again = Results(opened.query())
     again.page()
     again.open_examples()
     assert again.query() == opened.query()
     assert again.explorer.places() == {"step": 1, "polarity": 0}
     assert again.comparison.variables[1].value == "accuracy"
-    assert [log.value for log in again.comparison.logs] == [True, True]
+    assert [log.value for log in again.comparison.logs] == [True, True, True]
 
 
 @pytest.mark.parametrize(
@@ -338,7 +338,7 @@ def test_the_whole_page_is_in_its_address(opened):
         ("record=-1", "record must be a whole number"),
         ("record=" + "9" * 30, "record must be a whole number"),
         ("over=time", "over must be one of step, samples_seen, pulses"),
-        ("log=both", "log must name left, right or none"),
+        ("log=both", "log must name left, right, below or none"),
         ("%3Cscript%3E=1", "'<script>' is not a setting of this page"),
     ],
 )
@@ -409,8 +409,8 @@ def test_a_folder_of_runs_is_listed_newest_first_and_opens(tmp_path, monkeypatch
     (tmp_path / "link.nc").symlink_to(tmp_path / "rank1.nc")
     listed = list(saved_runs(tmp_path))
     assert [name.split(":")[0] for name in listed] == ["rank3.nc", "rank1.nc"]
-    assert "sbpca, rank 3, digital, " in listed[0] and listed[0].endswith("%")
-    assert ": sgd, digital, " in listed[1]
+    assert "SBPCA, rank 3, digital, " in listed[0] and listed[0].endswith("%")
+    assert ": SGD, digital, " in listed[1]
 
     monkeypatch.setitem(pn.state.cache, "runs", tmp_path)
     page = Results()

@@ -96,9 +96,13 @@ def test_runs_are_compared_at_equal_samples_and_equal_writes():
     np.testing.assert_array_equal(compared(training, "test_accuracy", "step")[0], [0, 2])
     both = comparison({"a": training, "b": training.drop_vars("test_accuracy")}, "test_accuracy")
     assert [line.label for line in both] == ["a"]
+    (line,) = comparison({"a": training}, "test_accuracy", log_over=True)
+    np.testing.assert_array_equal(line["x"], [2])  # an evaluation before the first step is at 0
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_end():
     x, y = thinned(np.arange(10_001.0), np.arange(10_001.0) * 2)
     assert len(x) <= 2000 and x[-1] == 10_000 and (y == 2 * x).all()
     assert np.ptp(np.diff(x)) == 0
+    x, _ = thinned(np.arange(1.0, 10_001.0), np.zeros(10_000), log=True)
+    assert len(x) <= 2000 and x[:9].tolist() == list(range(1, 10)) and x[-1] == 10_000

@@ -124,7 +124,12 @@ def place_of(dataset: xr.Dataset, dim: str) -> xr.DataArray | None:
 
 
 def comparison(
-    runs: Mapping[str, xr.Dataset], name: str, *, over: str = "step", log: bool = False
+    runs: Mapping[str, xr.Dataset],
+    name: str,
+    *,
+    over: str = "step",
+    log: bool = False,
+    log_over: bool = False,
 ) -> hv.Overlay:
     """One training variable of several runs, each a line.
 
@@ -138,14 +143,16 @@ def comparison(
         The quantity on the x axis: one of ``AXES``.
     log
         Whether the y axis is logarithmic.
+    log_over
+        Whether the x axis is logarithmic: for runs of unlike length.
     """
     lines, label = [], name
     for (run, training), (colour, dash) in zip(runs.items(), cycle(RUN_STYLES), strict=False):
         if name not in training:
             continue
         label = _label(training[name])
-        x, y = thinned(*compared(training, name, over))
-        keep = np.isfinite(y) & (y > 0.0) if log else np.isfinite(y)
+        x, y = thinned(*compared(training, name, over), log=log_over)
+        keep = np.isfinite(y) & ((y > 0.0) | (not log)) & ((x > 0.0) | (not log_over))
         line = hv.Curve((x[keep], y[keep]), "x", "y", label=run)
         lines.append(line.opts(color=colour, line_dash=dash, line_width=1.7))
     return framed(
@@ -155,6 +162,7 @@ def comparison(
         label,
         legend="top",
         legend_cols=2,
+        logx=log_over,
         logy=log,
         xformatter=NumeralTickFormatter(format="0,0.[0]a"),
     )
@@ -176,8 +184,11 @@ def compared(training: xr.Dataset, name: str, over: str) -> tuple[np.ndarray, np
     return counted[np.searchsorted(steps, done, side="right")], values.values.astype(float)
 
 
-def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Every n-th point of long curves, including the last one."""
+def thinned(x: np.ndarray, y: np.ndarray, *, log: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Every n-th point of long curves, including the last one; for a log axis denser at first."""
+    if log and len(x) > _MOST_POINTS:
+        kept = np.unique(np.geomspace(1, len(x), _MOST_POINTS).round().astype(int)) - 1
+        return x[kept], y[kept]
     every = -(-len(x) // _MOST_POINTS) if len(x) else 1
     shown = slice((len(x) - 1) % every, None, every) if len(x) else slice(None)
     return x[shown], y[shown]
