@@ -44,6 +44,8 @@ WRONG = [
     ("pulses_needed", 11.53, "whole"),
     ("pulses_needed", 11, "a little larger"),
     ("pulses_needed", 97, "divide"),
+    ("after", lambda x, n, u, levels: after(x, n, u, levels) - x, "the change"),
+    ("after", lambda x, n, u, levels: 1 + (x - 1) * np.exp(-n * u / levels), "not to 1"),
     ("mystery", "constant-step", "scatter about 0"),
     ("mystery", "linear-step", "smaller rms"),
     ("mystery", "jump-table", "Only the three"),
@@ -71,6 +73,11 @@ def test_the_mystery_is_told_by_its_residuals():
 def test_a_state_kept_within_the_range_is_right_too():
     assert check("devices.after", lambda *args: min(1.0, max(0.0, after(*args))))
     assert check("devices.after", lambda *args: np.clip(after(*args), 0, 1))
+
+
+@pytest.mark.parametrize("name", ["Pow-Step", "pow_step", " pow step "])
+def test_the_name_of_a_formula_may_be_written_otherwise(name):
+    assert check("devices.mystery", name)
 
 
 def test_the_instruments_table_is_the_example(tmp_path):

@@ -25,6 +25,12 @@ def alpha(left, sigma, right):
     return parts(left, sigma, right).sum() / np.abs(whole(left, sigma, right)).sum()
 
 
+def largest_columns(u, s, v):
+    """Takes numpy's 1-norm for the sum of absolute values."""
+    one_by_one = [np.linalg.norm(np.outer(u[:, p], v[:, p]) * s[p], 1) for p in range(len(s))]
+    return sum(one_by_one) / np.linalg.norm(whole(u, s, v), 1)
+
+
 RIGHT = {
     "amplification": alpha,
     "half_life": 35,
@@ -45,10 +51,14 @@ WRONG = [
         ),
         "negative",
     ),
+    ("amplification", lambda u, s, v: alpha(u, np.ones_like(s), v), "all sigma are equal"),
+    ("amplification", largest_columns, "sum of a column"),
     ("amplification", lambda u, s, v: 2.0, "At rank 1"),
     ("amplification", lambda u, s, v: 1.0, "At rank 2"),
     ("half_life", 69, "How many pairs"),
     ("half_life", 34, "half or less"),
+    ("half_life", 34.48, "half or less"),
+    ("half_life", 34.5, "half or less"),
     ("half_life", 50, "of what is left"),
     ("half_life", 100, "one pulse up"),
     ("noise_factor", 1.96, "variance"),

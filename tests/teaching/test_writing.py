@@ -47,6 +47,7 @@ WRONG = [
     ("phases", lambda u, v: (2, 2), "empty"),
     ("phases", without_zeros, "zeros"),
     ("phases", lambda u, v: (1, 1), "by hand"),
+    ("phases", lambda u, v: [(s > 0).any() + (s < 0).any() for s in (u, v)], "True + True"),
     ("phases", lambda u, v: 2, "SET phases, RESET phases"),
     ("pulses", lambda d, w_max, levels: (d, levels), "return one number"),
     ("bit_length", 5.33, "whole"),

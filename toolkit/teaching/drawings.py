@@ -278,9 +278,9 @@ def _writing(d: Drawing) -> None:
         )
     d.words(52, 125, "rows:\nerrors")
     d.words(240, 218, "a cell moves where both lines fire", size=13)
-    d.words(560, 70, "One outer product,\nwritten in one go", size=16)
-    d.words(560, 130, "2 signs × 2 signs:\nat most four phases", size=14)
-    d.words(560, 184, "columns: activations", size=14)
+    d.words(390, 26, "columns:\nactivations")
+    d.words(580, 84, "All crossings of one sign\nare written in one go", size=16)
+    d.words(580, 150, "2 signs × 2 signs:\nat most four phases", size=14)
 
 
 def _real_devices(d: Drawing) -> None:

@@ -14,20 +14,22 @@ from toolkit.teaching.exercises import Function, Wrong, close, exercise, judge, 
 
 @exercise("devices.after")
 def after(answer: Function) -> str | Wrong:
-    """The state after some pulses up, all within the range: ``T + (x - T) exp(-n u / N)``."""
+    """The state after some pulses up, all within the range: ``T + (x - T) exp(-n u / P_max)``."""
     cases = [*product((0.0, 0.3, 0.6), (1, 3), (0.5, 2.0, -1.5), (20.0, 97.0))]
     x, n, u, levels = np.array(cases).T
     target, decay = 1 / (1 - np.exp(-u)), np.exp(-u / levels)
     expected = target + (x - target) * decay**n
     return judge(
         outputs(answer, cases),
-        (expected, "With A = N/u as the curve's parameter, this is NeuroSim's own formula."),
+        (expected, "With A = P_max/u as the curve's parameter, this is NeuroSim's own formula."),
         (
             x + n / levels,
-            "That is the straight line: steps of 1/N, whatever the state. Where is u?",
+            "That is the straight line: steps of 1/P_max, whatever the state. Where is u?",
         ),
         (target - target * decay**n, "Right from x = 0 alone. Where does your cell start?"),
         (target + (x - target) * decay, "That is one pulse. What do n do to the distance from T?"),
+        (expected - x, "That is the change. Where is the cell after it?"),
+        (1 + (x - 1) * decay**n, "Each pulse covers a share of the distance to T, not to 1."),
         otherwise="Look at the distance to T: each pulse multiplies it by the same factor.",
     )
 
@@ -49,7 +51,7 @@ def symmetry_point(answer: Function) -> str | Wrong:
 
 @exercise("devices.pulses_needed")
 def pulses_needed(answer: float) -> str | Wrong:
-    """The least n with ``n / N >= c sqrt(n)``."""
+    """The least n with ``n / P_max >= c sqrt(n)``."""
     ratio = 0.035 * 97
     if close(answer, ratio**2, relative=0.001):
         answer = ratio**2  # rounded by the reader
@@ -59,7 +61,7 @@ def pulses_needed(answer: float) -> str | Wrong:
         (ratio, math.ceil(ratio), "That is the noise of one pulse, in steps. It grows with n too."),
         (ratio**2, "Nearly: pulses are whole. From which whole number on does it hold?"),
         (math.floor(ratio**2), "There the noise is still a little larger than the change."),
-        otherwise="Set n/N against c √n and divide both sides by √n.",
+        otherwise="Set n/P_max against c √n and divide both sides by √n.",
     )
 
 
@@ -69,6 +71,7 @@ def mystery(answer: str) -> str | Wrong:
     names = "Answer with a name, in quotes: 'constant-step', 'linear-step' or 'pow-step'."
     if not isinstance(answer, str):
         return wrong(names)
+    answer = answer.strip().lower().replace("_", "-").replace(" ", "-")
     if answer == "pow-step":
         return (
             "Its steps shrink with the square of the distance to the end. That is not a straight "

@@ -20,12 +20,24 @@ def amplification(answer: Function) -> str | Wrong:
     whole = np.array([np.abs(total).sum() for total in sums])
     norms = [np.linalg.norm(p) / np.linalg.norm(w) for p, w in zip(signed, sums, strict=True)]
     found, right = outputs(answer, cases), parts / whole
+    plain = [
+        (np.abs(left).sum(0) * np.abs(right).sum(0)).sum() / np.abs(left @ right.T).sum()
+        for left, _, right in cases
+    ]
+    columns = [
+        np.linalg.norm(left * sigma, 1, axis=0)
+        @ np.abs(right).max(0)
+        / np.linalg.norm(left * sigma @ right.T, 1)
+        for left, sigma, right in cases
+    ]
     return judge(
         found,
         (right, "1 where nothing cancels; at rank 1, always."),
         (1 / right, "Upside down: which of the two sums is the larger, parts or whole?"),
         (parts, "That is the numerator. Divide by the sum over |entries| of the whole update."),
         (norms, "Those are Euclidean norms. Pulses count absolute values: use the 1-norm."),
+        (plain, "Right if all sigma are equal. Where are they in your sums?"),
+        (columns, "numpy's `norm(M, 1)` is the largest sum of a column. Add up all |entries|."),
         ([p.sum() for p in signed] / whole, "A sigma may be negative. What size has such a part?"),
         otherwise="Right at rank 1. At rank 2: do you take absolute values before adding the parts?"
         if close(found[0], 1)
@@ -37,6 +49,8 @@ def amplification(answer: Function) -> str | Wrong:
 def half_life(answer: float) -> str | Wrong:
     """The least n with ``0.99^(2 n) <= 1/2``."""
     exact = math.log(0.5) / (2 * math.log(0.99))
+    if close(answer, exact, relative=0.001):
+        answer = exact  # rounded by the reader
     return judge(
         answer,
         (35, "Ten times finer steps take 346 or 347 pairs: drift follows what is written."),

@@ -35,7 +35,7 @@ def pulses(answer: Function) -> str | Wrong:
         (right * w_max, "Right for w_max = 1 only: which change of the weight spans the range?"),
         (change * levels, "Two things are missing: w_max, and that two cells share the change."),
         (np.floor(right), right.round(), "Leave it as it is: rounding is in the next section."),
-        otherwise="What share of its range must each cell move? Then: L pulses span the range.",
+        otherwise="What share of its range must each cell move? `levels` pulses span the range.",
     )
 
 
@@ -60,7 +60,8 @@ def phases(answer: Function) -> str | Wrong:
     """SET and RESET phases of outer products of several patterns of signs."""
     lines = [np.array(line) for line in ([1.0, 0.0], [-2.0, -0.5], [0.3, -1.0], [0.0, 0.0])]
     cases = [*product(lines, lines)]
-    found = [two(answer(u, v), "SET phases, RESET phases") for u, v in cases]
+    given = [answer(u, v) for u, v in cases]
+    found = [two(each, "SET phases, RESET phases") for each in given]
     right = [_phases(u, v) for u, v in cases]
     if found == right:
         return "Non-negative factors take one phase, vectors of both signs four."
@@ -68,6 +69,8 @@ def phases(answer: Function) -> str | Wrong:
         return wrong("SET and RESET are the other way round: what is the product of two minuses?")
     if set(found) == {(2, 2)}:
         return wrong("There are four phases at most. Which are empty if u has no minus?")
+    if all(isinstance(part, bool | np.bool_) for each in given for part in each):
+        return wrong("In numpy, True + True is True. Turn each into a number, `int(...)`, first.")
     differ = [(u, v) for (u, v), f, r in zip(cases, found, right, strict=True) if f != r]
     if not any(u.any() and v.any() for u, v in differ):
         return wrong("Nearly. What does a line of zeros need?")
