@@ -20,6 +20,7 @@ from typing import Any
 import panel as pn
 
 from dashboards.app.uploads import MEBI
+from toolkit.training.live.process import LINUX
 
 MEMORY = 3 * 1024 * MEBI  # address space, a third of which libraries take
 DEADLINE_S = 30.0  # on a busy machine, importing the readers takes some seconds
@@ -38,9 +39,9 @@ _READERS = [
 
 
 def prepare() -> None:
-    """Start the process from which children are forked: importing the readers takes seconds."""
+    """Start the process from which children are forked: what it imports first takes seconds."""
     if sys.platform != "win32":
-        _context.set_forkserver_preload(_READERS)
+        _context.set_forkserver_preload(_READERS + ["toolkit.training.live.forked"] * LINUX)
         from multiprocessing import forkserver  # not on Windows
 
         forkserver.ensure_running()

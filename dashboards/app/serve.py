@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import re
 import secrets
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import panel as pn
@@ -32,11 +34,15 @@ from dashboards.app.opening import PageHandler, Stock, keep_stock, quicken
 from dashboards.app.tutorials import ROUTE, TutorialHandler, tutorials
 from toolkit.checks import shown
 from toolkit.compiling import compile_loops
+from toolkit.training.data.datasets import SHARED_VARIABLE
+from toolkit.training.live.process import LINUX
 from toolkit.training.live.run_limit import RunLimit
 
 SESSION_MS = 15_000  # a phone needs seconds to read the scripts
 MAX_MESSAGE_BYTES = 64 * 2**20  # a visitor's: the largest upload, which the pages limit further
 MAX_SESSIONS = 200
+MAX_PROCESSES = 60  # of runs, 25 MB each; further ones are threads of the server
+LONGEST_START_S = 600.0  # of compiling all inner loops on a slow machine
 MAX_URL = 4000  # characters; Panel fails on numbers of more than 4300 digits
 # The handlers that the server keeps. Panel also has one that imports any module named in the URL,
 # and one that lists the pages; neither is needed.
@@ -144,13 +150,17 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, loop.stop)
     print("Loading the inner loops (the first start compiles them, half a minute)", flush=True)
-    compile_loops()  # or a visitor's first step would
+    decoded = TemporaryDirectory(prefix="sbpca-", ignore_cleanup_errors=True)
+    os.environ[SHARED_VARIABLE] = decoded.name  # whose memory the runs' processes share
+    child.prepare()
     for key in site.pages():
         import_module(f"dashboards.{key}.page")  # or the first visitor would wait for it
+    child.in_child(int, deadline=LONGEST_START_S)  # until it has imported and compiled
+    pn.state.cache["processes"] = MAX_PROCESSES * LINUX
+    compile_loops()  # or a visitor's first write on the Devices page would
     gc.freeze()  # all this stays; pages are collected when they were closed
     gc.set_threshold(10_000, 20, 50)
     server.start()
-    child.prepare()
     stock = Stock(server._tornado, f"{prefix}/", f"{address}:{port}", ready)
     keeping = loop.create_task(keep_stock(stock, sessions))
     once = ThreadPoolExecutor(1)  # not the loop's, whose threads would stay
@@ -164,6 +174,7 @@ def serve(
     server.stop()
     child.stop()
     tutorials().close()
+    decoded.cleanup()
 
 
 def checked_prefix(prefix: str) -> str:

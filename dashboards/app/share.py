@@ -1,6 +1,6 @@
 """Sharing a run: downloads, the upload of settings, the link and Python code.
 
-Reads the run through its ``LiveRun``; ``settings_text.py`` checks uploaded settings.
+Reads the run through its ``LiveControls``; ``settings_text.py`` checks uploaded settings.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dashboards.app.uploads import yaml_upload
 from toolkit.results import to_bytes, to_zarr_zip
 from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.settings import Settings
-from toolkit.training.live.live_run import LiveRun
+from toolkit.training.live.live_run import LiveControls
 
 LONGEST_WAIT_S = 60.0  # longest wait for a step to end
 _COPY = "if (cb_obj.text) navigator.clipboard?.writeText(decode(cb_obj.text)).catch(() => {})"
@@ -40,7 +40,7 @@ class Share:
 
     def __init__(
         self,
-        run: LiveRun,
+        run: LiveControls,
         *,
         load: Callable[[dict[str, Any]], None],
         refuse: Callable[[str], None],

@@ -7,6 +7,7 @@ import time
 from functools import cache, partial
 from html import escape
 from importlib import import_module
+from multiprocessing import active_children
 from typing import Any
 
 import panel as pn
@@ -18,6 +19,8 @@ from panel.util import edit_readonly
 
 import dashboards
 from toolkit.checks import check_choice
+from toolkit.training.live.live_run import LiveControls, LiveRun
+from toolkit.training.live.process import LiveProcess
 from toolkit.training.live.run_limit import RunLimit
 
 NAME = "SBPCA Toolkit"
@@ -263,6 +266,13 @@ def run_limit() -> RunLimit:
     """The server's limit on runs that train at once, over all sessions."""
     found: RunLimit = pn.state.cache.setdefault("run limit", RunLimit(MAX_RUNS))
     return found
+
+
+def live_run(**given: Any) -> LiveControls:
+    """A run for a page: in a process of its own where the server has prepared for it."""
+    most = pn.state.cache.get("processes", 0)
+    kind = LiveProcess if len(active_children()) < most else LiveRun
+    return kind(limit=run_limit(), **given)
 
 
 def _header(key: str) -> str:

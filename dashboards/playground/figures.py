@@ -84,7 +84,7 @@ class Figures:
         same, self._drawn = state == self._drawn and snapshot.running, state
         self._turn = (self._turn + 1) % LOOKS_EVERY
         last, self._last = self._last, snapshot
-        if last and last.step and last.first_knobs is not snapshot.first_knobs:
+        if last and last.step and last.begun != snapshot.begun:
             self._past = last
         for place, name in enumerate(self.shown):
             if same and name not in ALWAYS and place % LOOKS_EVERY != self._turn:

@@ -111,17 +111,23 @@ def _change(look: Look) -> Map:
     return reduced(look.array.weights - look.first, limits=(-half, half), unit="weight")
 
 
-def _on_cells(take: Callable[[Any], Map]) -> Callable[[Look], Map | None]:
+def _on_cells(take: Callable[..., Map], *given: Any) -> Callable[[Look], Map | None]:
     """None where the layer has plain weights."""
-    return lambda look: take(look.array) if look.array.device is not None else None
+    return partial(_if_cells, take, *given)
 
 
-def _conductance(polarity: int) -> Callable[[Look], Map | None]:
-    def take(array: Any) -> Map:
-        limits = (array.device.g_min, array.device.g_max)
-        return reduced(array.conductance[polarity], limits=limits, unit="S")
+def _if_cells(take: Callable[..., Map], *given_and_look: Any) -> Map | None:
+    *given, look = given_and_look
+    return take(*given, look.array) if look.array.device is not None else None
 
-    return _on_cells(take)
+
+def _conductance(polarity: int, array: Any) -> Map:
+    limits = (array.device.g_min, array.device.g_max)
+    return reduced(array.conductance[polarity], limits=limits, unit="S")
+
+
+def _waterfall(look: Look) -> Map | None:
+    return waterfall(look.past_values)
 
 
 def _pulses(array: Any) -> Map:
@@ -194,14 +200,14 @@ MAPS = {
     ),
     "g_plus": _map_view(
         "Conductance G+",
-        _conductance(0),
+        _on_cells(_conductance, 0),
         "The conductance of the positive cell of every pair, within the range that the device "
         "has. A weight is the difference of G+ and G−.",
         _CELLS,
     ),
     "g_minus": _map_view(
         "Conductance G−",
-        _conductance(1),
+        _on_cells(_conductance, 1),
         "The conductance of the negative cell of every pair, within the range that the device "
         "has. A weight is the difference of G+ and G−.",
         _CELLS,
@@ -222,7 +228,7 @@ MAPS = {
     ),
     "waterfall": _map_view(
         "Spectrum over time",
-        lambda look: waterfall(look.past_values),
+        _waterfall,
         "The gradient's spectrum at every step so far: a column is a step, the strongest direction "
         "is on top. The colour is the logarithm of the singular value.",
         ("04_spectra", "Over layers, activations and training"),

@@ -1,7 +1,8 @@
 """The Playground: one live run whose knobs change while it trains.
 
 ``python -m toolkit dashboard`` and ``panel serve dashboards/playground/page.py`` serve it.
-The run itself is a ``toolkit.training.live.live_run.LiveRun``; this module shows its snapshots.
+The run itself is a ``toolkit.training.live.live_run.LiveRun``, often in a process of its own; this
+module shows its snapshots.
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ from toolkit.training.experiment.knobs import knobs_of
 from toolkit.training.experiment.physics import OF_ALGORITHM
 from toolkit.training.experiment.settings import Settings
 from toolkit.training.layers.convert import DIGITAL
-from toolkit.training.live.live_run import LiveRun
 from toolkit.training.live.snapshot import Snapshot
 
 FRAME_MS = 60
@@ -89,16 +89,16 @@ class Playground:
 
     def _begin_as_asked(self, query: str, knobs: dict[str, Any]) -> dict[str, str]:
         """Make the run, with defaults where the URL is wrong; returns the page's own names."""
-        limit, asked, own = site.run_limit(), {}, {}
+        asked, own = {}, {}
         try:
             asked = parse(query)
             own = {name: asked.pop(name) for name in OWN_NAMES if name in asked}
-            self.run = LiveRun(limit=limit, **(knobs | knobs_of_query(asked)))
+            self.run = site.live_run(**(knobs | knobs_of_query(asked)))
         except (ValueError, OSError) as error:
             if not query:
                 raise
             self._refuse_address(error)
-            self.run = LiveRun(limit=limit, **knobs)
+            self.run = site.live_run(**knobs)
         return own
 
     def _refuse_address(self, error: Exception) -> None:
@@ -372,7 +372,7 @@ class Playground:
             self.choice.value = self.own.defaults["views"]
 
     def _draw(self, snapshot: Snapshot) -> None:
-        if snapshot.first_knobs is not self._first_knobs:  # another run: other layers, maybe
+        if snapshot.begun != self._begun:  # another run: other layers, maybe
             self._follow_run(snapshot)
         if self._answered != snapshot.answered == self.run.asked:  # no other knob is on its way
             self._follow_knobs(snapshot)
@@ -429,7 +429,7 @@ class Playground:
 
     def _follow_run(self, snapshot: Snapshot) -> None:
         """Show the fixed knobs and the layers of another run."""
-        self._first_knobs = snapshot.first_knobs
+        self._begun = snapshot.begun
         for name, widget in self.fixed.items():
             show_fixed(name, widget, snapshot.knobs[name])
         if (layers := list(snapshot.layers)) != self.layer.options:
@@ -462,7 +462,7 @@ class Pace:
 
     def pulses_a_step(self, snapshot: Snapshot) -> float | None:
         """Mean over the snapshots shown last; None before there are two."""
-        knobs = (snapshot.first_knobs, snapshot.knobs)
+        knobs = (snapshot.begun, snapshot.knobs)
         if knobs != self._knobs or (self._seen and snapshot.step < self._seen[-1][0]):
             self._knobs = knobs
             self._seen.clear()

@@ -1,6 +1,6 @@
 """The race: two to four runs side by side from the same weights and the same order of samples.
 
-Each run is a ``LiveRun`` of its own; this module shows their snapshots.
+Each run is a live run of its own; this module shows their snapshots.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from toolkit.plots.lanes import AXES, lane_curves
 from toolkit.training.experiment.knobs import Choice, is_live, knobs_of
 from toolkit.training.experiment.settings import Settings
 from toolkit.training.layers.convert import DIGITAL
-from toolkit.training.live.live_run import LiveRun
 from toolkit.training.live.snapshot import Snapshot
 
 FRAME_MS = 120
@@ -70,7 +69,7 @@ class RaceRun:
     def __init__(self, letter: str, knobs: dict[str, Any], **more: Any) -> None:
         self.letter = letter.upper()
         self.name = f"Run {self.letter}"
-        self.live = LiveRun(**more, **knobs)
+        self.live = site.live_run(**more, **knobs)
         self.track = Track()
         self._seconds, self._seen_at = 0.0, time.monotonic()
         self._following, self._answered = False, 0
@@ -480,7 +479,7 @@ def race() -> pmui.Page:
         runs, along, seeds = runs_of_query(query), axis_of_query(query), seeds_of_query(query)
     except ValueError as error:
         runs, wrong = [dict(knobs) for knobs in DEFAULTS], str(error).rstrip(".")
-    page = Race(runs, along=along, seeds=seeds, limit=site.run_limit(), first_steps=FIRST_STEPS)
+    page = Race(runs, along=along, seeds=seeds, first_steps=FIRST_STEPS)
     if wrong:
         said = f"This URL is not valid: {wrong}. The page shows the default race."
         page.notice.object = f'<p role="alert">{escape(said)}</p>'

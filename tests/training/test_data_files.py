@@ -101,6 +101,31 @@ def test_pictures_and_labels_come_from_the_files(
         load_dataset("mnist", data_dir=tmp_path / "elsewhere")
 
 
+def test_processes_share_what_one_of_them_decoded(mnist_files, tmp_path, monkeypatch):
+    source, shared = tmp_path / "source", tmp_path / "shared"
+    shared.mkdir()
+    write(source, mnist_files)
+    plain = load_dataset("mnist", data_dir=source)
+    monkeypatch.setenv("SBPCA_SHARED", str(shared))
+    for _ in range(2):  # the second time from what the first has kept, as another process would
+        datasets._read.cache_clear()
+        again = load_dataset("mnist", data_dir=source)
+        for name, value in vars(plain).items():
+            mine = getattr(again, name)
+            assert torch.equal(mine, value) if torch.is_tensor(value) else mine == value, name
+        monkeypatch.setattr(datasets, "_decoded", None)
+    assert [path.name for path in shared.iterdir()] == ["mnist.pt"]
+    datasets._read.cache_clear()
+
+
+def test_a_folder_that_takes_nothing_costs_only_memory(mnist_files, tmp_path, monkeypatch):
+    monkeypatch.setenv("SBPCA_SHARED", str(tmp_path / "missing"))
+    write(tmp_path / "source", mnist_files)
+    datasets._read.cache_clear()
+    assert len(load_dataset("mnist", data_dir=tmp_path / "source").train_labels) == 20
+    datasets._read.cache_clear()
+
+
 def archive_of(files, mode):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode=mode) as tar:

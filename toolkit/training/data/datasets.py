@@ -8,12 +8,17 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
+import torch
+
 from toolkit.checks import check_choice, check_flag, check_path_like
 from toolkit.training.data.dataset import Dataset
 from toolkit.training.data.published import CIFAR_10, FASHION_MNIST, MNIST, Collection
 from toolkit.training.data.synthetic import gaussians, spirals
+from toolkit.writing import beside
 
 DATA_DIR_VARIABLE = "SBPCA_DATA"
+#: Names a folder in which processes keep what they have decoded, to share its memory.
+SHARED_VARIABLE = "SBPCA_SHARED"
 
 
 def load_dataset(
@@ -70,6 +75,21 @@ def _made(source: Callable[[], Dataset]) -> Dataset:
 
 @lru_cache(maxsize=4)
 def _read(name: str, folder: Path | None, download: bool) -> Dataset:
+    shared = os.environ.get(SHARED_VARIABLE)
+    if not shared:
+        return _decoded(name, folder, download)
+    file = Path(shared) / f"{name}.pt"
+    if not file.exists():
+        data = _decoded(name, folder, download)
+        try:
+            with beside(file) as new:
+                torch.save(vars(data), new)
+        except (OSError, RuntimeError):  # no space there: every process keeps its own
+            return data
+    return Dataset(**torch.load(file, mmap=True))
+
+
+def _decoded(name: str, folder: Path | None, download: bool) -> Dataset:
     source = _SOURCES[name]
     assert isinstance(source, Collection)
     try:

@@ -12,9 +12,11 @@ import queue
 import threading
 import time
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import xarray as xr
@@ -34,18 +36,100 @@ SLOWEST_S = 0.5  # longest interval between snapshots
 WAIT_S = 0.1  # interval between checks for a free slot
 
 
-class LiveRun:
+class LiveControls(ABC):
+    """What a page may ask of a live run, and what it sees of it; requests are handled in order.
+
+    ``asked`` counts the requests; a snapshot whose ``answered`` is equal to it includes them all.
+    ``messages`` receives one line of text for each rejected request and each divergence;
+    ``first_snapshots`` are those of the first steps.
+    """
+
+    asked: int
+    messages: queue.SimpleQueue[str]
+    first_snapshots: list[Snapshot]
+    snapshot: Snapshot
+
+    @abstractmethod
+    def ask(self, name: str, *given: Any) -> None:
+        """Queue the request ``name``, a method of :class:`LiveRun` without ``_on_``."""
+
+    @abstractmethod
+    def ask_results(self) -> Future[xr.DataTree]:
+        """Like :meth:`results` but without waiting; the tree is ready after the current batch."""
+
+    @abstractmethod
+    def close(self, timeout: float = 5.0) -> None:
+        """End the run and wait for it for at most ``timeout`` seconds."""
+
+    @property
+    @abstractmethod
+    def alive(self) -> bool:
+        """Whether the run has not ended."""
+
+    def start(self) -> None:
+        """Train until paused."""
+        self.ask("start")
+
+    def pause(self) -> None:
+        """Stop after the current batch."""
+        self.ask("pause")
+
+    def step(self) -> None:
+        """Pause, then train on one batch."""
+        self.ask("step")
+
+    def change(self, **knobs: Any) -> None:
+        """Change live knobs together before the next batch."""
+        self.ask("change", knobs)
+
+    def look(
+        self, layer: str, views: Mapping[str, Callable[[Look], Any]], *, compares: bool = False
+    ) -> None:
+        """Include the results of these named functions of a layer in the snapshots.
+
+        Set ``compares`` if a function needs ``Look.before``.
+        """
+        self.ask("look", Focus(layer, dict(views), compares))
+
+    def limit_speed(self, steps_per_second: float | None) -> None:
+        """Limit the training speed; None means no limit.
+
+        Raises
+        ------
+        ValueError
+            If the limit is not positive.
+        """
+        if steps_per_second is not None and not steps_per_second > 0:
+            raise ValueError(f"steps_per_second must be above 0; got {steps_per_second!r}")
+        self.ask("limit_speed", steps_per_second)
+
+    def reset(self, **knobs: Any) -> None:
+        """Restart with these knobs and the current values of all others; the run is paused."""
+        self.ask("reset", knobs)
+
+    def results(self, timeout: float = 30.0) -> xr.DataTree:
+        """Return the results so far as a tree, taken between two batches.
+
+        Raises
+        ------
+        TimeoutError
+            If the run does not answer within ``timeout`` seconds.
+        """
+        try:
+            return self.ask_results().result(timeout)
+        except TimeoutError:
+            raise TimeoutError(f"the run did not answer within {timeout:g} s.") from None
+
+
+class LiveRun(LiveControls):
     """Train in the background; start, pause, step, reset and change knobs at any time.
 
     Runs that share a ``limit`` take turns: if all slots are taken, a started run waits until
     another one pauses (``snapshot.waiting``). A diverged run must be reset before it trains again.
-    ``messages`` receives one line of text for each rejected request and each divergence.
     If ``seeds`` is above 1, runs with that many consecutive seeds train together step by step;
     snapshots show the first run, and ``Snapshot.replicas`` has the progress of all.
-    ``asked`` counts the requests; a snapshot whose ``answered`` is equal to it includes them all.
-    The run begins with ``first_steps`` steps, or fewer if they take too long;
-    ``first_snapshots`` are taken meanwhile. :meth:`close` stops the thread; at exit, the
-    interpreter closes all live runs.
+    The run begins with ``first_steps`` steps, or fewer if they take too long.
+    :meth:`close` stops the thread; at exit, the interpreter closes all live runs.
     """
 
     def __init__(
@@ -58,94 +142,34 @@ class LiveRun:
     ) -> None:
         self._seeds = check_count("seeds", seeds)
         self._requests: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self.messages: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self.messages = queue.SimpleQueue()
         self._running, self._waiting, self._diverged = False, 0, False
         self._closing = threading.Event()
         self._limit, self._ticket = limit, object()
         self._focus, self._shortest_step = Focus(), 0.0
         self.asked = self._answered = 0
         self._snapshot_numbers = itertools.count()
+        self._begun = 0
         self._begin(knobs)
-        self.first_snapshots: list[Snapshot] = []
-        self._snapshot = self._take_snapshot()
+        self.first_snapshots = []
+        self.snapshot = self._take_snapshot()
         self._thread = threading.Thread(target=self._work, name="live-run", daemon=True)
         self._thread.start()
         weakref.finalize(self, _shut_down, self._closing, self._requests, self._thread)
         if first_steps:
-            self._ask(lambda: self._train_first(first_steps))
+            self.ask("train_first", first_steps)
 
-    @property
-    def snapshot(self) -> Snapshot:
-        """The latest snapshot."""
-        return self._snapshot
-
-    def start(self) -> None:
-        """Train until paused."""
-        self._ask(self._start)
-
-    def pause(self) -> None:
-        """Stop after the current batch."""
-        self._ask(lambda: self._set_running(False))
-
-    def step(self) -> None:
-        """Pause, then train on one batch."""
-        self._ask(self._single_step)
-
-    def change(self, **knobs: Any) -> None:
-        """Change live knobs together before the next batch."""
-        self._ask(lambda: self._change(knobs))
-
-    def look(
-        self, layer: str, views: Mapping[str, Callable[[Look], Any]], *, compares: bool = False
-    ) -> None:
-        """Include the results of these named functions of a layer in the snapshots.
-
-        Set ``compares`` if a function needs ``Look.before``.
-        """
-        focus = Focus(layer, dict(views), compares)
-        self._ask(lambda: self._look(focus))
-
-    def limit_speed(self, steps_per_second: float | None) -> None:
-        """Limit the training speed; None means no limit.
-
-        Raises
-        ------
-        ValueError
-            If the limit is not positive.
-        """
-        if steps_per_second is not None and not steps_per_second > 0:
-            raise ValueError(f"steps_per_second must be above 0; got {steps_per_second!r}")
-        shortest = 0.0 if steps_per_second is None else 1 / steps_per_second
-        self._ask(lambda: setattr(self, "_shortest_step", shortest))
-
-    def reset(self, **knobs: Any) -> None:
-        """Restart with these knobs and the current values of all others; the run is paused."""
-        self._ask(lambda: self._begin(self._experiment.knob_values() | knobs))
-
-    def results(self, timeout: float = 30.0) -> xr.DataTree:
-        """Return the results so far as a tree, taken between two batches.
-
-        Raises
-        ------
-        TimeoutError
-            If the worker does not answer within ``timeout`` seconds.
-        """
-        try:
-            return self.ask_results().result(timeout)
-        except TimeoutError:
-            raise TimeoutError(f"the run did not answer within {timeout:g} s.") from None
+    def ask(self, name: str, *given: Any) -> None:
+        """Queue a request for the worker; drop it if the worker has stopped."""
+        if not self._closing.is_set():
+            self.asked += 1
+            self._requests.put(partial(getattr(self, f"_on_{name}"), *given))
 
     def ask_results(self) -> Future[xr.DataTree]:
         """Like :meth:`results` but without waiting; the tree is ready after the current batch."""
         answer: Future[xr.DataTree] = Future()
-        self._ask(lambda: self._answer(answer))
+        self.ask("results", answer)
         return answer
-
-    def _ask(self, request: Callable[[], None]) -> None:
-        """Queue a request for the worker; drop it if the worker has stopped."""
-        if not self._closing.is_set():
-            self.asked += 1
-            self._requests.put(request)
 
     def close(self, timeout: float = 5.0) -> None:
         """Stop the worker thread and wait for it for at most ``timeout`` seconds."""
@@ -235,7 +259,10 @@ class LiveRun:
         try:
             action()
         except Exception as error:  # a rejected request must not end the worker
-            self.messages.put(str(error))
+            self._say(str(error))
+
+    def _say(self, text: str) -> None:
+        self.messages.put(text)
 
     def _train(self) -> None:
         try:
@@ -249,7 +276,7 @@ class LiveRun:
             raise
         self._pace.count()
 
-    def _single_step(self) -> None:
+    def _on_step(self) -> None:
         self._set_running(False)
         self._check_not_diverged()
         if self._limit is None:
@@ -263,9 +290,18 @@ class LiveRun:
         finally:
             self._limit.leave(self._ticket)
 
-    def _start(self) -> None:
+    def _on_start(self) -> None:
         self._check_not_diverged()
         self._set_running(True)
+
+    def _on_pause(self) -> None:
+        self._set_running(False)
+
+    def _on_limit_speed(self, steps_per_second: float | None) -> None:
+        self._shortest_step = 1 / steps_per_second if steps_per_second else 0.0
+
+    def _on_reset(self, knobs: dict[str, Any]) -> None:
+        self._begin(self._experiment.knob_values() | knobs)
 
     def _check_not_diverged(self) -> None:
         if self._diverged:
@@ -274,13 +310,13 @@ class LiveRun:
                 f"learning_rate below {self._experiment.learning_rate:g}."
             )
 
-    def _change(self, knobs: dict[str, Any]) -> None:
+    def _on_change(self, knobs: dict[str, Any]) -> None:
         for run in (self._experiment, *self._others):
             run.change(**knobs)
         self._taker.changes.append((self._experiment.step_count, dict(knobs)))
         self._pace.hurry()
 
-    def _look(self, focus: Focus) -> None:
+    def _on_look(self, focus: Focus) -> None:
         self._focus = focus
         self._pace.hurry()
 
@@ -290,11 +326,12 @@ class LiveRun:
         self._others = [
             Experiment(**(present | {"seed": (first + i) % 2**32})) for i in range(1, self._seeds)
         ]
-        self._taker = SnapshotTaker(self._experiment)
+        self._taker = SnapshotTaker(self._experiment, begun=self._begun)
+        self._begun += 1
         self._diverged = False
         self._set_running(False)
 
-    def _train_first(self, steps: int) -> None:
+    def _on_train_first(self, steps: int) -> None:
         try:
             with self._shift():
                 end = time.thread_time() + FIRST_S  # without waits for the page being made
@@ -307,7 +344,7 @@ class LiveRun:
         finally:
             self._leave_queue()
 
-    def _answer(self, answer: Future[xr.DataTree]) -> None:
+    def _on_results(self, answer: Future[xr.DataTree]) -> None:
         if not answer.set_running_or_notify_cancel():  # the caller no longer waits
             return
         try:
@@ -323,7 +360,7 @@ class LiveRun:
 
     def _publish(self) -> None:
         began = time.thread_time()  # excludes waiting for the page's thread
-        self._snapshot = self._take_snapshot()
+        self.snapshot = self._take_snapshot()
         self._pace.took(time.thread_time() - began, self._limit.training if self._limit else 1)
 
     def _take_snapshot(self) -> Snapshot:

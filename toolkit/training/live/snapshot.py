@@ -84,10 +84,11 @@ class LayerView:
 class Snapshot:
     """The present state of a run; its past has at most twice ``PAST_POINTS`` points.
 
-    ``loss_steps`` and ``losses`` are means over equal blocks of steps; ``evaluations`` (points, 3)
-    holds step, test loss and test accuracy; ``gradient_words`` is as in ``Experiment``. ``waiting``
-    is the run's place in the queue, or 0. ``first_knobs`` and ``changes`` (step and knobs of every
-    accepted call) are enough to repeat the run. ``answered`` counts the requests that were handled.
+    ``begun`` counts the runs that resets have ended. ``loss_steps`` and ``losses`` are means over
+    equal blocks of steps; ``evaluations`` (points, 3) holds step, test loss and test accuracy;
+    ``gradient_words`` is as in ``Experiment``. ``waiting`` is the run's place in the queue, or 0.
+    ``first_knobs`` and ``changes`` (step and knobs of every accepted call) are enough to repeat the
+    run. ``answered`` counts the requests that were handled.
     ``replicas`` (seeds, 3) holds the last loss (a mean over a block of steps), the last test
     accuracy (NaN before the first) and the pulses of this run and of those that train with it.
     ``views`` holds what the focus asked for. During undisturbed training, views and spectra can be
@@ -95,6 +96,7 @@ class Snapshot:
     """
 
     number: int
+    begun: int
     running: bool
     waiting: int
     diverged: bool
@@ -166,8 +168,8 @@ def _numbers(network: nn.Module) -> Iterator[Tensor]:
 class SnapshotTaker:
     """Takes snapshots of one experiment and keeps the history that they show."""
 
-    def __init__(self, run: Experiment) -> None:
-        self._run = run
+    def __init__(self, run: Experiment, *, begun: int = 0) -> None:
+        self._run, self._begun = run, begun
         self._first_knobs = run.knob_values()
         self._first = {name: array.weights.clone() for name, array in run.arrays.items()}
         self._past = {name: _Past(min(a.weights.shape)) for name, a in run.arrays.items()}
@@ -219,6 +221,7 @@ class SnapshotTaker:
             self._past[name].keep(run.step_count, spectrum(*latest[name]))
         self._seen = Snapshot(
             number=number,
+            begun=self._begun,
             running=running,
             waiting=waiting,
             diverged=diverged,

@@ -1,0 +1,166 @@
+"""A run in a process of its own is the run that it would be in a thread, and leaves nothing."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import pytest
+
+from dashboards.app import child
+from dashboards.playground.network import network
+from dashboards.playground.views import VIEWS
+from toolkit.training import Experiment
+from toolkit.training.live.process import LINUX, LiveProcess
+from toolkit.training.live.run_limit import RunLimit
+
+pytestmark = pytest.mark.skipif(not LINUX, reason="elsewhere runs are threads")
+ROOT = Path(__file__).parents[2]
+Make = Callable[..., LiveProcess]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forks() -> None:
+    child.prepare()
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    runs: list[LiveProcess] = []
+
+    def made(**knobs: object) -> LiveProcess:
+        runs.append(LiveProcess(**{"hidden": [16], "seed": 0, **knobs}))
+        return runs[-1]
+
+    yield made
+    for run in runs:
+        run.close()
+        assert not run.alive and not exists(run._process.pid)
+
+
+def exists(pid: int | None) -> bool:
+    return pid is not None and Path(f"/proc/{pid}").exists()
+
+
+def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.005)
+
+
+def done(run: LiveProcess) -> None:
+    until(lambda: run.snapshot.answered == run.asked)
+
+
+def test_it_trains_as_an_experiment_does_bit_for_bit(make):
+    run = make(device="EpiRAM", first_steps=5)
+    for knobs in ({"rank": 2}, {"learning_rate": 0.05, "device": "Ag:a-Si"}, {"method": "sgd"}):
+        run.change(**knobs)
+        run.step()
+    done(run)
+    alone = Experiment(hidden=[16], seed=0, device="EpiRAM")
+    for _ in range(5):
+        alone.step()
+    for knobs in ({"rank": 2}, {"learning_rate": 0.05, "device": "Ag:a-Si"}, {"method": "sgd"}):
+        alone.change(**knobs)
+        alone.step()
+    found, wanted = run.results(), alone.results()
+    assert found["training"].equals(wanted["training"]) and found["events"].equals(wanted["events"])
+    assert [snapshot.step for snapshot in run.first_snapshots] == [1, 4]
+    assert run.snapshot.step == 8 and run.snapshot.pulses == alone.pulses
+    assert run.snapshot.begun == 0
+    run.reset(seed=3)
+    done(run)
+    assert (run.snapshot.begun, run.snapshot.step, run.snapshot.knobs["seed"]) == (1, 0, 3)
+
+
+def test_every_view_of_the_playground_can_be_asked_for(make):
+    run = make(device="EpiRAM", hidden=[8, 8], first_steps=2)
+    wanted = {name: view.take for name, view in VIEWS.items() if view.take} | {"network": network}
+    run.look("layer2", wanted, compares=True)
+    done(run)
+    run.step()
+    done(run)
+    assert run.snapshot.focus.layer == "layer2"
+    assert {name for name, taken in run.snapshot.views.items() if taken is not None} == set(wanted)
+    assert pickle.dumps(wanted)
+
+
+def test_what_is_not_allowed_is_refused_and_said(make):
+    with pytest.raises(ValueError, match="rank must be a whole number, 1 to 512; got 0"):
+        make(rank=0)
+    with pytest.raises(FileNotFoundError, match="The data set mnist is not here"):
+        make(dataset="mnist")
+    run = make()
+    with pytest.raises(ValueError, match="steps_per_second must be above 0; got -1"):
+        run.limit_speed(-1)
+    run.change(rank=400)
+    assert "rank=400 is above min(m, n)" in run.messages.get(timeout=60)
+    done(run)
+    assert run.snapshot.knobs["rank"] == 4
+
+
+def test_processes_share_a_limit_in_order_of_arrival(make):
+    limit = RunLimit(1)
+    first, second = make(limit=limit), make(limit=limit)
+    third = make(limit=limit, hidden=[64] * 3, batch_size=8, method="sgd")
+    first.start()
+    until(lambda: first.snapshot.step > 3)
+    second.start()
+    until(lambda: second.snapshot.waiting == 1)
+    third.start()
+    until(lambda: third.snapshot.waiting == 2)
+    third.step()
+    assert third.messages.get(timeout=60) == "1 runs are training now: step again later."
+    assert third.snapshot.step == second.snapshot.step == 0 and second.snapshot.running
+    done(third)
+    third.start()
+    first.close()
+    until(lambda: second.snapshot.step > 3 and third.snapshot.waiting == 1)
+    second.pause()
+    until(lambda: third.snapshot.step > 3 and third.snapshot.waiting == 0)
+    third.change(learning_rate=10.0)  # a run that diverges gives up its place, too
+    until(lambda: third.snapshot.diverged and not limit.training)
+
+
+def test_a_process_that_dies_is_told_and_keeps_nobody_waiting(make):
+    limit = RunLimit(1)
+    run, other = make(limit=limit), make(limit=limit)
+    run.start()
+    until(lambda: run.snapshot.step > 3)
+    other.start()
+    os.kill(run._process.pid, signal.SIGSTOP)
+    answer = run.ask_results()
+    os.kill(run._process.pid, signal.SIGKILL)
+    until(lambda: not run.alive)
+    assert "process has ended: reload the page" in run.messages.get(timeout=60)
+    assert not run.snapshot.running
+    with pytest.raises(CancelledError):
+        answer.result(timeout=60)
+    until(lambda: other.snapshot.step > 3)
+    other.pause()
+    until(lambda: not limit.training)
+    run.start()  # nobody is there to be asked
+    assert not limit.training
+
+
+def test_a_process_ends_with_the_page_that_is_killed():
+    program = (
+        "import os, signal\n"
+        "from toolkit.training.live.process import LiveProcess\n"
+        "run = LiveProcess(hidden=[16])\n"
+        "run.start()\n"
+        "print(run._process.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    pid = int(ran.stdout)
+    until(lambda: not exists(pid))
