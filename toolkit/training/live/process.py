@@ -188,7 +188,6 @@ class _Told(LiveRun):
     def __init__(self, send: Send, **given: Any) -> None:
         self._send = send
         super().__init__(**given)
-        send("begun", (self.asked, _plain(self.snapshot)))
 
     def _say(self, text: str) -> None:
         self._send("message", text)
@@ -212,7 +211,7 @@ def _work(connection: Connection, most: int, given: dict[str, Any]) -> None:
     with contextlib.suppress(AttributeError):  # not on Windows
         os.nice(10)  # pages go first
     torch.set_num_threads(1)
-    lock = threading.Lock()
+    lock = threading.RLock()
 
     def send(kind: str, what: Any) -> None:
         with lock, contextlib.suppress(OSError):  # nobody listens any more
@@ -220,7 +219,9 @@ def _work(connection: Connection, most: int, given: dict[str, Any]) -> None:
 
     place = _Place(most)
     try:
-        run = _Told(send, limit=place if most else None, **given)
+        with lock:  # the first to be heard
+            run = _Told(send, limit=place if most else None, **given)
+            send("begun", (run.asked, _plain(run.snapshot)))
     except Exception as error:
         known = isinstance(error, ValueError | OSError)
         send("refused", error if known else ValueError(f"{type(error).__name__}: {error}"))
