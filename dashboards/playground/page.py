@@ -499,7 +499,9 @@ def intro_html(snapshot: Snapshot, title: str = "", *, preview: int = 0) -> str:
     """A class's title, what is trained, the steps of a preview if any, and what to do next."""
     knobs = snapshot.knobs
     device = str(knobs["device"])
-    cells = "plain digital weights" if device == DIGITAL else f"crossbars of {device} cells"
+    cells = f"crossbars, grids of {device} memory cells"
+    if device == DIGITAL:
+        cells = "plain digital weights"
     update = (
         "the whole gradient" if knobs["method"] == "sgd" else f"updates of rank {knobs['rank']}"
     )

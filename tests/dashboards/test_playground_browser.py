@@ -34,7 +34,7 @@ def test_a_visitor_changes_rank_and_device_while_training_and_takes_the_run_home
     assert status(page, "State") == "paused" and number(page, "Step") > 0  # it has begun
     assert max(column_lengths(page, "loss")) > 1 and number(page, "Pulses written") > 0
     expect(
-        page.get_by_text("on crossbars of AlOx/HfO2 cells, with updates of rank 4")
+        page.get_by_text("on crossbars, grids of AlOx/HfO2 memory cells, with updates of rank 4")
     ).to_be_visible()
     expect(page.get_by_role("figure").first).to_contain_text("%")  # a prediction
 

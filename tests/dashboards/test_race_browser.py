@@ -23,7 +23,7 @@ def test_a_scenario_opens_a_race_that_runs(watched_page: Page, dashboard: Dashbo
         card.get_by_role("link").click()
     page = opened.value
     expect(button(page, "Start all")).to_be_visible()
-    expect(page.get_by_label("C: Method", exact=True)).to_have_text("feedback")
+    expect(page.get_by_label("C: Method", exact=True)).to_have_text("FeedbackPCA")
     assert "runs=3" in page.url
     button(page, "Start all").click()
     wait_until(page, lambda: "%" in cell(page, "C: FeedbackPCA", 4), "an accuracy of the third run")
