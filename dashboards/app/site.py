@@ -18,6 +18,7 @@ from panel.io.notifications import NotificationAreaBase
 from panel.util import edit_readonly
 
 import dashboards
+from dashboards.app.tutorials import INDEX, ROUTE
 from toolkit.checks import check_choice
 from toolkit.training.live.live_run import LiveControls, LiveRun
 from toolkit.training.live.process import LiveProcess
@@ -282,6 +283,7 @@ def _header(key: str) -> str:
         + f"{title}</a>"
         for other, title in pages().items()
     )
+    links += f'<a href="{ROUTE}/{INDEX}" target="_blank" style="{_LINK}">Tutorials</a>'
     heading = (
         '<h1 style="margin:0;font-size:20px;font-weight:600;color:#fff;white-space:nowrap">'
         f'{NAME}<span style="position:absolute;clip-path:inset(50%)">: '

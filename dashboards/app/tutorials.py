@@ -14,7 +14,7 @@ from tornado.web import StaticFileHandler
 
 from toolkit.teaching.series import notebooks
 
-ROUTE = "tutorials"
+ROUTE, INDEX = "tutorials", "index.html"
 _RENDER = """
 import sys
 from pathlib import Path
@@ -35,7 +35,7 @@ class Tutorials:
     def __init__(self) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="sbpca-tutorials-")
         self.folder = Path(self._scratch.name)
-        self._names = {f"{path.stem}.html" for path in notebooks()}
+        self._names = {INDEX} | {f"{path.stem}.html" for path in notebooks()}
         self._writer: subprocess.Popen[bytes] | None = None
 
     async def wait_for(self, name: str) -> None:
@@ -66,6 +66,7 @@ class TutorialHandler(StaticFileHandler):
     """Serves the pages and their scripts; 404 for all else."""
 
     async def get(self, path: str, include_body: bool = True) -> None:
-        """Send a file, once it was written."""
+        """Send a file, once it was written; the list of tutorials if none is named."""
+        path = path or INDEX
         await tutorials().wait_for(path)
         await super().get(path, include_body)

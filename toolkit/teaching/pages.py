@@ -53,15 +53,15 @@ def render(notebooks: Sequence[Path], out: Path, *, run: bool = True) -> list[Pa
     """
     static = prepare(out)
     written = []
+    for path in sorted(FOLDER.glob("*.md")):
+        written.append(out / f"{'index' if path.stem == 'README' else path.stem}.html")
+        written[-1].write_text(finish(_guide(path), static), encoding="utf-8")
     for path in notebooks:
         written.append(out / f"{path.stem}.html")
         notebook = run_notebook(path) if run else nbformat.read(path, as_version=4)
         page = finish(_html(notebook, path.stem), static)
         with beside(written[-1]) as scratch:
             scratch.write_text(page, encoding="utf-8")
-    for path in sorted(FOLDER.glob("*.md")):
-        written.append(out / f"{'index' if path.stem == 'README' else path.stem}.html")
-        written[-1].write_text(finish(_guide(path), static), encoding="utf-8")
     return written
 
 
