@@ -14,6 +14,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from bokeh.core.has_props import HasProps
@@ -163,9 +164,13 @@ def expect(address: str) -> None:
         PageHandler.stock.expect(address)
 
 
-async def keep_stock(stock: Stock, sessions: Callable[[], int]) -> None:
-    """Make pages ahead while nobody trains or asks for one; free the memory of closed ones."""
+async def keep_stock(stock: Stock, sessions: Callable[[], int], prepared: Future[None]) -> None:
+    """Make pages ahead while nobody trains or asks for one; free the memory of closed ones.
+
+    Begins when the server is ``prepared``.
+    """
     PageHandler.stock = stock
+    await asyncio.wait([asyncio.wrap_future(prepared)])
     before = 0
     while True:
         await asyncio.sleep(QUIET_S / 4)

@@ -114,6 +114,9 @@ def serve(
             file=sys.stderr,
         )
     prepare()
+    decoded = TemporaryDirectory(prefix="sbpca-", ignore_cleanup_errors=True)
+    os.environ[SHARED_VARIABLE] = decoded.name  # whose memory the runs' processes share
+    child.prepare()
     pn.state.cache["run limit"] = RunLimit(max_runs)
     given = {"tour": tour, "runs": runs}
     pn.state.cache.update({name: path for name, path in given.items() if path is not None})
@@ -150,20 +153,16 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, loop.stop)
     print("Loading the inner loops (the first start compiles them, half a minute)", flush=True)
-    decoded = TemporaryDirectory(prefix="sbpca-", ignore_cleanup_errors=True)
-    os.environ[SHARED_VARIABLE] = decoded.name  # whose memory the runs' processes share
-    child.prepare()
     for key in site.pages():
         import_module(f"dashboards.{key}.page")  # or the first visitor would wait for it
-    child.in_child(int, deadline=LONGEST_START_S)  # until it has imported and compiled
-    pn.state.cache["processes"] = MAX_PROCESSES * LINUX
-    compile_loops()  # or a visitor's first write on the Devices page would
+    compile_loops()  # or a visitor's first step would
     gc.freeze()  # all this stays; pages are collected when they were closed
     gc.set_threshold(10_000, 20, 50)
     server.start()
     stock = Stock(server._tornado, f"{prefix}/", f"{address}:{port}", ready)
-    keeping = loop.create_task(keep_stock(stock, sessions))
     once = ThreadPoolExecutor(1)  # not the loop's, whose threads would stay
+    prepared = once.submit(allow_processes)
+    keeping = loop.create_task(keep_stock(stock, sessions, prepared))
     once.submit(import_module("dashboards.results.page").examples)  # for Results
     once.shutdown(wait=False)
     print(f"Serving http://{address}:{port}{prefix}/ (Ctrl-C stops)", flush=True)
@@ -175,6 +174,13 @@ def serve(
     child.stop()
     tutorials().close()
     decoded.cleanup()
+
+
+def allow_processes() -> None:
+    """Let runs be processes, once the one that they are forked from has imported and compiled."""
+    if LINUX:
+        child.in_child(int, deadline=LONGEST_START_S)
+        pn.state.cache["processes"] = MAX_PROCESSES
 
 
 def checked_prefix(prefix: str) -> str:

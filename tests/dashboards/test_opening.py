@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import numpy as np
@@ -98,7 +99,9 @@ def test_a_page_that_cannot_be_made_does_not_end_the_making_of_others(monkeypatc
             raise ValueError("no such page")
 
     async def tries():
-        keeping = asyncio.ensure_future(opening.keep_stock(stock, lambda: 0))
+        prepared: Future[None] = Future()
+        prepared.set_result(None)
+        keeping = asyncio.ensure_future(opening.keep_stock(stock, lambda: 0, prepared))
         while stock.tried < 2 and not keeping.done():
             await asyncio.sleep(0.01)
         keeping.cancel()

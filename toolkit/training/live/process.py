@@ -11,6 +11,7 @@ import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from toolkit.training.live.snapshot import Snapshot
 
 Send = Callable[[str, Any], None]
 LINUX = sys.platform == "linux"  # elsewhere a process starts too slowly, or a fork is not safe
+PROCESSORS = len(os.sched_getaffinity(0)) if LINUX else 1  # for this server
 
 
 class LiveProcess(LiveControls):
@@ -170,6 +172,7 @@ class _Place:
 
     def __init__(self, most: int) -> None:
         self.most, self.place, self.training = most, 0, 1
+        self.asked = threading.Event()
 
     def place_of(self, _: object) -> int:
         return self.place
@@ -179,7 +182,17 @@ class _Place:
 
     @contextmanager
     def shift(self, _: object) -> Iterator[Callable[[], None]]:
-        yield lambda: None  # processes take turns by themselves
+        """Rest after the work, so that all runs get the same and half a processor is the page's.
+
+        A system may leave one process a processor that seven others would like to have.
+        """
+        self.asked.clear()
+        began, before = time.monotonic(), time.thread_time()
+        yield lambda: None
+        worked, took = time.thread_time() - before, time.monotonic() - began
+        share = (PROCESSORS - 0.5) / self.training
+        if share < 1.0:
+            self.asked.wait(max(0.0, worked / share - took))
 
 
 class _Told(LiveRun):
@@ -209,7 +222,7 @@ def _work(connection: Connection, most: int, given: dict[str, Any]) -> None:
     """Serve one run until the page closes it or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server
     with contextlib.suppress(AttributeError):  # not on Windows
-        os.nice(10)  # pages go first
+        os.nice(5)  # pages go first
     torch.set_num_threads(1)
     lock = threading.RLock()
 
@@ -235,6 +248,7 @@ def _work(connection: Connection, most: int, given: dict[str, Any]) -> None:
                 _answer(run, given_now[0], send)
             else:
                 run.ask(name, *given_now)
+            place.asked.set()
     os._exit(0)  # the training thread may be in a long step
 
 
