@@ -1,5 +1,6 @@
 """A run in a process of its own is the run that it would be in a thread, and leaves nothing."""
 
+import gc
 import os
 import pickle
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -108,8 +110,7 @@ def test_what_is_not_allowed_is_refused_and_said(make):
 
 def test_processes_share_a_limit_in_order_of_arrival(make):
     limit = RunLimit(1)
-    first, second = make(limit=limit), make(limit=limit)
-    third = make(limit=limit, hidden=[64] * 3, batch_size=8, method="sgd")
+    first, second, third = (make(limit=limit) for _ in range(3))
     first.start()
     until(lambda: first.snapshot.step > 3)
     second.start()
@@ -125,7 +126,17 @@ def test_processes_share_a_limit_in_order_of_arrival(make):
     until(lambda: second.snapshot.step > 3 and third.snapshot.waiting == 1)
     second.pause()
     until(lambda: third.snapshot.step > 3 and third.snapshot.waiting == 0)
-    third.change(learning_rate=10.0)  # a run that diverges gives up its place, too
+    third.close()
+    until(lambda: not limit.training)
+
+
+def test_a_run_that_diverges_gives_up_its_place(make):
+    limit = RunLimit(1)
+    worse = {"hidden": [64] * 3, "learning_rate": 10.0, "batch_size": 8, "method": "sgd"}
+    run = make(limit=limit, **worse)
+    run.start()
+    until(lambda: run.snapshot.diverged and not limit.training)
+    assert "diverged" in run.messages.get(timeout=60)
     until(lambda: third.snapshot.diverged and not limit.training)
 
 
@@ -148,6 +159,30 @@ def test_a_process_that_dies_is_told_and_keeps_nobody_waiting(make):
     until(lambda: not limit.training)
     run.start()  # nobody is there to be asked
     assert not limit.training
+    with pytest.raises(CancelledError):
+        run.results()
+
+
+def test_a_run_that_nobody_holds_ends_and_leaves_its_place():
+    limit = RunLimit(1)
+    runs = [LiveProcess(hidden=[16], limit=limit)]
+    runs[0].start()
+    until(lambda: runs[0].snapshot.step > 3)
+    pid = runs.pop()._process.pid
+    until(lambda: not gc.collect() and not exists(pid) and not limit.training)
+
+
+def test_runs_outlive_the_process_from_which_they_were_forked(make):
+    run = make(limit=RunLimit(1))
+    server = forkserver._forkserver._forkserver_pid
+    os.kill(server, signal.SIGKILL)
+    until(lambda: not run._process.is_alive())  # so it seems
+    run.step()
+    done(run)
+    assert run.snapshot.step == 1
+    run.close()  # its exit status is lost with the server
+    assert not run.alive
+    until(lambda: not exists(run._process.pid))
 
 
 def test_a_process_ends_with_the_page_that_is_killed():

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -36,7 +37,8 @@ PROCESSORS = len(os.sched_getaffinity(0)) if LINUX else 1  # for this server
 class LiveProcess(LiveControls):
     """Like :class:`LiveRun`, whose arguments it takes, in another process.
 
-    What is sent there and back is pickled, views included. :meth:`close` kills the process.
+    What is sent there and back is pickled, views included. :meth:`close` kills the process, and so
+    does the garbage collector.
 
     Raises
     ------
@@ -46,20 +48,25 @@ class LiveProcess(LiveControls):
 
     def __init__(self, *, limit: RunLimit | None = None, **given: Any) -> None:
         self.asked, self.first_snapshots, self.messages = 0, [], queue.SimpleQueue()
-        self._limit, self._most = limit, limit.most if limit else 0
+        self._limit, self._ticket = limit, object()
         self._joined, self._told = 0, (0, 1)  # the request that asked for a place, or 0
         self._answers: dict[int, Future[xr.DataTree]] = {}
         self._lock = threading.RLock()
+        most = limit.most if limit else 0
         context: Any = multiprocessing.get_context("forkserver" if LINUX else "spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, self._most, given), daemon=True)
-        self._process.start()
-        theirs.close()
+        self._process = context.Process(target=_work, args=(theirs, most, given), daemon=True)
         try:
+            self._process.start()
+            theirs.close()
             self._hear()
         except EOFError:
             raise RuntimeError("the run's process ended before its first step.") from None
-        self._thread = threading.Thread(target=self._listen, name="live-process", daemon=True)
+        self._kill = weakref.finalize(self, _kill, self._process.pid)
+        heard = weakref.ref(self), self._connection, limit, self._ticket
+        self._thread = threading.Thread(
+            target=_listen, args=heard, name="live-process", daemon=True
+        )
         self._thread.start()
 
     def ask(self, name: str, *given: Any) -> None:
@@ -77,11 +84,13 @@ class LiveProcess(LiveControls):
         with self._lock:
             self._answers[self.asked] = answer
             self.ask("results", self.asked)
+            if self._connection.closed:
+                answer.cancel()
         return answer
 
     def close(self, timeout: float = 5.0) -> None:
         """End the process and wait for it for at most ``timeout`` seconds."""
-        self._process.kill()
+        self._kill()
         self._thread.join(timeout)
 
     @property
@@ -95,23 +104,12 @@ class LiveProcess(LiveControls):
 
     def _tell_place(self) -> None:
         assert self._limit is not None
-        now = self._limit.place_of(self), self._limit.training
+        now = self._limit.place_of(self._ticket), self._limit.training
         if now != self._told:
             self._told = now
             self._send("place", *now)
 
     # --- in a thread of its own --------------------------------------------------------------
-
-    def _listen(self) -> None:
-        try:
-            while True:
-                if not self._joined or self._connection.poll(WAIT_S):
-                    self._hear()
-                with self._lock:
-                    if self._joined:
-                        self._tell_place()
-        except (EOFError, OSError):
-            self._end()
 
     def _hear(self) -> None:
         kind, what = pickle.loads(self._connection.recv_bytes())
@@ -140,7 +138,7 @@ class LiveProcess(LiveControls):
     def _leave(self) -> None:
         self._joined = 0
         if self._limit:
-            self._limit.leave(self)
+            self._limit.leave(self._ticket)
 
     def _end(self) -> None:
         """Leave nothing that waits for the process."""
@@ -150,9 +148,38 @@ class LiveProcess(LiveControls):
             for answer in self._answers.values():
                 answer.cancel()
             self.snapshot = replace(self.snapshot, running=False, number=self.snapshot.number + 1)
+            self._kill()
             self._process.join()
             self._connection.close()
             self.messages.put("the run's process has ended: reload the page.")
+
+
+def _kill(pid: int) -> None:
+    """Without ``Process.kill``, which does nothing once the process it was forked from is gone."""
+    with contextlib.suppress(OSError):
+        os.kill(pid, getattr(signal, "SIGKILL", signal.SIGTERM))  # Windows has but the latter
+
+
+def _listen(
+    found: weakref.ref[LiveProcess], connection: Connection, limit: RunLimit | None, ticket: object
+) -> None:
+    """Hear the process of a run; while it is silent, hold no run that nobody else holds."""
+    joined = 0
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            heard = connection.poll(WAIT_S if joined else None)
+            if not (run := found()):
+                break
+            if heard:
+                run._hear()
+            with run._lock:
+                if joined := run._joined:
+                    run._tell_place()
+            del run
+    if run := found():
+        run._end()
+    elif limit:
+        limit.leave(ticket)
 
 
 # --- in the process ---------------------------------------------------------------------------
