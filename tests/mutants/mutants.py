@@ -697,4 +697,22 @@ MUTANTS = [
         "points[name][1])",
         "tests/plots/test_atlas.py",
     ),
+    Mutant(
+        "toolkit/training/live/process.py",
+        "if 0 < self._joined <= snapshot.answered",
+        "if 0 < self._joined < snapshot.answered",
+        "tests/training/test_live_process.py",
+    ),
+    Mutant(
+        "toolkit/training/live/process.py",
+        "worked / share - took",
+        "worked - took",
+        "tests/training/test_live_process.py",
+    ),
+    Mutant(
+        "toolkit/training/live/process.py",
+        "    elif limit:",
+        "    elif not limit:",
+        "tests/training/test_live_process.py",
+    ),
 ]

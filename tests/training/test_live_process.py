@@ -18,7 +18,7 @@ from dashboards.app import child
 from dashboards.playground.network import network
 from dashboards.playground.views import VIEWS
 from toolkit.training import Experiment
-from toolkit.training.live.process import LINUX, LiveProcess
+from toolkit.training.live.process import LINUX, LiveProcess, _Place
 from toolkit.training.live.run_limit import RunLimit
 
 pytestmark = pytest.mark.skipif(not LINUX, reason="elsewhere runs are threads")
@@ -137,7 +137,6 @@ def test_a_run_that_diverges_gives_up_its_place(make):
     run.start()
     until(lambda: run.snapshot.diverged and not limit.training)
     assert "diverged" in run.messages.get(timeout=60)
-    until(lambda: third.snapshot.diverged and not limit.training)
 
 
 def test_a_process_that_dies_is_told_and_keeps_nobody_waiting(make):
@@ -183,6 +182,26 @@ def test_runs_outlive_the_process_from_which_they_were_forked(make):
     run.close()  # its exit status is lost with the server
     assert not run.alive
     until(lambda: not exists(run._process.pid))
+
+
+def test_runs_share_the_processors_and_leave_the_page_its_half(monkeypatch):
+    monkeypatch.setattr("toolkit.training.live.process.PROCESSORS", 2)
+    place = _Place(8)
+
+    def shift() -> tuple[float, float]:
+        began, before = time.monotonic(), time.thread_time()
+        with place.shift(None):
+            while (worked := time.thread_time() - before) < 0.02:
+                pass
+            if place.training > 8:
+                place.asked.set()  # a request ends the rest
+        return worked, time.monotonic() - began
+
+    place.training = 8
+    worked, took = shift()
+    assert took >= 0.95 * worked * 8 / 1.5
+    place.training = 1000
+    assert shift()[1] < 5.0  # not 13
 
 
 def test_a_process_ends_with_the_page_that_is_killed():
