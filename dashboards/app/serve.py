@@ -41,7 +41,7 @@ from toolkit.training.live.run_limit import RunLimit
 SESSION_MS = 15_000  # a phone needs seconds to read the scripts
 MAX_MESSAGE_BYTES = 64 * 2**20  # a visitor's: the largest upload, which the pages limit further
 MAX_SESSIONS = 200
-MAX_PROCESSES = 60  # of runs, 25 MB each; further ones are threads of the server
+MAX_PROCESSES = 60  # of runs, some 25 MiB each; further ones are threads of the server
 LONGEST_START_S = 600.0  # of compiling all inner loops on a slow machine
 MAX_URL = 4000  # characters; Panel fails on numbers of more than 4300 digits
 # The handlers that the server keeps. Panel also has one that imports any module named in the URL,
@@ -92,7 +92,7 @@ def serve(
     runs
         Folder whose saved runs the Results page lists; None: it lists none.
     ready
-        How many pages of the Playground are made ahead, 8 MiB each: as many as a class opens at
+        How many pages of the Playground are made ahead, 14 MiB each: as many as a class opens at
         once.
     show
         Open a browser.

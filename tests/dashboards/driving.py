@@ -79,6 +79,7 @@ def wait_until(page: Page, condition: Callable[[], bool], what: str) -> None:
 
 def serious_violations(page: Page) -> list[str]:
     """What axe-core finds on the page that is serious or critical: rule, and where."""
+    page.wait_for_timeout(500)  # a button that was just enabled changes its colour for 0.25 s
     found = Axe().run(page).response["violations"]
     return [
         f"{violation['id']}: {node['html'][:200]}"
