@@ -29,7 +29,7 @@ def test_every_name_in_bold_is_on_a_page(watched_page: Page, dashboard: Dashboar
         button(page, panel).click()
         page.get_by_text("Cost" if "Views" in panel else "Copy link", exact=True).wait_for()
         texts.update(page.evaluate(TEXTS))
-    for path, known in (("race", "Start all"), ("results", "Open runs")):
+    for path, known in (("race", "Compare along"), ("results", "Open runs")):
         page.goto(f"{dashboard.url}{path}")
         page.get_by_text(known, exact=True).first.wait_for()
         texts.update(page.evaluate(TEXTS))
