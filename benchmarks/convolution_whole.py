@@ -12,19 +12,26 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from toolkit.reproduce.study import Case, Data, accuracy, trained
+from toolkit.reproduce.claims.accuracy import FULL_CORE, Task
+from toolkit.reproduce.study import Data, accuracy, trained
 
-FORMS: dict[str, tuple[float, dict[str, Any]]] = {
-    "MBGD": (0.8, {"method": "sgd"}),
-    "SBPCA": (0.4, {"method": "sbpca", "rank": 16}),
-    "SBPCA, full core": (0.8, {"method": "sbpca", "rank": 16, "core": "full", "history": 4.0}),
-    "FeedbackPCA": (0.8, {"method": "feedback", "rank": 16}),
-}
+RATES = {"MBGD": 0.8, "SBPCA": 0.4, FULL_CORE: 0.8, "FeedbackPCA": 0.8}
+TASK = Task(
+    "CIFAR-10 vgg",
+    Data("cifar-10"),
+    "vgg",
+    hidden=1,  # of no use here
+    epochs=10,
+    batch_size=64,
+    ranks=(16,),
+    rates=(),
+    ramped=True,
+    forms=(FULL_CORE, "FeedbackPCA"),
+)
 
 
 def main() -> None:
@@ -32,18 +39,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.convolution_whole")
     parser.add_argument("--data-dir", type=Path, help="folder of the data sets' files")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS), metavar="FORM")
+    parser.add_argument("--forms", nargs="+", choices=RATES, default=list(RATES), metavar="FORM")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    data = Data("cifar-10").load(options.data_dir)
+    data = TASK.data.load(options.data_dir)
+    cases = {str(case.labels["method"]): case for case in TASK.cases()}
     found: dict[str, list[float]] = {form: [] for form in options.forms}
     for seed in range(options.seeds):
         for form, reached in found.items():
-            rate, knobs = FORMS[form]
-            knobs = {"model": "vgg", "batch_size": 64, "block_size": 32, **knobs}
-            case = Case({}, knobs=knobs, epochs=options.epochs, ramped=True)
-            run, whole = trained(case, data, learning_rate=rate, seed=seed)
+            run, whole = trained(cases[form], data, learning_rate=RATES[form], seed=seed)
             reached.append(accuracy(run, whole=whole))
             print(f"{form}, seed {seed}: {reached[-1]:.2f} %", flush=True)
     for form, reached in found.items():

@@ -1,10 +1,11 @@
-"""Processes that tests start: the command line, and what a full disk does to any."""
+"""Processes that tests start: the command line, what a full disk does to any, and waits."""
 
 import os
 import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,3 +36,11 @@ def toolkit(
         preexec_fn=files_limited_to(limit),
         check=False,
     )
+
+
+def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until ``condition`` holds; fail if it does not in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "timed out"
+        time.sleep(0.005)

@@ -153,9 +153,9 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, loop.stop)
     print("Loading the inner loops (the first start compiles them, half a minute)", flush=True)
+    compile_loops()  # or a visitor's first step would
     for key in site.pages():
         import_module(f"dashboards.{key}.page")  # or the first visitor would wait for it
-    compile_loops()  # or a visitor's first step would
     gc.freeze()  # all this stays; pages are collected when they were closed
     gc.set_threshold(10_000, 20, 50)
     server.start()

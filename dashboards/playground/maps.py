@@ -111,14 +111,13 @@ def _change(look: Look) -> Map:
     return reduced(look.array.weights - look.first, limits=(-half, half), unit="weight")
 
 
-def _on_cells(take: Callable[..., Map], *given: Any) -> Callable[[Look], Map | None]:
+def _on_cells(take: Callable[[Any], Map]) -> Callable[[Look], Map | None]:
     """None where the layer has plain weights."""
-    return partial(_if_cells, take, *given)
+    return partial(_if_cells, take)
 
 
-def _if_cells(take: Callable[..., Map], *given_and_look: Any) -> Map | None:
-    *given, look = given_and_look
-    return take(*given, look.array) if look.array.device is not None else None
+def _if_cells(take: Callable[[Any], Map], look: Look) -> Map | None:
+    return take(look.array) if look.array.device is not None else None
 
 
 def _conductance(polarity: int, array: Any) -> Map:
@@ -200,14 +199,14 @@ MAPS = {
     ),
     "g_plus": _map_view(
         "Conductance G+",
-        _on_cells(_conductance, 0),
+        _on_cells(partial(_conductance, 0)),
         "The conductance of the positive cell of every pair, within the range that the device "
         "has. A weight is the difference of G+ and G−.",
         _CELLS,
     ),
     "g_minus": _map_view(
         "Conductance G−",
-        _on_cells(_conductance, 1),
+        _on_cells(partial(_conductance, 1)),
         "The conductance of the negative cell of every pair, within the range that the device "
         "has. A weight is the difference of G+ and G−.",
         _CELLS,

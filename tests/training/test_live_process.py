@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from functools import partial
 from multiprocessing import forkserver
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from dashboards.app import child
 from dashboards.playground.network import network
 from dashboards.playground.views import VIEWS
+from tests import processes
 from toolkit.training import Experiment
 from toolkit.training.live.process import LINUX, LiveProcess, _Place
 from toolkit.training.live.run_limit import RunLimit
@@ -24,6 +26,7 @@ from toolkit.training.live.run_limit import RunLimit
 pytestmark = pytest.mark.skipif(not LINUX, reason="elsewhere runs are threads")
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., LiveProcess]
+until = partial(processes.until, seconds=60.0)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,13 +50,6 @@ def make() -> Iterator[Make]:
 
 def exists(pid: int | None) -> bool:
     return pid is not None and Path(f"/proc/{pid}").exists()
-
-
-def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.005)
 
 
 def done(run: LiveProcess) -> None:

@@ -15,20 +15,13 @@ import numpy as np
 import pytest
 import torch
 
+from tests.processes import until
 from toolkit.training import Experiment
 from toolkit.training.live.live_run import LiveRun, _shut_down
 from toolkit.training.live.run_limit import RunLimit
 
 ROOT = Path(__file__).parents[2]
 Make = Callable[..., LiveRun]
-
-
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until ``condition`` holds; fail if it does not in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "timed out"
-        time.sleep(0.005)
 
 
 def steps(run: LiveRun, more_than: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import multiprocessing
 import os
 import pickle
@@ -23,8 +22,6 @@ from typing import Any
 import torch
 import xarray as xr
 
-from toolkit.compiling import compile_loops
-from toolkit.training.experiment.experiment import Experiment
 from toolkit.training.live.live_run import WAIT_S, LiveControls, LiveRun
 from toolkit.training.live.run_limit import RunLimit
 from toolkit.training.live.snapshot import Snapshot
@@ -185,15 +182,6 @@ def _listen(
 # --- in the process ---------------------------------------------------------------------------
 
 
-def warm() -> None:
-    """Load the inner loops before processes are forked from this one, which share them."""
-    torch.set_num_threads(1)
-    compile_loops()
-    Experiment().results()  # imports what it needs; no step, as autograd's threads do not fork
-    gc.collect()
-    gc.freeze()  # the collector would touch all pages, and so copy them
-
-
 class _Place:
     """The place in the limit's queue, as the page's process tells it."""
 
@@ -213,13 +201,12 @@ class _Place:
 
         A system may leave one process a processor that seven others would like to have.
         """
-        self.asked.clear()
         began, before = time.monotonic(), time.thread_time()
         yield lambda: None
         worked, took = time.thread_time() - before, time.monotonic() - began
         share = (PROCESSORS - 0.5) / self.training
-        if share < 1.0:
-            self.asked.wait(max(0.0, worked / share - took))
+        if share < 1.0 and self.asked.wait(max(0.0, worked / share - took)):
+            self.asked.clear()  # here, or a request during the work would wait
 
 
 class _Told(LiveRun):
